@@ -1,0 +1,40 @@
+# Every target makes the environment first, where it is not there yet or its list has changed.
+STUDY ?= tiny
+DATA ?=
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PY := .venv/bin/python
+
+.PHONY: reproduce test lab bench reference evidence clean help
+
+reproduce: .venv/installed  ## run a study and render its report: STUDY=tiny DATA=folder of real files
+	$(PY) -m sm70lib run params/$(STUDY).yml $(if $(DATA),-p data_root "$(DATA)")
+	$(PY) -m sm70lib report $(STUDY)
+
+test: .venv/installed  ## every test that needs no GPU and no hub
+	$(PY) -m pytest
+
+lab: .venv/installed  ## open JupyterLab
+	$(PY) -m jupyter lab notebooks
+
+bench: .venv/installed  ## measure speed against what one would pick instead: outputs/reference/benchmarks/
+	@for file in tests/benchmarks/*.py; do echo "$$file"; $(PY) "$$file" || exit 1; done
+
+reference: .venv/installed  ## make the committed results again: outputs/reference/
+	$(PY) tests/reference.py
+
+evidence: .venv/installed  ## other world seeds and controls
+	$(PY) tests/evidence.py
+
+clean:  ## remove the environment and caches, never outputs
+	rm -rf .venv .pytest_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
+
+.venv/installed: pyproject.toml requirements.lock
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or give make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install -q -c requirements.lock -e '.[test]'
+	@touch $@

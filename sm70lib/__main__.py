@@ -1,0 +1,46 @@
+"""Command line: `python -m sm70lib run params/tiny.yml` and `python -m sm70lib report tiny`."""
+
+import argparse
+import sys
+
+from sm70lib import run, steps
+from sm70lib.params import StudyError
+
+
+def main(words: list[str] | None = None) -> int:
+    """Exit code: 0 done, 1 a notebook failed, 2 something given is wrong (one sentence on stderr)."""
+    given = _parser().parse_args(words)
+    try:
+        if given.command == "run":
+            return run.run(given.files, dict(given.p), given.fresh, given.list)
+        return _report(given.study)
+    except (StudyError, OSError) as error:  # an OSError is e.g. a full disk, and names the file
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, StudyError) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sm70lib", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    study = commands.add_parser("run", help="run the unfinished steps of a study")
+    study.add_argument("files", nargs="+", metavar="FILE", help="params/<study>.yml, then overlays")
+    study.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                       help="override; what changes results needs `-p study NAME` too")
+    study.add_argument("--fresh", action="append", default=[], metavar="STEP", help="redo a step, e.g. 03")
+    study.add_argument("--list", action="store_true", help="show what would run, and why; run nothing")
+    report = commands.add_parser("report", help="render the report of a study")
+    report.add_argument("study", metavar="STUDY")
+    return parser
+
+
+def _report(study: str) -> int:
+    known = sorted(path.parent.name for path in steps.outputs().glob("*/manifest.json"))
+    if study not in known:
+        raise StudyError(f"study {study} has no results; these have: {', '.join(known) or 'none yet'}")
+    from sm70lib import report  # slow to import, and `run` needs none of it
+    print(report.build(study))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""What a result was made from: digests of files and code; commit, versions, hardware; files written whole."""
+
+import ast
+import functools
+import hashlib
+import json
+import os
+import platform
+import re
+import resource
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sm70lib.params import FIELDS, ROOT, assigned
+
+LIB = Path(__file__).resolve().parent
+PACKAGES = ("torch", "transformers", "tokenizers", "peft", "trl", "bitsandbytes", "datasets", "numpy",
+            "scipy", "statsmodels", "pandas", "pyarrow", "matplotlib", "seaborn", "papermill")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a value as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def _files(path: Path) -> list[Path]:
+    """The files that count; of a PEFT adapter its weights only, as its JSON lists layers in random order."""
+    weights = sorted(path.glob("*.safetensors")) if (path / "adapter_config.json").exists() else []
+    return [path] if path.is_file() else weights or sorted(file for file in path.rglob("*") if file.is_file())
+
+
+def digest(path: Path) -> str:
+    """SHA-256 (hex) of a file, or of a folder's relative names and contents."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    lines = [f"{file.relative_to(path).as_posix()} {digest(file)}\n" for file in _files(path)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _size(path: Path) -> dict[str, int]:
+    stats = [file.stat() for file in _files(path)]
+    return {"files": len(stats), "bytes": sum(stat.st_size for stat in stats),
+            "mtime_ns": max((stat.st_mtime_ns for stat in stats), default=0)}
+
+
+def record(path: Path) -> dict[str, Any] | None:
+    """Digest, bytes and newest change (ns) of a file or folder; None if there is none."""
+    return {"sha256": digest(path)} | _size(path) if path.exists() else None
+
+
+def holds(path: Path, recorded: dict[str, Any] | None) -> bool:
+    """Whether a file or folder is as recorded; it is read only where size or time differ."""
+    if recorded is None or not path.exists():
+        return recorded is None and not path.exists()
+    return _size(path).items() <= recorded.items() or digest(path) == recorded["sha256"]
+
+
+def _sources(notebook: Path, parameters: bool) -> str:
+    """The source of a notebook's parameters cell, or of its other code cells."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"
+                     and ("parameters" in cell["metadata"].get("tags", ())) == parameters)
+
+
+def declared(notebook: Path) -> list[str]:
+    """The parameters that a notebook's parameters cell declares."""
+    names = assigned(_sources(notebook, parameters=True))
+    return [name for name in FIELDS if name in names]
+
+
+def code(notebook: Path) -> dict[str, str]:
+    """Digests of a notebook's cells, of the modules that their imports reach, and of tables these name.
+
+    Comments and spacing do not count, nor does the parameters cell.
+    """
+    cells, waiting = _parsed(_sources(notebook, parameters=False))
+    found = {notebook.name: cells}
+    while waiting:
+        path = waiting.pop()
+        name = path.relative_to(LIB).as_posix()
+        if name not in found:
+            found[name], further = _module(path)
+            waiting = waiting + further
+    return dict(sorted(found.items()))
+
+
+@functools.cache  # a kernel goes on with the code that it imported, whatever the file says by now
+def _module(path: Path) -> tuple[str, list[Path]]:
+    return _parsed(path.read_text(encoding="utf-8")) if path.suffix == ".py" else (digest(path), [])
+
+
+def _parsed(source: str) -> tuple[str, list[Path]]:
+    """Digest of a source without comments, and the files of this library that it imports or names (.csv)."""
+    tree = ast.parse(re.sub(r"(?m)^[%!].*", "", source))
+    modules, texts = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            modules |= {f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Constant) and str(node.value).endswith(".csv"):
+            texts.add(node.value)
+    stems = [LIB.joinpath(*name.split(".")[1:]) for name in modules if name.startswith("sm70lib.")]
+    paths = [path for stem in stems for path in (stem.with_suffix(".py"), stem / "__init__.py")]
+    paths += [LIB / text for text in texts]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest(), [path for path in paths if path.is_file()]
+
+
+def _says(*command: str) -> str:
+    """What a program prints; nothing if it is not there."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def circumstances() -> dict[str, Any]:
+    """Commit (ending in -dirty where files differ; None without git), versions, hardware, peak memory (GB).
+
+    The peak is that of this process and of its largest child.
+    """
+    kib = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    here = _says("git", "-C", str(ROOT), "rev-parse", "--show-toplevel") == str(ROOT)
+    commit = _says("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    return {"commit": commit if here and commit else None,
+            "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+            "hardware": {"machine": platform.platform(), "cores": os.cpu_count(),
+                         "memory_gb": round(memory / 1e9, 1), "gpus": _says("nvidia-smi", "-L").splitlines()},
+            "peak_memory_gb": round(sum(kib) * 1024 / 1e9, 3)}

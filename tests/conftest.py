@@ -1,0 +1,133 @@
+"""What tests share: the real files beside the repository, and a toy study of seven small notebooks."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", MPLBACKEND="agg")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+HEAD = "from sm70lib import params, steps\np = params.check(globals())"
+TOY = {  # name -> the parameters cell, the code of the step
+    "00_base": ("study: str = 'tiny'  # name\nworld_seed: int = 11  # seed\nbase_steps: int = 9  # steps", """
+for part in ("tokenizer", "model", "world"):
+    steps.write_text(step.path(f"base/{part}/content.txt"), f"{part} {p.world_seed} {p.base_steps}")
+step.finish("base/tokenizer", "base/model", "base/world")"""),
+    "01_data": ("study: str = 'tiny'  # name\ndata_root: str = 'world'  # folder\n"
+                "data_limit: Optional[int] = None  # rows", """
+external = {}
+if p.data_root != "world":
+    external["rows.txt"] = steps.ROOT / p.data_root / "rows.txt"
+text = "".join(path.read_text() for path in external.values())
+for part in ("train", "holdout", "benchmarks"):
+    steps.write_text(step.path(f"data/{part}/content.txt"), f"{part} {p.data_limit} {text}")
+for part in ("sources", "defects", "contamination", "contaminated_items"):
+    steps.write_text(step.path(f"data/{part}.csv"), part)
+step.finish("data/train", "data/holdout", "data/benchmarks", "data/*.csv", external=external)"""),
+    "02_load_4bit": ("study: str = 'tiny'  # name\nquant_type: str = 'nf4'  # kind", """
+steps.write_text(step.path("memory.csv"), p.quant_type)
+step.finish("memory.csv")"""),
+    "03_qlora_finetune": ("study: str = 'tiny'  # name\nlora_r: int = 16  # rank\n"
+                          "sft_steps: int = 300  # steps\ntrain_micro_batch_size: int = 16  # rows", """
+import os, signal
+log = step.path("stages/1-sft/log.txt")
+with steps.progress(3, "step", "sft") as bar:
+    for number in range(len(log.read_text().split()) if log.exists() else 0, 3):
+        with log.open("a") as file:
+            file.write(f"{number} ")
+        bar.update()
+        trap = steps.outputs() / "kill"
+        if number == 1 and trap.exists():
+            trap.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+steps.write_text(step.path("adapter/adapter_config.json"), str(os.getpid()))
+weights = f"{p.lora_r} {p.sft_steps} {log.read_text()}"
+steps.write_text(step.path("adapter/adapter_model.safetensors"), weights)
+step.finish("adapter", "stages")"""),
+    "04_eval": ("study: str = 'tiny'  # name\neval_limit: Optional[int] = None  # items\n"
+                "eval_batch_tokens: int = 8192  # tokens", """
+weights = (step.folder / "adapter/adapter_model.safetensors").read_text()
+if (steps.outputs() / "raise").exists():
+    raise RuntimeError("first line\\nscores are not finite")
+steps.write_text(step.path("predictions/tuned/a.jsonl"), f"{weights} {p.eval_limit}")
+step.finish("predictions")"""),
+    "05_error_analysis": ("study: str = 'tiny'  # name\nerrors_examples: int = 5  # items", """
+steps.write_text(step.path("tables/errors.csv"), str(p.errors_examples))
+step.finish("tables/errors*")"""),
+    "06_figures": ("study: str = 'tiny'  # name\nfigures_dpi: int = 150  # dots\n"
+                   "figures_studies: list[str] = []  # more", """
+steps.write_text(step.path("tables/main.csv"), (step.folder / "predictions/tuned/a.jsonl").read_text())
+steps.write_text(step.path("figures/main.png"), str(p.figures_dpi))
+step.finish("tables/*", "figures/*")"""),
+}
+
+
+def notebook(cells: list[tuple[str, str]]) -> str:
+    """Canonical notebook JSON of code cells (id, source); the cell `params` is tagged."""
+    return json.dumps({
+        "cells": [{"cell_type": "code", "execution_count": None, "id": name, "outputs": [],
+                   "metadata": {"tags": ["parameters"]} if name == "params" else {},
+                   "source": source.splitlines(keepends=True)} for name, source in cells],
+        "metadata": {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+                     "language_info": {"name": "python"}},
+        "nbformat": 4, "nbformat_minor": 5}, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+class Toy:
+    """Seven notebooks with the real names, inputs and outputs, and the tiny study's file."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.file = folder, folder / "tiny.yml"
+        self.environment = {f"SM70_{name.upper()}": str(folder / name) for name in ("notebooks", "outputs")}
+        self.study = folder / "outputs/tiny"
+        (folder / "notebooks").mkdir(parents=True)
+        for name in TOY:
+            self.write(name)
+        self.file.write_text((ROOT / "params/tiny.yml").read_text())
+
+    def write(self, name: str, after: str = "", before: str = "") -> None:
+        """The notebook of a step, with code added after or before its own."""
+        parameters, code = TOY[name]
+        begin, work = f"step = steps.begin({name!r}, p)", f"{before}{code.strip()}\n{after}"
+        if "Optional" in parameters:
+            parameters = f"from typing import Optional\n{parameters}"
+        cells = [("params", parameters), ("check", HEAD), ("begin", begin), ("work", work)]
+        (self.folder / f"notebooks/{name}.ipynb").write_text(notebook(cells))
+
+    def change(self, name: str, value: object) -> None:
+        """Another value in the study file."""
+        text = self.file.read_text()
+        self.file.write_text(re.sub(rf"(?m)^{name}:.*", f"{name}: {value}", text))
+
+    def command(self, *words: str) -> list[str]:
+        """The command line that runs the toy study."""
+        return [sys.executable, "-m", "sm70lib", "run", str(self.file), *words]
+
+    def run(self, *words: str) -> subprocess.CompletedProcess:
+        """Runs the toy study in processes of their own."""
+        return subprocess.run(self.command(*words), cwd=ROOT, env=os.environ | self.environment,
+                              capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
+    """A toy study in a folder of its own."""
+    made = Toy(tmp_path)
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    return made
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real source and benchmark files, in ../shared/data beside the repository."""
+    folder = ROOT.parent / "shared/data"
+    if not folder.is_dir():
+        pytest.skip(f"no real files: {folder} is not there")
+    return folder
