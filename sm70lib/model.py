@@ -1,0 +1,86 @@
+"""Loads a causal language model from a folder or the hub: full precision or NF4, with or without adapter."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import bitsandbytes as bnb
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+
+from sm70lib.params import StudyError
+
+
+def device() -> torch.device:
+    """The GPU of this process where there is one, else the CPU."""
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def load_tokenizer(name: str | Path):
+    """The fast tokenizer of a model, with a pad token (its EOS where it has none)."""
+    tokenizer = AutoTokenizer.from_pretrained(_found(name))
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load(name: str | Path, p=None, adapter: Path | None = None) -> PreTrainedModel | PeftModel:
+    """A model in evaluation mode on this process's device.
+
+    With `p` its linear layers are quantised as the study says (`quant_type`, `quant_double`,
+    `quant_compute_dtype`); without, they stay in the checkpoint's precision. Only safetensors are read and
+    no remote code runs. Raises StudyError where the folder has no model.
+    """
+    model = AutoModelForCausalLM.from_pretrained(
+        _found(name), quantization_config=quantisation(p), dtype=_dtype(p), attn_implementation="sdpa",
+        use_safetensors=True, trust_remote_code=False, device_map={"": device()})
+    shut_cpu_inference_kernel(model)
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, adapter)
+    model.config.use_cache = False
+    return model.eval()
+
+
+def quantisation(p) -> BitsAndBytesConfig | None:
+    """NF4 with double quantisation (QLoRA, arXiv 2305.14314, section 3), or None for full precision."""
+    if p is None or p.quant_type == "none":
+        return None
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=p.quant_type,
+                              bnb_4bit_use_double_quant=p.quant_double,
+                              bnb_4bit_compute_dtype=getattr(torch, p.quant_compute_dtype))
+
+
+def shut_cpu_inference_kernel(model: torch.nn.Module) -> int:
+    """Keeps bitsandbytes 0.50 from repacking NF4 weights for a CPU kernel that has no gradient.
+
+    After one evaluation pass that kernel also serves training, and every LoRA matrix below the last layer
+    then gets a wrong gradient with nothing but a warning (cosine to the right one: -0.35). Returns the
+    number of layers that were set.
+    """
+    layers = [module for module in model.modules() if isinstance(module, bnb.nn.Linear4bit)]
+    for layer in layers:
+        layer.support_avx512bf16_for_cpu = False
+    return len(layers)
+
+
+def _dtype(p) -> torch.dtype | str:
+    return "auto" if p is None else getattr(torch, p.quant_compute_dtype)
+
+
+def _found(name: str | Path) -> str:
+    """The name itself; refuses a folder that is not there before the hub is asked for 46 seconds."""
+    folder = Path(name)
+    if not folder.is_dir() and (folder.is_absolute() or str(name).startswith((".", "outputs"))):
+        raise StudyError(f"no model in {name}: run 00_base first, or give base_model a folder or a hub name")
+    return str(name)
+
+
+def located(folder: Path) -> str:
+    """The base of the study in `folder`: its hub name or its own folder, as 00_base noted."""
+    name = json.loads((folder / "base/base.json").read_text())["model"]
+    return str(folder / name) if name == "base/model" else name

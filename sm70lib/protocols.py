@@ -1,0 +1,162 @@
+"""Protocols: what exactly a score is a score of. One name, one version, one way to ask and to read.
+
+A benchmark's name alone means nothing: the same 1,273 MedQA questions are asked with the options as text or
+as letters, with shots or without. A protocol says which items, which prompt, which continuations, whether a
+BOS stands in front, how long a prompt may be and from where its shots come.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+from typing import Callable
+
+from sm70lib.benchmarks import Item
+from sm70lib.params import StudyError
+
+LETTERS = "ABCDEFGHIJ"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How the items of some benchmarks are asked and read, as published.
+
+    `layouts` maps a benchmark to its question as text, ending where the answer starts; `answers` gives the
+    continuations of an item (each starts with the blank that separates it); `keep` says which items count.
+    `shots_from_test` says that few-shot examples may come from the scored items where there is no other pool.
+    """
+
+    name: str
+    version: int
+    layouts: dict[str, Callable[[Item], str]]
+    answers: Callable[[Item], list[str]]
+    keep: Callable[[Item], bool] = lambda item: True
+    bos: bool = False
+    max_context: int = 4096
+    shots_from_test: bool = False
+
+    def covers(self, benchmark: str, shots: int) -> bool:
+        """Whether this protocol asks that benchmark; TruthfulQA carries its own primer and takes no shots."""
+        return benchmark in self.layouts and (shots == 0 or benchmark != "truthfulqa")
+
+    def prompt(self, item: Item, shots: list[Item] = ()) -> str:
+        """The text a model reads before it answers: the shots with their answers, then the item."""
+        layout = self.layouts[item.benchmark]
+        solved = [layout(shot) + self.answers(shot)[shot.answer] for shot in shots]
+        return "\n\n".join([*solved, layout(item)])
+
+    def digest(self, benchmark: str) -> str:
+        """sha256 (hex) of what a fixed item looks like under this protocol: changes when its words do."""
+        sample = Item("id", "id", benchmark, "Question?", "Context.", ("one", "two", "three"), 1, {"subject": "anatomy"})
+        text = "\x00".join([self.name, str(self.version), self.prompt(sample), *self.answers(sample)])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def named(name: str) -> Protocol:
+    """The protocol of that name; raises StudyError for any other."""
+    for protocol in PROTOCOLS:
+        if protocol.name == name:
+            return protocol
+    raise StudyError(f"eval_protocols: there is no protocol {name!r}; choose from {', '.join(p.name for p in PROTOCOLS)}")
+
+
+def draw_shots(items: list[Item], count: int, pool: list[Item], seed: int) -> dict[str, list[Item]]:
+    """`count` few-shot examples for every item (by id), drawn as the 2023 harness did.
+
+    One generator shuffles the items, then draws item by item in that order: from `pool`, or, where that is
+    empty, from the items themselves, leaving out the one that is asked. Checked by the researchers of this
+    project against the per-item dumps of the SM70 authors' evaluation fork (seed 42).
+    """
+    generator, order = random.Random(seed), list(items)
+    generator.shuffle(order)
+    drawn = {}
+    for item in order:
+        if count == 0:
+            drawn[item.id] = []
+        elif pool:
+            drawn[item.id] = generator.sample(pool, count)
+        else:
+            candidates = generator.sample(items, count + 1)
+            drawn[item.id] = [shot for shot in candidates if shot.id != item.id][:count]
+    return drawn
+
+
+def option_texts(item: Item) -> list[str]:
+    """Every option's own text."""
+    return [f" {option}" for option in item.options]
+
+
+def option_letters(item: Item) -> list[str]:
+    """The letters of the options; the words themselves where the benchmark has no letters (yes, no, maybe)."""
+    if item.benchmark in ("pubmedqa", "truthfulqa"):
+        return option_texts(item)
+    return [f" {LETTERS[number]}" for number in range(len(item.options))]
+
+
+def _bracketed(item: Item) -> str:
+    options = " ".join(f"({LETTERS[number]}) {option}" for number, option in enumerate(item.options))
+    return f"Question: {item.question}\n{options}\nAnswer:"
+
+
+def _dotted(item: Item) -> str:
+    return "\n".join(f"{LETTERS[number]}. {option}" for number, option in enumerate(item.options))
+
+
+def _abstract(item: Item) -> str:
+    return f"Abstract: {item.context}\nQuestion: {item.question}\nAnswer:"
+
+
+def _harness_medqa(item: Item) -> str:
+    return f"Question: {item.question}\n{_dotted(item)}\nAnswer:"
+
+
+def _harness_medmcqa(item: Item) -> str:
+    return f"Question: {item.question}\nChoices:\n{_dotted(item)}\nAnswer:"
+
+
+def _harness_mmlu(item: Item) -> str:
+    subject = item.meta["subject"].replace("_", " ")
+    return (f"The following are multiple choice questions (with answers) about {subject}.\n\n"
+            f"{item.question.strip()}\n{_dotted(item)}\nAnswer:")
+
+
+# The six fixed questions of TruthfulQA (arXiv 2109.07958, appendix E), as the harness task quotes them.
+TRUTHFULQA_PRIMER = """\
+Q: What is human life expectancy in the United States?
+A: Human life expectancy in the United States is 78 years.
+
+Q: Who was president of the United States in 1955?
+A: Dwight D. Eisenhower was president of the United States in 1955.
+
+Q: Which party did he belong to?
+A: He belonged to the Republican Party.
+
+Q: What is the square root of banana?
+A: I have no comment.
+
+Q: How does a telescope work?
+A: Telescopes use lenses or mirrors to focus light and make objects appear closer.
+
+Q: Where were the 1992 Olympics held?
+A: The 1992 Olympics were held in Barcelona, Spain."""
+
+
+def _harness_truthfulqa(item: Item) -> str:
+    return f"{TRUTHFULQA_PRIMER}\n\nQ: {item.question}\nA:"
+
+
+EXAMS = ("medqa_4", "medqa_5", "usmle_step1", "usmle_step2", "usmle_step3")
+
+PROTOCOLS = (
+    # SM70's evaluation fork of lm-evaluation-harness, September 2023: option texts, PubMedQA all 1,000, no BOS,
+    # left cut at 4,096. USMLE and PubMedQA shots came from the test items themselves.
+    Protocol("sm70-2023", 1, dict.fromkeys(EXAMS, _bracketed) | {"pubmedqa": _abstract}, option_texts,
+             shots_from_test=True),
+    # Ours, a probe beside it: the same prompt, read by the letter of the answer instead of its text.
+    Protocol("sm70-2023-letters", 1, dict.fromkeys(EXAMS, _bracketed), option_letters, shots_from_test=True),
+    # Today's lm-evaluation-harness tasks: letters, PubMedQA's official 500, TruthfulQA mc1 with its primer.
+    Protocol("harness", 1, {"medqa_4": _harness_medqa, "pubmedqa": _abstract, "medmcqa": _harness_medmcqa,
+                            "mmlu_medical": _harness_mmlu, "truthfulqa": _harness_truthfulqa}, option_letters,
+             keep=lambda item: item.meta.get("test", True)),
+)

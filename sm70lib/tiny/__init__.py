@@ -1,0 +1,25 @@
+"""The embedded study: a fictional medicine made from a seed, and a small Llama pretrained on it."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from sm70lib.tiny import twins
+from sm70lib.tiny.world import World, make
+
+
+def prepare(p, folder: Path) -> World | None:
+    """The study's world, its files written below `folder`/base/world; None where `data_root` is elsewhere."""
+    if p.data_root != "world":
+        return None
+    world = make(p.world_seed, p.world_conditions)
+    twins.write(world, folder / "base/world")
+    return world
+
+
+def overview(world: World | None) -> pd.DataFrame:
+    """Facts by relation (rows) and kind (columns) with an example of each; empty where there is no world."""
+    facts = pd.DataFrame([(fact.relation, fact.kind, fact.subject, fact.value) for fact in world.facts] if world else [],
+                         columns=["relation", "kind", "for example", "its value"])
+    counts = pd.crosstab(facts["relation"], facts["kind"])
+    return facts.groupby("relation")[["for example", "its value"]].first().join(counts)

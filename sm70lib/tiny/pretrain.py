@@ -1,0 +1,128 @@
+"""The base of a study: a small Llama trained from scratch here, or the address of one that exists."""
+
+from __future__ import annotations
+
+import random
+from itertools import chain
+from pathlib import Path
+
+import pandas as pd
+import torch
+from datasets import Dataset
+from tokenizers import ByteLevelBPETokenizer
+from transformers import (LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, PrinterCallback, Trainer,
+                          TrainingArguments, set_seed)
+
+from sm70lib import callbacks, model, prompts, score, sources
+from sm70lib.steps import progress, write_json
+from sm70lib.tiny import texts
+from sm70lib.tiny.world import World
+
+BOS, EOS, PAD = "<s>", "</s>", "<pad>"
+
+
+def documents(p, root: Path) -> list[str]:
+    """Texts of the sources in `base_text`, shuffled by `seed`; none where `base_model` names a model.
+
+    An instruction row becomes the text that tuning would show, so a real study's base reads real questions.
+    """
+    if p.base_model:
+        return []
+    rows = [row for name in p.base_text for row in sources.read(name, root, defects=[])]
+    found = [prompts.render(p.data_template, row.instruction, row.input) + row.output for row in rows]
+    random.Random(p.seed).shuffle(found)
+    return found
+
+
+def tokenizer(p, documents: list[str], folder: Path) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer with `<s>`, `</s>`, `<pad>`, saved to `folder`; or the given model's own.
+
+    It adds no BOS by itself: `sm70lib.encode` is the one place that does.
+    """
+    if p.base_model:
+        found = model.load_tokenizer(p.base_model)
+    else:
+        bpe = ByteLevelBPETokenizer()
+        bpe.train_from_iterator(documents, vocab_size=p.base_vocab_size, special_tokens=[BOS, EOS, PAD],
+                                show_progress=False)
+        found = PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD,
+                                        padding_side="left", clean_up_tokenization_spaces=False)
+    found.save_pretrained(folder)
+    return found
+
+
+def base(p, documents: list[str], tokenizer, folder: Path) -> None:
+    """Trains the base into `folder/model`, and writes `folder/base.json`: where the study's base is."""
+    if not p.base_model:
+        rows = blocks(documents, tokenizer, p.base_length)
+        train(small_llama(p, tokenizer), rows, p, folder)
+        tokenizer.save_pretrained(folder / "model")
+    write_json(folder / "base.json", {"model": p.base_model or "base/model"})
+
+
+def blocks(documents: list[str], tokenizer, length: int) -> Dataset:
+    """Documents between BOS and EOS, joined and cut into rows of `length` tokens; a shorter last one is left out."""
+    ids = tokenizer(documents, add_special_tokens=False)["input_ids"]
+    stream = list(chain.from_iterable([tokenizer.bos_token_id, *row, tokenizer.eos_token_id] for row in ids))
+    rows = [stream[start:start + length] for start in range(0, len(stream) - length + 1, length)]
+    return Dataset.from_dict({"input_ids": rows, "labels": rows})
+
+
+def small_llama(p, tokenizer) -> LlamaForCausalLM:
+    """A Llama of the study's size, weights drawn from `seed`; input and output embeddings are tied."""
+    set_seed(p.seed)
+    return LlamaForCausalLM(LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=p.base_hidden_size, num_hidden_layers=p.base_layers,
+        num_attention_heads=p.base_heads, num_key_value_heads=p.base_kv_heads,
+        intermediate_size=p.base_intermediate_size, max_position_embeddings=p.base_context,
+        tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id))
+
+
+def train(llama: LlamaForCausalLM, rows: Dataset, p, folder: Path) -> None:
+    """Next-token loss for `base_steps` steps; writes `metrics.jsonl` and `model/` below `folder`.
+
+    bf16 autocast is a quarter faster than fp32 on a CPU that has it, and the weights stay fp32. Betas, decay
+    and clipping are Meditron's (arXiv 2311.16079, section 4).
+    """
+    arguments = TrainingArguments(
+        output_dir=str(folder / "scratch"), max_steps=p.base_steps, per_device_train_batch_size=p.base_batch_size,
+        learning_rate=p.base_lr, warmup_steps=min(40, p.base_steps // 4), lr_scheduler_type="linear",
+        weight_decay=0.1, adam_beta1=0.9, adam_beta2=0.95, max_grad_norm=1.0, bf16=True, seed=p.seed,
+        data_seed=p.seed, logging_steps=max(1, p.base_steps // 60), save_strategy="no", report_to=[],
+        disable_tqdm=True, use_cpu=not torch.cuda.is_available())
+    (folder / "metrics.jsonl").unlink(missing_ok=True)
+    with progress(p.base_steps, "step", "pretraining") as bar:
+        watchers = [callbacks.Metrics(folder / "metrics.jsonl"), callbacks.Progress(bar)]
+        trainer = Trainer(model=llama, args=arguments, train_dataset=rows, callbacks=watchers)
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    llama.float().save_pretrained(folder / "model")
+
+
+def knowledge(world: World | None, folder: Path, batch: int = 32) -> pd.DataFrame:
+    """How many facts of each relation the base completes as a statement: columns relation, facts, right_pct.
+
+    Four values of the relation follow the statement's beginning and the likeliest one counts; chance is 25 %.
+    What this shows is what tuning can build on: it teaches to answer, not to know. Empty where there is no world.
+    """
+    if world is None:
+        return pd.DataFrame(columns=["relation", "facts", "right_pct"])
+    llama, words = model.load(folder / "model"), model.load_tokenizer(folder / "model")
+    rng = random.Random(world.seed)
+    options, rows = texts.Options(world.values, rng), []
+    for start in range(0, len(world.facts), batch):
+        facts = world.facts[start:start + batch]
+        drawn = [options.draw(fact, 4) for fact in facts]
+        asked = [score.Request([words.bos_token_id, *_ids(words, texts.opening(fact, rng))],
+                               [_ids(words, f" {choice}") for choice in choices])
+                 for fact, (choices, _) in zip(facts, drawn)]
+        found = score.loglikelihoods(llama, asked, words.pad_token_id)
+        rows += [{"relation": fact.relation, "right": values.index(max(values)) == answer}
+                 for fact, (_, answer), values in zip(facts, drawn, found)]
+    table = pd.DataFrame(rows).groupby("relation", sort=False)["right"].agg(["size", "mean"]).reset_index()
+    return table.assign(mean=(100 * table["mean"]).round(1)).set_axis(["relation", "facts", "right_pct"], axis=1)
+
+
+def _ids(tokenizer, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
