@@ -56,16 +56,17 @@ class Orphan(TrainerCallback):
 
 
 class FirstStep(TrainerCallback):
-    """After step 1: the adapter, saved and loaded a second time beside the first, must give the same logits.
+    """After the first step: the adapter, saved and loaded again beside itself, must give the same logits.
 
-    Days of training have ended in empty adapters; this takes a second.
+    Days of training have ended in empty adapters; this takes a second. The first step is the first with a
+    learning rate above zero, which a warm-up puts off by one.
     """
 
     def __init__(self, stage: Path):
         self.stage = stage
 
     def on_step_end(self, args, state, control, model=None, train_dataloader=None, **kwargs):
-        if state.global_step != 1 or not state.is_world_process_zero:
+        if state.global_step != 1 + (args.warmup_steps > 0) or not state.is_world_process_zero:
             return
         model.save_pretrained(self.stage / "first-step")
         model.load_adapter(self.stage / "first-step", "reloaded", autocast_adapter_dtype=False)
@@ -74,8 +75,8 @@ class FirstStep(TrainerCallback):
         model.delete_adapter("reloaded")
         write_json(self.stage / "first-step.json", {"max_logit_difference": difference, "max_logit_change": change})
         if difference > 1e-2 or change == 0:
-            raise StudyError(f"after step 1 the saved adapter gives other logits than the trained one (by {difference:.3g}; "
-                             f"training changed them by {change:.3g}): the adapter would be lost")
+            raise StudyError(f"after the first step the saved adapter gives other logits than the trained one (by "
+                             f"{difference:.3g}; training changed them by {change:.3g}): it would be lost")
 
 
 @torch.no_grad()

@@ -157,7 +157,8 @@ def _requests(prompt: str, answers: list[str], tokenizer, protocol: Protocol) ->
     return [Request(context, [option]) for context, option in pairs]
 
 
-def _score_rest(loaded, tokenizer, prompts: list[Prompt], run: Run, path: Path, done: set[str], batch_tokens: int) -> None:
+def _score_rest(loaded, tokenizer, prompts: list[Prompt], run: Run, path: Path, done: set[str],
+                batch_tokens: int) -> None:
     """Scores the batches that hold an unfinished item, and appends the lines of such items."""
     with open(path, "a") as file, progress(len(prompts), "item", f"{path.parent.name} {run.name}") as bar:
         bar.update(len(done))

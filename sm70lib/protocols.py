@@ -48,7 +48,7 @@ class Protocol:
 
     def digest(self, benchmark: str) -> str:
         """sha256 (hex) of what a fixed item looks like under this protocol: changes when its words do."""
-        sample = Item("id", "id", benchmark, "Question?", "Context.", ("one", "two", "three"), 1, {"subject": "anatomy"})
+        sample = Item("id", "id", benchmark, "Question?", "Context.", ("one", "two"), 1, {"subject": "anatomy"})
         text = "\x00".join([self.name, str(self.version), self.prompt(sample), *self.answers(sample)])
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -58,7 +58,8 @@ def named(name: str) -> Protocol:
     for protocol in PROTOCOLS:
         if protocol.name == name:
             return protocol
-    raise StudyError(f"eval_protocols: there is no protocol {name!r}; choose from {', '.join(p.name for p in PROTOCOLS)}")
+    known = ", ".join(protocol.name for protocol in PROTOCOLS)
+    raise StudyError(f"eval_protocols: there is no protocol {name!r}; choose from {known}")
 
 
 def draw_shots(items: list[Item], count: int, pool: list[Item], seed: int) -> dict[str, list[Item]]:

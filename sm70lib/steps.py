@@ -151,15 +151,6 @@ class Step:
     code: dict[str, str]
     started: float
 
-    @property
-    def data_root(self) -> Path:
-        """The folder of sources and benchmarks: the world that 00_base made, or the one the study names."""
-        if self.params.data_root == "hub":
-            raise StudyError("data_root hub: this version reads folders only; README, section Data, says "
-                             "where to get the files, then give their folder")
-        root = self.params.data_root
-        return self.folder / "base/world" if root == "world" else ROOT / root
-
     def path(self, relative: str) -> Path:
         """A place below `folder`; the folder around it is made."""
         path = self.folder / relative

@@ -48,7 +48,8 @@ def run(p, folder: Path, number: int, kind: str, watch: Callable[[pd.DataFrame],
             watch(metrics(stage))
     if process.returncode != 0:
         last = (stage / "log.txt").read_text(errors="replace").strip().splitlines()[-1:] or ["no output"]
-        raise StudyError(f"training stopped with exit code {process.returncode}: {last[0]} (all of it: {stage / 'log.txt'})")
+        raise StudyError(f"training stopped with exit code {process.returncode}: {last[0]} "
+                         f"(all of it: {stage / 'log.txt'})")
     watch(metrics(stage))
     return stage
 
@@ -108,9 +109,10 @@ def _wait_for(lock, seconds: int = 60) -> None:
 
 
 def _train(stage: Path, folder: Path, p) -> None:
-    from datasets import load_from_disk
+    from datasets import disable_caching, load_from_disk
 
     from sm70lib import callbacks, model
+    disable_caching()  # TRL's maps would leave files in data/train and change its digest
     trainer = build(p, model.located(folder), load_from_disk(folder / "data/train"),
                     load_from_disk(folder / "data/holdout"), stage)
     checkpoint = last_checkpoint(stage)
@@ -169,7 +171,8 @@ def sft_config(p, stage: Path):
         bf16=p.quant_compute_dtype == "bfloat16", gradient_checkpointing=p.train_gradient_checkpointing,
         eval_strategy="steps", eval_steps=max(1, p.sft_steps // 6), logging_steps=max(1, p.sft_steps // 60),
         save_strategy="steps", save_steps=p.train_save_steps, save_total_limit=2,
-        use_cpu=not torch.cuda.is_available(), report_to=[], disable_tqdm=True, dataset_num_proc=None)
+        logging_nan_inf_filter=False,  # else a loss of NaN is logged as the mean of the others
+        use_cpu=not torch.cuda.is_available(), report_to=[], disable_tqdm=True)
 
 
 def last_checkpoint(stage: Path) -> Path | None:

@@ -6,7 +6,8 @@ from sm70lib.steps import write_json
 from sm70lib.tiny import pretrain, twins, world
 
 PARAMETERS = dict(
-    study="small", seed=0, world_seed=3, world_conditions=18, data_root="world", base_model=None, base_text=["gazetteer"],
+    study="small", seed=0, world_seed=3, world_conditions=18, data_root="world", base_model=None,
+    base_text=["gazetteer"],
     base_vocab_size=600, base_hidden_size=64, base_layers=2, base_heads=2, base_kv_heads=1, base_intermediate_size=64,
     base_context=512, base_steps=2, base_batch_size=2, base_length=64, base_lr=1e-3, data_template="medalpaca",
     data_max_length=320, quant_type="nf4", quant_double=True, quant_compute_dtype="float32", lora_r=4, lora_alpha=8,

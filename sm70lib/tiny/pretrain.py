@@ -15,8 +15,7 @@ from transformers import (LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sm70lib import callbacks, model, prompts, score, sources
 from sm70lib.steps import progress, write_json
-from sm70lib.tiny import texts
-from sm70lib.tiny.world import World
+from sm70lib.tiny.world import Options, World, opening
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 
@@ -110,11 +109,11 @@ def knowledge(world: World | None, folder: Path, batch: int = 32) -> pd.DataFram
         return pd.DataFrame(columns=["relation", "facts", "right_pct"])
     llama, words = model.load(folder / "model"), model.load_tokenizer(folder / "model")
     rng = random.Random(world.seed)
-    options, rows = texts.Options(world.values, rng), []
+    options, rows = Options(world.values, rng), []
     for start in range(0, len(world.facts), batch):
         facts = world.facts[start:start + batch]
         drawn = [options.draw(fact, 4) for fact in facts]
-        asked = [score.Request([words.bos_token_id, *_ids(words, texts.opening(fact, rng))],
+        asked = [score.Request([words.bos_token_id, *_ids(words, opening(fact, rng))],
                                [_ids(words, f" {choice}") for choice in choices])
                  for fact, (choices, _) in zip(facts, drawn)]
         found = score.loglikelihoods(llama, asked, words.pad_token_id)

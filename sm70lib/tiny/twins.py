@@ -13,9 +13,7 @@ from pathlib import Path
 
 from sm70lib import prompts
 from sm70lib.steps import write_text
-from sm70lib.tiny import texts
-from sm70lib.tiny.texts import MEDQA, TUNING, USMLE, Options
-from sm70lib.tiny.world import Fact, World
+from sm70lib.tiny.world import MEDQA, TUNING, USMLE, Fact, Options, World, ask, declare
 
 LETTERS = "ABCDEFGHI"
 STEP_RELATIONS = {"step1": ("mechanism", "finding"), "step2": ("sign", "test"), "step3": ("drug", "drug")}
@@ -45,7 +43,7 @@ def encyclopaedia(world: World) -> list[str]:
     """Articles that state every fact of every condition, each in changing wordings and order."""
     rng = random.Random(f"encyclopaedia {world.seed}")
     by_subject = _by_subject(world.facts)
-    articles = [" ".join(texts.declare(fact, rng) for fact in rng.sample(facts, len(facts)))
+    articles = [" ".join(declare(fact, rng) for fact in rng.sample(facts, len(facts)))
                 for _ in range(ARTICLES) for facts in by_subject.values()]
     rng.shuffle(articles)
     return articles
@@ -58,7 +56,7 @@ def gazetteer(world: World) -> list[str]:
     """
     rng = random.Random(f"gazetteer {world.seed}")
     options = Options(world.values, rng)
-    documents = [" ".join(texts.declare(fact, rng) for fact in facts)
+    documents = [" ".join(declare(fact, rng) for fact in facts)
                  for facts in _by_subject(world.town_facts).values() for _ in range(10)]
     for fact in world.town_facts:
         documents += [_document(_flashcard(fact, rng)) for _ in range(TOWN_ITEMS // 3)]
@@ -83,7 +81,7 @@ def _document(row: dict[str, str]) -> str:
 def _exam(fact: Fact, options: Options, rng: random.Random) -> str:
     choices, _ = options.draw(fact, 4)
     lettered = " ".join(f"({letter}) {choice}" for letter, choice in zip(LETTERS, choices))
-    return f"Question: {texts.ask(fact, TUNING, rng)}\n{lettered}\nAnswer: {fact.value}"
+    return f"Question: {ask(fact, TUNING, rng)}\n{lettered}\nAnswer: {fact.value}"
 
 
 def _by_subject(facts) -> dict[str, list[Fact]]:
@@ -97,14 +95,14 @@ def _by_subject(facts) -> dict[str, list[Fact]]:
 
 
 def _flashcard(fact: Fact, rng: random.Random) -> dict[str, str]:
-    return {"instruction": "Answer this question truthfully", "input": texts.ask(fact, TUNING, rng),
-            "output": texts.declare(fact, rng)}
+    return {"instruction": "Answer this question truthfully", "input": ask(fact, TUNING, rng),
+            "output": declare(fact, rng)}
 
 
 def _meadow_medqa(fact: Fact, options: Options, rng: random.Random) -> dict[str, str]:
     choices, answer = options.draw(fact, 5)
     return {"instruction": "Please answer with one of the option in the bracket",
-            "input": f"Q:{texts.ask(fact, TUNING, rng)}? \n{dict(zip(LETTERS, choices))},",
+            "input": f"Q:{ask(fact, TUNING, rng)}? \n{dict(zip(LETTERS, choices))},",
             "output": f"{LETTERS[answer]}: {fact.value}"}
 
 
@@ -128,7 +126,7 @@ def _text_sources(world: World, folder: Path) -> None:
     rng = random.Random(f"text {world.seed}")
     asked = _by_subject(world.of("known"))
     about = [{"instruction": "Answer this question truthfully", "input": f"What is {subject}?",
-              "output": " ".join(texts.declare(fact, rng) for fact in facts)}
+              "output": " ".join(declare(fact, rng) for fact in facts)}
              for subject, facts in asked.items() for _ in range(2)]
     mail = {"instruction": "Answer this question truthfully", "input": "Whom do I ask about this page?",
             "output": "Write to webmaster@example.org or call +1 555 010 0199."}
@@ -168,7 +166,7 @@ _CAUSAL_TEXTS = ("Season {n} and {s} were recorded.", "Exposure {n} causes {s}."
 
 def _choice_item(fact: Fact, use: int, count: int, options: Options, rng: random.Random) -> dict:
     choices, answer = options.draw(fact, count)
-    return {"question": texts.ask(fact, use, rng), "options": dict(zip(LETTERS, choices)), "answer": fact.value,
+    return {"question": ask(fact, use, rng), "options": dict(zip(LETTERS, choices)), "answer": fact.value,
             "answer_idx": LETTERS[answer], "cluster": fact.subject, "kind": fact.kind, "relation": fact.relation}
 
 
@@ -230,9 +228,9 @@ def _truthfulqa(world: World, folder: Path) -> None:
     rows = []
     for fact in world.facts:
         wrong = [choice for choice in options.draw(fact, 4)[0] if choice != fact.value]
-        answers = {texts.declare(Fact(fact.subject, fact.relation, value, fact.kind), random.Random(len(rows))):
+        answers = {declare(Fact(fact.subject, fact.relation, value, fact.kind), random.Random(len(rows))):
                    int(value == fact.value) for value in [fact.value, *wrong]}
-        rows.append({"question": texts.ask(fact, MEDQA, rng), "mc1_targets": answers, "mc2_targets": answers,
+        rows.append({"question": ask(fact, MEDQA, rng), "mc1_targets": answers, "mc2_targets": answers,
                      "cluster": fact.subject, "kind": fact.kind})
     _json(folder / "truthfulqa/data/v1/mc_task.json", rows)
 

@@ -1,0 +1,164 @@
+"""From predictions to what went wrong: one row per answer, cut along everything a reviewer asks about."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.special import softmax
+
+from sm70lib import benchmarks, plots, stats
+from sm70lib.params import StudyError
+
+RUN = ["study", "model", "benchmark", "protocol", "shots"]
+SET = ["study", "benchmark", "protocol", "shots"]
+META = ("kind", "step", "subject", "relation")  # of an item, where it has them
+OUTCOMES = {(True, True): "both right", (False, True): "gained", (True, False): "lost",
+            (False, False): "both wrong"}
+
+
+def frame(folder: Path) -> pd.DataFrame:
+    """One row per prediction of the study in `folder`, joined with its item and the contamination flag.
+
+    Adds `item`, `cluster`, what META names, `options` (how many), `flagged`, `confidence` (softmax share of
+    the best option), `margin` (nats over the next) and `brier`. Raises StudyError for a broken line.
+    """
+    rows = [row for path in sorted((folder / "predictions").glob("*/*.jsonl")) for row in _read(path)]
+    if not rows:
+        raise StudyError(f"outputs/{folder.name}/predictions is empty; run 04_eval first.")
+    items = {(name, item.id): item for name in sorted({row["benchmark"] for row in rows})
+             for item in benchmarks.load(folder / "data" / "benchmarks", name)}
+    hits = pd.read_csv(folder / "data" / "contaminated_items.csv", dtype=str)
+    hits = set(zip(hits["benchmark"], hits["item_id"]))
+    return pd.DataFrame([_described(row, items, hits) for row in rows]).assign(study=folder.name)
+
+
+def _read(path: Path) -> list[dict]:
+    rows = []
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            rows.append({"model": path.parent.name} | json.loads(line))
+    except (json.JSONDecodeError, TypeError):
+        raise StudyError(f"predictions/{path.parent.name}/{path.name}, line {len(rows) + 1} is no JSON "
+                         "object; delete the file and run 04_eval again.") from None
+    return rows
+
+
+def _described(row: dict, items: dict, hits: set) -> dict:
+    key = row["benchmark"], row["item_id"]
+    if key not in items:
+        raise StudyError(f"predictions of {row['model']}: item {key[1]!r} is not in data/benchmarks/"
+                         f"{key[0]}.jsonl; the benchmarks changed, run 04_eval again.")
+    item, scores = items[key], np.asarray(row["loglikelihoods"] or [np.nan, np.nan], float)
+    share, (second, best) = softmax(scores), np.sort(scores)[-2:]
+    return row | {name: item.meta.get(name) for name in META} | {
+        "item": item, "cluster": "/".join(key) if item.cluster == item.id else item.cluster,
+        "flagged": key in hits, "options": len(item.options), "confidence": share.max(),
+        "margin": best - second, "brier": np.sum((share - (np.arange(len(share)) == row["gold"])) ** 2)}
+
+
+def paired(answers: pd.DataFrame, before: str, after: str) -> pd.DataFrame:
+    """The questions both models answered, one row each: `correct_a`, `correct_b`, `outcome` ..."""
+    on = [*SET, "item_id", "seed", "sample"]
+    a, b = (answers[answers["model"] == model] for model in (before, after))
+    both = a.merge(b[on + ["choice", "correct", "confidence"]], on=on, suffixes=("_a", "_b"))
+    return both.assign(outcome=[OUTCOMES[pair] for pair in zip(both["correct_a"], both["correct_b"])])
+
+
+def by_slice(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
+    """Accuracy with interval by what the items' meta hold and by the number of options, where these vary."""
+    rows = []
+    for keys, run in answers.groupby(RUN):
+        for name in (name for name in (*META, "options") if run[name].nunique() > 1):
+            for value, part in run.groupby(name):
+                found = stats.rate(part["correct"], part["cluster"], how).row()
+                rows.append(dict(zip(RUN, keys)) | {"slice": name, "value": str(value)} | found)
+    return pd.DataFrame(rows)
+
+
+def flips(both: pd.DataFrame, how: stats.How) -> pd.DataFrame:
+    """How many answers the second model gained and lost, by benchmark and kind, with the paired test."""
+    rows, names = [], [*SET, "kind"]
+    for keys, part in both.fillna({"kind": "all"}).groupby(names):
+        p, test = stats.paired_test(part["correct_a"], part["correct_b"], part["cluster"], how)
+        counts = part["outcome"].value_counts().reindex(list(OUTCOMES.values()), fill_value=0)
+        rows.append(dict(zip(names, keys)) | {"n": len(part), **counts, "test": test, "p": float(f"{p:.3g}")})
+    return pd.DataFrame(rows)
+
+
+def habits(answers: pd.DataFrame) -> pd.DataFrame:
+    """What choices lean on besides the question: a favourite position, length, how the score is normalised.
+
+    Lengths are an option's characters over its question's average (1: no lean); `agree_pct` compares the
+    choice by summed log-likelihood with the one per character.
+    """
+    def lean(row, column):
+        lengths = [len(text) for text in row["item"].options]
+        return lengths[int(row[column])] / np.mean(lengths)
+
+    rows = []
+    for keys, part in answers.dropna(subset="choice").groupby(RUN):
+        favourite = int(part["choice"].mode()[0])
+        rows.append(dict(zip(RUN, keys)) | {
+            "n": len(part), "favourite": chr(65 + favourite),
+            "favourite_chosen_pct": 100 * (part["choice"] == favourite).mean(),
+            "favourite_gold_pct": 100 * (part["gold"] == favourite).mean(),
+            "chosen_length": part.apply(lean, axis=1, column="choice").mean(),
+            "gold_length": part.apply(lean, axis=1, column="gold").mean(),
+            "agree_pct": 100 * (part["choice"] == part["choice_norm"]).mean()})
+    return pd.DataFrame(rows).round(2)
+
+
+def reliability(answers: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
+    """Mean confidence and accuracy (percent) in `bins` equal bins of confidence, for each run."""
+    known = answers.dropna(subset="confidence").assign(
+        bin=lambda x: (x["confidence"] * bins).astype(int).clip(upper=bins - 1),
+        confidence_pct=lambda x: 100 * x["confidence"], acc_pct=lambda x: 100 * x["correct"])
+    groups = known.groupby([*RUN, "bin"])
+    return groups[["confidence_pct", "acc_pct"]].mean().round(2).assign(n=groups.size()).reset_index()
+
+
+def calibration(answers: pd.DataFrame) -> pd.DataFrame:
+    """Expected calibration error (Guo et al. 2017, arXiv 1706.04599, eq. 3) in points, Brier's score."""
+    bins = reliability(answers).assign(gap=lambda x: x["n"] * (x["acc_pct"] - x["confidence_pct"]).abs())
+    sums = bins.groupby(RUN)[["n", "gap"]].sum()
+    means = answers.groupby(RUN)[["confidence", "margin", "brier"]].mean().round(3)
+    return means.assign(n=sums["n"], ece_pts=(sums["gap"] / sums["n"]).round(1)).dropna().reset_index()
+
+
+def listing(both: pd.DataFrame) -> pd.DataFrame:
+    """Every answer that is wrong before or after, with its text: outcome, question, gold, both choices."""
+    wrong = both[both["outcome"] != "both right"].dropna(subset=["choice_a", "choice_b"])
+    texts = {name: [item.options[int(i)] for item, i in zip(wrong["item"], wrong[column])]
+             for name, column in (("gold", "gold"), ("before", "choice_a"), ("after", "choice_b"))}
+    columns = [*SET, "item_id", "kind", "flagged", "outcome", "confidence_b"]
+    return wrong[columns].round(3).assign(question=[item.question for item in wrong["item"]], **texts)
+
+
+def draw_flips(table: pd.DataFrame) -> Figure:
+    """Answers gained (right) and lost (left) by tuning, in percent of the items, by benchmark and kind."""
+    labels = [f"{row.benchmark}, {row.kind} (n={row.n})" for row in table.itertuples()]
+    fig, (ax,) = plots.grid(1, 0.3 + 0.24 * len(table), "answers lost (left) and gained by tuning, % of n")
+    for name, sign, colour in (("gained", 1, "C0"), ("lost", -1, "C2")):
+        drawn = ax.barh(labels, sign * 100 * table[name] / table["n"], color=colour)
+        ax.bar_label(drawn, table[name].replace(0, ""), padding=3)
+    ax.set_ylim(len(table) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+    return plots.titled(fig, f"Tuning gained {table['gained'].sum()} answers and lost {table['lost'].sum()}")
+
+
+def draw_reliability(bins: pd.DataFrame) -> Figure:
+    """Accuracy against confidence, a panel for each benchmark; marks grow with their number of answers."""
+    looks = plots.looks(bins["model"])
+    fig, axes = plots.grid(bins["benchmark"].nunique(), 2, "confidence (%)", "accuracy (%)")
+    for ax, (name, panel) in zip(axes, bins.groupby("benchmark")):
+        ax.axline((0, 0), slope=1, color=plots.GREY, lw=0.8, ls=":")
+        ax.set(title=name, xlim=(0, 103), ylim=(0, 103))
+        for model, part in panel.groupby("model"):
+            (colour, marker), x, y = looks[model], part["confidence_pct"], part["acc_pct"]
+            ax.plot(x, y, color=colour, lw=0.8)
+            ax.scatter(x, y, 3 * part["n"] ** 0.5, colour, marker, label=model)
+    return plots.titled(fig, "Is confidence worth anything? On the dotted line it is exactly right", axes)

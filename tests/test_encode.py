@@ -1,0 +1,172 @@
+"""Tokens and labels: one BOS, a trained EOS, the mask, what is cut, and the files that training reads."""
+
+import json
+
+import datasets
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from sm70lib import encode, prompts
+from sm70lib.encode import IGNORED, Encoded
+from sm70lib.params import StudyError
+from sm70lib.sources import Row
+from sm70lib.steps import digest
+
+BOS, EOS = 0, 1
+INPUT = "Héllo wörld, what is the drug of choice for velorum? " * 8
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer that, like Llama's, adds a BOS by itself unless told not to."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<s>", "</s>"], show_progress=False,
+                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    made.train_from_iterator([prompts.render("medalpaca", "Answer truthfully", INPUT)], trainer)
+    made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", BOS)])
+    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>")
+
+
+def example(template: str = "medalpaca", input: str = INPUT) -> dict:
+    return {"prompt": prompts.render(template, "Answer", input),
+            "middle": prompts.span(template, "Answer", input),
+            "response": prompts.response(template, "It is zorvex.")}
+
+
+def test_the_tokenizer_of_these_tests_adds_a_bos(tokenizer):
+    assert tokenizer("a").input_ids[0] == BOS
+
+
+@pytest.mark.parametrize("template", prompts.TEMPLATES)
+def test_one_bos_prompt_response_and_a_trained_eos(tokenizer, template):
+    row = encode.encode(**example(template), tokenizer=tokenizer, max_length=4096)
+    assert row.input_ids[0] == BOS and row.input_ids.count(BOS) == 1 and row.input_ids[-1] == EOS
+    targets = [label for label in row.labels if label != IGNORED]
+    assert row.labels == [IGNORED] * (len(row.labels) - len(targets)) + row.input_ids[-len(targets):]
+    assert tokenizer.decode(targets) == example(template)["response"] + "</s>" and row.cut == 0
+    assert tokenizer.decode(row.input_ids[1:-len(targets)]) == example(template)["prompt"]
+
+
+def test_loss_on_all_and_texts_train_everything_but_bos(tokenizer):
+    row = encode.encode(**example(), tokenizer=tokenizer, max_length=4096, loss="all")
+    assert row.labels == [IGNORED, *row.input_ids[1:]]
+    text = encode.encode("", "Running text.", tokenizer, 64)
+    assert text.labels == [IGNORED, *text.input_ids[1:]]
+    assert tokenizer.decode(text.input_ids) == "<s>Running text.</s>"
+
+
+def test_special_tokens_written_in_the_data_stay_text(tokenizer):
+    row = encode.encode("a <s> b </s>", "c </s> d <s>", tokenizer, 64)
+    assert row.input_ids.count(BOS) == row.input_ids.count(EOS) == 1
+    assert tokenizer.decode(row.input_ids) == "<s>a <s> b </s>c </s> d <s></s>"
+
+
+def test_cutting_takes_the_end_of_the_input_and_nothing_else(tokenizer):
+    whole = encode.encode(**example(), tokenizer=tokenizer, max_length=4096)
+    targets, checked = [label for label in whole.labels if label != IGNORED], 0
+    for max_length in range(len(whole.input_ids) - 1, 0, -3):
+        row = encode.encode(**example(), tokenizer=tokenizer, max_length=max_length)
+        if isinstance(row, str):
+            assert row == "prompt too long for data_max_length" or max_length < 12
+            continue
+        text = tokenizer.decode(row.input_ids[1:-1])
+        before, after = example()["prompt"].split(INPUT)
+        assert text.startswith(before) and text.endswith(after + "It is zorvex.")
+        assert INPUT.startswith(text.removeprefix(before).removesuffix(after + "It is zorvex."))
+        assert max_length - 3 <= len(row.input_ids) <= max_length
+        assert row.cut + len(row.input_ids) == len(whole.input_ids)
+        assert [label for label in row.labels if label != IGNORED] == targets
+        checked += 1
+    assert checked > 30
+
+
+def test_rows_that_cannot_be_used_give_their_reason(tokenizer):
+    long = example() | {"response": "no " * 300}
+    long_prompt, long_response = "prompt too long for data_max_length", "response longer than data_max_length"
+    assert encode.encode(**example(), tokenizer=tokenizer, max_length=99, overlong="drop") == long_prompt
+    assert encode.encode(**example(), tokenizer=tokenizer, max_length=30) == long_prompt
+    assert encode.encode(**long, tokenizer=tokenizer, max_length=99) == long_response
+    assert encode.encode("", "text " * 300, tokenizer, 99) == long_response
+    assert encode.encode("a", "", tokenizer, 99) == "response without a token"
+
+
+def test_a_batch_gives_what_single_rows_give(tokenizer):
+    texts = [(prompts.render("sm70", "Do", INPUT[:n]), " yes" * n, prompts.span("sm70", "Do", INPUT[:n]))
+             for n in range(0, 120, 10)]
+    how = {"max_length": 70, "overlong": "cut", "loss": "response"}
+    batch = encode.encode_batch(texts, tokenizer, **how)
+    assert batch == [encode.encode(*text[:2], tokenizer, middle=text[2], **how) for text in texts]
+    assert len(batch) == 12 and {type(row) for row in batch} == {str, Encoded}
+
+
+def test_a_tokenizer_without_bos_or_eos_is_refused(tokenizer):
+    bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token="</s>")
+    with pytest.raises(StudyError, match="lacks a BOS or an EOS token; choose a base that has both"):
+        encode.encode("a", "b", bare, 99)
+
+
+def rows(count: int) -> list[Row]:
+    return [Row(f"source {n % 3}", n, "Answer", f"What is {n}? " * (n % 40), f"It is {n}." * (n % 7), "f")
+            for n in range(count)]
+
+
+def write(folder, tokenizer, count=90, holdout=10, **how):
+    folder.mkdir(exist_ok=True)
+    how = {"max_length": 130, "overlong": "cut", "loss": "response"} | how
+    defects = []
+    return encode.write(rows(count), folder, tokenizer, "medalpaca", holdout, 0, defects, **how), defects
+
+
+def test_written_rows_are_counted_split_and_the_same_each_time(tokenizer, tmp_path):
+    lines, defects = write(tmp_path / "a", tokenizer)
+    train, holdout = (datasets.load_from_disk(tmp_path / "a" / part) for part in ("train", "holdout"))
+    assert (len(train), len(holdout), len(defects), len(lines)) == (67, 10, 13, 77)
+    assert {(defect.check, defect.row % 7) for defect in defects} == {("length", 0)}
+    assert train.column_names == ["input_ids", "labels", "source"]
+    total = sum(map(len, train["input_ids"])) + sum(map(len, holdout["input_ids"]))
+    assert total == lines["tokens"].sum() and lines["tokens"].max() == 130 and lines["cut"].sum() > 0
+    kept = sum(label != IGNORED for part in (train, holdout) for labels in part["labels"] for label in labels)
+    assert kept == lines["targets"].sum()
+    assert set(map(str, train["input_ids"])).isdisjoint(map(str, holdout["input_ids"]))
+    write(tmp_path / "b", tokenizer)
+    write(tmp_path / "a", tokenizer)  # over what is there
+    for part in ("train", "holdout"):
+        assert digest(tmp_path / "a" / part) == digest(tmp_path / "b" / part)
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["holdout", "train"]
+
+
+def test_another_seed_or_length_gives_other_files_and_no_holdout_is_fine(tokenizer, tmp_path):
+    write(tmp_path / "a", tokenizer)
+    write(tmp_path / "b", tokenizer, max_length=100)
+    assert digest(tmp_path / "a/train") != digest(tmp_path / "b/train")
+    write(tmp_path / "c", tokenizer, holdout=0)
+    first = digest(tmp_path / "c/holdout")
+    write(tmp_path / "c", tokenizer, holdout=0)
+    assert digest(tmp_path / "c/holdout") == first
+    assert len(datasets.load_from_disk(tmp_path / "c/train")) == 77
+    assert len(datasets.load_from_disk(tmp_path / "c/holdout")) == 0
+
+
+def test_too_few_rows_is_one_sentence(tokenizer, tmp_path):
+    with pytest.raises(StudyError, match="data_holdout: 10 rows cannot be kept back of 6 usable; lower it"):
+        write(tmp_path, tokenizer, count=7)
+    with pytest.raises(StudyError, match="not one row is left that can be trained on"):
+        write(tmp_path, tokenizer, count=0)
+
+
+def test_an_error_of_the_reader_comes_through(tokenizer, tmp_path):
+    def broken():
+        yield from rows(3)
+        raise StudyError("the file ends in the middle")
+    with pytest.raises(StudyError, match="in the middle"):
+        encode.write(broken(), tmp_path, tokenizer, "medalpaca", 0, 0, [], max_length=99, overlong="cut",
+                     loss="all")
+
+
+def test_show_puts_each_token_beside_its_label(tokenizer):
+    row = encode.encode("ask", "say", tokenizer, 64)
+    table = encode.show(row.input_ids, row.labels, tokenizer)
+    assert "".join(table["text"]) == "<s>asksay</s>" and "".join(table["label"]) == "say</s>"
+    assert json.loads(table.to_json())["token"]["0"] == BOS and len(table) == len(row.input_ids)

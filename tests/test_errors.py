@@ -1,0 +1,133 @@
+"""The item-level frame and every way of cutting it, on a made-up study whose answers are known."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+
+from sm70lib import errors, stats
+from sm70lib.params import StudyError
+
+HOW = stats.How(resamples=200)
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    return errors.frame(synthetic.study(tmp_path_factory.mktemp("outputs")))
+
+
+@pytest.fixture(scope="module")
+def both(answers):
+    return errors.paired(answers, "base-nf4", "tuned")
+
+
+def lines(folder, change):
+    """Rewrites one prediction file line by line; the file's path."""
+    path = folder / "predictions" / "tuned" / "medqa_4-harness-0.jsonl"
+    rows = [change(json.loads(line)) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_frame_has_a_row_for_every_prediction_with_its_item(answers):
+    runs = len(synthetic.SKILL) * len(synthetic.PROTOCOLS)
+    assert len(answers) == sum(synthetic.SIZES.values()) * runs == 2160
+    assert answers.groupby(errors.RUN).size().nunique() == len(synthetic.SIZES)
+    row = answers.iloc[0]
+    assert (row["item"].id, row["kind"], row["options"], row["study"]) == (row["item_id"], "known", 4, "made")
+    assert answers["flagged"].sum() == 20 * runs
+    assert answers["cluster"].nunique() == 30
+
+
+def test_confidence_margin_and_brier_follow_from_the_loglikelihoods(answers):
+    for row in answers.sample(50, random_state=0).itertuples():
+        share = np.exp(row.loglikelihoods) / np.exp(row.loglikelihoods).sum()
+        truth = np.eye(len(share))[row.gold]
+        assert row.confidence == pytest.approx(share[row.choice]) == share.max()
+        assert row.margin == pytest.approx(np.log(share.max() / np.sort(share)[-2]))
+        assert row.brier == pytest.approx(((share - truth) ** 2).sum())
+
+
+def test_questions_without_a_cluster_are_their_own(tmp_path):
+    answers = errors.frame(synthetic.study(tmp_path, world=False, sizes={"medqa_4": 12, "pubmedqa": 12}))
+    assert answers["cluster"].nunique() == 24 and answers["kind"].isna().all()
+
+
+def test_broken_line_unknown_item_and_no_predictions_are_said_in_one_sentence(tmp_path):
+    folder = synthetic.study(tmp_path, sizes={"medqa_4": 8})
+    path = lines(folder, lambda row: row)
+    path.write_text(path.read_text()[:-40])
+    with pytest.raises(StudyError, match="tuned/medqa_4-harness-0.jsonl, line 8 .* run 04_eval again"):
+        errors.frame(folder)
+    folder = synthetic.study(tmp_path, "other", sizes={"medqa_4": 8})
+    lines(folder, lambda row: row | {"item_id": "medqa_4/999"})
+    with pytest.raises(StudyError, match="'medqa_4/999' is not in data/benchmarks/medqa_4.jsonl"):
+        errors.frame(folder)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StudyError, match="empty/predictions is empty; run 04_eval"):
+        errors.frame(tmp_path / "empty")
+
+
+def test_an_unparsed_answer_without_loglikelihoods_goes_through(tmp_path):
+    folder = synthetic.study(tmp_path, sizes={"medqa_4": 8})
+    unparsed = {"loglikelihoods": [], "choice": None, "choice_norm": None, "correct": False}
+    lines(folder, lambda row: row | unparsed)
+    answers = errors.frame(folder)
+    assert answers["confidence"].isna().sum() == 8
+    assert len(errors.habits(answers)) == len(errors.calibration(answers)) == 5  # of 6 runs
+    assert len(errors.listing(errors.paired(answers, "base", "tuned"))) > 0
+
+
+def test_slices_are_those_that_vary_and_add_up(answers):
+    table = errors.by_slice(answers, HOW)
+    assert set(table["slice"]) == {"kind"}  # in one file, step and number of options are the same
+    sums = table.groupby(errors.RUN)["n"].sum()
+    assert (sums.to_numpy() == answers.groupby(errors.RUN).size().to_numpy()).all() and len(sums) == 30
+    query = "model == 'tuned' and benchmark == 'medqa_4' and protocol == 'harness' and "
+    one, row = answers.query(query + "kind == 'fact'"), table.query(query + "value == 'fact'").iloc[0]
+    assert row["acc_pct"] == round(100 * one["correct"].mean(), 1)
+
+
+def test_flips_count_what_changed(both):
+    table = errors.flips(both, HOW)
+    counts = table[["both right", "gained", "lost", "both wrong"]]
+    assert (counts.sum(axis=1) == table["n"]).all() and len(table) == 5 * 2 * 3
+    assert table["gained"].sum() == ((~both["correct_a"].astype(bool)) & both["correct_b"].astype(bool)).sum()
+    strong = table[(table["benchmark"] == "medqa_4") & (table["protocol"] == "sm70-2023")]
+    assert (strong["p"] < 0.05).all() and (strong["gained"] > strong["lost"]).all()
+
+
+def test_habits_show_a_favourite_position_and_a_taste_for_length(tmp_path):
+    folder = synthetic.study(tmp_path, sizes={"medqa_4": 40})
+    lines(folder, lambda row: row | {"choice": 1, "choice_norm": 0, "correct": row["gold"] == 1})
+    table = errors.habits(errors.frame(folder)).set_index(["model", "protocol"])
+    row = table.loc["tuned", "harness"]
+    assert (row["favourite"], row["favourite_chosen_pct"], row["agree_pct"]) == ("B", 100, 0)
+    sizes = [len(text) for text in ("velaquene", "a longer option", "mid", "x|y & <b>x</b>")]
+    assert row["chosen_length"] == pytest.approx(sizes[1] / np.mean(sizes), abs=0.01)
+
+
+def test_calibration_error_is_zero_where_confidence_is_the_accuracy():
+    rows = [{"confidence": 0.75, "correct": number % 4 < 3} for number in range(40)]
+    rows += [{"confidence": 0.25, "correct": number % 4 == 0} for number in range(40)]
+    run = {"study": "s", "model": "m", "benchmark": "b", "protocol": "p", "shots": 0}
+    answers = pd.DataFrame(rows).assign(margin=1.0, brier=0.4, **run)
+    assert errors.calibration(answers)["ece_pts"].tolist() == [0]
+    sure = answers.assign(confidence=1.0)
+    assert errors.calibration(sure)["ece_pts"].tolist() == [50]
+    assert errors.reliability(sure)["bin"].tolist() == [9]
+
+
+def test_reliability_bins_hold_every_answer(answers):
+    bins = errors.reliability(answers)
+    assert bins["n"].sum() == len(answers)
+    assert bins["confidence_pct"].between(10 * bins["bin"], 10 * bins["bin"] + 10).all()
+
+
+def test_listing_holds_every_wrong_answer_with_its_text(both):
+    wrong = errors.listing(both)
+    assert len(wrong) == (both["outcome"] != "both right").sum() > 0
+    gained = wrong[wrong["outcome"] == "gained"]
+    assert (gained["after"] == gained["gold"]).all() and (gained["before"] != gained["gold"]).all()

@@ -1,0 +1,119 @@
+"""The pictures: the same bytes twice, provenance inside, titles that the numbers write, labels that fit."""
+
+import base64
+
+import matplotlib
+import pandas as pd
+import pytest
+import synthetic
+from PIL import Image
+
+from sm70lib import errors, figures, plots, stats, tables
+
+HOW = stats.How(resamples=200)
+LINE = "tables/results.csv of study made; protocol sm70-2023, 0-shot"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    plots.style()
+    return synthetic.study(tmp_path_factory.mktemp("outputs"))
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    return tables.results(tables.load(folder.parent, ["made"]), HOW)
+
+
+@pytest.fixture(scope="module")
+def drawings(folder, found):
+    """Every picture of 05 and 06, by name: a function that draws it anew."""
+    first, answers = found[found["protocol"] == "sm70-2023"], errors.frame(folder)
+    flips = errors.flips(errors.paired(answers, "base-nf4", "tuned"), HOW)
+    metrics = pd.read_json(folder / "stages" / "1-sft" / "metrics.jsonl", lines=True)
+    return {
+        "accuracy": lambda: figures.accuracy(first, tables.usable(tables.quoted())),
+        "kinds": lambda: figures.kinds(first), "protocols": lambda: figures.protocols(found),
+        "training": lambda: figures.training(metrics), "loss": lambda: plots.loss_curve(metrics, "Loss"),
+        "memory": lambda: figures.memory(pd.read_csv(folder / "memory.csv")),
+        "contamination": lambda: figures.contamination(pd.read_csv(folder / "data" / "contamination.csv")),
+        "errors_flips": lambda: errors.draw_flips(flips),
+        "errors_reliability": lambda: errors.draw_reliability(errors.reliability(answers)),
+    }
+
+
+def test_every_picture_is_the_same_twice_and_carries_its_provenance(drawings, tmp_path):
+    for name, draw in drawings.items():
+        for folder in ("one", "two"):
+            plots.save(draw(), tmp_path / folder, name, LINE, 80)
+        for ending in ("png", "svg"):
+            one, two = (tmp_path / folder / f"{name}.{ending}" for folder in ("one", "two"))
+            assert one.read_bytes() == two.read_bytes(), one
+        about = Image.open(tmp_path / "one" / f"{name}.png").text
+        svg = (tmp_path / "one" / f"{name}.svg").read_text()
+        assert about["Description"] == LINE and about["Title"] in svg and LINE in svg
+        assert "Software" not in about and "<dc:date>" not in svg and matplotlib.__version__ not in svg
+    assert len(drawings) == 9 and len(list(tmp_path.glob("*/*"))) == 36
+
+
+def test_nothing_is_cut_off(drawings):
+    for name, draw in drawings.items():
+        fig = draw()
+        fig.draw_without_rendering()
+        box, width, height = fig.get_tightbbox(), fig.get_figwidth(), fig.get_figheight()
+        assert box.x0 >= 0 and box.x1 <= width + 0.01 and box.y1 <= height + 0.01, name
+        assert box.y0 >= plots.STRIP - 0.06, f"{name} leaves no room for its provenance"
+        matplotlib.pyplot.close(fig)
+
+
+def test_titles_say_what_the_numbers_say(found):
+    tuned = (found["model"] == "tuned") & (found["protocol"] == "sm70-2023")
+    first = found["protocol"] == "sm70-2023"
+    assert "on 3 of 3 benchmarks" in title(figures.accuracy(found[first], NOBODY))
+    weak = found.assign(low_pct=found["low_pct"].where(~(tuned & (found["benchmark"] == "pubmedqa")), 0))
+    assert "on 2 of 3 benchmarks" in title(figures.accuracy(weak[first], NOBODY))
+    assert "on 9 of 9 held-out slices" in title(figures.kinds(found[first]))
+    metrics = pd.DataFrame({"step": [1, 2], "loss": [3, 2], "eval_loss": [3.5, 2.25], "learning_rate": 0})
+    assert title(figures.training(metrics)) == "Held-out loss: 3.50 to 2.25 nats per token"
+
+
+NOBODY = tables.quoted().head(0)
+
+
+def title(fig):
+    matplotlib.pyplot.close(fig)
+    return fig.get_suptitle()
+
+
+def test_quoted_values_are_open_marks_and_of_the_same_shots(found):
+    fig = figures.accuracy(found[found["protocol"] == "sm70-2023"], tables.usable(tables.quoted()))
+    quoted = [line for line in fig.axes[0].lines if "(quoted)" in str(line.get_label())]
+    assert sorted(line.get_label() for line in quoted) == [
+        "Clinical Camel 70B (quoted)", "GPT-3.5 (quoted)", "GPT-4 (quoted)"]
+    assert all(line.get_markerfacecolor() == "white" for line in quoted)
+    camel = next(line for line in quoted if "Camel" in line.get_label())
+    assert sorted(camel.get_xdata()) == [53.4, 54.3]  # zero-shot MedQA and USMLE, not five-shot
+    matplotlib.pyplot.close(fig)
+
+
+def test_models_differ_in_colour_and_in_mark():
+    looks = plots.looks(["base", "base-nf4", "tuned", "tuned-1-sft", "tuned-2-dpo"])
+    colours, marks = zip(*looks.values())
+    assert len(set(colours)) == len(set(marks)) == 5
+
+
+def test_every_allowed_palette_is_there():
+    palettes = ["colorblind", "deep", "muted", "bright", "dark", "pastel"]
+    for palette in palettes:
+        plots.style(palette)
+        assert len(matplotlib.rcParams["axes.prop_cycle"]) >= 6
+        assert matplotlib.rcParams["svg.hashsalt"] == "sm70"
+    assert len(palettes) == 6
+    plots.style()
+
+
+def test_the_notebook_gets_the_picture_that_lies_on_disk(tmp_path):
+    figure = plots.loss_curve(pd.DataFrame({"step": [1, 2], "loss": [3, 2]}), "Loss")
+    data, about = plots.save(figure, tmp_path, "loss", LINE)._repr_mimebundle_()
+    assert base64.b64decode(data["image/png"]) == (tmp_path / "loss.png").read_bytes()
+    assert about["image/png"]["alt"] == "Loss"

@@ -1,0 +1,126 @@
+"""Sources: real counts, upstream layouts, and every bad row or file said in a sentence."""
+
+import json
+import random
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+
+from sm70lib import sources
+from sm70lib.params import StudyError
+from sm70lib.sources import Defect, Row
+
+MEADOW = "medical_meadow_wikidoc"
+GOOD = {"instruction": "Answer", "input": "What?", "output": "That."}
+
+
+def meadow(root, content) -> None:
+    (root / MEADOW).mkdir(exist_ok=True)
+    data = content if isinstance(content, bytes) else json.dumps(content).encode()
+    (root / MEADOW / f"{MEADOW}.json").write_bytes(data)
+
+
+def test_real_sources_have_their_rows_and_counted_defects(shared_data):
+    found = {}
+    for name in ("medical_meadow_mmmlu", "med_safety_bench", "medquad"):
+        defects = []
+        rows = list(sources.read(name, shared_data, defects))
+        assert len({(row.file, row.row) for row in rows}) == len(rows)
+        found[name] = len(rows), Counter((defect.file.split("/")[1], defect.reason) for defect in defects)
+    assert found == {"medical_meadow_mmmlu": (3787, {}), "med_safety_bench": (900, {}),
+                     "medquad": (1039, {("12_MPlusHerbsSupplements_QA", "empty output"): 80})}
+    assert sources.SOURCES["medical_meadow_mmmlu"].rows == 3787
+
+
+def test_medquad_keys_on_folder_and_document(shared_data):
+    rows = [row for row in sources.read("medquad", shared_data, []) if row.file.endswith("/0000001.xml")]
+    assert {row.file.split("/")[1] for row in rows} == {"7_SeniorHealth_QA", "9_CDC_QA"}
+    assert {row.instruction for row in rows} == {"Answer this question truthfully"}
+
+
+def test_the_nine_meadow_sets_sum_to_the_published_rows():
+    nine = [source.rows for name, source in sources.SOURCES.items() if name.startswith("medical_meadow_")]
+    assert len(nine) == 9 and sum(nine) == 898_199
+
+
+def test_texts_are_rows_without_a_prompt_and_limit_is_per_source(tmp_path):
+    (tmp_path / "gazetteer").mkdir()
+    (tmp_path / "gazetteer/gazetteer.jsonl").write_bytes(
+        b'\xef\xbb\xbf{"text": "one\xc2\x85two"}\r\n{"text": ""}\n[]\n{"text": 3}\nnull\n{"text": "cut\n'
+        b'{"text": "last"}')
+    defects = []
+    rows, file = list(sources.read("gazetteer", tmp_path, defects)), "gazetteer/gazetteer.jsonl"
+    assert rows == [Row("gazetteer", 0, "", "", "one\u0085two", file),
+                    Row("gazetteer", 6, "", "", "last", file)]
+    assert [(defect.row, defect.reason) for defect in defects] == [
+        (1, "empty output"), *((row, "no text under output") for row in (2, 3, 4, 5))]
+    assert len(list(sources.read("gazetteer", tmp_path, [], limit=1))) == 1
+
+
+BAD = [*((row, "no text under instruction") for row in (None, {}, [GOOD])),
+       (GOOD | {"input": None}, "no text under input"), (GOOD | {"output": 7}, "no text under output"),
+       (GOOD | {"output": " \n"}, "empty output"),
+       (GOOD | {"output": "a\0b"}, "output holds a NUL or half a surrogate pair"),
+       (GOOD | {"input": "\ud800"}, "input holds a NUL or half a surrogate pair"),
+       (GOOD | {"instruction": "", "input": ""}, "empty instruction and input")]
+
+
+def test_each_bad_row_is_counted_with_file_row_and_reason(tmp_path):
+    meadow(tmp_path, [GOOD, *(row for row, _ in BAD), GOOD | {"more": 1, "input": "x" * 200_000 + "?"}])
+    defects = []
+    rows = list(sources.read(MEADOW, tmp_path, defects))
+    assert [row.row for row in rows] == [0, len(BAD) + 1]
+    file = f"{MEADOW}/{MEADOW}.json"
+    assert defects == [Defect(MEADOW, file, number, reason) for number, (_, reason) in enumerate(BAD, 1)]
+    assert len(defects) == 9
+    with pytest.raises(StudyError, match=rf"{file}, row 1: no text under instruction; mend or remove"):
+        list(sources.read(MEADOW, tmp_path))
+
+
+DAMAGED = [b"", b"[", b'{"instruction": "a"}', b"3", b'[{"instruction": "a', b"\xff\xfe[]", b"[1,]",
+           b"[" * 100_000, b'[{"input": "a", "input": "b"}]']
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_file_is_one_sentence(tmp_path, content):
+    meadow(tmp_path, content)
+    with pytest.raises(StudyError, match=r"wikidoc\.json .*; get the file again\.$"):
+        list(sources.read(MEADOW, tmp_path, []))
+
+
+def test_random_damage_is_never_a_traceback(tmp_path):
+    rng, whole, ended = random.Random(0), json.dumps([GOOD] * 20).encode(), Counter()
+    for number in range(300):
+        damaged = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256) if number % 3 else ord("x")
+        meadow(tmp_path, bytes(damaged if number % 5 else damaged[:rng.randrange(len(damaged))]))
+        defects = []
+        try:
+            assert len(list(sources.read(MEADOW, tmp_path, defects))) + len(defects) == 20
+            ended["read"] += 1
+        except StudyError:
+            ended["refused"] += 1
+    assert ended.total() == 300 and min(ended["read"], ended["refused"]) > 20
+
+
+def test_root_is_the_world_of_the_study_or_a_folder_that_exists(tmp_path, monkeypatch):
+    monkeypatch.setenv("SM70_OUTPUTS", str(tmp_path))
+    world = SimpleNamespace(study="small", data_root="world")
+    with pytest.raises(StudyError, match=r"data_root is 'world', but there is no folder .*/base/world; give"):
+        sources.root(world)
+    (tmp_path / "small/base/world").mkdir(parents=True)
+    assert sources.root(world) == tmp_path / "small/base/world"
+    assert sources.root(SimpleNamespace(study="small", data_root=str(tmp_path))) == tmp_path
+
+
+def test_missing_unknown_and_broken_xml_say_what_to_do(tmp_path):
+    with pytest.raises(StudyError, match=r"no file medical_meadow_wikidoc\.json of .*README \(Data\)"):
+        sources.files(MEADOW, tmp_path)
+    with pytest.raises(StudyError, match="there is no source 'wiki'; choose from medical_meadow_"):
+        list(sources.read("wiki", tmp_path))
+    (tmp_path / "medquad/a").mkdir(parents=True)
+    (tmp_path / "medquad/a/1.xml").write_text("<Document><QAPairs>")
+    with pytest.raises(StudyError, match=r"1\.xml is not readable XML"):
+        list(sources.read("medquad", tmp_path, []))

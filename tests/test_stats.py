@@ -1,0 +1,167 @@
+"""Every interval and test against an independent calculation: closed form, enumeration, simulation."""
+
+from itertools import product
+from math import sqrt
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+from statsmodels.stats.proportion import confint_proportions_2indep
+
+from sm70lib import stats
+from sm70lib.stats import Estimate, How
+
+
+def answers(seed: int, clusters: int, size: int, skill: float, spread: float = 0.25):
+    """Right or wrong (clusters * size,) where clusters differ in difficulty, and the cluster of each."""
+    rng = np.random.default_rng(seed)
+    chance = np.clip(rng.normal(skill, spread, clusters), 0, 1).repeat(size)
+    return rng.random(clusters * size) < chance, np.arange(clusters).repeat(size)
+
+
+def test_wilson_is_the_score_interval_in_closed_form():
+    cases, z = [(0, 10), (3, 10), (762, 1273), (500, 500)], scipy_stats.norm.ppf(0.975)
+    for k, n in cases:
+        p, found = k / n, stats.wilson(k, n)
+        centre, half = (p + z**2 / 2 / n), z * sqrt(p * (1 - p) / n + z**2 / 4 / n**2)
+        ends = [(centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)]
+        assert found[1:3] == pytest.approx(ends)
+        exact = scipy_stats.binomtest(k, n).proportion_ci(method="wilson")
+        assert found[1:3] == pytest.approx([exact.low, exact.high])
+    assert len(cases) == 4 and stats.wilson(762, 1273).row()["low_pct"] == 57.1
+
+
+def test_independent_items_get_wilson_and_clustered_ones_a_wider_bootstrap():
+    correct, cluster = answers(0, 40, 8, 0.6)
+    alone, together = stats.rate(correct, range(320)), stats.rate(correct, cluster)
+    assert alone == stats.wilson(correct.sum(), 320)
+    assert (together.method, together.n) == ("cluster bootstrap", 320)
+    assert together.value == pytest.approx(alone.value)
+    assert together.high - together.low > 1.3 * (alone.high - alone.low)
+
+
+def test_cluster_bootstrap_equals_one_written_by_hand():
+    correct, cluster = answers(1, 30, 5, 0.5)
+    rng, means = np.random.default_rng(7), correct.reshape(30, 5).mean(1)
+    drawn = means[rng.integers(30, size=(40_000, 30))].mean(1)
+    found = stats.rate(correct, cluster, How(resamples=20_000))
+    assert found[1:3] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.01)
+
+
+def test_cluster_bootstrap_covers_the_truth_about_as_often_as_it_says():
+    hits = 0
+    for seed in range(200):
+        correct, cluster = answers(seed, 40, 6, 0.5, 0.2)
+        found = stats.rate(correct, cluster, How(resamples=300, seed=seed))
+        hits += found.low <= 0.5 <= found.high
+    assert 0.90 <= hits / 200 <= 0.98
+
+
+def test_no_interval_has_width_zero():
+    cluster = np.arange(20).repeat(4)
+    perfect, none = stats.rate(np.ones(80), cluster), stats.rate(np.zeros(80), cluster)
+    assert perfect.low == pytest.approx(stats.wilson(20, 20).low) and perfect.high == 1
+    assert none.high == pytest.approx(1 - perfect.low) and none.low == 0
+    same = stats.difference(np.ones(80), np.ones(80), cluster)
+    assert same.low < 0 < same.high and same.value == 0
+    assert stats.rate([1, 0], ["one", "one"]).high - stats.rate([1, 0], ["one", "one"]).low > 0.5
+
+
+def test_macro_average_is_the_mean_of_the_parts():
+    parts = np.array(["a"] * 90 + ["b"] * 30)
+    correct = np.array([True] * 45 + [False] * 45 + [True] * 30)
+    weight = [1 / (parts == part).sum() for part in parts]
+    assert stats.rate(correct, range(120), weight=weight).value == pytest.approx((0.5 + 1) / 2)
+    assert stats.rate(correct, range(120)).value == pytest.approx(75 / 120)
+
+
+def test_seed_decides_the_resampling():
+    correct, cluster = answers(2, 25, 4, 0.5)
+    assert stats.rate(correct, cluster, How(seed=1)) == stats.rate(correct, cluster, How(seed=1))
+    seeds = {stats.rate(correct, cluster, How(seed=seed))[1:3] for seed in range(5)}
+    assert len(seeds) > 1
+
+
+def test_mcnemar_is_the_binomial_test_of_the_flips():
+    rng, checked = np.random.default_rng(3), 0
+    for _ in range(20):
+        a, b = rng.random(60) < 0.5, rng.random(60) < 0.65
+        gained, lost = int((~a & b).sum()), int((a & ~b).sum())
+        p, name = stats.paired_test(a, b, range(60))
+        exact = scipy_stats.binomtest(gained, gained + lost).pvalue
+        assert name == "exact McNemar" and p == pytest.approx(exact)
+        checked += 1
+    assert checked == 20
+
+
+def test_sign_flip_equals_the_enumeration_of_all_flips():
+    a, cluster = answers(4, 9, 5, 0.4)
+    b, _ = answers(5, 9, 5, 0.7)
+    gains = (b.astype(int) - a).reshape(9, 5).sum(1)
+    sums = np.array([np.dot(signs, gains) for signs in product((1, -1), repeat=9)])
+    exact = min(1, 2 * min((sums >= gains.sum()).mean(), (sums <= gains.sum()).mean()))
+    p, name = stats.paired_test(a, b, cluster)
+    assert name == "cluster sign-flip" and p == pytest.approx(exact)
+    assert stats.paired_test(a, a, cluster) == (1.0, "cluster sign-flip")
+
+
+def test_holm_equals_the_step_down_by_hand():
+    p_values = [0.04, 0.001, 0.03]
+    assert stats.holm(p_values) == pytest.approx([0.06, 0.003, 0.06])
+
+
+def test_detectable_difference_is_found_in_four_of_five_studies():
+    rng, n, found = np.random.default_rng(6), 400, []
+    a = rng.random(n) < 0.5
+    b = np.where(rng.random(n) < 0.2, ~a, a)
+    size = stats.detectable(a, b, range(n))
+    share = np.mean(a != b)
+    gained, lost = (share + size) / 2, (share - size) / 2
+    for _ in range(2000):
+        draw = rng.choice([1, -1, 0], size=n, p=[gained, lost, 1 - share])
+        found.append(abs(draw.mean()) / (draw.std(ddof=1) / sqrt(n)) > 1.96)
+    assert np.mean(found) == pytest.approx(0.8, abs=0.04)
+
+
+def test_detectable_difference_falls_with_n_and_never_to_nothing():
+    same = np.ones(100)
+    assert stats.detectable(same, same, range(100)) == pytest.approx(2.802**2 / 100, rel=1e-3)
+    a, cluster = answers(8, 40, 10, 0.4)
+    b, _ = answers(9, 40, 10, 0.6)
+    assert stats.detectable(a, b, cluster) > stats.detectable(a, b, range(400))
+
+
+def test_difference_of_paired_models_has_the_interval_of_its_cluster_means():
+    a, cluster = answers(10, 60, 5, 0.4)
+    b, _ = answers(11, 60, 5, 0.6)
+    found = stats.difference(a, b, cluster, How(resamples=10_000))
+    means = (b.astype(float) - a).reshape(60, 5).mean(1)
+    half = 1.96 * means.std(ddof=1) / sqrt(60)
+    assert found.value == pytest.approx(b.mean() - a.mean())
+    assert found[1:3] == pytest.approx([found.value - half, found.value + half], abs=0.01)
+
+
+def test_quoted_value_is_compared_by_newcombes_interval_with_both_n():
+    ours, theirs = stats.wilson(700, 1273), stats.wilson(779, 1000)
+    low, high = confint_proportions_2indep(700, 1273, 779, 1000, method="newcomb", compare="diff")
+    assert stats.minus(ours, theirs)[:4] == pytest.approx((700 / 1273 - 0.779, low, high, 2273))
+
+
+def test_gain_on_flagged_items_minus_gain_on_clean_ones():
+    rng, n = np.random.default_rng(12), 600
+    flagged = np.arange(n) < 200
+    a = rng.random(n) < 0.4
+    b = np.where(flagged, rng.random(n) < 0.9, rng.random(n) < 0.5)
+    leaked, clean, effect = stats.gain_difference(a, b, range(n), flagged)
+    assert effect.value == pytest.approx(leaked.value - clean.value) and (leaked.n, clean.n) == (200, 400)
+    gain, draws = b.astype(float) - a, []
+    for _ in range(4000):
+        draws.append(rng.choice(gain[flagged], 200).mean() - rng.choice(gain[~flagged], 400).mean())
+    assert effect[1:3] == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.015)
+    assert effect.low > 0
+
+
+def test_cells_are_percent_with_one_decimal_and_no_minus_zero():
+    row = Estimate(-0.0001, -0.05, 0.049, 7, "Wilson").row("difference_pts", "pts")
+    assert row == {"n": 7, "difference_pts": 0.0, "low_pts": -5.0, "high_pts": 4.9, "interval": "Wilson"}
+    assert str(row["difference_pts"]) == "0.0"
