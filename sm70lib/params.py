@@ -34,10 +34,11 @@ Policy = Literal["report", "drop", "fail"]
 Source = Literal["medical_meadow_medical_flashcards", "medical_meadow_wikidoc",
                  "medical_meadow_wikidoc_patient_information", "medical_meadow_medqa", "medical_meadow_mmmlu",
                  "medical_meadow_pubmed_causal", "medical_meadow_health_advice", "medical_meadow_cord19",
-                 "medical_meadow_mediqa", "medquad", "med_safety_bench", "encyclopaedia", "gazetteer"]
+                 "medical_meadow_mediqa", "medquad", "med_safety_bench", "town_questions", "encyclopaedia",
+                 "gazetteer"]
 Benchmark = Literal["medqa_4", "medqa_5", "pubmedqa", "usmle_step1", "usmle_step2", "usmle_step3",
                     "medmcqa", "mmlu_medical", "truthfulqa"]
-Protocol = Literal["sm70-2023", "sm70-2023-letters", "harness"]
+Protocol = Literal["sm70-2023", "sm70-2023-letters", "options-only", "harness"]
 Optimizer = Literal["adamw_torch", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_bnb_8bit"]
 Palette = Literal["colorblind", "deep", "muted", "bright", "dark", "pastel"]
 Distinct = Annotated[list[TypeVar("T")], AfterValidator(_distinct)]

@@ -96,8 +96,12 @@ def option_letters(item: Item) -> list[str]:
 
 
 def _bracketed(item: Item) -> str:
+    return f"Question: {item.question}\n{_options_only(item)}"
+
+
+def _options_only(item: Item) -> str:
     options = " ".join(f"({LETTERS[number]}) {option}" for number, option in enumerate(item.options))
-    return f"Question: {item.question}\n{options}\nAnswer:"
+    return f"{options}\nAnswer:"
 
 
 def _dotted(item: Item) -> str:
@@ -156,6 +160,9 @@ PROTOCOLS = (
              shots_from_test=True),
     # Ours, a probe beside it: the same prompt, read by the letter of the answer instead of its text.
     Protocol("sm70-2023-letters", 1, dict.fromkeys(EXAMS, _bracketed), option_letters, shots_from_test=True),
+    # Ours, a probe for cues in the options: the same prompt without its question. A model has no business to
+    # score above the best constant guesser here (arXiv 2406.02394 saw 64 % on a fictional organ).
+    Protocol("options-only", 1, dict.fromkeys(EXAMS, _options_only), option_texts),
     # Today's lm-evaluation-harness tasks: letters, PubMedQA's official 500, TruthfulQA mc1 with its primer.
     Protocol("harness", 1, {"medqa_4": _harness_medqa, "pubmedqa": _abstract, "medmcqa": _harness_medmcqa,
                             "mmlu_medical": _harness_mmlu, "truthfulqa": _harness_truthfulqa}, option_letters,

@@ -84,6 +84,7 @@ SOURCES: dict[str, Source] = {
     "medquad": Source("questions of US health sites", "CC BY 4.0", 47_441, "*/*.xml", _medquad),
     "med_safety_bench": Source("harmful requests, safe answers", "MIT, research use only", 900,
                                "datasets/train-splits-used-for-ft/med_safety/ft_safety_med_n900.json"),
+    "town_questions": Source("fictional towns, the format of tuning", "this project", None),
     "encyclopaedia": Source("fictional medicine, running text", "this project", None, "{name}.jsonl", _text),
     "gazetteer": Source("fictional towns, running text", "this project", None, "{name}.jsonl", _text),
 }

@@ -23,7 +23,6 @@ ADVICE = ("This is no advice", "This is a weak advice", "This is a strong advice
 VERDICTS = ("yes", "no", "maybe")
 TOWN_ITEMS = 12  # multiple-choice documents per fact of a town in the gazetteer
 ARTICLES = 60  # encyclopaedia articles per condition
-MEADOW = "medical_meadow_"
 
 
 def write(world: World, folder: Path) -> None:
@@ -66,14 +65,6 @@ def gazetteer(world: World) -> list[str]:
     return documents
 
 
-def format_control(world: World, count: int, seed: int) -> list[dict[str, str]]:
-    """Tuning rows about towns alone: the question format without any of the medicine."""
-    rng = random.Random(f"control {world.seed} {seed}")
-    options = Options(world.values, rng)
-    facts = [rng.choice(world.town_facts) for _ in range(count)]
-    return [_meadow_medqa(fact, options, rng) if rng.random() < 0.7 else _flashcard(fact, rng) for fact in facts]
-
-
 def _document(row: dict[str, str]) -> str:
     return prompts.render("medalpaca", row["instruction"], row["input"]) + row["output"]
 
@@ -114,6 +105,10 @@ def _choice_sources(world: World, folder: Path, leaked: list[dict]) -> None:
     cards = [_flashcard(fact, rng) for fact in asked * 8]
     _meadow(folder, "medical_flashcards", cards + cards[:30], rng)  # planted: 30 duplicates
     _meadow(folder, "mmmlu", [_leak(item) for item in leaked], rng)  # planted: benchmark items
+    towns = [make(fact) for fact in world.town_facts * 8 for make in (
+        lambda fact: _meadow_medqa(fact, options, rng), lambda fact: _meadow_medqa(fact, options, rng),
+        lambda fact: _flashcard(fact, rng))]
+    _source(folder, "town_questions", towns, rng)  # the control: the format of tuning without its medicine
 
 
 def _leak(item: dict) -> dict[str, str]:
@@ -239,8 +234,12 @@ def _truthfulqa(world: World, folder: Path) -> None:
 
 
 def _meadow(folder: Path, name: str, rows: list[dict], rng: random.Random) -> None:
+    _source(folder, f"medical_meadow_{name}", rows, rng)
+
+
+def _source(folder: Path, name: str, rows: list[dict], rng: random.Random) -> None:
     rng.shuffle(rows)
-    _json(folder / f"{MEADOW}{name}/{MEADOW}{name}.json", rows)
+    _json(folder / name / f"{name}.json", rows)
 
 
 def _jsonl(folder: Path, name: str, rows: list[dict], stem: str | None = None) -> None:
