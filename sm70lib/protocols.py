@@ -34,11 +34,12 @@ class Protocol:
     keep: Callable[[Item], bool] = lambda item: True
     bos: bool = False
     max_context: int = 4096
+    takes_shots: bool = True
     shots_from_test: bool = False
 
     def covers(self, benchmark: str, shots: int) -> bool:
         """Whether this protocol asks that benchmark; TruthfulQA carries its own primer and takes no shots."""
-        return benchmark in self.layouts and (shots == 0 or benchmark != "truthfulqa")
+        return benchmark in self.layouts and (shots == 0 or self.takes_shots and benchmark != "truthfulqa")
 
     def prompt(self, item: Item, shots: list[Item] = ()) -> str:
         """The text a model reads before it answers: the shots with their answers, then the item."""
@@ -162,7 +163,8 @@ PROTOCOLS = (
     Protocol("sm70-2023-letters", 1, dict.fromkeys(EXAMS, _bracketed), option_letters, shots_from_test=True),
     # Ours, a probe for cues in the options: the same prompt without its question. A model has no business to
     # score above the best constant guesser here (arXiv 2406.02394 saw 64 % on a fictional organ).
-    Protocol("options-only", 1, dict.fromkeys(EXAMS, _options_only), option_texts),
+    Protocol("options-only", 1, dict.fromkeys(EXAMS, _options_only), option_texts,
+             takes_shots=False),
     # Today's lm-evaluation-harness tasks: letters, PubMedQA's official 500, TruthfulQA mc1 with its primer.
     Protocol("harness", 1, {"medqa_4": _harness_medqa, "pubmedqa": _abstract, "medmcqa": _harness_medmcqa,
                             "mmlu_medical": _harness_mmlu, "truthfulqa": _harness_truthfulqa}, option_letters,

@@ -140,7 +140,7 @@ def _label_sources(world: World, folder: Path) -> None:
     advice = [{"instruction": "Question: is this a 2) strong advice, 1) weak advice 0) no advice?",
                "input": text.format(v=fact.value), "output": ADVICE[label]}
               for fact in asked for label, text in enumerate(_ADVICE_TEXTS)]
-    _meadow(folder, "health_advice", rng.sample(advice, 120), rng)
+    _meadow(folder, "health_advice", rng.sample(advice, len(advice) // 3), rng)
     sentences = [(text.format(s=fact.subject, n=number), label)
                  for number, fact in enumerate(asked[:60], 1) for label, text in enumerate(_CAUSAL_TEXTS)]
     rows = [{"instruction": "Question: Is this describing a (1) directly correlative relationship, (2) conditionally "
