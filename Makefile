@@ -21,10 +21,10 @@ bench: .venv/installed  ## measure speed against what one would pick instead: ou
 	@for file in tests/benchmarks/*.py; do echo "$$file"; $(PY) "$$file" || exit 1; done
 
 reference: .venv/installed  ## make the committed results again: outputs/reference/
-	$(PY) tests/reference.py
+	$(PY) -m tests.reference $(if $(CHECK),--check)
 
 evidence: .venv/installed  ## other world seeds and controls
-	$(PY) tests/evidence.py
+	$(PY) -m tests.evidence
 
 clean:  ## remove the environment and caches, never outputs
 	rm -rf .venv .pytest_cache .hypothesis build *.egg-info

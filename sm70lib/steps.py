@@ -22,11 +22,12 @@ __all__ = ["ROOT", "STEPS", "begin", "digest", "outputs", "progress", "status", 
 STEPS = {  # what a step reads below outputs/<study>/
     "00_base": (),
     "01_data": ("base/tokenizer", "base/world"),
-    "02_load_4bit": ("base/model",),
-    "03_qlora_finetune": ("base/model", "data/train", "data/holdout"),
-    "04_eval": ("base/model", "adapter", "data/benchmarks"),
+    "02_load_4bit": ("base/base.json", "base/model"),
+    "03_qlora_finetune": ("base/base.json", "base/model", "data/train", "data/holdout"),
+    "04_eval": ("base/base.json", "base/model", "adapter", "data/benchmarks"),
     "05_error_analysis": ("predictions", "data/benchmarks", "data/contaminated_items.csv"),
-    "06_figures": ("predictions", "data/benchmarks", "data/*.csv", "memory.csv", "stages"),
+    "06_figures": ("predictions", "data/benchmarks", "data/*.csv", "memory.csv", "base/metrics.jsonl",
+                   "stages/*/metrics.jsonl"),
 }
 WRITES = {  # and what it writes there
     "00_base": ("base",),
@@ -38,7 +39,7 @@ WRITES = {  # and what it writes there
     "06_figures": ("tables/*", "figures/*", "scorecard*"),
 }
 QUICK = ("01_data", "05_error_analysis", "06_figures")  # made again when their code changes, others never
-OPTIONAL = ("base/world",)  # made for tiny studies only
+OPTIONAL = ("base/world", "base/model", "base/metrics.jsonl")  # made where the base is trained here
 
 
 def outputs() -> Path:

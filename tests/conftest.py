@@ -18,7 +18,8 @@ TOY = {  # name -> the parameters cell, the code of the step
     "00_base": ("study: str = 'tiny'  # name\nworld_seed: int = 11  # seed\nbase_steps: int = 9  # steps", """
 for part in ("tokenizer", "model", "world"):
     steps.write_text(step.path(f"base/{part}/content.txt"), f"{part} {p.world_seed} {p.base_steps}")
-step.finish("base/tokenizer", "base/model", "base/world")"""),
+steps.write_text(step.path("base/base.json"), "{}")
+step.finish("base/*")"""),
     "01_data": ("study: str = 'tiny'  # name\ndata_root: str = 'world'  # folder\n"
                 "data_limit: Optional[int] = None  # rows", """
 external = {}
@@ -49,7 +50,8 @@ with steps.progress(3, "step", "sft") as bar:
 steps.write_text(step.path("adapter/adapter_config.json"), str(os.getpid()))
 weights = f"{p.lora_r} {p.sft_steps} {log.read_text()}"
 steps.write_text(step.path("adapter/adapter_model.safetensors"), weights)
-step.finish("adapter", "stages")"""),
+steps.write_text(step.path("stages/1-sft/metrics.jsonl"), "{}")
+step.finish("adapter", "stages/*/metrics.jsonl")"""),
     "04_eval": ("study: str = 'tiny'  # name\neval_limit: Optional[int] = None  # items\n"
                 "eval_batch_tokens: int = 8192  # tokens", """
 weights = (step.folder / "adapter/adapter_model.safetensors").read_text()

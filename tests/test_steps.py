@@ -54,8 +54,8 @@ def test_a_finished_study_has_its_marks(made):
     assert made.all() == {}
     done = json.loads((made.toy.study / "steps/03_qlora_finetune/done.json").read_text())
     assert done["key"]["parameters"] == {"lora_r": 16, "sft_steps": 300}
-    assert set(done["key"]["inputs"]) == {"base/model", "data/train", "data/holdout"}
-    assert set(done["outputs"]) == {"adapter", "stages"}
+    assert set(done["key"]["inputs"]) == {"base/base.json", "base/model", "data/train", "data/holdout"}
+    assert set(done["outputs"]) == {"adapter", "stages/1-sft/metrics.jsonl"}
     assert done["parameters"]["train_micro_batch_size"] == 16
     assert done["peak_memory_gb"] > 0 and done["seconds"] >= 0 and "torch" in done["versions"]
     manifest = json.loads((made.toy.study / "manifest.json").read_text())
@@ -163,7 +163,7 @@ def test_a_broken_mark_is_no_mark(made):
 
 
 def test_a_missing_input_is_refused(toy):
-    with pytest.raises(StudyError, match="03_qlora_finetune needs base/model .* run 00_base first"):
+    with pytest.raises(StudyError, match="03_qlora_finetune needs base/base.json .* run 00_base first"):
         steps.begin("03_qlora_finetune", params.load(toy.file))
     assert not (toy.study / "steps").exists()
 

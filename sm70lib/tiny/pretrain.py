@@ -85,7 +85,7 @@ def train(llama: LlamaForCausalLM, rows: Dataset, p, folder: Path) -> None:
     and clipping are Meditron's (arXiv 2311.16079, section 4).
     """
     arguments = TrainingArguments(
-        output_dir=str(folder / "scratch"), max_steps=p.base_steps, per_device_train_batch_size=p.base_batch_size,
+        output_dir=str(folder / "model"), max_steps=p.base_steps, per_device_train_batch_size=p.base_batch_size,
         learning_rate=p.base_lr, warmup_steps=min(40, p.base_steps // 4), lr_scheduler_type="linear",
         weight_decay=0.1, adam_beta1=0.9, adam_beta2=0.95, max_grad_norm=1.0, bf16=True, seed=p.seed,
         data_seed=p.seed, logging_steps=max(1, p.base_steps // 60), save_strategy="no", report_to=[],

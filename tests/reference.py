@@ -1,0 +1,70 @@
+"""Makes the committed results of the tiny study again (make reference), or tells how far a new run drifts (CHECK=1).
+
+outputs/reference/tiny/ holds what a reader wants to see and what 05 and 06 need to be run again: executed
+notebooks, predictions, tables, figures, marks. Weights and pretraining text stay out.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+
+from sm70lib.params import ROOT
+from sm70lib.steps import outputs
+
+REFERENCE = ROOT / "outputs/reference/tiny"
+PARTS = ("predictions", "tables", "figures", "steps", "memory.csv", "data/*.csv", "data/benchmarks",
+         "base/metrics.jsonl", "base/base.json", "stages/*/metrics.jsonl")
+TOLERANCE = 5.0  # points of accuracy that another machine's arithmetic may move a model of a million weights
+
+
+def stripped(path: Path) -> str:
+    """An executed notebook without what no two runs share: times, paths, and outputs of cells tagged `volatile`."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"], "language_info": {"name": "python"}}
+    for cell in notebook.cells:
+        cell.metadata = {"tags": cell.metadata.get("tags", [])}
+        if cell.cell_type == "code" and "volatile" in cell.metadata["tags"]:
+            cell.outputs = []
+    return nbformat.writes(notebook) + "\n"
+
+
+def make() -> None:
+    """Runs the study where it is not finished, and copies what is kept."""
+    subprocess.run([sys.executable, "-m", "sm70lib", "run", "params/tiny.yml"], cwd=ROOT, check=True)
+    study = outputs() / "tiny"
+    shutil.rmtree(REFERENCE, ignore_errors=True)
+    for source in (path for part in PARTS for path in sorted(study.glob(part))):
+        target = REFERENCE / source.relative_to(study)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    (REFERENCE / "notebooks").mkdir()
+    for path in sorted(study.glob("notebooks/*.ipynb")):
+        (REFERENCE / "notebooks" / path.name).write_text(stripped(path))
+    print(f"{sum(path.stat().st_size for path in REFERENCE.rglob('*') if path.is_file()) / 1e6:.1f} MB in {REFERENCE}")
+
+
+def check() -> None:
+    """Runs the study afresh elsewhere and compares accuracies; exits with 1 where one drifts too far."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-m", "sm70lib", "run", "params/tiny.yml"], cwd=ROOT, check=True,
+                       env=os.environ | {"SM70_OUTPUTS": folder})
+        keys = ["model", "benchmark", "protocol", "shots", "subset"]
+        was, now = (pd.read_csv(place / "tables/results.csv").set_index(keys)["acc_pct"]
+                    for place in (REFERENCE, Path(folder) / "tiny"))
+    drift = (now - was)[was.index.get_level_values("subset") == "all"]
+    print(f"{len(drift)} accuracies compared, largest drift {drift.abs().max():.1f} points (tolerance {TOLERANCE})")
+    if drift.isna().any() or (drift.abs() > TOLERANCE).any():
+        sys.exit(drift[~(drift.abs() <= TOLERANCE)].to_string())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare a new run with the reference")
+    check() if parser.parse_args().check else make()
