@@ -100,6 +100,7 @@ def loss_curve(metrics, title: str) -> Figure:
     """`draw_loss` as a figure of its own."""
     fig, (ax,) = grid(1, 2)
     draw_loss(ax, metrics)
+    plt.close(fig)  # a cell that ends with the figure then shows it once, not twice
     return titled(fig, title)
 
 
@@ -110,7 +111,6 @@ def live_loss() -> Callable[[pd.DataFrame], None]:
     def show(metrics: pd.DataFrame) -> None:
         if len(metrics) > seen[0]:
             seen[0] = len(metrics)
-            handle.update(figure := loss_curve(metrics, "Training, as it goes"))
-            plt.close(figure)
+            handle.update(loss_curve(metrics, "Training, as it goes"))
 
     return show

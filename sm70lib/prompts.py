@@ -8,9 +8,9 @@ import re
 from sm70lib.params import StudyError
 
 # `prompt` is what the model reads, `response` what it is trained to write.
-# medalpaca: the template of MedAlpaca (papers.md 2.3); both headers stay when a field is empty.
-# sm70: the wrapper in the task files of the SM70 authors' evaluation fork (papers.md 0 and 1.2; inferred for
-# training), without BOS and EOS, which `encode` adds. The blank before the answer belongs to the response, so
+# medalpaca: MedAlpaca's (github:kbressem/medAlpaca, prompt_templates/medalpaca.json); both headers stay when a field is empty.
+# sm70: the wrapper in the task files of the SM70 authors' fork (github:SpassMed/lm-evaluation-harness; that they
+# trained on it is inferred), without BOS and EOS, which `encode` adds. The blank before the answer belongs to the response, so
 # that a prompt never ends in a space that the tokenizer would have merged with the next word.
 TEMPLATES = {
     "medalpaca": {

@@ -47,7 +47,28 @@ def make() -> None:
     (REFERENCE / "notebooks").mkdir()
     for path in sorted(study.glob("notebooks/*.ipynb")):
         (REFERENCE / "notebooks" / path.name).write_text(stripped(path))
+    write_readme()
     print(f"{sum(path.stat().st_size for path in REFERENCE.rglob('*') if path.is_file()) / 1e6:.1f} MB in {REFERENCE}")
+
+
+def summary() -> str:
+    """The README's results: the paper's table, and the tuned model by held-out kind, as committed."""
+    results = pd.read_csv(REFERENCE / "tables/results.csv")
+    tuned = results[(results["model"] == "tuned") & (results["protocol"] == "sm70-2023") & (results["shots"] == 0)]
+    tuned = tuned[tuned["subset"].isin(["known", "fact", "condition"]) & tuned["benchmark"].isin(["medqa_4", "usmle"])]
+    cell = [f"{row.acc_pct} [{row.low_pct}, {row.high_pct}] n={row.n}" for row in tuned.itertuples()]
+    kinds = tuned.assign(cell=cell).pivot(index="benchmark", columns="subset", values="cell")
+    kinds = kinds[["known", "fact", "condition"]].set_axis(
+        ["asked in tuning, in other words", "never asked", "condition never mentioned"], axis=1)
+    return (f"{(REFERENCE / 'tables/paper.md').read_text().strip()}\n\nThe tuned model by what tuning had told it:\n\n"
+            f"{kinds.to_markdown()}\n")
+
+
+def write_readme() -> None:
+    """Puts the summary between the README's two marks."""
+    path = ROOT / "README.md"
+    before, _, rest = path.read_text().partition("<!-- reference -->\n")
+    path.write_text(f"{before}<!-- reference -->\n{summary()}<!-- /reference -->{rest.partition('<!-- /reference -->')[2]}")
 
 
 def check() -> None:

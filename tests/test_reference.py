@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from sm70lib.params import ROOT
+from tests import reference
 
 REFERENCE = ROOT / "outputs/reference/tiny"
 
@@ -34,6 +35,11 @@ def test_what_is_committed_is_what_the_predictions_give(again, folder, ending, l
     made = sorted(path.relative_to(again) for path in (again / folder).glob(ending))
     assert committed == made and len(made) >= least
     assert [path for path in made if (again / path).read_bytes() != (REFERENCE / path).read_bytes()] == []
+
+
+def test_the_readme_shows_the_committed_numbers():
+    shown = (ROOT / "README.md").read_text().partition("<!-- reference -->\n")[2].partition("<!-- /reference -->")[0]
+    assert shown == reference.summary() and shown.count("n=") >= 12
 
 
 def test_the_committed_notebooks_are_executed_and_name_no_machine():

@@ -1,0 +1,37 @@
+"""What the README names is there, and its commands are commands."""
+
+import re
+import subprocess
+import sys
+
+from sm70lib import protocols
+from sm70lib.params import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_every_link_and_test_named_exists():
+    links = re.findall(r"\]\(([^)]+)\)", README) + re.findall(r"`(tests/\w+\.py)`", README)
+    assert len(links) >= 14 and [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_room_and_protocol_named_exists():
+    table = README.partition("## The notebooks")[2].partition("## Studies")[0]
+    rooms = set(re.findall(r"`(\w+)`", table.partition("|---|")[2].partition("Three ways")[0]))
+    assert len(rooms) >= 15 and [room for room in rooms if not (ROOT / f"sm70lib/{room}.py").exists()] == []
+    named = set(re.findall(r"^\| `([\w-]+)` \|", README, re.MULTILINE))
+    assert {protocol.name for protocol in protocols.PROTOCOLS} == named
+
+
+def test_the_commands_for_hands_run():
+    lines = [line.partition("#")[0].split() for line in re.findall(r"^(?:python|papermill|make) .*$", README, re.MULTILINE)]
+    assert len(lines) >= 6
+    for words in lines:
+        if words[0] == "make":
+            done = subprocess.run([*words, "--dry-run"], cwd=ROOT, capture_output=True, text=True)
+        elif words[0] == "python":
+            done = subprocess.run([sys.executable, *words[1:], "--list"], cwd=ROOT, capture_output=True, text=True)
+        else:
+            done = subprocess.run([sys.executable, "-m", "papermill", "--help-notebook", words[1]], cwd=ROOT,
+                                  capture_output=True, text=True)
+        assert done.returncode == 0, (words, done.stderr)
