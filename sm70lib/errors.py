@@ -24,7 +24,8 @@ def frame(folder: Path) -> pd.DataFrame:
     """One row per prediction of the study in `folder`, joined with its item and the contamination flag.
 
     Adds `item`, `cluster`, what META names, `options` (how many), `flagged`, `confidence` (softmax share of
-    the best option), `margin` (nats over the next) and `brier`. Raises StudyError for a broken line.
+    the best option), `margin` (nats over the next), `brier`, the study's `base` (name or folder) and, where
+    that was trained here, its number of `weights`. Raises StudyError for a broken line.
     """
     rows = [row for path in sorted((folder / "predictions").glob("*/*.jsonl")) for row in _read(path)]
     if not rows:
@@ -33,7 +34,9 @@ def frame(folder: Path) -> pd.DataFrame:
              for item in benchmarks.load(folder / "data" / "benchmarks", name)}
     hits = pd.read_csv(folder / "data" / "contaminated_items.csv", dtype=str)
     hits = set(zip(hits["benchmark"], hits["item_id"]))
-    return pd.DataFrame([_described(row, items, hits) for row in rows]).assign(study=folder.name)
+    base = json.loads((folder / "base" / "base.json").read_text(encoding="utf-8"))
+    return pd.DataFrame([_described(row, items, hits) for row in rows]).assign(
+        study=folder.name, base=base["model"], weights=base.get("weights", np.nan))
 
 
 def _read(path: Path) -> list[dict]:

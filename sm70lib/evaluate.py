@@ -25,7 +25,7 @@ from sm70lib.steps import digest, progress, write_json
 SHOTS_SEED = 42  # the 2023 harness's own
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """One thing to score: a benchmark under a protocol with a number of shots, and where shots may come from."""
 
@@ -78,14 +78,21 @@ def score_model(name: str, p, asked: list[Run], folder: Path) -> None:
     The model is loaded only where something is left to score.
     """
     base, adapter = model.located(folder), folder / "adapter" if name == "tuned" else None
-    identity = f"{name} {digest(folder / 'base/base.json')} {adapter and digest(adapter)}"
-    left = [run for run in asked if not _finished(folder / "predictions" / name / f"{run.name}.jsonl", run)]
+    paths = {run: folder / "predictions" / name / f"{run.name}.jsonl" for run in asked}
+    identity = _identity(name, folder, adapter)
+    left = [run for run in asked if not _finished(paths[run], run, identity)]
     if not left:
         return
     loaded = model.load(base, None if name == "base" else p, adapter)
     for run in left:
-        evaluate(loaded, model.load_tokenizer(base), run, folder / "predictions" / name / f"{run.name}.jsonl",
-                 model_digest=hashlib.sha256(identity.encode()).hexdigest(), batch_tokens=p.eval_batch_tokens)
+        evaluate(loaded, model.load_tokenizer(base), run, paths[run], model_digest=identity,
+                 batch_tokens=p.eval_batch_tokens)
+
+
+def _identity(name: str, folder: Path, adapter: Path | None) -> str:
+    """sha256 (hex) of what was scored: the way it was loaded, the base's weights (or its hub name), the adapter's."""
+    weights = folder / "base/model" if (folder / "base/model").exists() else folder / "base/base.json"
+    return hashlib.sha256(f"{name} {digest(weights)} {adapter and digest(adapter)}".encode()).hexdigest()
 
 
 def accuracies(folder: Path) -> pd.DataFrame:
@@ -193,8 +200,11 @@ def record(prompt: Prompt, run: Run, loglikelihoods: list[float], seconds: float
             "parsed": None, "seconds": round(seconds, 6)}
 
 
-def _finished(path: Path, run: Run) -> bool:
-    return path.exists() and path.read_bytes().count(b"\n") == len(run.items)
+def _finished(path: Path, run: Run, model_digest: str) -> bool:
+    meta = path.with_suffix(".meta.json")
+    if not path.exists() or not meta.exists() or json.loads(meta.read_text())["model_digest"] != model_digest:
+        return False
+    return path.read_bytes().count(b"\n") == len(run.items)
 
 
 def _resume(path: Path, about: dict) -> set[str]:

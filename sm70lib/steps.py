@@ -25,9 +25,9 @@ STEPS = {  # what a step reads below outputs/<study>/
     "02_load_4bit": ("base/base.json", "base/model"),
     "03_qlora_finetune": ("base/base.json", "base/model", "data/train", "data/holdout"),
     "04_eval": ("base/base.json", "base/model", "adapter", "data/benchmarks"),
-    "05_error_analysis": ("predictions", "data/benchmarks", "data/contaminated_items.csv"),
-    "06_figures": ("predictions", "data/benchmarks", "data/*.csv", "memory.csv", "base/metrics.jsonl",
-                   "stages/*/metrics.jsonl"),
+    "05_error_analysis": ("base/base.json", "predictions", "data/benchmarks", "data/contaminated_items.csv"),
+    "06_figures": ("base/base.json", "predictions", "data/benchmarks", "data/*.csv", "memory.csv",
+                   "base/metrics.jsonl", "stages/*/metrics.jsonl"),
 }
 WRITES = {  # and what it writes there
     "00_base": ("base",),

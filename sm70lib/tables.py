@@ -15,6 +15,7 @@ AFTER = "tuned"
 FLOOR = 10  # points above the best constant guesser that count as having read the question
 SAME = 5  # points that NF4 may cost
 LETTERS = ("harness", "sm70-2023-letters")  # protocols that read the letter of the answer
+SM70_BASE = "llama-2-70b"
 PAPER = "SM70 abstract, arXiv 2312.06974"
 CLAIMS = {"Llama-2-70B": 1, "Clinical Camel 70B": 1, "GPT-3.5": 1, "GPT-4": -1}  # 1: above it, -1: below it
 UNJUDGED = {"scores as printed": "the paper's tables could not be read, see quoted.csv",
@@ -43,18 +44,37 @@ def fictional(answers: pd.DataFrame) -> bool:
     return bool(answers["kind"].notna().any())
 
 
+def _incomparable(answers: pd.DataFrame) -> str | None:
+    """Why a study's answers say nothing about SM70, whose base was Llama-2-70B; None where they do."""
+    if fictional(answers):
+        return "invented world: nobody else was asked these questions"
+    base, weights = answers.iloc[0][["base", "weights"]]
+    if SM70_BASE in base.lower():
+        return None
+    return f"SM70's base is Llama-2-70B; this one {_small(weights) or f'is {base}'}"
+
+
+def _small(weights: float | None) -> str:
+    """What to call a base that was trained here; empty where it was not."""
+    return "" if pd.isna(weights) else f"has {weights / 1e6:.1f} million weights and was trained here from scratch"
+
+
 def before(answers: pd.DataFrame) -> str:
     """The model that tuning started from: the base in NF4, or the base where nothing was quantised."""
     return "base-nf4" if "base-nf4" in set(answers["model"]) else "base"
 
 
 def caption(text: str, answers: pd.DataFrame) -> str:
-    """The text with study, protocols, shots and number of questions, and what an invented world can show."""
+    """The text with study, protocols, shots and number of questions, and what a small study can show at most."""
     study, protocol, shots = (", ".join(map(str, sorted(answers[name].unique())))
                               for name in ("study", "protocol", "shots"))
     n = len(answers[["study", "item_id"]].drop_duplicates())
-    world = " Invented world: shows the method, not medicine." if fictional(answers) else ""
-    return f"{text} Study {study}; protocol {protocol}; {shots}-shot; {n:,} questions.{world}"
+    note, small = "", _small(answers["weights"].min())
+    if fictional(answers):
+        note = " Invented world: shows the method, not medicine."
+    elif small:
+        note = f" The base {small}: chance is all to expect of it, and nothing here is evidence about SM70."
+    return f"{text} Study {study}; protocol {protocol}; {shots}-shot; {n:,} questions.{note}"
 
 
 def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> pd.DataFrame:
@@ -166,11 +186,12 @@ def scorecard(answers: pd.DataFrame, found: pd.DataFrame, compared: pd.DataFrame
 
     `found` and `compared` are `results` and `comparisons` of `answers`; values are in percent or points.
     """
-    protocol, invented = p.eval_primary_protocol, fictional(answers[answers["study"] == p.study])
+    own = answers[answers["study"] == p.study]
+    protocol, invented, why_not = p.eval_primary_protocol, fictional(own), _incomparable(own)
     mine, pairs = (table[(table["study"] == p.study) & (table["shots"] == p.eval_primary_shots)]
                    for table in (found[(found["model"] == AFTER) & (found["subset"] != "clean")], compared))
-    rows = _unjudged(invented)
-    if not invented:
+    rows = _unjudged(why_not)
+    if not why_not:
         rows += _against_others(mine[(mine["protocol"] == protocol) & (mine["subset"] == "all")], how)
     mine, pairs = (table[table["benchmark"].isin(p.eval_primary_benchmarks)] for table in (mine, pairs))
     first, pairs = (table[table["protocol"] == protocol].to_dict("records") for table in (mine, pairs))
@@ -200,12 +221,12 @@ def _line(claim: str, row: dict, reference: float, sign: int = 1, gap=None, **mo
         "high": high, "verdict": verdict, "source": "this study"} | more
 
 
-def _unjudged(invented: bool) -> list[dict]:
-    """The claims of the paper that this study cannot speak about, and why."""
+def _unjudged(why_not: str | None) -> list[dict]:
+    """The claims of the paper that this study cannot speak about (none at all, given `why_not`), and why."""
     claims = dict(UNJUDGED)
-    if invented:
+    if why_not:
         above = [f"{'above' if sign > 0 else 'below'} {system}" for system, sign in CLAIMS.items()]
-        claims = dict.fromkeys([*above, *UNJUDGED], "invented world: nobody else was asked these questions")
+        claims = dict.fromkeys([*above, *UNJUDGED], why_not)
     return [{"claim": f"SM70 {claim}", "verdict": NOT, "source": PAPER, "why": why}
             for claim, why in claims.items()]
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from sm70lib import benchmarks
 from sm70lib.benchmarks import Item
+from sm70lib.steps import write_json
 
 SIZES = {"medqa_4": 120, "pubmedqa": 90, "usmle_step1": 40, "usmle_step2": 50, "usmle_step3": 60}  # questions
 SKILL = {"base": 0.3, "base-nf4": 0.3, "tuned": 0.85}  # chance of a right answer by option text
@@ -54,6 +55,7 @@ def study(outputs: Path, name: str = "made", world: bool = True, skill: dict = S
                 chance = level if protocol == "sm70-2023" else 1 / len(questions[0].options)
                 rows = [prediction(item, protocol, draw.random() < chance, draw) for item in questions]
                 path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_json(folder / "base/base.json", {"model": "base/model" if world else "meta-llama/Llama-2-70b-hf"})
     _data(folder, sizes)
     return folder
 

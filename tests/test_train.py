@@ -121,3 +121,18 @@ def test_an_orphaned_trainer_notices(monkeypatch):
     assert not callbacks.notebook_gone()
     monkeypatch.setenv("SM70_NOTEBOOK", "elsewhere:1")
     assert not callbacks.notebook_gone()
+
+
+def test_packed_rows_are_trained_whole(tmp_path):
+    p = study(tmp_path, sft_steps=2, sft_batch_size=1, train_micro_batch_size=1, sft_packing=True, data_max_length=128)
+    stage = train.run(p, tmp_path, 1, "sft")
+    assert len(train.metrics(stage)["loss"].dropna()) == 2
+
+
+def test_every_optimiser_on_offer_trains(tmp_path):
+    losses = {}
+    for optimiser in ("adamw_torch", "adamw_bnb_8bit", "paged_adamw_32bit", "paged_adamw_8bit"):
+        folder = tmp_path / optimiser
+        p = study(folder, sft_steps=2, sft_optimizer=optimiser)
+        losses[optimiser] = train.metrics(train.run(p, folder, 1, "sft"))["loss"].dropna().iloc[0]
+    assert len(losses) == 4 and len(set(losses.values())) == 1  # the first loss comes before any update

@@ -51,12 +51,14 @@ def tokenizer(p, documents: list[str], folder: Path) -> PreTrainedTokenizerFast:
 
 
 def base(p, documents: list[str], tokenizer, folder: Path) -> None:
-    """Trains the base into `folder/model`, and writes `folder/base.json`: where the study's base is."""
+    """Trains the base into `folder/model`; `folder/base.json` says where it is, and how large if made here."""
+    about = {"model": p.base_model or "base/model"}
     if not p.base_model:
-        rows = blocks(documents, tokenizer, p.base_length)
-        train(small_llama(p, tokenizer), rows, p, folder)
+        llama = small_llama(p, tokenizer)
+        about["weights"] = llama.num_parameters()
+        train(llama, blocks(documents, tokenizer, p.base_length), p, folder)
         tokenizer.save_pretrained(folder / "model")
-    write_json(folder / "base.json", {"model": p.base_model or "base/model"})
+    write_json(folder / "base.json", about)
 
 
 def blocks(documents: list[str], tokenizer, length: int) -> Dataset:
