@@ -6,7 +6,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from sm70lib.params import StudyError
@@ -130,10 +130,11 @@ def files(name: str, root: Path, split: str = "test") -> list[Path]:
 def read(name: str, root: Path, split: str = "test", defects: list[Defect] | None = None) -> list[Item]:
     """Items in file order; unusable ones, and notes on doubtful ones, are appended to `defects`.
 
-    PubMedQA gives all 1,000, `meta["test"]` marks the official 500. Without a `defects` list an unusable item
+    PubMedQA gives all 1,000, `meta["test"]` marks the official 500. A question that stands there twice (78 do
+    in two subjects of MMLU) is one cluster. Without a `defects` list an unusable item
     (other than for a missing picture) raises StudyError, as missing and unreadable files always do.
     """
-    items, seen = {}, {}
+    items, firsts = {}, {}
     if not (paths := files(name, root, split)):
         raise StudyError(f"eval_benchmarks: no file {BENCHMARKS[name][1].format(split)} of {name} in {root}; "
                          "README (Data) says where to get it, or take it out of eval_benchmarks.")
@@ -143,10 +144,11 @@ def read(name: str, root: Path, split: str = "test", defects: list[Defect] | Non
             if isinstance(item, Item) and item.id in items:
                 item = "the id stands twice"
             if isinstance(item, Item):
-                items[item.id] = item
+                first = firsts.setdefault((item.question, item.context, item.options), item)
+                items[item.id] = replace(item, cluster=first.cluster)  # asked twice is observed once
             elif defects is None and item != IMAGE:
                 raise StudyError(f"{path}, row {number}: {item}; mend or remove the row.")
-            reason = _doubt(item, seen) if isinstance(item, Item) else item
+            reason = _doubt(item, first.id) if isinstance(item, Item) else item
             if reason and defects is not None:
                 file, dropped = path.relative_to(root).as_posix(), not isinstance(item, Item)
                 defects.append(Defect(name, file, number, reason, "benchmark", dropped))
@@ -172,8 +174,7 @@ def _item(name: str, split: str, row: dict, found: dict) -> Item:
                 tuple(found["options"].values()), list(found["options"]).index(found["gold"]), meta)
 
 
-def _doubt(item: Item, seen: dict) -> str | None:
-    first = seen.setdefault((item.question, item.context, item.options), item.id)
+def _doubt(item: Item, first: str) -> str | None:
     if first != item.id:
         return f"same question and options as {first} (kept)"
     return None if len(set(item.options)) == len(item.options) else "two options read the same (kept)"

@@ -99,7 +99,8 @@ def rehearse(trainer) -> None:
     """One forward and backward pass of the longest row, so that what does not fit fails before step 1."""
     longest = max(range(len(trainer.train_dataset)), key=lambda row: len(trainer.train_dataset[row]["input_ids"]))
     batch = trainer.data_collator([trainer.train_dataset[longest]] * trainer.args.per_device_train_batch_size)
-    batch = {name: value.to(trainer.args.device) if torch.is_tensor(value) else value for name, value in batch.items()}
+    batch = {name: value.to(trainer.args.device) if torch.is_tensor(value) else value
+             for name, value in batch.items()}
     trainer.model.train()
     trainer.model(**batch, use_cache=False).loss.backward()
     trainer.model.zero_grad(set_to_none=True)

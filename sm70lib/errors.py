@@ -58,7 +58,7 @@ def _described(row: dict, items: dict, hits: set) -> dict:
     item, scores = items[key], np.asarray(row["loglikelihoods"] or [np.nan, np.nan], float)
     share, (second, best) = softmax(scores), np.sort(scores)[-2:]
     return row | {name: item.meta.get(name) for name in META} | {
-        "item": item, "cluster": "/".join(key) if item.cluster == item.id else item.cluster,
+        "item": item, "cluster": item.cluster,
         "flagged": key in hits, "options": len(item.options), "confidence": share.max(),
         "margin": best - second, "brier": np.sum((share - (np.arange(len(share)) == row["gold"])) ** 2)}
 

@@ -12,8 +12,11 @@ import bitsandbytes as bnb
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from sm70lib.params import StudyError
+
+transformers_logging.disable_progress_bar()
 
 
 def device() -> torch.device:
@@ -80,6 +83,15 @@ def _found(name: str | Path) -> str:
     if not folder.is_dir() and (folder.is_absolute() or str(name).startswith((".", "outputs"))):
         raise StudyError(f"no model in {name}: run 00_base first, or give base_model a folder or a hub name")
     return str(name)
+
+
+@torch.inference_mode()
+def answer(loaded, tokenizer, prompt: str, max_new_tokens: int) -> str:
+    """What a model writes after BOS and `prompt`, greedily, up to its EOS or `max_new_tokens` tokens."""
+    ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer(prompt, add_special_tokens=False)["input_ids"]]])
+    written = loaded.generate(ids.to(loaded.device), attention_mask=torch.ones_like(ids).to(loaded.device),
+                              do_sample=False, max_new_tokens=max_new_tokens, use_cache=True)
+    return tokenizer.decode(written[0, ids.shape[1]:], skip_special_tokens=True).strip()
 
 
 def located(folder: Path) -> str:

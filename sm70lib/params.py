@@ -107,6 +107,8 @@ class Study(BaseModel):
     eval_primary_protocol: Protocol = _p("protocol of the declared comparison")
     eval_primary_shots: int = _p("shots of the declared comparison", "examples", ge=0)
     eval_primary_benchmarks: Distinct[Literal[Benchmark, "usmle"]] = _p("benchmarks compared", min_length=1)
+    ask_question: str | None = _p("question of 07_ask; null takes the study's items", affects="looks", min_length=1)
+    ask_max_new_tokens: int = _p("longest answer in 07_ask", "tokens", affects="looks", ge=1)
     errors_examples: int = _p("examples shown of each kind of error", "items", affects="looks", ge=0)
     figures_dpi: int = _p("resolution of the figures", "dots per inch", affects="looks", ge=50, le=600)
     figures_palette: Palette = _p("colours", affects="looks")

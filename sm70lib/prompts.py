@@ -8,10 +8,11 @@ import re
 from sm70lib.params import StudyError
 
 # `prompt` is what the model reads, `response` what it is trained to write.
-# medalpaca: MedAlpaca's (github:kbressem/medAlpaca, prompt_templates/medalpaca.json); both headers stay when a field is empty.
+# medalpaca: MedAlpaca's own (github:kbressem/medAlpaca, prompt_templates/medalpaca.json); both headers stay when
+# a field is empty.
 # sm70: the wrapper in the task files of the SM70 authors' fork (github:SpassMed/lm-evaluation-harness; that they
-# trained on it is inferred), without BOS and EOS, which `encode` adds. The blank before the answer belongs to the response, so
-# that a prompt never ends in a space that the tokenizer would have merged with the next word.
+# trained on it is inferred), without BOS and EOS, which `encode` adds. The blank before the answer belongs to the
+# response, so that a prompt never ends in a space that the tokenizer would have merged with the next word.
 TEMPLATES = {
     "medalpaca": {
         "prompt": "Below is an instruction that describes a task, paired with an input that provides further "
