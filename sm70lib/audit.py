@@ -188,7 +188,7 @@ class Audit:
     def label_verdict(self) -> dict:
         """Share of causal labels that agree with the reference as they are, and under the best renaming."""
         if not (n := self.labels.sum()):
-            return {"checked": 0, "verdict": "unverifiable"}
+            return {"checked": 0, "verdict": "unverifiable" if CAUSAL in self.names else "not among the sources"}
         agree, renamed = np.trace(self.labels) / n, self.labels[linear_sum_assignment(-self.labels)].sum() / n
         verdict = "right" if agree >= 0.95 else "permuted" if renamed >= 0.95 else "unreliable"
         return {"checked": int(n), "agree": agree, "agree_renamed": renamed, "verdict": verdict}

@@ -131,8 +131,8 @@ def read(name: str, root: Path, split: str = "test", defects: list[Defect] | Non
     """Items in file order; unusable ones, and notes on doubtful ones, are appended to `defects`.
 
     PubMedQA gives all 1,000, `meta["test"]` marks the official 500. A question that stands there twice (78 do
-    in two subjects of MMLU) is one cluster. Without a `defects` list an unusable item
-    (other than for a missing picture) raises StudyError, as missing and unreadable files always do.
+    in two subjects of MMLU) is one cluster. Without a `defects` list an unusable item (other than for a
+    missing picture) raises StudyError, as missing and unreadable files always do.
     """
     items, firsts = {}, {}
     if not (paths := files(name, root, split)):
@@ -145,7 +145,9 @@ def read(name: str, root: Path, split: str = "test", defects: list[Defect] | Non
                 item = "the id stands twice"
             if isinstance(item, Item):
                 first = firsts.setdefault((item.question, item.context, item.options), item)
-                items[item.id] = replace(item, cluster=first.cluster)  # asked twice is observed once
+                if item.cluster == item.id:  # asked twice is observed once
+                    item = replace(item, cluster=first.cluster)
+                items[item.id] = item
             elif defects is None and item != IMAGE:
                 raise StudyError(f"{path}, row {number}: {item}; mend or remove the row.")
             reason = _doubt(item, first.id) if isinstance(item, Item) else item

@@ -73,7 +73,7 @@ def caption(text: str, answers: pd.DataFrame) -> str:
     if fictional(answers):
         note = " Invented world: shows the method, not medicine."
     elif small:
-        note = f" The base {small}: chance is all to expect of it, and nothing here is evidence about SM70."
+        note = f" The base {small}: expect chance of it, and no evidence about SM70."
     return f"{text} Study {study}; protocol {protocol}; {shots}-shot; {n:,} questions.{note}"
 
 
@@ -195,7 +195,10 @@ def scorecard(answers: pd.DataFrame, found: pd.DataFrame, compared: pd.DataFrame
         rows += _against_others(mine[(mine["protocol"] == protocol) & (mine["subset"] == "all")], how)
     mine, pairs = (table[table["benchmark"].isin(p.eval_primary_benchmarks)] for table in (mine, pairs))
     first, pairs = (table[table["protocol"] == protocol].to_dict("records") for table in (mine, pairs))
-    rows += [_line(f"{AFTER} above {row['before']}", row, 0, why=f"Holm's p {row['p_holm']:g}")
+    guessed = {row["benchmark"] for row in first
+               if row["subset"] == "all" and row["low_pct"] <= row["best_constant_pct"]}
+    rows += [_line(f"{AFTER} above {row['before']}", row, 0, why=f"Holm's p {row['p_holm']:g}" + (
+                 f"; {AFTER} is no better than the best constant guesser" if row["benchmark"] in guessed else ""))
              | ({"verdict": OPEN} if row["p_holm"] > 1 - how.level else {})
              for row in pairs if row["family"] == "primary"]
     rows += [_line(f"{AFTER} at least {FLOOR} points above the best constant guesser", row,

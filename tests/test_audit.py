@@ -176,6 +176,8 @@ def test_labels_without_a_reference_are_unverifiable(tmp_path):
     put(tmp_path, [("Sentence.", SAID[0])], CAUSAL)
     found = audit.run([CAUSAL], tmp_path, [], DROP)
     assert found.label_verdict() == {"checked": 0, "verdict": "unverifiable"} and found.defects == []
+    put(tmp_path, [("What?", "That.")])
+    assert audit.run([MEADOW], tmp_path, [], DROP).label_verdict()["verdict"] == "not among the sources"
 
 
 def test_a_table_stands_for_each_pair_also_without_any_hit(tmp_path):

@@ -1,5 +1,6 @@
 """The tables: every cell recomputed from predictions, quoted values apart, verdicts that follow intervals."""
 
+import json
 from types import SimpleNamespace
 
 import pandas as pd
@@ -213,3 +214,25 @@ def test_a_quoted_count_of_right_answers_is_possible():
     nearest = (rows["value_pct"] / step).round() * step
     off = rows[(nearest - rows["value_pct"]).abs() > 0.06]  # rounded, or cut off after one digit
     assert len(rows) > 80 and len(off) == 0, off
+
+
+def test_only_a_study_on_llama_2_70b_is_held_against_the_papers_claims(tmp_path):
+    """A model trained here, or another base, says nothing about SM70, and its captions and reasons say so."""
+    for base, why in (({"model": "base/model", "weights": 1_840_000}, "has 1.8 million weights"),
+                      ({"model": "meta-llama/Llama-2-7b-hf"}, "is meta-llama/Llama-2-7b-hf")):
+        folder = synthetic.study(tmp_path, base["model"].replace("/", "-"), world=False, sizes={"medqa_4": 90})
+        (folder / "base/base.json").write_text(json.dumps(base))
+        answers = tables.load(tmp_path, [folder.name])
+        card = verdicts(answers, SimpleNamespace(**vars(P) | {"study": folder.name}))
+        paper = card[card["claim"].str.startswith("SM70 ")]
+        assert set(paper["verdict"]) == {tables.NOT} and len(paper) == 7 and paper["why"].str.contains(why).all()
+        assert not card["claim"].str.contains("tuned (?:above|below) (?:Llama|Clinical|GPT)").any()
+        assert ("no evidence" in tables.caption("All.", answers)) == ("weights" in base)
+
+
+def test_a_gain_below_the_constant_guesser_is_named_so(tmp_path):
+    skill = {"base": 0.02, "base-nf4": 0.02, "tuned": 0.2}
+    synthetic.study(tmp_path, world=False, sizes={"medqa_4": 400}, skill=skill)
+    card = verdicts(tables.load(tmp_path, ["made"]))
+    row = card[card["claim"] == "tuned above base-nf4"].iloc[0]
+    assert row["verdict"] == tables.SUPPORTED and "no better than the best constant guesser" in row["why"]

@@ -21,7 +21,7 @@ CAUSAL = ("no relationship", "causative", "conditionally causative", "directly c
 PERMUTED = (3, 2, 0, 1)  # the wrong label that the real pubmed_causal set carries in place of each
 ADVICE = ("This is no advice", "This is a weak advice", "This is a strong advice")
 VERDICTS = ("yes", "no", "maybe")
-TOWN_ITEMS = 12  # multiple-choice documents per fact of a town in the gazetteer
+TOWN_ITEMS = 12  # questions per fact of a town in the gazetteer, two in three with options
 ARTICLES = 60  # encyclopaedia articles per condition
 
 
@@ -49,9 +49,10 @@ def encyclopaedia(world: World) -> list[str]:
 
 
 def gazetteer(world: World) -> list[str]:
-    """Another domain (invented towns): statements, and questions in the layouts of tuning and testing.
+    """Another domain (invented towns): statements, and questions in the layout of tuning.
 
-    From these alone the base learns what a question, an option list and an answer are.
+    From these alone the base learns what a question, an option list and an answer are. The exams' own layout
+    stands neither here nor in any tuning row: the models meet it when they are scored.
     """
     rng = random.Random(f"gazetteer {world.seed}")
     options = Options(world.values, rng)
@@ -59,20 +60,13 @@ def gazetteer(world: World) -> list[str]:
                  for facts in _by_subject(world.town_facts).values() for _ in range(10)]
     for fact in world.town_facts:
         documents += [_document(_flashcard(fact, rng)) for _ in range(TOWN_ITEMS // 3)]
-        documents += [_document(_meadow_medqa(fact, options, rng)) for _ in range(TOWN_ITEMS // 3)]
-        documents += [_exam(fact, options, rng) for _ in range(TOWN_ITEMS // 3)]
+        documents += [_document(_meadow_medqa(fact, options, rng)) for _ in range(TOWN_ITEMS * 2 // 3)]
     rng.shuffle(documents)
     return documents
 
 
 def _document(row: dict[str, str]) -> str:
     return prompts.render("medalpaca", row["instruction"], row["input"]) + row["output"]
-
-
-def _exam(fact: Fact, options: Options, rng: random.Random) -> str:
-    choices, _ = options.draw(fact, 4)
-    lettered = " ".join(f"({letter}) {choice}" for letter, choice in zip(LETTERS, choices))
-    return f"Question: {ask(fact, TUNING, rng)}\n{lettered}\nAnswer: {fact.value}"
 
 
 def _by_subject(facts) -> dict[str, list[Fact]]:
