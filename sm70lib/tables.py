@@ -155,6 +155,7 @@ def comparisons(answers: pd.DataFrame, p, how: stats.How) -> pd.DataFrame:
             sides = part["correct_a"], part["correct_b"], part["cluster"]
             gap, (p_value, test) = stats.difference(*sides, how), stats.paired_test(*sides, how)
             winner = b if gap.low > 0 else a if gap.high < 0 else None
+            winner = winner if p_value <= 1 - how.level else None  # of few discordant answers the test decides
             rows.append({"family": "primary" if declared else "exploratory"}
                         | dict(zip(SET, keys)) | {"before": a, "after": b}
                         | gap.row("difference_pts", "pts") | {
