@@ -53,7 +53,7 @@ def made(toy) -> Made:
 def test_a_finished_study_has_its_marks(made):
     assert made.all() == {}
     done = json.loads((made.toy.study / "steps/03_qlora_finetune/done.json").read_text())
-    assert done["key"]["parameters"] == {"lora_r": 16, "sft_steps": 300}
+    assert done["key"]["parameters"] == {"lora_r": made.study.lora_r, "sft_steps": made.study.sft_steps}
     assert set(done["key"]["inputs"]) == {"base/base.json", "base/model", "data/train", "data/holdout"}
     assert set(done["outputs"]) == {"adapter", "stages/1-sft/metrics.jsonl"}
     assert done["parameters"]["train_micro_batch_size"] == 16
