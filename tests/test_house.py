@@ -2,8 +2,10 @@
 
 import ast
 import graphlib
+import io
 import json
 import re
+import tokenize
 import tomllib
 from pathlib import Path
 
@@ -26,13 +28,24 @@ LOCK = dict(re.findall(r"^([^#=]+)==(.+)$", (ROOT / "requirements.lock").read_te
 # ---- size and imports -------------------------------------------------------------------------------
 
 
+def code_lines(text: str) -> int:
+    """Lines of code as counters of code see them: neither blank nor only a comment or a docstring."""
+    tree, documented = ast.parse(text), set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            documented |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    empty = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    lines = {line for token in tokens if token.type not in empty for line in range(token.start[0], token.end[0] + 1)}
+    return len(lines - documented)
+
+
 def test_the_library_is_thin():
-    """Rooms, not counting package markers and the command line's door; lines, not counting blank ones."""
+    """Rooms, not counting package markers and the command line's door; lines of code, not of explanation."""
     rooms = [path for path in LIBRARY if not path.name.startswith("__")]
-    lines = {path.relative_to(ROOT).as_posix(): sum(1 for line in path.read_text().splitlines() if line.strip())
-             for path in LIBRARY}
+    lines = {path.relative_to(ROOT).as_posix(): code_lines(path.read_text()) for path in LIBRARY}
     assert 5 <= len(rooms) <= 25, sorted(lines)
-    assert sum(lines.values()) <= 3500, lines
+    assert 1500 < sum(lines.values()) <= 3500, lines
 
 
 def test_functions_and_lines_are_short():
