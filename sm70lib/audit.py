@@ -1,11 +1,12 @@
 """The audit of the training rows: what is doubled, personal, mislabelled, or stands in a benchmark."""
 
+import hashlib
 import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from scipy.optimize import linear_sum_assignment
 from sm70lib import prompts, sources
 from sm70lib.benchmarks import Item
 from sm70lib.params import StudyError
-from sm70lib.sources import Defect, Row, load_jsonl
+from sm70lib.records import records
+from sm70lib.sources import Defect, Row
 
 CHECKS = ["read", "duplicate", "personal", "label", "leak", "length"]  # in this order; the first one counts
 SHORT = 8  # words: a shorter text counts as exact only together with its options
@@ -33,9 +35,13 @@ CAUSAL, REFERENCE = "medical_meadow_pubmed_causal", "pubmed_causal_reference"
 KINDS = {"no relationship": 0, "conditional": 2, "correlat": 3, "caus": 1}
 
 
+WORD = re.compile(r"[^\W_]+")
+
+
 def words(text: str) -> list[str]:
     """The text's words, normalised: NFKC, case folded, without punctuation."""
-    return re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).casefold())
+    plain = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+    return WORD.findall(plain)
 
 
 def _fields(question: str, options: Iterable[str], **texts: str) -> dict[str, list[list[str]]]:
@@ -44,12 +50,18 @@ def _fields(question: str, options: Iterable[str], **texts: str) -> dict[str, li
     return {name: part for name, part in parts.items() if any(part)}
 
 
-def _keys(fields: dict[str, list[list[str]]]) -> Iterator[tuple[str, str]]:
+def _copies(fields: dict[str, list[list[str]]]) -> Iterator[tuple[str, list[list[str]]]]:
+    """What must be equal for an exact copy: each field that is long enough, and question with options."""
     for name, parts in fields.items():
         if sum(map(len, parts)) >= SHORT:
-            yield name, str(parts)
+            yield name, parts
     if {"question", "options"} <= fields.keys():
-        yield "question", str(fields["question"] + fields["options"])
+        yield "question", fields["question"] + fields["options"]
+
+
+def _glance(parts: list[list[str]]) -> tuple[int, str, str]:
+    """Cheap to compare before two texts are: words, the first one and the last one."""
+    return sum(map(len, parts)), (parts[0] or [""])[0], (parts[-1] or [""])[-1]
 
 
 class Overlap:
@@ -63,16 +75,17 @@ class Overlap:
     """
 
     def __init__(self, items: list[Item]):
-        self.owners, self.exact, texts = [], defaultdict(list), []
+        self.owners, self.exact, self.glances, texts = [], defaultdict(list), set(), []
         for item in items:
             explanation = str(item.meta.get("explanation") or "")
             fields = _fields(item.question, item.options, context=item.context, explanation=explanation)
-            for name, key in _keys(fields):
-                self.exact[key].append(len(texts) + list(fields).index(name))
+            for name, parts in _copies(fields):
+                self.exact[str(parts)].append(len(texts) + list(fields).index(name))
+                self.glances.add(_glance(parts))
             self.owners += [(item, name) for name in fields]
             texts += fields.values()
         counts = Counter(word for parts in texts for word in set().union(*parts))
-        self.number = {word: n for n, word in enumerate(counts, 2)}  # 0 ends a part, 1 is any unknown word
+        self.number = {"": 0} | {word: n for n, word in enumerate(counts, 2)}  # 0 ends a part, 1 is unknown
         self.weight = np.log(len(texts) + 1) - np.log([len(texts) + 1, 1, *counts.values()])
         self.value = np.random.default_rng(0).integers(1, 2**63, len(self.weight), dtype=np.uint64)
         ids, owner = self._ids(texts)
@@ -86,8 +99,8 @@ class Overlap:
         for number, row in enumerate(rows):
             stem, options = prompts.unwrap(row.input)
             fields = _fields(stem, options.values(), output=row.output, instruction=row.instruction)
-            for _, key in _keys(fields):
-                for place in self.exact.get(key, ()):
+            for _, parts in _copies(fields):
+                for place in self.exact.get(str(parts), ()) if _glance(parts) in self.glances else ():
                     hits[number, place]["exact"] = True
             texts += fields.values()
             owners += [number] * len(fields)
@@ -99,9 +112,10 @@ class Overlap:
         return [_hit(rows[number], *self.owners[place], how) for (number, place), how in sorted(hits.items())]
 
     def _ids(self, texts: list) -> tuple[np.ndarray, np.ndarray]:
-        numbers = [[self.number.get(word, 1) for word in part] + [0] for parts in texts for part in parts]
+        stream = chain.from_iterable(chain(part, [""]) for parts in texts for part in parts)
         lengths = [sum(map(len, parts)) + len(parts) for parts in texts]
-        return np.array([n for ids in numbers for n in ids], int), np.repeat(np.arange(len(texts)), lengths)
+        ids = np.fromiter(map(self.number.get, stream, repeat(1)), int, sum(lengths))
+        return ids, np.repeat(np.arange(len(texts)), lengths)
 
     def _grams(self, ids: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Hash and place of every n-gram that holds neither a part's end nor an unknown word."""
@@ -127,7 +141,8 @@ class Overlap:
         grams, at = self._grams(ids, n)
         seen = sieve[grams >> np.uint64(40)]
         first, last = (np.searchsorted(hashes, grams[seen], side) for side in ("left", "right"))
-        entries = np.concatenate([np.zeros(0, int), *map(np.arange, first, last)])
+        found = np.flatnonzero(last > first)
+        entries = np.concatenate([np.zeros(0, int), *map(np.arange, first[found], last[found])])
         by = ["text", "field"]
         pairs = pd.DataFrame({"text": np.repeat(owner[at[seen]], last - first), "field": fields[entries],
                               "place": places[entries]}).drop_duplicates().sort_values([*by, "place"])
@@ -151,94 +166,132 @@ def _hit(row: Row, item: Item, name: str, how: dict) -> dict:
 
 
 @dataclass
-class Audit:
-    """What `run` found: rows read by source, findings, overlaps, and causal labels (original x ours)."""
+class Findings:
+    """What was found in one source: rows read, findings, overlaps, causal labels (original x ours), examples."""
 
-    names: list[str]
-    sizes: Counter
-    rows: Counter = field(default_factory=Counter)
+    rows: int = 0
     defects: list[Defect] = field(default_factory=list)
     hits: list[dict] = field(default_factory=list)
     labels: np.ndarray = field(default_factory=lambda: np.zeros((4, 4), int))
+    examples: list[tuple[str, str, int, str]] = field(default_factory=list)  # check, reason, row, how it begins
 
-    def kept(self, root: Path, limit: int | None = None) -> Iterator[Row]:
-        """All sources' rows again, without those that a finding drops."""
-        dropped = {(defect.file, defect.row) for defect in self.defects if defect.dropped}
-        rows = (row for name in self.names for row in sources.read(name, root, [], limit))
-        return (row for row in rows if (row.file, row.row) not in dropped)
+    def note(self, row: Row, reason: str, check: str, dropped: bool) -> None:
+        """Adds a finding; the first five of a kind with the row's beginning, unless that would print personal data."""
+        self.defects.append(Defect(row.source, row.file, row.row, reason, check, dropped))
+        known = sum(example[:2] == (check, reason) for example in self.examples)
+        begins = f"{row.input or row.instruction or row.output} -> {row.output}"[:200]
+        if known < 5 and not any(pattern.search(begins) for pattern in PERSONAL.values()):
+            self.examples.append((check, reason, row.row, begins))
+
+
+class Checks:
+    """The checks that every row of every source streams through; it remembers the rows it has seen.
+
+    `policies`: report, drop or fail for duplicate, personal, label and leak; label may also be repair.
+    """
+
+    def __init__(self, items: list[Item], policies: dict[str, str], root: Path):
+        self.policies, self.index, self.seen = policies, Overlap(items), {}  # a dict, as it keeps its order
+        self.truth, self.says = _reference(Path(root)), {}
+        if policies["label"] == "repair" and self.truth:  # a repaired row speaks as the source itself does
+            self.says = {_kind(row.output): row.output for row in sources.read(CAUSAL, root, [])}
+
+    def screen(self, rows: Iterable[Row], found: Findings) -> Iterator[Row]:
+        """The rows that no policy drops, labels repaired; StudyError at what must fail."""
+        rows = iter(rows)
+        while batch := list(islice(rows, 1000)):
+            found.rows += len(batch)
+            found.hits += (hits := self.index.find(batch))
+            leaks = defaultdict(set)
+            for hit in hits:
+                leaks[hit["file"], hit["row"]].add(hit["benchmark"])
+            for row in batch:
+                if kept := self._kept(row, found, leaks[row.file, row.row]):
+                    yield kept
+
+    def _kept(self, row: Row, found: Findings, leaks: set[str]) -> Row | None:
+        original = self.truth.get(row.input.strip()) if row.source == CAUSAL else None
+        if original is not None:
+            found.labels[original, _kind(row.output)] += 1
+        keep = row
+        for check, reason in self._findings(row, original, leaks):
+            policy = self.policies[check]
+            if policy == "fail":
+                raise StudyError(f"audit_{check} is fail; {row.file} has in row {row.row}: {reason}; "
+                                 "set it to drop or report, or take the row out.")
+            if policy == "repair" and keep and original in self.says:
+                keep = replace(keep, output=self.says[original])
+            dropped = policy == "drop" or policy == "repair" and original not in self.says
+            found.note(row, reason, check, dropped)
+            keep = None if dropped else keep
+        return keep
+
+    def _findings(self, row: Row, original: int | None, leaks: set[str]) -> Iterator[tuple[str, str]]:
+        text = "\n".join((row.instruction, row.input, row.output))
+        same = hashlib.blake2b(" ".join(text.casefold().split()).encode(errors="replace"), digest_size=8).digest()
+        if (same := int.from_bytes(same)) in self.seen:
+            yield "duplicate", "same text as an earlier row"
+        self.seen[same] = None
+        yield from (("personal", kind) for kind, pattern in PERSONAL.items() if pattern.search(text))
+        if original is not None and original != _kind(row.output):
+            yield "label", "label contradicts the reference"
+        if leaks:
+            yield "leak", f"stands in {', '.join(sorted(leaks))}"
+
+
+@dataclass
+class Audit:
+    """The findings of all sources, and the tables they add up to."""
+
+    sizes: Counter  # items of each benchmark
+    found: dict[str, Findings] = field(default_factory=dict)  # by source
+
+    @property
+    def defects(self) -> list[Defect]:
+        """Every finding, source after source."""
+        return [defect for findings in self.found.values() for defect in findings.defects]
+
+    def hits(self) -> pd.DataFrame:
+        """Every overlap of a row with a field of an item (`HITS`)."""
+        return pd.DataFrame([hit for findings in self.found.values() for hit in findings.hits], columns=HITS)
+
+    def examples(self) -> pd.DataFrame:
+        """Up to five rows of each finding, as they begin; rows with personal data are left out."""
+        rows = [(check, reason, name, row, text) for name, findings in self.found.items()
+                for check, reason, row, text in findings.examples]
+        return pd.DataFrame(rows, columns=["check", "reason", "source", "row", "begins"])
 
     def funnel(self) -> pd.DataFrame:
-        """By source: rows in its files, rows dropped by each check, rows kept."""
+        """By source: rows in its files, rows dropped by each check (the first that drops a row), rows kept."""
         first = {(defect.file, defect.row): defect for defect in reversed(self.defects) if defect.dropped}
         counts = Counter((defect.source, defect.check) for defect in first.values())
-        table = pd.DataFrame({check: [counts[name, check] for name in self.names] for check in CHECKS})
-        rows = table["read"] + [self.rows[name] for name in self.names]
+        table = pd.DataFrame({check: [counts[name, check] for name in self.found] for check in CHECKS})
+        rows = table["read"] + [findings.rows for findings in self.found.values()]
         table.insert(0, "rows", rows)
-        return table.assign(kept=rows - table[CHECKS].sum(axis=1)).set_axis(self.names).rename_axis("source")
+        return table.assign(kept=rows - table[CHECKS].sum(axis=1)).set_axis(list(self.found)).rename_axis("source")
 
     def contamination(self) -> pd.DataFrame:
         """By source and benchmark: its items, and how many of them stand in the source in which sense."""
-        hits = pd.DataFrame(self.hits, columns=HITS).astype(dict.fromkeys(HOW, bool)).assign(any=True)
+        hits = self.hits().astype(dict.fromkeys(HOW, bool)).assign(any=True)
         by = ["source", "benchmark"]
         items = hits.groupby([*by, "item_id"])[[*HOW, "any"]].any().groupby(by).sum()
-        table = items.reindex(pd.MultiIndex.from_product([self.names, self.sizes], names=by), fill_value=0)
+        table = items.reindex(pd.MultiIndex.from_product([list(self.found), self.sizes], names=by), fill_value=0)
         table.insert(0, "items", [self.sizes[benchmark] for _, benchmark in table.index])
         return table.reset_index()
 
     def label_verdict(self) -> dict:
         """Share of causal labels that agree with the reference as they are, and under the best renaming."""
-        if not (n := self.labels.sum()):
-            return {"checked": 0, "verdict": "unverifiable" if CAUSAL in self.names else "not among the sources"}
-        agree, renamed = np.trace(self.labels) / n, self.labels[linear_sum_assignment(-self.labels)].sum() / n
+        labels = sum((findings.labels for findings in self.found.values()), np.zeros((4, 4), int))
+        if not (n := labels.sum()):
+            return {"checked": 0, "verdict": "unverifiable" if CAUSAL in self.found else "not among the sources"}
+        agree, renamed = np.trace(labels) / n, labels[linear_sum_assignment(-labels)].sum() / n
         verdict = "right" if agree >= 0.95 else "permuted" if renamed >= 0.95 else "unreliable"
         return {"checked": int(n), "agree": agree, "agree_renamed": renamed, "verdict": verdict}
 
 
-def run(names: list[str], root: Path, items: list[Item], policies: dict[str, str],
-        limit: int | None = None) -> Audit:
-    """Streams each source through all checks.
-
-    `policies`: report, drop or fail for duplicate, personal, label and leak; StudyError at what must fail.
-    """
-    found, index, seen = Audit(names, Counter(item.benchmark for item in items)), Overlap(items), set()
-    truth = _reference(Path(root)) if CAUSAL in names else {}
-    for name in names:
-        rows = sources.read(name, root, found.defects, limit)
-        while batch := list(islice(rows, 1000)):
-            found.rows[name] += len(batch)
-            found.hits += (hits := index.find(batch))
-            leaks = defaultdict(set)
-            for hit in hits:
-                leaks[hit["file"], hit["row"]].add(hit["benchmark"])
-            for row in batch:
-                original = truth.get(row.input.strip()) if name == CAUSAL else None
-                if original is not None:
-                    found.labels[original, _kind(row.output)] += 1
-                for check, reason in _findings(row, seen, original, leaks[row.file, row.row]):
-                    if policies[check] == "fail":
-                        raise StudyError(f"audit_{check} is fail; {row.file} has in row {row.row}: {reason}; "
-                                         "set it to drop or report, or take the row out.")
-                    drop = policies[check] == "drop"
-                    found.defects.append(Defect(name, row.file, row.row, reason, check, drop))
-    return found
-
-
-def _findings(row: Row, seen: set[int], original: int | None, leaks: set[str]) -> Iterator[tuple[str, str]]:
-    text = "\n".join((row.instruction, row.input, row.output))
-    if (same := hash(" ".join(text.casefold().split()))) in seen:
-        yield "duplicate", "same text as an earlier row"
-    seen.add(same)
-    yield from (("personal", kind) for kind, pattern in PERSONAL.items() if pattern.search(text))
-    if original is not None and original != _kind(row.output):
-        yield "label", "label contradicts the reference"
-    if leaks:
-        yield "leak", f"stands in {', '.join(sorted(leaks))}"
-
-
 def _reference(root: Path) -> dict[str, int]:
     """Original labels by sentence, from the reference's JSON Lines (sentence, label), if there are any."""
-    paths = sorted(root.glob(f"{REFERENCE}/*.jsonl"))
-    lines = (line for path in paths for _, line in load_jsonl(path))
+    lines = (line for path in sorted(root.glob(f"{REFERENCE}/*.jsonl")) for _, line in records(path) if line)
     return {str(line.get("sentence")).strip(): _kind(line.get("label")) for line in lines}
 
 

@@ -1,21 +1,19 @@
 """Benchmarks as items: readers of the upstream files, and the guessers that any model must beat."""
 
-import csv
 import hashlib
-import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+from sm70lib import schemas
 from sm70lib.params import StudyError
-from sm70lib.sources import Defect, load_json, load_jsonl, open_bytes, problem
+from sm70lib.records import open_bytes, problem
+from sm70lib.schemas import IMAGE
+from sm70lib.sources import Defect, find
 from sm70lib.steps import write_text
-
-IMAGE = "needs a picture that is not in the file"
-SUBJECTS = ("anatomy", "clinical_knowledge", "college_biology", "college_medicine", "medical_genetics",
-            "professional_medicine")
 
 
 @dataclass(frozen=True)
@@ -32,102 +30,64 @@ class Item:
     meta: dict = field(default_factory=dict)
 
 
-# A reader yields position, row, and what the item is made of: id, question, options by label, gold (label of
-# the right one; None if there is none or two disagree), context if any, and what goes into `meta`.
-Found = Iterator[tuple[int, dict, dict]]
+@dataclass(frozen=True)
+class Benchmark:
+    """Where a benchmark's files lie and which splits count.
+
+    `folder` below data_root; `hub` its repository there; of `patterns`, with the split for {}, the first that
+    is found counts; `scored` names the split that is scored, `pools` those that shots come from, best first.
+    """
+
+    reader: Callable[[Path], schemas.Found]
+    folder: str
+    hub: str | None
+    patterns: tuple[str, ...]
+    scored: tuple[str, ...] = ("test",)
+    pools: tuple[str, ...] = ()
 
 
-def _medqa(path: Path) -> Found:
-    for number, row in load_jsonl(path):
-        options, gold = _lettered(row), str(row.get("answer_idx"))
-        gold = gold if options.get(gold) == row.get("answer") else None
-        yield number, row, {"id": f"{number:05}", "question": row.get("question"), "options": options,
-                            "gold": gold, "step": row.get("meta_info")}
+US = "data_clean/questions/US/"
+TABLES = ("**/{}-*.parquet", "**/{}/*.parquet", "{}.parquet")
+MMLU = ("data/{0}/*_{0}.csv", "*/{}-*.parquet", "*/{}/*.parquet", "*/{}.parquet")
+SHOTS = ("train", "dev", "validation")
 
 
-def _usmle(path: Path) -> Found:
-    solutions = load_json(path.with_name(f"{path.stem}_solutions.json"), dict)
-    images = path.with_name("question_with_images.json")
-    pictured = load_json(images, dict).get(path.stem, []) if images.exists() else []
-    for number, row in _objects(enumerate(load_json(path, list))):
-        key = str(row.get("no"))
-        yield number, row, {"id": key, "question": row.get("question"), "options": _lettered(row),
-                            "gold": IMAGE if number in pictured else solutions.get(key), "step": path.stem}
+def _usmle_step(n: int) -> Benchmark:
+    patterns = (f"step{n}.json", "**/step_exams.jsonl", f"*step_{n}*/**/*.parquet", f"*step{n}*/**/*.parquet",
+                "step*_solutions.json", "question_with_images.json")  # the last two only to be downloaded
+    return Benchmark(partial(schemas.usmle, step=n), "usmle_self_assessment",
+                     "medalpaca/medical_meadow_usmle_self_assessment", patterns)
 
 
-def _pubmedqa(path: Path) -> Found:
-    test = load_json(path.with_name("test_ground_truth.json"), dict)
-    for number, (key, row) in enumerate(_objects(load_json(path, dict).items())):
-        gold, contexts = row.get("final_decision"), row.get("CONTEXTS")
-        yield number, row, {"id": key, "question": row.get("QUESTION"),
-                            "context": "\n".join(map(str, contexts)) if isinstance(contexts, list) else None,
-                            "options": {name: name for name in ("yes", "no", "maybe")},
-                            "gold": gold if test.get(key, gold) == gold else None,
-                            "explanation": row.get("LONG_ANSWER"), "test": key in test}
-
-
-def _medmcqa(path: Path) -> Found:
-    for number, row in load_jsonl(path):
-        # cop is 1-based here (0-based on the hub): all 1,076 explanations of dev that name a letter agree
-        options = {label: row.get(f"op{letter}") for label, letter in enumerate("abcd", 1)}
-        yield number, row, {"id": str(row.get("id")), "question": row.get("question"), "options": options,
-                            "gold": row.get("cop"), "explanation": row.get("exp"),
-                            "subject": row.get("subject_name")}
-
-
-def _mmlu(path: Path) -> Found:
-    subject = path.stem.rpartition("_")[0]
-    with io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="") as file:
-        try:  # no header; newline="", as fields hold line breaks that only the csv module may interpret
-            rows = list(csv.reader(file, strict=True)) if subject in SUBJECTS else []
-        except (csv.Error, UnicodeDecodeError) as damage:
-            raise StudyError(f"{path} is not readable CSV ({damage}); get the file again.") from None
-    for number, cells in enumerate(rows):
-        question, *options, gold = cells if len(cells) == 6 else [None] * 6
-        yield number, {}, {"id": f"{subject}/{number:04}", "question": question,
-                           "options": dict(zip("ABCD", options)), "gold": gold, "subject": subject}
-
-
-def _truthfulqa(path: Path) -> Found:
-    for number, row in _objects(enumerate(load_json(path, list))):
-        targets = row.get("mc1_targets") if isinstance(row.get("mc1_targets"), dict) else {}
-        right = [text for text, label in targets.items() if label == 1]
-        yield number, row, {"id": f"{number:05}", "question": row.get("question"),
-                            "options": {text: text for text in targets},
-                            "gold": right[0] if len(right) == 1 else None}
-
-
-def _lettered(row: dict) -> dict:
-    return dict(sorted(row["options"].items())) if isinstance(row.get("options"), dict) else {}
-
-
-def _objects(pairs: Iterator) -> Iterator[tuple]:
-    return ((key, row if isinstance(row, dict) else {}) for key, row in pairs)
-
-
-# Reader, file below data_root as upstream names it, the split that is scored, and those that shots come from,
-# best first. MedMCQA is scored on dev, as its test has no labels.
-US = "medqa_usmle/data_clean/questions/US/"
 BENCHMARKS = {
-    "medqa_4": (_medqa, US + "4_options/phrases_no_exclude_{}.jsonl", "test", ("train", "dev")),
-    "medqa_5": (_medqa, US + "{}.jsonl", "test", ("train", "dev")),
-    "pubmedqa": (_pubmedqa, "pubmedqa/data/ori_pqal.json", "test", ()),
-    **{f"usmle_step{n}": (_usmle, f"usmle_self_assessment/step{n}.json", "test", ()) for n in (1, 2, 3)},
-    "medmcqa": (_medmcqa, "medmcqa/data/{}*.json", "dev", ("train",)),
-    "mmlu_medical": (_mmlu, "mmlu_medical/data/{0}/*_{0}.csv", "test", ("dev",)),
-    "truthfulqa": (_truthfulqa, "truthfulqa/data/v1/mc_task.json", "test", ()),
+    "medqa_4": Benchmark(schemas.medqa, "medqa_usmle", "GBaker/MedQA-USMLE-4-options", (
+        US + "4_options/phrases_no_exclude_{}.jsonl", "phrases_no_exclude_{}.jsonl", *TABLES), pools=SHOTS),
+    "medqa_5": Benchmark(schemas.medqa, "medqa_usmle", None, (US + "{}.jsonl", *(f"5_options/{t}" for t in TABLES)),
+                         pools=SHOTS),
+    "pubmedqa": Benchmark(schemas.pubmedqa, "pubmedqa", "qiaojin/PubMedQA", (
+        "data/ori_pqal.json", "**/pqa_labeled/*.parquet", "**/*labeled*/*.parquet", "**/*.parquet")),
+    **{f"usmle_step{n}": _usmle_step(n) for n in (1, 2, 3)},
+    # MedMCQA is scored on dev, as its test has no labels
+    "medmcqa": Benchmark(schemas.medmcqa, "medmcqa", "openlifescienceai/medmcqa", ("data/{}*.json", *TABLES),
+                         ("dev", "validation"), ("train",)),
+    **{name: Benchmark(partial(schemas.mmlu, subjects=subjects), "mmlu_medical", "cais/mmlu", MMLU, pools=("dev",))
+       for name, subjects in (("mmlu_medical", schemas.SIX), ("mmlu_medical_9", schemas.NINE))},
+    "truthfulqa": Benchmark(schemas.truthfulqa, "truthfulqa", "truthfulqa/truthful_qa", (
+        "data/v1/mc_task.json", "multiple_choice/validation-*.parquet", "multiple_choice/**/*.parquet")),
 }
 
 
-def files(name: str, root: Path, split: str = "test") -> list[Path]:
-    """The files of a benchmark's split under `root`, sorted; [] if there are none, StudyError if unknown."""
+def files(name: str, root: Path, split: str | None = None) -> list[Path]:
+    """The files of a benchmark's split (None: the scored one) under `root`, sorted; [] if there are none."""
     if name not in BENCHMARKS:
         raise StudyError(f"eval_benchmarks: no benchmark is {name!r}; there are {', '.join(BENCHMARKS)}.")
-    _, pattern, scored, _ = BENCHMARKS[name]
-    return sorted(Path(root).glob(pattern.format(scored if split == "test" else split)))
+    known = BENCHMARKS[name]
+    found = (find(root, known.folder, known.hub, tuple(pattern.format(one) for pattern in known.patterns))
+             for one in ([split] if split else known.scored))
+    return next(filter(None, found), [])
 
 
-def read(name: str, root: Path, split: str = "test", defects: list[Defect] | None = None) -> list[Item]:
+def read(name: str, root: Path, split: str | None = None, defects: list[Defect] | None = None) -> list[Item]:
     """Items in file order; unusable ones, and notes on doubtful ones, are appended to `defects`.
 
     PubMedQA gives all 1,000, `meta["test"]` marks the official 500. A question that stands there twice (78 do
@@ -136,10 +96,12 @@ def read(name: str, root: Path, split: str = "test", defects: list[Defect] | Non
     """
     items, firsts = {}, {}
     if not (paths := files(name, root, split)):
-        raise StudyError(f"eval_benchmarks: no file {BENCHMARKS[name][1].format(split)} of {name} in {root}; "
+        known = BENCHMARKS[name]
+        wanted = f"{known.folder}/{known.patterns[0].format(split or known.scored[0])}"
+        raise StudyError(f"eval_benchmarks: no file {wanted} of {name} in {root}; "
                          "README (Data) says where to get it, or take it out of eval_benchmarks.")
     for path in paths:
-        for number, row, found in BENCHMARKS[name][0](path):
+        for number, row, found in BENCHMARKS[name].reader(path):
             item = _unusable(found) or _item(name, split, row, found)
             if isinstance(item, Item) and item.id in items:
                 item = "the id stands twice"
@@ -166,9 +128,9 @@ def _unusable(found: dict) -> str | None:
     return next(filter(None, reasons), None)
 
 
-def _item(name: str, split: str, row: dict, found: dict) -> Item:
-    prefix = {"pubmedqa": "", "medmcqa": "", "mmlu_medical": "mmlu/"}.get(name, f"{name}/")
-    key = prefix + ("" if split == "test" else f"{split}/") + found["id"]
+def _item(name: str, split: str | None, row: dict, found: dict) -> Item:
+    prefix = {"pubmedqa": "", "medmcqa": "", "mmlu_medical": "mmlu/", "mmlu_medical_9": "mmlu/"}.get(name, f"{name}/")
+    key = prefix + (f"{split}/" if split else "") + found["id"]
     meta = {extra: value for extra, value in found.items()
             if extra not in ("id", "question", "context", "options", "gold")}
     meta |= {extra: row[extra] for extra in ("kind", "relation") if extra in row}  # rows of a world have them
@@ -189,7 +151,7 @@ def pool(name: str, root: Path) -> list[Item]:
     """
     if name == "pubmedqa":
         return [item for item in read(name, root) if not item.meta["test"]]
-    return next((read(name, root, split) for split in BENCHMARKS[name][3] if files(name, root, split)), [])
+    return next((read(name, root, split) for split in BENCHMARKS[name].pools if files(name, root, split)), [])
 
 
 def save(folder: Path, name: str, items: list[Item]) -> None:

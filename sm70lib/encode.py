@@ -1,19 +1,10 @@
 """Tokens and labels: the single place where a prompt and its response become what the model trains on."""
 
-import shutil
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from datasets import Dataset, Features, List, Value, disable_progress_bars
-from datasets.exceptions import DatasetGenerationError
 
-from sm70lib import prompts
 from sm70lib.params import StudyError
-from sm70lib.sources import Defect, Row
 
 IGNORED = -100  # the label that the loss skips
 
@@ -25,6 +16,11 @@ class Encoded:
     input_ids: list[int]
     labels: list[int]
     cut: int = 0
+
+    @property
+    def targets(self) -> int:
+        """Tokens that the loss counts."""
+        return len(self.labels) - self.labels.count(IGNORED)
 
 
 def encode(prompt: str, response: str, tokenizer, max_length: int, overlong: str = "cut",
@@ -87,53 +83,6 @@ def _cut(tokenizer, prompt: str, start: int, end: int, room: int) -> list[int]:
         inside = [first for first, _ in offsets if start <= first < end]
         seam = inside[-over] if over <= len(inside) else start
         prompt, end = prompt[:seam] + prompt[end:], seam
-
-
-def write(rows: Iterable[Row], folder: Path, tokenizer, template: str, holdout: int, seed: int,
-          defects: list[Defect], **how) -> pd.DataFrame:
-    """Encodes rows as they stream by into `<folder>/train` and `<folder>/holdout` (datasets in Arrow).
-
-    Columns: input_ids, labels, source. `how`: max_length, overlong, loss of `encode`; `holdout` rows, drawn
-    by `seed`, are kept back; unusable rows are appended to `defects`. Returns one line per usable row:
-    source, tokens, targets (tokens with a label), cut. The same rows give the same bytes. Raises StudyError
-    if there are not more than `holdout` usable rows.
-    """
-    disable_progress_bars()
-    ids = List(Value("int32"))
-    features = Features({"input_ids": ids, "labels": ids, "source": Value("string")})
-    lines, cache = [], str(folder / "cache")
-    for old in (cache, folder / "train", folder / "holdout"):
-        shutil.rmtree(old, ignore_errors=True)
-    stream = _stream(rows, tokenizer, template, defects, lines, how)
-    if (first := next(stream, None)) is None:
-        raise StudyError("data_sources: not one row is left that can be trained on; see the audit's table.")
-    try:  # with a fingerprint of its own the result does not depend on how the generator pickles
-        data = Dataset.from_generator(lambda: chain([first], stream), features, cache, fingerprint="sm70")
-    except DatasetGenerationError as error:
-        raise error.__cause__ or error from None
-    if len(data) <= holdout:
-        raise StudyError(f"data_holdout: {holdout} rows cannot be kept back of {len(data)} usable; lower it.")
-    back = np.sort(np.random.default_rng(seed).choice(len(data), holdout, replace=False))
-    data.select(np.setdiff1d(np.arange(len(data)), back)).save_to_disk(folder / "train")
-    data.select(back).save_to_disk(folder / "holdout", num_shards=1)  # also when it is empty
-    shutil.rmtree(cache)
-    return pd.DataFrame(lines, columns=["source", "tokens", "targets", "cut"])
-
-
-def _stream(rows: Iterable[Row], tokenizer, template: str, defects: list[Defect], lines: list[tuple],
-            how: dict) -> Iterator[dict]:
-    rows = iter(rows)
-    while batch := list(islice(rows, 1000)):
-        texts = [(prompts.render(template, row.instruction, row.input),
-                  prompts.response(template, row.output) if row.instruction or row.input else row.output,
-                  prompts.span(template, row.instruction, row.input)) for row in batch]
-        for row, found in zip(batch, encode_batch(texts, tokenizer, **how)):
-            if isinstance(found, str):
-                defects.append(Defect(row.source, row.file, row.row, found, "length"))
-                continue
-            targets = len(found.labels) - found.labels.count(IGNORED)
-            lines.append((row.source, len(found.input_ids), targets, found.cut))
-            yield {"input_ids": found.input_ids, "labels": found.labels, "source": row.source}
 
 
 def show(input_ids: list[int], labels: list[int], tokenizer) -> pd.DataFrame:

@@ -34,10 +34,11 @@ Policy = Literal["report", "drop", "fail"]
 Source = Literal["medical_meadow_medical_flashcards", "medical_meadow_wikidoc",
                  "medical_meadow_wikidoc_patient_information", "medical_meadow_medqa", "medical_meadow_mmmlu",
                  "medical_meadow_pubmed_causal", "medical_meadow_health_advice", "medical_meadow_cord19",
-                 "medical_meadow_mediqa", "medquad", "med_safety_bench", "town_questions", "encyclopaedia",
-                 "gazetteer"]
+                 "medical_meadow_mediqa", "medquad", "med_safety_bench", "guidelines", "pubmed_abstracts",
+                 "pubmed_papers", "redpajama", "ultrafeedback", "snorkel_1", "snorkel_2", "snorkel_3",
+                 "preference_pairs", "town_questions", "encyclopaedia", "gazetteer"]
 Benchmark = Literal["medqa_4", "medqa_5", "pubmedqa", "usmle_step1", "usmle_step2", "usmle_step3",
-                    "medmcqa", "mmlu_medical", "truthfulqa"]
+                    "medmcqa", "mmlu_medical", "mmlu_medical_9", "truthfulqa"]
 Protocol = Literal["sm70-2023", "sm70-2023-letters", "options-only", "harness"]
 Optimizer = Literal["adamw_torch", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_bnb_8bit"]
 Palette = Literal["colorblind", "deep", "muted", "bright", "dark", "pastel"]
@@ -67,7 +68,8 @@ class Study(BaseModel):
     base_lr: Number = _p("peak learning rate of pretraining", gt=0, le=1)
     data_root: str = _p("world, hub, or a folder of sources and benchmarks", affects="nothing")
     data_sources: Distinct[Source] = _p("instruction sources to tune on", min_length=1)
-    data_limit: int | None = _p("at most so many rows of each source; null is all", "rows", ge=1)
+    data_limit: int | None = _p("at most so many rows of each source, drawn by seed; null is all", "rows", ge=1)
+    data_caps: dict[Source, Annotated[int, Field(ge=1)]] = _p("at most so many rows of single sources", "rows")
     data_template: Literal["medalpaca", "sm70"] = _p("prompt template of the training rows")
     data_max_length: int = _p("longest training row", "tokens", ge=16)
     data_overlong: Literal["cut", "drop"] = _p("what happens to longer rows; cut shortens the input only")
@@ -75,7 +77,7 @@ class Study(BaseModel):
     audit_leak: Policy = _p("policy for rows that contain a benchmark item")
     audit_duplicate: Policy = _p("policy for repeated rows")
     audit_personal: Policy = _p("policy for rows with e-mail addresses or telephone numbers")
-    audit_label: Policy = _p("policy for rows with a suspect label")
+    audit_label: Literal[Policy, "repair"] = _p("policy for rows with a suspect label")
     quant_type: Literal["nf4", "none"] = _p("quantisation of the frozen base")
     quant_double: bool = _p("quantise the quantisation constants too")
     quant_compute_dtype: Literal["float32", "bfloat16"] = _p("type that quantised layers compute in")

@@ -133,3 +133,19 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real files: {folder} is not there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """A byte-level tokenizer that, like Llama's, adds a BOS by itself unless told not to."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from sm70lib import prompts
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<s>", "</s>"], show_progress=False,
+                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    made.train_from_iterator([prompts.render("medalpaca", "Answer truthfully", "Héllo wörld, what is the drug of choice for velorum? " * 8)], trainer)
+    made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>")

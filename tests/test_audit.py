@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +23,15 @@ REAL = ["medqa_4", "pubmedqa", "medmcqa", "mmlu_medical", "truthfulqa"]
 
 def row(input: str, output: str = "A", instruction: str = "Answer", number: int = 0) -> Row:
     return Row(MEADOW, number, instruction, input, output, "f.json")
+
+
+def run(names: list[str], root, items: list[Item], policies: dict[str, str]) -> tuple[audit.Audit, list[Row]]:
+    """The audit of some sources, and the rows that it keeps."""
+    checks, found, kept = audit.Checks(items, policies, root), audit.Audit(Counter(i.benchmark for i in items)), []
+    for name in names:
+        one = found.found[name] = audit.Findings()
+        kept += checks.screen(sources.read(name, root, one.defects), one)
+    return found, kept
 
 
 def put(root, rows: list[tuple[str, str]], name: str = MEADOW) -> None:
@@ -46,7 +56,7 @@ def real(shared_data) -> dict[str, list[Item]]:
 def test_meadow_mmmlu_holds_all_1089_medical_mmlu_items_and_little_else(shared_data, real):
     items = [item for name in REAL for item in real[name]]
     started = time.monotonic()
-    found = audit.run(["medical_meadow_mmmlu", "medquad", "med_safety_bench"], shared_data, items, REPORT)
+    found, _ = run(["medical_meadow_mmmlu", "medquad", "med_safety_bench"], shared_data, items, REPORT)
     assert time.monotonic() - started < 20
     table = found.contamination().set_index(["source", "benchmark"])
     assert len(table) == 15 and (table["any"] >= table["exact"]).all()
@@ -54,9 +64,9 @@ def test_meadow_mmmlu_holds_all_1089_medical_mmlu_items_and_little_else(shared_d
     assert leak["items"] == leak["exact"] == leak["any"] == 1089
     assert leak["ngram13"] < leak["ngram8"] < 1089  # n-grams alone miss short questions
     assert table["any"].sum() == 1089
-    hits = [hit for hit in found.hits if hit["field"] == "question"]
-    assert len({hit["item_id"] for hit in hits if hit["answer"]}) == 1089
-    assert len({hit["item_id"] for hit in found.hits if hit["field"] == "options" and hit["exact"]}) > 800
+    hits = found.hits()
+    assert hits[(hits["field"] == "question") & hits["answer"]]["item_id"].nunique() == 1089
+    assert hits[(hits["field"] == "options") & hits["exact"]]["item_id"].nunique() > 800
     assert found.funnel().loc["medquad", ["rows", "read", "kept"]].tolist() == [1119, 80, 1039]
 
 
@@ -128,7 +138,7 @@ ROWS = [("What is velorum?", "A fever."), ("what is  VELORUM?", "a fever."), ("W
 
 def test_findings_are_listed_once_per_check_and_dropped_by_policy(tmp_path):
     put(tmp_path, ROWS)
-    found = audit.run([MEADOW], tmp_path, [ITEM], DROP)
+    found, kept = run([MEADOW], tmp_path, [ITEM], DROP)
     listed = [(defect.row, defect.check, defect.reason) for defect in found.defects]
     assert listed == [(4, "read", "empty output"), (1, "duplicate", "same text as an earlier row"),
                       (2, "personal", "e-mail address"), (3, "personal", "telephone number"),
@@ -137,20 +147,20 @@ def test_findings_are_listed_once_per_check_and_dropped_by_policy(tmp_path):
     assert "example.org" not in str(found.defects)
     assert found.funnel().loc[MEADOW].to_dict() == {
         "rows": 8, "read": 1, "duplicate": 2, "personal": 2, "label": 0, "leak": 1, "length": 0, "kept": 2}
-    assert [kept.row for kept in found.kept(tmp_path)] == [0, 7]
-    reported = audit.run([MEADOW], tmp_path, [ITEM], REPORT)
+    assert [one.row for one in kept] == [0, 7]
+    assert found.examples()["check"].tolist() == ["duplicate", "leak", "duplicate", "leak"]
+    assert "example.org" not in str(found.examples().to_dict())
+    reported, kept = run([MEADOW], tmp_path, [ITEM], REPORT)
     assert len(reported.defects) == 7 and reported.funnel().loc[MEADOW, "kept"] == 7
-    assert len(list(reported.kept(tmp_path))) == 7
+    assert len(kept) == 7
     assert list(reported.funnel().columns) == ["rows", *CHECKS, "kept"]
-    limited = audit.run([MEADOW], tmp_path, [], DROP, limit=2)
-    assert [kept.row for kept in limited.kept(tmp_path, limit=2)] == [0]
 
 
 @pytest.mark.parametrize(("check", "number"), [("duplicate", 1), ("personal", 2), ("leak", 5)])
 def test_fail_ends_the_run_with_the_row(tmp_path, check, number):
     put(tmp_path, ROWS)
     with pytest.raises(StudyError, match=rf"audit_{check} is fail; .*\.json has in row {number}: .*; set it"):
-        audit.run([MEADOW], tmp_path, [ITEM], REPORT | {check: "fail"})
+        run([MEADOW], tmp_path, [ITEM], REPORT | {check: "fail"})
 
 
 SAID = ("This no relationship.", "This is a causative relationship",
@@ -167,22 +177,27 @@ def test_causal_labels_against_a_reference(tmp_path, labels, verdict, wrong):
     names = ("no relationship", "causative", "conditionally causative", "directly correlative")
     lines = [{"sentence": f"Sentence {n}.", "label": names[n % 4] if n % 2 else n % 4} for n in range(120)]
     (tmp_path / "pubmed_causal_reference/all.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    found = audit.run([CAUSAL], tmp_path, [], DROP)
+    found, _ = run([CAUSAL], tmp_path, [], DROP)
     assert found.label_verdict()["verdict"] == verdict and found.label_verdict()["checked"] == 120
     assert found.funnel().loc[CAUSAL, "label"] == wrong
+    repaired, kept = run([CAUSAL], tmp_path, [], DROP | {"label": "repair"})
+    said = {one.row: one.output for one in kept}
+    assert len(repaired.defects) == wrong and set(labels) <= {SAID.index(text) for text in said.values()}
+    whole = set(labels) == set(MEANT)  # a sentence that the source never says cannot be written by repair
+    assert {row: SAID[MEANT[row % 4]] for row in said} == said and (len(said) == 120) == whole
 
 
 def test_labels_without_a_reference_are_unverifiable(tmp_path):
     put(tmp_path, [("Sentence.", SAID[0])], CAUSAL)
-    found = audit.run([CAUSAL], tmp_path, [], DROP)
+    found, _ = run([CAUSAL], tmp_path, [], DROP)
     assert found.label_verdict() == {"checked": 0, "verdict": "unverifiable"} and found.defects == []
     put(tmp_path, [("What?", "That.")])
-    assert audit.run([MEADOW], tmp_path, [], DROP).label_verdict()["verdict"] == "not among the sources"
+    assert run([MEADOW], tmp_path, [], DROP)[0].label_verdict()["verdict"] == "not among the sources"
 
 
 def test_a_table_stands_for_each_pair_also_without_any_hit(tmp_path):
     put(tmp_path, ROWS[:1])
-    table = audit.run([MEADOW], tmp_path, [ITEM, SHORT], REPORT).contamination()
+    table = run([MEADOW], tmp_path, [ITEM, SHORT], REPORT)[0].contamination()
     assert table.to_dict("records") == [
         {"source": MEADOW, "benchmark": name, "items": 1, "exact": 0, "ngram8": 0, "ngram13": 0, "any": 0}
         for name in ("medqa_4", "mmlu_medical")]

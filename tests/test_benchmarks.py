@@ -98,10 +98,10 @@ def test_extra_keys_of_a_world_are_taken_over_and_letters_sorted(tmp_path):
 BAD = {
     "no text under question": {"question": None},
     "empty question": {"question": " "},
-    "question holds a NUL or half a surrogate pair": {"question": "a\ud800"},
+    "question holds a NUL, half a surrogate pair or a byte that is no UTF-8": {"question": "a\ud800"},
     "empty option": {"options": {"A": "", "B": "b"}},
     "no text under option": {"options": {"A": None, "B": "b"}},
-    "fewer than two options": {"options": ["a", "b"]},
+    "fewer than two options": {"options": "ab"},
     "no right option, or two that disagree": {"answer_idx": "A"},
 }
 
@@ -159,7 +159,7 @@ def test_files_that_disagree_and_two_right_answers_are_defects(tmp_path):
 
 
 @pytest.mark.parametrize(("content", "said"), [
-    (b"[]", "holds list, not dict"), (b'{"1": {}, "1": {}}', "a key stands twice in one object: 1, 1"),
+    (b"[]", "holds no dict"), (b'{"1": {}, "1": {}}', "a key stands twice in one object: 1, 1"),
     (b"\xff", "utf-8")])
 def test_a_damaged_file_is_one_sentence(tmp_path, content, said):
     put(tmp_path, "pubmedqa/data/ori_pqal.json", content)
@@ -176,7 +176,7 @@ def test_mmlu_rows_with_another_number_of_cells_are_defects(tmp_path):
     assert [(item.question, item.answer) for item in items] == [("Q1?", 0), ("Q2,\nwith \u0085 lines?", 3)]
     assert [defect.row for defect in defects] == [2]
     put(tmp_path, "mmlu_medical/data/test/anatomy_test.csv", b'"open,a,b')
-    with pytest.raises(StudyError, match="anatomy_test.csv is not readable CSV"):
+    with pytest.raises(StudyError, match="anatomy_test.csv is no readable CSV in line 1"):
         benchmarks.read("mmlu_medical", tmp_path)
 
 

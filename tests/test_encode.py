@@ -1,32 +1,16 @@
-"""Tokens and labels: one BOS, a trained EOS, the mask, what is cut, and the files that training reads."""
+"""Tokens and labels: one BOS, a trained EOS, the mask and what is cut."""
 
 import json
 
-import datasets
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from sm70lib import encode, prompts
 from sm70lib.encode import IGNORED, Encoded
 from sm70lib.params import StudyError
-from sm70lib.sources import Row
-from sm70lib.steps import digest
 
 BOS, EOS = 0, 1
 INPUT = "Héllo wörld, what is the drug of choice for velorum? " * 8
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer that, like Llama's, adds a BOS by itself unless told not to."""
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<s>", "</s>"], show_progress=False,
-                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
-    made.train_from_iterator([prompts.render("medalpaca", "Answer truthfully", INPUT)], trainer)
-    made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", BOS)])
-    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>")
 
 
 def example(template: str = "medalpaca", input: str = INPUT) -> dict:
@@ -105,64 +89,6 @@ def test_a_tokenizer_without_bos_or_eos_is_refused(tokenizer):
     bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token="</s>")
     with pytest.raises(StudyError, match="lacks a BOS or an EOS token; choose a base that has both"):
         encode.encode("a", "b", bare, 99)
-
-
-def rows(count: int) -> list[Row]:
-    return [Row(f"source {n % 3}", n, "Answer", f"What is {n}? " * (n % 40), f"It is {n}." * (n % 7), "f")
-            for n in range(count)]
-
-
-def write(folder, tokenizer, count=90, holdout=10, **how):
-    folder.mkdir(exist_ok=True)
-    how = {"max_length": 130, "overlong": "cut", "loss": "response"} | how
-    defects = []
-    return encode.write(rows(count), folder, tokenizer, "medalpaca", holdout, 0, defects, **how), defects
-
-
-def test_written_rows_are_counted_split_and_the_same_each_time(tokenizer, tmp_path):
-    lines, defects = write(tmp_path / "a", tokenizer)
-    train, holdout = (datasets.load_from_disk(tmp_path / "a" / part) for part in ("train", "holdout"))
-    assert (len(train), len(holdout), len(defects), len(lines)) == (67, 10, 13, 77)
-    assert {(defect.check, defect.row % 7) for defect in defects} == {("length", 0)}
-    assert train.column_names == ["input_ids", "labels", "source"]
-    total = sum(map(len, train["input_ids"])) + sum(map(len, holdout["input_ids"]))
-    assert total == lines["tokens"].sum() and lines["tokens"].max() == 130 and lines["cut"].sum() > 0
-    kept = sum(label != IGNORED for part in (train, holdout) for labels in part["labels"] for label in labels)
-    assert kept == lines["targets"].sum()
-    assert set(map(str, train["input_ids"])).isdisjoint(map(str, holdout["input_ids"]))
-    write(tmp_path / "b", tokenizer)
-    write(tmp_path / "a", tokenizer)  # over what is there
-    for part in ("train", "holdout"):
-        assert digest(tmp_path / "a" / part) == digest(tmp_path / "b" / part)
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["holdout", "train"]
-
-
-def test_another_seed_or_length_gives_other_files_and_no_holdout_is_fine(tokenizer, tmp_path):
-    write(tmp_path / "a", tokenizer)
-    write(tmp_path / "b", tokenizer, max_length=100)
-    assert digest(tmp_path / "a/train") != digest(tmp_path / "b/train")
-    write(tmp_path / "c", tokenizer, holdout=0)
-    first = digest(tmp_path / "c/holdout")
-    write(tmp_path / "c", tokenizer, holdout=0)
-    assert digest(tmp_path / "c/holdout") == first
-    assert len(datasets.load_from_disk(tmp_path / "c/train")) == 77
-    assert len(datasets.load_from_disk(tmp_path / "c/holdout")) == 0
-
-
-def test_too_few_rows_is_one_sentence(tokenizer, tmp_path):
-    with pytest.raises(StudyError, match="data_holdout: 10 rows cannot be kept back of 6 usable; lower it"):
-        write(tmp_path, tokenizer, count=7)
-    with pytest.raises(StudyError, match="not one row is left that can be trained on"):
-        write(tmp_path, tokenizer, count=0)
-
-
-def test_an_error_of_the_reader_comes_through(tokenizer, tmp_path):
-    def broken():
-        yield from rows(3)
-        raise StudyError("the file ends in the middle")
-    with pytest.raises(StudyError, match="in the middle"):
-        encode.write(broken(), tmp_path, tokenizer, "medalpaca", 0, 0, [], max_length=99, overlong="cut",
-                     loss="all")
 
 
 def test_show_puts_each_token_beside_its_label(tokenizer):

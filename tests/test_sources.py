@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sm70lib import sources
+from sm70lib import records, sources
 from sm70lib.params import StudyError
 from sm70lib.sources import Defect, Row
 
@@ -29,7 +29,7 @@ def test_real_sources_have_their_rows_and_counted_defects(shared_data):
         assert len({(row.file, row.row) for row in rows}) == len(rows)
         found[name] = len(rows), Counter((defect.file.split("/")[1], defect.reason) for defect in defects)
     assert found == {"medical_meadow_mmmlu": (3787, {}), "med_safety_bench": (900, {}),
-                     "medquad": (1039, {("12_MPlusHerbsSupplements_QA", "empty output"): 80})}
+                     "medquad": (1039, {("12_MPlusHerbsSupplements_QA", "empty answer"): 80})}
     assert sources.SOURCES["medical_meadow_mmmlu"].rows == 3787
 
 
@@ -54,15 +54,18 @@ def test_texts_are_rows_without_a_prompt_and_limit_is_per_source(tmp_path):
     assert rows == [Row("gazetteer", 0, "", "", "one\u0085two", file),
                     Row("gazetteer", 6, "", "", "last", file)]
     assert [(defect.row, defect.reason) for defect in defects] == [
-        (1, "empty output"), *((row, "no text under output") for row in (2, 3, 4, 5))]
+        (1, "empty text"), (2, "no readable record, or a key stands twice in it"), (3, "no text under text"),
+        *((row, "no readable record, or a key stands twice in it") for row in (4, 5))]
     assert len(list(sources.read("gazetteer", tmp_path, [], limit=1))) == 1
 
 
-BAD = [*((row, "no text under instruction") for row in (None, {}, [GOOD])),
+UNREADABLE = "no readable record, or a key stands twice in it"
+UNWRITABLE = "holds a NUL, half a surrogate pair or a byte that is no UTF-8"
+BAD = [*((row, UNREADABLE) for row in (None, [GOOD], 3)), ({}, "no text under instruction"),
        (GOOD | {"input": None}, "no text under input"), (GOOD | {"output": 7}, "no text under output"),
        (GOOD | {"output": " \n"}, "empty output"),
-       (GOOD | {"output": "a\0b"}, "output holds a NUL or half a surrogate pair"),
-       (GOOD | {"input": "\ud800"}, "input holds a NUL or half a surrogate pair"),
+       (GOOD | {"output": "a\0b"}, f"output {UNWRITABLE}"),
+       (GOOD | {"input": "\ud800"}, f"input {UNWRITABLE}"),
        (GOOD | {"instruction": "", "input": ""}, "empty instruction and input")]
 
 
@@ -73,20 +76,31 @@ def test_each_bad_row_is_counted_with_file_row_and_reason(tmp_path):
     assert [row.row for row in rows] == [0, len(BAD) + 1]
     file = f"{MEADOW}/{MEADOW}.json"
     assert defects == [Defect(MEADOW, file, number, reason) for number, (_, reason) in enumerate(BAD, 1)]
-    assert len(defects) == 9
-    with pytest.raises(StudyError, match=rf"{file}, row 1: no text under instruction; mend or remove"):
+    assert len(defects) == len(BAD) == 10
+    with pytest.raises(StudyError, match=rf"{file}, row 1: no readable record, or .*; mend or remove"):
         list(sources.read(MEADOW, tmp_path))
 
 
-DAMAGED = [b"", b"[", b'{"instruction": "a"}', b"3", b'[{"instruction": "a', b"\xff\xfe[]", b"[1,]",
-           b"[" * 100_000, b'[{"input": "a", "input": "b"}]']
+DAMAGED = [(b"", "it is empty"), (b"x", "neither"), (b"[", "in row 0"), (b'[{"instruction": "a', "in row 0"), (b"[1,]", "in row 1"), (b"[" * 100_000, "row 0"),
+           (b"[1 2]", "after row 0"), (b"[1", "row 0"), (b'[{"a": 1}', "in row 0")]
 
 
-@pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
-def test_a_damaged_file_is_one_sentence(tmp_path, content):
+@pytest.mark.parametrize("content, place", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_file_is_one_sentence_with_the_row(tmp_path, content, place):
     meadow(tmp_path, content)
-    with pytest.raises(StudyError, match=r"wikidoc\.json .*; get the file again\.$"):
+    with pytest.raises(StudyError, match=rf"wikidoc\.json .*{place}.*; get the file again\.$"):
         list(sources.read(MEADOW, tmp_path, []))
+
+
+@pytest.mark.parametrize("size", [1, 7, 10, 4096])
+def test_arrays_are_read_piece_by_piece(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(records, "CHUNK", size)
+    content = [1, -2.5, 33, "\u00e9\\\"", {"a": ["]", {}]}, None, True, "x" * 5000, [], 12]
+    path = tmp_path / "array.json"
+    for text in (json.dumps(content), json.dumps(content, indent=3, ensure_ascii=False), f"\ufeff {content[7:8]}"):
+        path.write_text(text.replace("'", '"'), encoding="utf-8")
+        expected = content if "33" in text else content[7:8]
+        assert list(records.records(path)) == list(enumerate(expected))
 
 
 def test_random_damage_is_never_a_traceback(tmp_path):
