@@ -19,6 +19,7 @@ from types import SimpleNamespace
 
 import datasets
 import numpy as np
+import pyarrow.compute
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -56,7 +57,7 @@ def items_of(data: Path | None) -> list[benchmarks.Item]:
 
 
 def ours(root: Path, items: list, tokenizer, folder: Path) -> int:
-    audit, lengths = corpus.prepare(STUDY, root, items, tokenizer, folder)
+    audit, _ = corpus.prepare(STUDY, root, items, tokenizer, folder)
     return int(audit.funnel()["rows"].sum())
 
 
@@ -118,23 +119,24 @@ def _whole(root: str, data: Path | None, folder: str, tokenizer: str, rows: int,
     """One preparation in a process of its own, so that its memory is its own."""
     started = time.perf_counter()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer)
-    audit, lengths = corpus.prepare(STUDY, Path(root), items_of(data), tokenizer, Path(folder))
+    audit, _ = corpus.prepare(STUDY, Path(root), items_of(data), tokenizer, Path(folder))
     rows, peak = int(audit.funnel()["rows"].sum()), _peak_gb()
     result = {"rows": rows, "seconds": round(time.perf_counter() - started), "peak_gb": peak,
               "sha256": steps.digest(Path(folder) / "train")}
-    pipe.send(result | _packed(Path(folder), int(lengths["tokens"].sum())))
+    pipe.send(result | _packed(Path(folder)))
 
 
 def _peak_gb() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2)
 
 
-def _packed(folder: Path, tokens: int) -> dict:
+def _packed(folder: Path) -> dict:
     """TRL's own packing of the finished set; what it keeps of every sequence's room (percent)."""
     from trl import pack_dataset
     started = time.perf_counter()
     data = datasets.load_from_disk(folder / "train").select_columns(["input_ids", "labels"])
     packed = pack_dataset(data, LENGTH, "bfd")
+    tokens = pyarrow.compute.sum(pyarrow.compute.list_value_length(data.data.column("input_ids"))).as_py()
     return {"sequences": len(packed), "filled_pct": round(100 * tokens / len(packed) / LENGTH, 1),
             "packing_seconds": round(time.perf_counter() - started)}
 
