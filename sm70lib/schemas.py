@@ -23,7 +23,7 @@ def medqa(path: Path) -> Found:
     """MedQA: the authors' JSON Lines, GBaker's tables (its `-hf` twin too), and both of BigBIO's."""
     for number, row in _objects(path):
         options = _options(row)
-        stem = f"{row.get('sent1') or ''} {row.get('sent2') or ''}".strip() if "sent1" in row else row.get("question")
+        stem = " ".join(filter(None, (row["sent1"], row.get("sent2")))) if "sent1" in row else row.get("question")
         yield number, row, {"id": f"{number:05}", "question": stem, "options": options,
                             "gold": _gold(row, options), "step": row.get("meta_info")}
 
@@ -69,7 +69,7 @@ def pubmedqa(path: Path) -> Found:
                    if (parent / "test_ground_truth.json").exists()), None)
     test = load_json(listed, dict) if listed else {}
     rows = load_json(path, dict).items() if path.suffix == ".json" else (
-        (str(row.get("pubid", row.get("id", number))), row) for number, row in _objects(path))
+        (str(row.get("pubid", row.get("id", f"{path.stem}/{number}"))), row) for number, row in _objects(path))
     for number, (key, row) in enumerate(rows):
         if not test and "pubid" in row:
             raise StudyError(f"{path}: nothing says which 500 are the test; put the authors' test_ground_truth.json "

@@ -186,14 +186,10 @@ def find(root: Path, folder: str, hub: str | None, patterns: tuple[str, ...]) ->
     Where `root` is outputs/hub they are downloaded first. Raises StudyError if the hub cannot be reached.
     """
     here = Path(root) / folder
-    for again in (False, True):
-        for pattern in patterns:
-            if found := sorted(path for path in here.glob(pattern) if path.is_file()):
-                return found
-        if again or hub is None or Path(root) != steps.outputs() / "hub":
-            return []
+    if hub and Path(root) == steps.outputs() / "hub":
         _download(hub, here, patterns)
-    return []
+    found = (sorted(path for path in here.glob(pattern) if path.is_file()) for pattern in patterns)
+    return next(filter(None, found), [])
 
 
 def _download(hub: str, folder: Path, patterns: tuple[str, ...]) -> None:
@@ -203,6 +199,10 @@ def _download(hub: str, folder: Path, patterns: tuple[str, ...]) -> None:
     would hold CORD-19's 1.4 GB of JSON in memory.
     """
     import huggingface_hub
+    mark = folder / ".downloaded.json"  # the patterns of which every file is there
+    whole = json.loads(mark.read_text()) if mark.exists() else []
+    if patterns[0] in whole:
+        return
     locked = json.loads(LOCK.read_text()) if LOCK.exists() else {}
     try:
         commit = locked.get(hub) or huggingface_hub.HfApi().dataset_info(hub).sha
@@ -213,6 +213,7 @@ def _download(hub: str, folder: Path, patterns: tuple[str, ...]) -> None:
                          f"{str(error).splitlines()[0][:150]}); check the network, or give a folder.") from None
     if hub not in locked:
         steps.write_json(LOCK, locked | {hub: commit})
+    steps.write_json(mark, [*whole, patterns[0]])
 
 
 def files(name: str, root: Path) -> list[Path]:

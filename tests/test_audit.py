@@ -103,6 +103,23 @@ def test_near_copies_are_found_at_a_stated_recall(real):
     assert min(recall.values()) >= 0.99, recall
 
 
+def test_a_conclusion_that_repeats_in_training_is_found_in_the_field_explanation(real):
+    some = [item for item in real["pubmedqa"] if len(item.meta["explanation"].split()) > 20][:200]
+    rows = [row("Tell me something.", item.meta["explanation"].split(". ")[0], number=number)
+            for number, item in enumerate(some)]
+    long = {one.row for one in rows if len(audit.words(one.output)) >= 12}
+    hits = Overlap(real["pubmedqa"]).find(rows)
+    own = {hit["row"] for hit in hits if hit["item_id"] == some[hit["row"]].id and hit["field"] == "explanation"}
+    assert len(some) == 200 and len(long) > 150 and len(own & long) / len(long) > 0.99
+    assert not {hit["field"] for hit in hits} - {"explanation", "context"}  # an abstract may say it twice
+
+
+def test_no_row_of_medquad_is_taken_for_a_question_of_medqa(shared_data, real):
+    rows = list(sources.read("medquad", shared_data, []))
+    assert (len(rows), len(real["medqa_4"])) == (1039, 1273)
+    assert Overlap(real["medqa_4"]).find(rows) == []  # false alarms: 0 of 1,039
+
+
 def test_fields_are_told_apart_and_short_ones_count_only_with_their_options():
     index = Overlap([ITEM, SHORT])
     lettered = "A:40;B:30;C:20;D:10"

@@ -103,20 +103,58 @@ def test_arrays_are_read_piece_by_piece(tmp_path, monkeypatch, size):
         assert list(records.records(path)) == list(enumerate(expected))
 
 
-def test_random_damage_is_never_a_traceback(tmp_path):
-    rng, whole, ended = random.Random(0), json.dumps([GOOD] * 20).encode(), Counter()
-    for number in range(300):
-        damaged = bytearray(whole)
+def damaged(rng: random.Random, rows: list[dict]) -> tuple[bytes, str]:
+    """A file of rows in which one thing is broken, and what."""
+    rows, at = [dict(row) for row in rows], rng.randrange(len(rows))
+    kind = rng.choice(["missing key", "wrong type", "no text", "NUL", "surrogate", "huge", "twice", "no record",
+                       "no UTF-8", "truncated", "bytes", "BOM and CRLF"])
+    key = rng.choice(["instruction", "input", "output"])
+    change = {"wrong type": rng.choice([None, 3, [], {}, True]), "no text": " \n", "NUL": "a\0b", "surrogate": "\udc80",
+              "huge": "x" * 3_000_000}
+    if kind == "missing key":
+        del rows[at][key]
+    elif kind in change:
+        rows[at]["output" if kind == "no text" else key] = change[kind]
+    elif kind == "no record":
+        rows[at] = rng.choice([None, 7, "row", []])
+    whole = json.dumps(rows, indent=rng.choice([None, 1])).encode()
+    if kind == "twice":
+        whole = whole.replace(b'"output"', b'"output": "x", "output"', 1)
+    elif kind == "no UTF-8":
+        whole = whole.replace(b"What?", b"\xff\xfe?", 1)
+    elif kind == "truncated":
+        whole = whole[:rng.randrange(len(whole))]
+    elif kind == "BOM and CRLF":
+        whole = b"\xef\xbb\xbf" + whole.replace(b"\n", b"\r\n")
+    elif kind == "bytes":
+        whole = bytearray(whole)
         for _ in range(rng.randint(1, 4)):
-            damaged[rng.randrange(len(damaged))] = rng.randrange(256) if number % 3 else ord("x")
-        meadow(tmp_path, bytes(damaged if number % 5 else damaged[:rng.randrange(len(damaged))]))
-        defects = []
+            whole[rng.randrange(len(whole))] = rng.randrange(256)
+    return bytes(whole), kind
+
+
+def test_two_thousand_damaged_files_lose_no_row_in_silence(tmp_path):
+    """Each row is read, counted as a defect, or a sentence says in which row the file breaks."""
+    rng, ended = random.Random(0), Counter()
+    for _ in range(2000):
+        content, kind = damaged(rng, [GOOD] * 12)
+        meadow(tmp_path, content)
+        defects, file = [], f"{MEADOW}/{MEADOW}.json"
         try:
-            assert len(list(sources.read(MEADOW, tmp_path, defects))) + len(defects) == 20
-            ended["read"] += 1
-        except StudyError:
-            ended["refused"] += 1
-    assert ended.total() == 300 and min(ended["read"], ended["refused"]) > 20
+            rows = list(sources.read(MEADOW, tmp_path, defects))
+            counted = sorted([row.row for row in rows] + [defect.row for defect in defects])
+            assert counted == list(range(12)) and {defect.file for defect in defects} <= {file}, kind
+            ended[kind, "counted" if defects else "as good as before"] += 1
+        except StudyError as error:
+            assert file in str(error) and "\n" not in str(error).strip(), kind
+            ended[kind, "refused"] += 1
+    kinds = Counter(kind for kind, _ in ended.elements())
+    assert len(kinds) == 12 and min(kinds.values()) > 100 and kinds.total() == 2000
+    for kind in ("missing key", "wrong type", "no text", "NUL", "surrogate", "twice", "no record", "no UTF-8"):
+        assert ended[kind, "counted"] == kinds[kind], kind
+    assert ended["truncated", "refused"] == kinds["truncated"]
+    assert ended["huge", "as good as before"] == kinds["huge"]
+    assert ended["BOM and CRLF", "as good as before"] == kinds["BOM and CRLF"]
 
 
 def test_root_is_the_world_of_the_study_or_a_folder_that_exists(tmp_path, monkeypatch):

@@ -1,0 +1,98 @@
+"""The hub: a server of our own that speaks its protocol, and none at all."""
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from conftest import ROOT
+
+COMMIT = "a" * 40
+ROWS = [{"instruction": "Answer", "input": "What?", "output": "That."}]
+FILES = {"medical_meadow_wikidoc.json": json.dumps(ROWS).encode(), "README.md": b"not wanted"}
+READ = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from sm70lib import sources
+from sm70lib.params import StudyError
+sources.LOCK = Path(sys.argv[1])
+try:
+    root = sources.root(SimpleNamespace(data_root="hub", study="any"))
+    print([row.output for row in sources.read(sys.argv[2], root)])
+except StudyError as error:
+    sys.exit(str(error))
+"""
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the hub as a data set needs: its commit, its list of files, its files."""
+
+    asked: list[str] = []
+
+    def log_message(self, *_):
+        self.asked.append(f"{self.command} {self.path}")
+
+    def do_HEAD(self):
+        self.do_GET(body=False)
+
+    def do_GET(self, body: bool = True):
+        if "/tree/" in self.path:
+            content = json.dumps([{"type": "file", "path": name, "size": len(data), "oid": "0" * 40}
+                                  for name, data in FILES.items()]).encode()
+        elif self.path.startswith("/api/"):
+            content = json.dumps({"id": "any/name", "sha": COMMIT, "siblings": []}).encode()
+        else:
+            content = FILES[self.path.split("/")[-1]]
+        self.send_response(200)
+        for name, value in {"Content-Length": str(len(content)), "ETag": f'"{"b" * 40}"',
+                            "Content-Type": "application/json", "X-Repo-Commit": COMMIT}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+
+@pytest.fixture
+def hub():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    Hub.asked.clear()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def read(tmp_path, endpoint: str, name: str = "medical_meadow_wikidoc") -> subprocess.CompletedProcess:
+    environment = os.environ | {"HF_ENDPOINT": endpoint, "SM70_OUTPUTS": str(tmp_path / "outputs"), "HF_HUB_OFFLINE": "0",
+                                "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "home")}
+    return subprocess.run([sys.executable, "-c", READ, str(tmp_path / "hub.lock"), name], capture_output=True, text=True,
+                          env=environment, timeout=120)
+
+
+def test_a_set_is_downloaded_once_at_the_commit_that_is_locked(hub, tmp_path):
+    assert "['That.']" in read(tmp_path, hub).stdout
+    assert json.loads((tmp_path / "hub.lock").read_text()) == {"medalpaca/medical_meadow_wikidoc": COMMIT}
+    fetched = [line for line in Hub.asked if "/resolve/" in line]
+    assert fetched and all(COMMIT in line and "README" not in line for line in fetched)
+    Hub.asked.clear()
+    assert "['That.']" in read(tmp_path, "http://127.0.0.1:9").stdout  # no network is needed any more
+    for file in (tmp_path / "outputs/hub/medical_meadow_wikidoc").rglob("*"):
+        file.is_file() and file.unlink()
+    read(tmp_path, hub)
+    assert Hub.asked and not [line for line in Hub.asked if line.endswith("wikidoc")]  # which commit is not asked again
+
+
+def test_without_a_network_one_sentence_says_so_in_seconds(tmp_path):
+    started = time.monotonic()
+    said = read(tmp_path, "http://127.0.0.1:9")
+    assert said.returncode == 1 and time.monotonic() - started < 30
+    last = said.stderr.strip().splitlines()[-1]
+    assert "medalpaca/medical_meadow_wikidoc cannot be had" in last and last.endswith("check the network, or give a folder.")
+    assert not (tmp_path / "hub.lock").exists()
+    missing = read(tmp_path, "http://127.0.0.1:9", "med_safety_bench").stderr
+    assert "no file datasets/" in missing and "README (Data)" in missing  # not on the hub: to be put there by hand
