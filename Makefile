@@ -4,6 +4,7 @@ DATA ?=
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PY := .venv/bin/python
+BENCHMARKS ?= data
 
 .PHONY: reproduce test lab bench reference evidence clean help
 
@@ -18,7 +19,7 @@ lab: .venv/installed  ## open JupyterLab
 	$(PY) -m jupyter lab notebooks
 
 bench: .venv/installed  ## measure speed against what one would pick instead: outputs/reference/benchmarks/
-	@for file in $(wildcard tests/benchmarks/*.py); do echo "$$file"; $(PY) "$$file" || exit 1; done
+	@for name in $(BENCHMARKS); do echo "$$name"; $(PY) -m tests.benchmarks.$$name || exit 1; done
 
 reference: .venv/installed  ## make the committed results again: outputs/reference/
 	$(PY) -m tests.reference $(if $(CHECK),--check)

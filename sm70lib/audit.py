@@ -211,6 +211,9 @@ class Checks:
 
     def _kept(self, row: Row, found: Findings, leaks: set[str]) -> Row | None:
         original = self.truth.get(row.input.strip()) if row.source == CAUSAL else None
+        if row.source == CAUSAL and self.policies["label"] == "repair" and not self.truth:
+            raise StudyError(f"audit_label is repair, but nothing says the right labels of {CAUSAL}: put the original "
+                             f"annotation (sentence, label) into {REFERENCE} in data_root, or choose drop or report.")
         if original is not None:
             found.labels[original, _kind(row.output)] += 1
         keep = row
@@ -290,8 +293,9 @@ class Audit:
 
 
 def _reference(root: Path) -> dict[str, int]:
-    """Original labels by sentence, from the reference's JSON Lines (sentence, label), if there are any."""
-    lines = (line for path in sorted(root.glob(f"{REFERENCE}/*.jsonl")) for _, line in records(path) if line)
+    """Original labels by sentence, from the reference's CSV or JSON Lines (sentence, label), if there are any."""
+    paths = sorted([*root.glob(f"{REFERENCE}/*.jsonl"), *root.glob(f"{REFERENCE}/*.csv")])
+    lines = (line for path in paths for _, line in records(path) if line)
     return {str(line.get("sentence")).strip(): _kind(line.get("label")) for line in lines}
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 from datasets import DatasetInfo, Features, List, Value
 
-from sm70lib import encode, prompts, sources, steps
+from sm70lib import encode, params, prompts, sources, steps
 from sm70lib.audit import Audit, Checks, Findings
 from sm70lib.benchmarks import Item
 from sm70lib.params import StudyError
@@ -57,6 +57,14 @@ def prepare(p, root: Path, items: list[Item], tokenizer, folder: Path) -> tuple[
 def limit(p, name: str) -> int | None:
     """Rows that a study draws of a source: its own entry in `data_caps`, else `data_limit`."""
     return p.data_caps.get(name, p.data_limit)
+
+
+def holdings(study: Path) -> pd.DataFrame:
+    """Rows that a study and its overlays (`overlays/<study>-*.yml`) draw of each source, as the whole sets have them."""
+    overlays = sorted(study.parent.glob(f"overlays/{study.stem}-*.yml"))
+    studies = [params.load(study), *(params.load(study, overlay) for overlay in overlays)]
+    return pd.DataFrame({p.study: {name: min(limit(p, name) or 10**9, SOURCES[name].rows or 0)
+                                   for name in p.data_sources} for p in studies}).T.fillna(0).astype(int)
 
 
 def _expected(p, name: str) -> int:

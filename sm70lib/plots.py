@@ -86,13 +86,12 @@ def dots(ax, table, y, look: tuple[str, str], label: str = "") -> None:
 
 def draw_loss(ax, metrics) -> None:
     """Loss, and `eval_loss` where measured, in nats per token against optimiser steps (`step`)."""
-    for column, label, colour, marker, va in (("loss", "training", "C0", "", "top"),
-                                              ("eval_loss", "held out", "C2", "D", "bottom")):
+    for column, label, colour, marker in (("loss", "training", "C0", ""), ("eval_loss", "held out", "C2", "D")):
         seen = metrics.dropna(subset=column) if column in metrics else metrics[:0]
         if len(seen):
-            ax.plot(seen["step"], seen[column], color=colour, marker=marker, ms=3.5)
-            ax.annotate(label, (seen["step"].iloc[-1], seen[column].iloc[-1]), xytext=(5, 0), color=colour,
-                        textcoords="offset points", va=va, annotation_clip=False)
+            ax.plot(seen["step"], seen[column], color=colour, marker=marker, ms=3.5, label=label)
+    if len(ax.get_lines()) > 1:
+        ax.legend(loc="upper right")
     ax.set(xlabel="optimiser step", ylabel="loss (nats per token)", ymargin=0.1)
 
 

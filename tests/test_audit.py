@@ -208,6 +208,11 @@ def test_labels_without_a_reference_are_unverifiable(tmp_path):
     put(tmp_path, [("Sentence.", SAID[0])], CAUSAL)
     found, _ = run([CAUSAL], tmp_path, [], DROP)
     assert found.label_verdict() == {"checked": 0, "verdict": "unverifiable"} and found.defects == []
+    with pytest.raises(StudyError, match="audit_label is repair, but nothing says the right labels of .*; put|into"):
+        run([CAUSAL], tmp_path, [], DROP | {"label": "repair"})
+    (tmp_path / "pubmed_causal_reference").mkdir()
+    (tmp_path / "pubmed_causal_reference/labels.csv").write_text("sentence,label\nSentence.,0\n")
+    assert run([CAUSAL], tmp_path, [], DROP)[0].label_verdict()["verdict"] == "right"
     put(tmp_path, [("What?", "That.")])
     assert run([MEADOW], tmp_path, [], DROP)[0].label_verdict()["verdict"] == "not among the sources"
 
