@@ -179,7 +179,7 @@ class Findings:
         """Adds a finding; the first five of a kind with the row's beginning, unless that would print personal data."""
         self.defects.append(Defect(row.source, row.file, row.row, reason, check, dropped))
         known = sum(example[:2] == (check, reason) for example in self.examples)
-        begins = f"{row.input or row.instruction or row.output} -> {row.output}"[:200]
+        begins = " ".join(f"{row.input or row.instruction} -> {row.output}".split())[:200]
         if known < 5 and not any(pattern.search(begins) for pattern in PERSONAL.values()):
             self.examples.append((check, reason, row.row, begins))
 
