@@ -60,7 +60,7 @@ def limit(p, name: str) -> int | None:
 
 
 def holdings(study: Path) -> pd.DataFrame:
-    """Rows that a study and its overlays (`overlays/<study>-*.yml`) draw of each source, as the whole sets have them."""
+    """Rows that a study and its overlays (`overlays/<study>-*.yml`) draw of each source, if the sets are whole."""
     overlays = sorted(study.parent.glob(f"overlays/{study.stem}-*.yml"))
     studies = [params.load(study), *(params.load(study, overlay) for overlay in overlays)]
     return pd.DataFrame({p.study: {name: min(limit(p, name) or 10**9, SOURCES[name].rows or 0)

@@ -104,7 +104,7 @@ def _module(path: Path) -> tuple[str, list[Path]]:
 
 
 def _parsed(source: str) -> tuple[str, list[Path]]:
-    """Digest of a source without comments, and the files of this library that it imports or names (.csv)."""
+    """Digest of a source without comments, and the files of this library that it imports or names (.csv, .yml)."""
     tree = ast.parse(re.sub(r"(?m)^[%!].*", "", source))
     modules, texts = set(), set()
     for node in ast.walk(tree):
@@ -112,7 +112,7 @@ def _parsed(source: str) -> tuple[str, list[Path]]:
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             modules |= {f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Constant) and str(node.value).endswith(".csv"):
+        elif isinstance(node, ast.Constant) and str(node.value).endswith((".csv", ".yml")):
             texts.add(node.value)
     stems = [LIB.joinpath(*name.split(".")[1:]) for name in modules if name.startswith("sm70lib.")]
     paths = [path for stem in stems for path in (stem.with_suffix(".py"), stem / "__init__.py")]

@@ -1,10 +1,12 @@
-"""Training sources: what each one is, where it can be had, and how its rows look in every layout it comes in."""
+"""Training sources (sources.csv): where each can be had, and how its rows look in every layout it comes in."""
 
+import csv
 import json
 import xml.etree.ElementTree as ElementTree
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -42,17 +44,15 @@ class Defect:
     dropped: bool = True
 
 
-def _alpaca(record: dict) -> dict | str:
-    return problem(record, "instruction", "input", "output") or record
-
-
-def _question(record: dict) -> dict | str:
-    """Question and answer; MedSafetyBench's own tables name them otherwise."""
+def _row(record: dict) -> dict | str:
+    """Instruction, input and output; or question and answer, which MedSafetyBench's own tables name otherwise."""
     names = {"harmful_medical_request": "question", "safe_response": "answer"}
-    record = {names.get(name, name.lower()): text for name, text in record.items()}
-    return problem(record, "question", "answer") or {
-        "instruction": "Answer this question truthfully", "input": " ".join(record["question"].split()),
-        "output": record["answer"].strip()}
+    asked = {names.get(name, name.lower()): text for name, text in record.items()}
+    if "question" not in asked:
+        return problem(record, "instruction", "input", "output") or record
+    return problem(asked, "question", "answer") or {
+        "instruction": "Answer this question truthfully", "input": " ".join(asked["question"].split()),
+        "output": asked["answer"].strip()}
 
 
 def _text(record: dict) -> dict | str:
@@ -101,66 +101,37 @@ def _spoken(messages: list[dict]) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """What a source holds, its licence, rows when whole, bytes of its file (None: not known, or made here).
+    """A line of sources.csv: what a source holds, its licence, rows when whole, bytes of its file (None: not known).
 
-    `hub` is its repository there; the first of `files` that is found counts, so that both the authors' layout
-    and the hub's are read. Rows and licences as stated by MedAlpaca (arXiv 2304.08247), hub cards and authors.
+    `hub` is its repository there ("": none), `folder` where it lies below data_root; the first of `files` that is
+    found counts, so that the authors' layout and the hub's are both read. Rows and licences as stated by MedAlpaca
+    (arXiv 2304.08247), by hub cards and by the authors.
     """
 
+    name: str
     what: str
     licence: str
     rows: int | None
-    hub: str | None = None
-    files: tuple[str, ...] = ("{name}.json", *PARQUET, "*.json", "*.jsonl")
-    shape: Callable[[dict], dict | str] = _alpaca
-    folder: str | None = None  # where it lies below data_root, if not under its own name
-    bytes: int | None = None
+    bytes: int | None
+    hub: str
+    folder: str
+    shape: Callable[[dict], dict | str]
+    files: tuple[str, ...]
 
 
-def _meadow(name: str, what: str, licence: str, rows: int, bytes: int | None = None) -> dict[str, Source]:
-    name = f"medical_meadow_{name}"
-    return {name: Source(what, licence, rows, f"medalpaca/{name}", bytes=bytes)}
+def _sources() -> dict[str, Source]:
+    shapes = {"row": _row, "text": _text, "pair": _pair}
+    with open(Path(__file__).with_name("sources.csv"), encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    for line in lines:
+        patterns = line["files"].split() or ["{name}.json", "PARQUET", "*.json", "*.jsonl"]
+        files = chain.from_iterable(PARQUET if pattern == "PARQUET" else [pattern] for pattern in patterns)
+        line |= {"shape": shapes[line["shape"]], "files": tuple(file.replace("{name}", line["name"]) for file in files),
+                 **{name: int(line[name]) if line[name] else None for name in ("rows", "bytes")}}
+    return {line["name"]: Source(**line) for line in lines}
 
 
-def _snorkel(iteration: int, rows: int) -> dict[str, Source]:
-    return {f"snorkel_{iteration}": Source(
-        f"preferences, iteration {iteration}", "Apache-2.0", rows, "snorkelai/Snorkel-Mistral-PairRM-DPO-Dataset",
-        (f"**/train_iteration_{iteration}*/*.parquet", f"**/train_iteration_{iteration}*"), _pair, "snorkel")}
-
-
-SOURCES: dict[str, Source] = {
-    **_meadow("medical_flashcards", "flashcards: question, answer", "cc, OpenAI terms", 33_955),
-    **_meadow("wikidoc", "textbook: question, paragraph", "cc, OpenAI terms", 10_000),
-    **_meadow("wikidoc_patient_information", "patient information", "OpenAI terms", 5_942),
-    **_meadow("medqa", "MedQA training questions, five options", "MIT", 10_178),
-    **_meadow("mmmlu", "the MMLU test split of 16 subjects (leaks)", "MIT", 3_787, 1_587_742),
-    **_meadow("pubmed_causal", "sentence, kind of causal claim", "unspecified", 2_446),
-    **_meadow("health_advice", "sentence, strength of advice", "unspecified", 8_676),
-    **_meadow("cord19", "abstract, title", "various", 821_007),
-    **_meadow("mediqa", "consumer question, passage, summary", "CC0 1.0", 2_208),
-    "medquad": Source("questions of US health sites", "CC BY 4.0", 47_441, "lavita/MedQuAD", ("*/*.xml", *PARQUET),
-                      _question),
-    "med_safety_bench": Source(
-        "harmful requests, safe answers", "MIT, research use only", 900, None,
-        ("datasets/train-splits-used-for-ft/med_safety/ft_safety_med_n900.json", "datasets/train/*/*.csv"),
-        lambda record: _alpaca(record) if "instruction" in record else _question(record)),
-    "guidelines": Source("clinical guidelines, running text", "various", 37_970, "epfl-llm/guidelines",
-                         ("open_guidelines.jsonl", *PARQUET), _text),
-    "pubmed_abstracts": Source("PubMed titles and abstracts", "various", 23_898_701, "MedRAG/pubmed",
-                               ("chunk/*.jsonl", *PARQUET), _text),
-    "pubmed_papers": Source("PubMed full papers", "various", 119_924, "ccdv/pubmed-summarization",
-                            ("document/train*.parquet", *PARQUET), _text),
-    "redpajama": Source("general text to replay", "various", None, "togethercomputer/RedPajama-Data-1T-Sample",
-                        ("*_sample.jsonl", *PARQUET), _text),
-    "ultrafeedback": Source("preferences, general", "MIT", 61_135, "HuggingFaceH4/ultrafeedback_binarized",
-                            ("**/train_prefs*.parquet", "**/train_prefs/*.parquet"), _pair),
-    **_snorkel(1, 19_766), **_snorkel(2, 19_958), **_snorkel(3, 19_996),
-    "preference_pairs": Source("preferences, three public demonstrations", "Apache-2.0, MIT", 1_684, None,
-                               ("*/**/*.json*",), _pair),
-    "town_questions": Source("fictional towns, the format of tuning", "this project", None),
-    "encyclopaedia": Source("fictional medicine, running text", "this project", None, None, ("{name}.jsonl",), _text),
-    "gazetteer": Source("fictional towns, running text", "this project", None, None, ("{name}.jsonl",), _text),
-}
+SOURCES = _sources()
 
 
 def root(p) -> Path:
@@ -220,11 +191,10 @@ def files(name: str, root: Path) -> list[Path]:
     """The files of a source under `root`, sorted; StudyError if the source is unknown or has none there."""
     if name not in SOURCES:
         raise StudyError(f"data_sources: there is no source {name!r}; choose from {', '.join(SOURCES)}.")
-    source, folder = SOURCES[name], SOURCES[name].folder or name
-    patterns = tuple(pattern.format(name=name) for pattern in source.files)
-    if not (found := find(root, folder, source.hub, patterns)):
-        raise StudyError(f"data_sources: no file {patterns[0]} of {name} in {Path(root) / folder}; README (Data) "
-                         "says where to get it, or take it out of data_sources.")
+    source = SOURCES[name]
+    if not (found := find(root, source.folder, source.hub, source.files)):
+        raise StudyError(f"data_sources: no file {source.files[0]} of {name} in {Path(root) / source.folder}; README "
+                         "(Data) says where to get it, or take it out of data_sources.")
     return found
 
 
