@@ -1,21 +1,27 @@
-"""What the trainer does beside training: metrics on disk, checks at the first step, an eye on the notebook."""
+"""What the trainer does beside training: metrics, sealed checkpoints, first-step checks, an eye on the notebook."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import shutil
 import socket
+import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import pyarrow.compute as pc
 import torch
 from transformers import TrainerCallback
 
 from sm70lib.params import StudyError
-from sm70lib.steps import write_json
+from sm70lib.steps import digest, write_json
 
-LOGGED = ("loss", "eval_loss", "learning_rate", "grad_norm", "num_tokens")
+LOGGED = ("loss", "eval_loss", "learning_rate", "grad_norm", "num_tokens", "rewards/margins", "rewards/accuracies")
+ORPHANED = 3  # exit code of a trainer whose notebook has gone
+SEAL = "sealed.json"  # digests of a checkpoint's files: what has none was cut short
 
 
 class Metrics(TrainerCallback):
@@ -48,11 +54,43 @@ class Progress(TrainerCallback):
 
 
 class Orphan(TrainerCallback):
-    """Saves and stops when the notebook that started the training has gone."""
+    """Stops when the notebook that started the training has gone, and saves where one process can decide that."""
 
     def on_step_end(self, args, state, control, **kwargs):
-        if notebook_gone():
+        if notebook_gone() and args.world_size == 1:
             control.should_save = control.should_training_stop = True
+        elif notebook_gone() and state.is_world_process_zero:
+            sys.exit(ORPHANED)  # the launcher ends the others; the last checkpoint holds
+
+
+class Seal(TrainerCallback):
+    """Seals a checkpoint once it is whole; one with a weight that is no number is never sealed."""
+
+    def on_save(self, args, state, control, model=None, **kwargs):
+        if not state.is_world_process_zero:
+            return
+        if not all(torch.isfinite(weight).all() for weight in model.parameters() if weight.requires_grad):
+            raise StudyError(f"the adapter holds a weight that is no number at step {state.global_step}: lower the "
+                             "learning rate; the last good checkpoint is kept")
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        write_json(checkpoint / SEAL, {path.name: digest(path) for path in _sealed(checkpoint)})
+
+
+def _sealed(checkpoint: Path) -> list[Path]:
+    """All but the random states: every process writes one of its own, in its own time."""
+    return [path for path in sorted(checkpoint.iterdir()) if path.name != SEAL and not path.name.startswith("rng")]
+
+
+def last_checkpoint(stage: Path) -> Path | None:
+    """The newest checkpoint whose seal holds; one that a kill or a full disk cut short is removed."""
+    for checkpoint in sorted(stage.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True):
+        try:
+            if json.loads((checkpoint / SEAL).read_text()) == {p.name: digest(p) for p in _sealed(checkpoint)}:
+                return checkpoint
+        except (OSError, ValueError):
+            pass
+        shutil.rmtree(checkpoint)
+    return None
 
 
 class FirstStep(TrainerCallback):
@@ -68,7 +106,7 @@ class FirstStep(TrainerCallback):
     def on_step_end(self, args, state, control, model=None, train_dataloader=None, **kwargs):
         if state.global_step != 1 + (args.warmup_steps > 0) or not state.is_world_process_zero:
             return
-        model.save_pretrained(self.stage / "first-step")
+        model.save_pretrained(self.stage / "first-step", selected_adapters=["default"])
         model.load_adapter(self.stage / "first-step", "reloaded", autocast_adapter_dtype=False)
         difference, change = reload_difference(model)
         model.set_adapter("default")
@@ -95,15 +133,33 @@ def reload_difference(model) -> tuple[float, float]:
     return (trained - reloaded).abs().max().item(), (trained - bare).abs().max().item()
 
 
-def rehearse(trainer) -> None:
-    """One forward and backward pass of the longest row, so that what does not fit fails before step 1."""
-    longest = max(range(len(trainer.train_dataset)), key=lambda row: len(trainer.train_dataset[row]["input_ids"]))
-    batch = trainer.data_collator([trainer.train_dataset[longest]] * trainer.args.per_device_train_batch_size)
+def rehearse(trainer) -> float:
+    """One forward and backward pass of the longest row before step 1, so that what does not fit fails now.
+
+    Returns its loss. Raises StudyError where DPO does not begin at ln 2, i.e. where policy and reference
+    are not the same model (Rafailov et al., arXiv 2305.18290, eq. 7).
+    """
+    rows = [trainer.train_dataset[_longest(trainer.train_dataset)]] * trainer.args.per_device_train_batch_size
     batch = {name: value.to(trainer.args.device) if torch.is_tensor(value) else value
-             for name, value in batch.items()}
+             for name, value in trainer.data_collator(rows).items()}
     trainer.model.train()
-    trainer.model(**batch, use_cache=False).loss.backward()
+    with trainer.compute_loss_context_manager():
+        loss = trainer.compute_loss(trainer.model, batch)
+    loss.backward()
     trainer.model.zero_grad(set_to_none=True)
+    trainer._metrics["train"].clear()  # a rehearsal counts nowhere
+    trainer._total_train_tokens = 0
+    if hasattr(trainer.args, "beta") and abs(loss.item() - math.log(2)) > 1e-3:
+        raise StudyError(f"the first loss of dpo is {loss.item():.4f} and not ln 2: the reference is not the model "
+                         "that this stage starts from; run 03 again with --fresh 03")
+    return loss.item()
+
+
+def _longest(rows) -> int:
+    """Number of the row with the most tokens, counted in Arrow: 800,000 rows take seconds."""
+    names = [name for name in rows.column_names if name.endswith("_ids")]
+    tables = rows.select_columns(names).with_format("arrow").iter(10_000)
+    return int(np.argmax(np.concatenate([sum(pc.list_value_length(t[n]).to_numpy() for n in names) for t in tables])))
 
 
 def notebook_gone() -> bool:

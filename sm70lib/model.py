@@ -34,8 +34,9 @@ def load_tokenizer(name: str | Path):
     return tokenizer
 
 
-def load(name: str | Path, p=None, adapter: Path | None = None) -> PreTrainedModel | PeftModel:
-    """A model in evaluation mode on this process's device.
+def load(name: str | Path, p=None, adapter: str | Path | None = None, trainable: bool = False,
+         where: torch.device | None = None) -> PreTrainedModel | PeftModel:
+    """A model in evaluation mode on this process's device or `where`; its adapter frozen unless `trainable`.
 
     With `p` its linear layers are quantised as the study says (`quant_type`, `quant_double`,
     `quant_compute_dtype`); without, they stay in the checkpoint's precision. Only safetensors are read and
@@ -43,10 +44,10 @@ def load(name: str | Path, p=None, adapter: Path | None = None) -> PreTrainedMod
     """
     model = AutoModelForCausalLM.from_pretrained(
         _found(name), quantization_config=quantisation(p), dtype=_dtype(p), attn_implementation="sdpa",
-        use_safetensors=True, trust_remote_code=False, device_map={"": device()})
+        use_safetensors=True, trust_remote_code=False, device_map=None if sharded() else {"": where or device()})
     shut_cpu_inference_kernel(model)
     if adapter is not None:
-        model = PeftModel.from_pretrained(model, adapter)
+        model = PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
     model.config.use_cache = False
     return model.eval()
 
@@ -57,7 +58,13 @@ def quantisation(p) -> BitsAndBytesConfig | None:
         return None
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=p.quant_type,
                               bnb_4bit_use_double_quant=p.quant_double,
-                              bnb_4bit_compute_dtype=getattr(torch, p.quant_compute_dtype))
+                              bnb_4bit_compute_dtype=getattr(torch, p.quant_compute_dtype),
+                              bnb_4bit_quant_storage=_dtype(p) if sharded() else torch.uint8)
+
+
+def sharded() -> bool:
+    """Whether the launcher asked for FSDP, which cuts weights up itself and wants them all in one type."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true")
 
 
 def shut_cpu_inference_kernel(model: torch.nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""One training stage: QLoRA by TRL and PEFT, always in a process of its own, resumable after any kill.
+"""Training stages (cpt, sft, dpo): QLoRA by TRL and PEFT, in processes of their own, resumable after any kill.
 
 The notebook calls `run`, which writes `stage.json` and starts `python -m sm70lib.train <stage folder>`
 (behind `torchrun` or `accelerate launch` where `train_launcher` says so); the process writes
@@ -10,12 +10,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import random
 import shlex
 import shutil
 import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Callable
@@ -25,39 +27,60 @@ import pandas as pd
 from sm70lib.params import StudyError
 from sm70lib.steps import ROOT, progress, write_json
 
-KINDS = ("sft",)
-CHECKPOINT_FILES = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
-ORPHANED = 3  # exit code of a trainer whose notebook has gone
+# What a stage reads below the study's folder, and the columns that its trainer is given.
+READS = {"cpt": ("data/text", ["input_ids", "labels"]), "sft": ("data/train", ["input_ids", "labels"]),
+         "dpo": ("data/preferences", ["prompt_ids", "chosen_ids", "rejected_ids"])}
 
 
-def run(p, folder: Path, number: int, kind: str, watch: Callable[[pd.DataFrame], None] = lambda frame: None) -> Path:
+def run(p, folder: Path, number: int, kind: str, watch: Callable[[pd.DataFrame], None] = lambda frame: None,
+        seed: int | None = None) -> Path:
     """Trains stage `number` of kind `kind` below the study's `folder` and returns the stage's folder.
 
-    Goes on from the last complete checkpoint; returns at once where the stage is finished. `watch` gets the
-    metrics so far (one row per logged step) every two seconds. Raises StudyError with the trainer's last
-    line when it fails.
+    It starts from the adapter of the stage before it, trained with the same `seed` (by default the first of
+    `train_seeds`). Goes on from the last complete checkpoint; returns at once where the stage is finished.
+    `watch` gets the metrics so far (one row per logged step) every two seconds. Raises StudyError with the
+    trainer's sentence when it fails.
     """
-    stage = folder / "stages" / f"{number}-{kind}"
-    write_json(stage / "stage.json", {"study_folder": str(folder), "kind": kind, "params": p.model_dump()})
+    seed = p.train_seeds[0] if seed is None else seed
+    stage, before = (stage_folder(p, folder, n, seed) for n in (number, number - 1))
+    write_json(stage / "stage.json", {
+        "study_folder": str(folder), "kind": kind, "number": number, "seed": seed, "params": p.model_dump(),
+        "start": str(before / "adapter") if number > 1 else None})
     command = [*launcher(p.train_launcher), "-m", "sm70lib.train", str(stage)]
     environment = os.environ | {"SM70_NOTEBOOK": f"{socket.gethostname()}:{os.getpid()}"}
     with open(stage / "log.txt", "a") as log:
+        written = log.tell()
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         while process.poll() is None:
             time.sleep(2)
             watch(metrics(stage))
     if process.returncode != 0:
-        last = (stage / "log.txt").read_text(errors="replace").strip().splitlines()[-1:] or ["no output"]
-        raise StudyError(f"training stopped with exit code {process.returncode}: {last[0]} "
+        said = (stage / "log.txt").read_bytes()[written:].decode(errors="replace").strip().splitlines() or ["no output"]
+        why = next((line for line in said if line.startswith("error: ")), said[-1])  # launchers have the last word
+        raise StudyError(f"training stopped with exit code {process.returncode}: {why} "
                          f"(all of it: {stage / 'log.txt'})")
     watch(metrics(stage))
     return stage
 
 
+def stage_folder(p, folder: Path, number: int, seed: int) -> Path:
+    """`stages/<number>-<kind>` for the first of `train_seeds`; the others have their seed behind it."""
+    suffix = "" if seed == p.train_seeds[0] else f"-seed{seed}"
+    return folder / "stages" / f"{number}-{p.train_stages[number - 1]}{suffix}"
+
+
 def launcher(line: str) -> list[str]:
-    """The command in front of `-m sm70lib.train`: `python` is this interpreter, anything else as written."""
+    """The command in front of `-m sm70lib.train`, looked for beside this interpreter first (`python` is this one).
+
+    Raises StudyError where there is no such program.
+    """
     words = shlex.split(line)
-    return [sys.executable, *words[1:]] if words[0] == "python" else words
+    if words[0] == "python":
+        return [sys.executable, *words[1:]]
+    found = shutil.which(words[0], path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    if found is None:
+        raise StudyError(f"train_launcher: there is no program {words[0]}; give python, torchrun or accelerate launch")
+    return [found, *words[1:]]
 
 
 def metrics(stage: Path) -> pd.DataFrame:
@@ -88,13 +111,25 @@ def adapter_table(adapter: Path) -> pd.DataFrame:
 
 
 def main(stage: Path) -> int:
-    """Trains the stage that `stage.json` describes; 0 when its adapter is in place."""
+    """Trains the stage that `stage.json` describes; 0 when its adapter is in place.
+
+    Of several processes only the first locks, cleans up, writes and finishes; the folder must be one that
+    all of them see.
+    """
+    import torch
+    from accelerate import PartialState
+
+    from sm70lib import callbacks
     description = json.loads((stage / "stage.json").read_text())
-    p, folder = SimpleNamespace(**description["params"]), Path(description["study_folder"])
-    with open(stage / "lock", "w") as lock:
-        _wait_for(lock)
+    processes = PartialState(cpu=not torch.cuda.is_available())
+    with open(stage / "lock", "a") as lock:
+        if processes.is_main_process:
+            _wait_for(lock)
+            forget_after(stage, callbacks.last_checkpoint(stage))
+        processes.wait_for_everyone()
         if not (stage / "done.json").exists():
-            _train(stage, folder, p)
+            _train(stage, Path(description["study_folder"]), SimpleNamespace(**description["params"]),
+                   SimpleNamespace(**description))
     return 0
 
 
@@ -108,32 +143,53 @@ def _wait_for(lock, seconds: int = 60) -> None:
     raise StudyError(f"another process trains in {Path(lock.name).parent}: wait for it or end it, then run again")
 
 
-def _train(stage: Path, folder: Path, p) -> None:
-    from datasets import disable_caching, load_from_disk
+def _train(stage: Path, folder: Path, p, how) -> None:
+    from datasets import disable_caching
 
     from sm70lib import callbacks, model
     disable_caching()  # TRL's maps would leave files in data/train and change its digest
-    trainer = build(p, model.located(folder), load_from_disk(folder / "data/train"),
-                    load_from_disk(folder / "data/holdout"), stage)
-    checkpoint = last_checkpoint(stage)
-    forget_after(stage, checkpoint)
-    for callback in (callbacks.Metrics(stage / "metrics.jsonl"), callbacks.FirstStep(stage), callbacks.Orphan()):
+    trainer = build(p, model.located(folder), *rows_of(how.kind, folder, p), stage, how)
+    checkpoint = callbacks.last_checkpoint(stage)
+    for callback in (callbacks.Metrics(stage / "metrics.jsonl"), callbacks.Orphan(), callbacks.Seal()):
         trainer.add_callback(callback)
-    if checkpoint is None:
-        callbacks.rehearse(trainer)
+    if not trainer.is_fsdp_enabled:  # there a weight is in pieces until training starts, and no process has it whole
+        trainer.add_callback(callbacks.FirstStep(stage))
+        if checkpoint is None:
+            callbacks.rehearse(trainer)
     with progress(trainer.args.max_steps, "step", stage.name) as bar:
         trainer.add_callback(callbacks.Progress(bar))
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     if callbacks.notebook_gone():
-        sys.exit(ORPHANED)
+        sys.exit(callbacks.ORPHANED)
     _finish(trainer, stage)
 
 
-def build(p, base: str, rows, holdout, stage: Path):
-    """TRL's SFTTrainer on the quantised base with a fresh LoRA adapter on every linear layer.
+def rows_of(kind: str, folder: Path, p) -> tuple:
+    """A stage's rows to train on and rows held back: sft has its own, others give `data_holdout`, a tenth at most.
 
-    `rows` and `holdout` hold `input_ids` and `labels` and nothing else that counts: TRL pads them, packs
-    them and never looks for a mask.
+    Raises StudyError where there is no such data, or not in the columns that READS names.
+    """
+    from datasets import load_from_disk
+    name, columns = READS[kind]
+    if not (folder / name).is_dir():
+        raise StudyError(f"stage {kind} reads {name}, which is not there: name its sources and run 01_data")
+    rows = load_from_disk(folder / name)
+    if missing := [column for column in columns if column not in rows.column_names]:
+        raise StudyError(f"{name} has the columns {', '.join(rows.column_names)}, and stage {kind} needs "
+                         f"{', '.join(missing)}: run 01_data again (--fresh 01)")
+    if kind == "sft":
+        return rows.select_columns(columns), load_from_disk(folder / "data/holdout").select_columns(columns)
+    back = min(p.data_holdout, len(rows) // 10)
+    chosen = set(random.Random(p.seed).sample(range(len(rows)), back))
+    kept = [n for n in range(len(rows)) if n not in chosen]
+    return tuple(rows.select(part).select_columns(columns) for part in (kept, sorted(chosen)))
+
+
+def build(p, base: str, rows, holdout, stage: Path, how):
+    """TRL's trainer on the quantised base, with a fresh LoRA adapter or the one of the stage before (`how.start`).
+
+    `rows` and `holdout` are tokenised, with nothing else that counts: TRL pads them, packs them and never
+    looks for a mask. DPO's reference is a frozen copy of the adapter that it starts from.
     """
     import torch
     from peft import LoraConfig
@@ -141,60 +197,58 @@ def build(p, base: str, rows, holdout, stage: Path):
 
     from sm70lib import model as models
     tokenizer = models.load_tokenizer(base)
-    lora = LoraConfig(r=p.lora_r, lora_alpha=p.lora_alpha, lora_dropout=p.lora_dropout, target_modules=p.lora_targets,
-                      task_type="CAUSAL_LM")
-    trainer = SFTTrainer(model=models.load(base, p), args=sft_config(p, stage), peft_config=lora,
-                         processing_class=tokenizer, train_dataset=rows.select_columns(["input_ids", "labels"]),
-                         eval_dataset=holdout.select_columns(["input_ids", "labels"]))
+    lora = None if how.start else LoraConfig(
+        r=p.lora_r, lora_alpha=p.lora_alpha, lora_dropout=p.lora_dropout, target_modules=p.lora_targets,
+        use_rslora=p.lora_rslora, use_dora=p.lora_dora, task_type="CAUSAL_LM")
+    loaded = models.load(base, p, how.start, trainable=True)
+    exact = {name: weight.data for name, weight in loaded.named_parameters() if weight.requires_grad and how.start}
+    trainer = (_pair_trainer() if how.kind == "dpo" else SFTTrainer)(
+        model=loaded, args=config(p, how, stage, len(holdout) > 0), peft_config=lora, processing_class=tokenizer,
+        train_dataset=rows, eval_dataset=holdout if len(holdout) else None)
     if p.lora_dtype == "fp32":  # TRL made them bf16, and a resumed run would read them back as fp32: not the same run
-        for weight in trainer.model.parameters():
+        for name, weight in trainer.model.named_parameters():
             if weight.requires_grad:
-                weight.data = weight.data.to(torch.float32)
+                weight.data = exact.get(name, weight.data).to(weight.device, dtype=torch.float32)
+    # A checkpoint comes back in the type that it was saved in: bf16 adapters would return as fp32, twice the size.
+    trainer.model.load_adapter = partial(trainer.model.load_adapter, autocast_adapter_dtype=False)
     return trainer
 
 
-def sft_config(p, stage: Path):
-    """The study's parameters in TRL's words; what TRL would choose by itself is said explicitly."""
+def _pair_trainer():
+    from trl import DPOTrainer
+
+    class PairTrainer(DPOTrainer):
+        """DPO on rows that `encode` has tokenised: TRL would tokenise text again, with other BOS and seams."""
+
+        def _prepare_dataset(self, dataset, *args, **kwargs):
+            return dataset
+
+    return PairTrainer
+
+
+def config(p, how, stage: Path, evaluates: bool):
+    """The stage's parameters in TRL's words; what TRL would choose by itself is said explicitly."""
     import torch
-    from trl import SFTConfig
+    from trl import DPOConfig, SFTConfig
+    own = SimpleNamespace(**{name[4:]: value for name, value in vars(p).items() if name.startswith(f"{how.kind}_")})
     world_size = int(os.environ.get("WORLD_SIZE", 1))
-    accumulation, rest = divmod(p.sft_batch_size, p.train_micro_batch_size * world_size)
+    accumulation, rest = divmod(own.batch_size, p.train_micro_batch_size * world_size)
     if rest or not accumulation:
-        raise StudyError(f"sft_batch_size {p.sft_batch_size} is no multiple of train_micro_batch_size "
+        raise StudyError(f"{how.kind}_batch_size {own.batch_size} is no multiple of train_micro_batch_size "
                          f"{p.train_micro_batch_size} times {world_size} processes: change one of the two")
-    return SFTConfig(
-        output_dir=str(stage), max_steps=p.sft_steps, per_device_train_batch_size=p.train_micro_batch_size,
+    kind, further = (DPOConfig, {"beta": own.beta}) if how.kind == "dpo" else (SFTConfig, {"packing": own.packing})
+    return kind(
+        output_dir=str(stage), max_steps=own.steps, per_device_train_batch_size=p.train_micro_batch_size,
         per_device_eval_batch_size=p.train_micro_batch_size, gradient_accumulation_steps=accumulation,
-        learning_rate=p.sft_lr, lr_scheduler_type=p.sft_scheduler, warmup_steps=round(p.sft_warmup * p.sft_steps),
-        weight_decay=p.sft_weight_decay, max_grad_norm=p.sft_max_grad_norm, optim=p.sft_optimizer,
-        packing=p.sft_packing, max_length=p.data_max_length, seed=p.seed, data_seed=p.seed,
+        learning_rate=own.lr, lr_scheduler_type=own.scheduler, warmup_steps=round(own.warmup * own.steps),
+        weight_decay=own.weight_decay, max_grad_norm=own.max_grad_norm, optim=own.optimizer,
+        max_length=p.data_max_length, seed=how.seed, data_seed=how.seed,
         bf16=p.quant_compute_dtype == "bfloat16", gradient_checkpointing=p.train_gradient_checkpointing,
-        eval_strategy="steps", eval_steps=max(1, p.sft_steps // 6), logging_steps=max(1, p.sft_steps // 60),
-        save_strategy="steps", save_steps=p.train_save_steps, save_total_limit=2,
+        eval_strategy="steps" if evaluates else "no", eval_steps=max(1, own.steps // 6),
+        logging_steps=max(1, own.steps // 60), save_strategy="steps", save_steps=p.train_save_steps, save_total_limit=2,
         logging_nan_inf_filter=False,  # else a loss of NaN is logged as the mean of the others
-        use_cpu=not torch.cuda.is_available(), report_to=[], disable_tqdm=True)
-
-
-def last_checkpoint(stage: Path) -> Path | None:
-    """The newest checkpoint with all its files readable; one that a kill cut short is removed."""
-    for checkpoint in sorted(stage.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True):
-        if _complete(checkpoint):
-            return checkpoint
-        shutil.rmtree(checkpoint)
-    return None
-
-
-def _complete(checkpoint: Path) -> bool:
-    """`trainer_state.json` is what transformers writes last; the weights must open as well."""
-    from safetensors import SafetensorError, safe_open
-    if not all((checkpoint / name).is_file() for name in CHECKPOINT_FILES):
-        return False
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text())
-        with safe_open(checkpoint / "adapter_model.safetensors", "pt") as weights:
-            return bool(weights.keys())
-    except (ValueError, SafetensorError):
-        return False
+        ddp_find_unused_parameters=False, use_cpu=not torch.cuda.is_available(), report_to=[], disable_tqdm=True,
+        **further)
 
 
 def forget_after(stage: Path, checkpoint: Path | None) -> None:
@@ -207,16 +261,37 @@ def forget_after(stage: Path, checkpoint: Path | None) -> None:
 
 
 def _finish(trainer, stage: Path) -> None:
-    """Puts the adapter in place by one rename and marks the stage as done after it."""
+    """Puts the adapter in place by one rename and marks the stage as done after it; the first process does."""
     scratch = stage / "adapter.part"
-    trainer.model.save_pretrained(scratch)
+    if trainer.is_fsdp_enabled:
+        trainer.save_model(str(scratch))  # gathers the pieces, so every process takes part
+    if not trainer.is_world_process_zero():
+        return
+    if not trainer.is_fsdp_enabled:
+        trainer.model.save_pretrained(scratch, selected_adapters=["default"])
+    if not adapter_table(scratch)["norm_B"].all():
+        raise StudyError(f"{scratch}: the matrices B of some layers are all zero, so nothing was learned there; "
+                         "raise the learning rate or check lora_targets")
     shutil.rmtree(stage / "adapter", ignore_errors=True)
     os.replace(scratch, stage / "adapter")
-    write_json(stage / "done.json", {"steps": trainer.state.global_step, "train_loss": trainer.state.log_history[-1]})
+    write_json(stage / "done.json", {"steps": trainer.state.global_step, "world_size": trainer.args.world_size,
+                                     "train_loss": trainer.state.log_history[-1]})
+
+
+def sentence(error: Exception, stage: Path) -> str | None:
+    """What went wrong in one sentence, for what a user can put right: a StudyError, or a write that failed."""
+    if isinstance(error, StudyError):
+        return f"error: {error}"
+    if isinstance(error, OSError) or any(word in str(error) for word in ("writing file", "No space", "os error")):
+        return (f"error: {stage}: writing failed ({str(error).splitlines()[0]}): free some space and run again; the "
+                "last complete checkpoint is kept and goes on from there")
+    return None
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main(Path(sys.argv[1])))
-    except StudyError as error:
-        sys.exit(f"error: {error}")
+    except Exception as error:
+        if (said := sentence(error, Path(sys.argv[1]))) is None:
+            raise
+        sys.exit(said)

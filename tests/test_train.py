@@ -32,7 +32,8 @@ def study(folder, **changes):
 def start(p, folder) -> subprocess.Popen:
     """The trainer's process, as `train.run` starts it."""
     stage = folder / "stages/1-sft"
-    write_json(stage / "stage.json", {"study_folder": str(folder), "kind": "sft", "params": p.model_dump()})
+    write_json(stage / "stage.json", {"study_folder": str(folder), "kind": "sft", "number": 1, "seed": 0, "start": None,
+                                      "params": p.model_dump()})
     return subprocess.Popen([sys.executable, "-m", "sm70lib.train", str(stage)], cwd=ROOT,
                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -48,7 +49,7 @@ def test_killed_after_a_checkpoint_ends_with_the_same_weights_and_metrics(tmp_pa
     p = small.parameters(sft_steps=60, lora_dropout=0.1)
     assert start(p, undisturbed).wait(120) == 0
     process = start(p, killed)
-    state = killed / "stages/1-sft/checkpoint-3/trainer_state.json"
+    state = killed / "stages/1-sft/checkpoint-3/sealed.json"
     while not state.exists():
         assert process.poll() is None
         time.sleep(0.005)
