@@ -7,6 +7,7 @@ The notebook calls `run`, which writes `stage.json` and starts `python -m sm70li
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -17,6 +18,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +32,8 @@ from sm70lib.steps import ROOT, progress, write_json
 # What a stage reads below the study's folder, and the columns that its trainer is given.
 READS = {"cpt": ("data/text", ["input_ids", "labels"]), "sft": ("data/train", ["input_ids", "labels"]),
          "dpo": ("data/preferences", ["prompt_ids", "chosen_ids", "rejected_ids"])}
+
+NO_SPACE = 28  # exit code of a trainer that could not write (errno ENOSPC)
 
 
 def run(p, folder: Path, number: int, kind: str, watch: Callable[[pd.DataFrame], None] = lambda frame: None,
@@ -56,7 +60,8 @@ def run(p, folder: Path, number: int, kind: str, watch: Callable[[pd.DataFrame],
             watch(metrics(stage))
     if process.returncode != 0:
         said = (stage / "log.txt").read_bytes()[written:].decode(errors="replace").strip().splitlines() or ["no output"]
-        why = next((line for line in said if line.startswith("error: ")), said[-1])  # launchers have the last word
+        why = no_space(stage) if process.returncode == NO_SPACE else next(
+            (line for line in said if line.startswith("error: ")), said[-1])  # launchers have the last word
         raise StudyError(f"training stopped with exit code {process.returncode}: {why} "
                          f"(all of it: {stage / 'log.txt'})")
     watch(metrics(stage))
@@ -195,7 +200,11 @@ def build(p, base: str, rows, holdout, stage: Path, how):
     from peft import LoraConfig
     from trl import SFTTrainer
 
+    from sm70lib import callbacks
     from sm70lib import model as models
+    if (tokens := callbacks.longest(rows)[1]) > p.data_max_length:  # TRL would cut its end off, and its EOS with it
+        raise StudyError(f"a row of {READS[how.kind][0]} has {tokens} tokens, more than data_max_length "
+                         f"{p.data_max_length}: run 01_data again (--fresh 01)")
     tokenizer = models.load_tokenizer(base)
     lora = None if how.start else LoraConfig(
         r=p.lora_r, lora_alpha=p.lora_alpha, lora_dropout=p.lora_dropout, target_modules=p.lora_targets,
@@ -278,20 +287,25 @@ def _finish(trainer, stage: Path) -> None:
                                      "train_loss": trainer.state.log_history[-1]})
 
 
-def sentence(error: Exception, stage: Path) -> str | None:
-    """What went wrong in one sentence, for what a user can put right: a StudyError, or a write that failed."""
-    if isinstance(error, StudyError):
-        return f"error: {error}"
-    if isinstance(error, OSError) or any(word in str(error) for word in ("writing file", "No space", "os error")):
-        return (f"error: {stage}: writing failed ({str(error).splitlines()[0]}): free some space and run again; the "
-                "last complete checkpoint is kept and goes on from there")
-    return None
+def no_space(stage: Path) -> str:
+    """The sentence for a write that failed; said by the notebook too, as a full disk takes no log either."""
+    return (f"error: writing below {stage} failed: free some space and run again; the last complete checkpoint is kept, "
+            "and training goes on from there")
+
+
+def _writing(error: Exception) -> bool:
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
+        word in str(error) for word in ("inline_container", "writing file", "os error"))  # of torch and safetensors
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main(Path(sys.argv[1])))
+    except StudyError as error:
+        sys.exit(f"error: {error}")
     except Exception as error:
-        if (said := sentence(error, Path(sys.argv[1]))) is None:
+        if not _writing(error):
             raise
-        sys.exit(said)
+        with suppress(OSError):
+            print(f"{no_space(Path(sys.argv[1]))} ({error})", file=sys.stderr, flush=True)
+        os._exit(NO_SPACE)  # without the flush at exit, which would fail and change the code
