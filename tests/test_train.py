@@ -395,3 +395,13 @@ def test_two_processes_go_on_from_a_checkpoint_and_say_why_they_stopped(tmp_path
     assert len(first) == 28 and all(torch.equal(first[name], weight) for name, weight in weights(tmp_path).items())
     with pytest.raises(StudyError, match="sft_batch_size 4 is no multiple of train_micro_batch_size 4 times 2 processes"):
         train.run(study(tmp_path / "other", **p.model_dump() | {"train_micro_batch_size": 4}), tmp_path / "other", 1, "sft")
+
+
+def test_every_launcher_file_is_one_that_accelerate_reads():
+    from accelerate.commands.config.config_args import load_config_from_file
+    found = {path.stem: load_config_from_file(str(path)) for path in (ROOT / "params/accelerate").glob("*.yml")}
+    assert {name: (config.num_machines, config.num_processes) for name, config in found.items()} == {
+        "one": (1, 1), "ddp": (1, 2), "fsdp-qlora": (1, 2), "two-nodes": (2, 16)}
+    assert found["fsdp-qlora"].fsdp_config["fsdp_state_dict_type"] == "FULL_STATE_DICT"
+    for path in (ROOT / "params/accelerate").glob("*.yml"):
+        assert f"train_launcher: accelerate launch --config_file params/accelerate/{path.name}" in path.read_text()
