@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 from transformers import TrainerCallback
+from trl import DPOTrainer
 
 from sm70lib.params import StudyError
 from sm70lib.steps import digest, write_json
@@ -25,10 +26,14 @@ SEAL = "sealed.json"  # digests of a checkpoint's files: what has none was cut s
 
 
 class Metrics(TrainerCallback):
-    """Appends every log record to `metrics.jsonl`; stops the run when a loss is no number."""
+    """Appends every log record to `metrics.jsonl`, moves the progress `bar`, stops when a loss is no number."""
 
-    def __init__(self, path: Path):
-        self.path, self.start = path, time.monotonic()
+    def __init__(self, path: Path, bar):
+        self.path, self.bar, self.start = path, bar, time.monotonic()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            self.bar.update(state.global_step - self.bar.n)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         record = {key: float(logs[key]) for key in LOGGED if key in logs}
@@ -42,17 +47,6 @@ class Metrics(TrainerCallback):
                              "the last good checkpoint is kept")
 
 
-class Progress(TrainerCallback):
-    """Moves the progress that the runner shows."""
-
-    def __init__(self, bar):
-        self.bar = bar
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.is_world_process_zero:
-            self.bar.update(state.global_step - self.bar.n)
-
-
 class Orphan(TrainerCallback):
     """Stops when the notebook that started the training has gone, and saves where one process can decide that."""
 
@@ -61,6 +55,13 @@ class Orphan(TrainerCallback):
             control.should_save = control.should_training_stop = True
         elif notebook_gone() and state.is_world_process_zero:
             sys.exit(ORPHANED)  # the launcher ends the others; the last checkpoint holds
+
+
+class PairTrainer(DPOTrainer):
+    """DPO on pairs that `encode` has tokenised: TRL would tokenise text again, with other BOS and seams."""
+
+    def _prepare_dataset(self, dataset, *args, **kwargs):
+        return dataset
 
 
 class Seal(TrainerCallback):

@@ -251,10 +251,6 @@ RULES = (  # parameters, what holds between their values, how the error puts it;
     ("train_stages", lambda stages: re.fullmatch("c?s?d*", "".join(kind[0] for kind in stages)),
      "is not in the order cpt, sft, dpo, of which only dpo may be repeated"),
     ("sft_batch_size train_micro_batch_size", lambda batch, micro: batch % micro == 0, "is no multiple of"),
-    ("cpt_batch_size train_micro_batch_size train_stages", lambda batch, micro, stages: (
-        "cpt" not in stages or batch % micro == 0), "is no multiple of"),
-    ("dpo_batch_size train_micro_batch_size train_stages", lambda batch, micro, stages: (
-        "dpo" not in stages or batch % micro == 0), "is no multiple of"),
     ("eval_protocols eval_primary_protocol", lambda asked, primary: primary in asked, "lacks"),
     ("eval_shots eval_primary_shots", lambda asked, primary: primary in asked, "lacks"),
     ("eval_benchmarks eval_primary_benchmarks", lambda asked, primary: all(

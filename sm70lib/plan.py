@@ -20,7 +20,7 @@ BLOCK = 64  # weights that share one constant in bitsandbytes
 NESTED_BLOCK = 256  # constants that share one constant of the second level
 ADAM_BYTES = {"adamw_torch": 8, "paged_adamw_32bit": 8, "paged_adamw_8bit": 2, "adamw_bnb_8bit": 2,
               "rmsprop": 4}
-TILE = (4096, 32768)  # tokens and vocabulary entries whose logits TRL 1.16 holds at once (trl/kernels/chunked_logprob.py)
+TILE = (4096, 32768)  # tokens and vocabulary entries whose logits TRL 1.16 holds at once (its chunked_logprob.py)
 # Shapes that are planned without a download: Llama 2 (arXiv 2307.09288) and Llama 3 (arXiv 2407.21783, table 3), as in
 # their config.json: width, feed-forward width, layers, heads, key-value heads, vocabulary.
 SHAPES = {"meta-llama/Llama-2-7b-hf": (4096, 11008, 32, 32, 32, 32000),
@@ -44,7 +44,7 @@ def plan(name: str | Path, p) -> pd.DataFrame:
     linear = _linear_layers(model)
     quantised = sum(layer.weight.numel() for layer in linear) if p.quant_type != "none" else 0
     others = sum(weight.numel() for weight in model.parameters()) - quantised
-    lora = sum(p.lora_r * (layer.in_features + layer.out_features) + p.lora_dora * layer.out_features for layer in linear)
+    lora = sum(p.lora_r * layer.in_features + (p.lora_r + p.lora_dora) * layer.out_features for layer in linear)
     width = 4 if p.lora_dtype == "fp32" else 2
     rows = [("NF4 weights", quantised, quantised / 2), ("quantisation constants", 0, constants(linear, p)),
             ("other weights", others, others * _wide(p)), ("LoRA weights", lora, lora * width),
@@ -134,8 +134,7 @@ def layers(model: torch.nn.Module) -> pd.DataFrame:
 
 def verdict(name: str | Path, p) -> str:
     """One sentence: what the parts add up to, what there is (GB, 10^9 bytes), and which parameters to change."""
-    there = _available_bytes()
-    where = torch.cuda.get_device_name() if torch.cuda.is_available() else "this machine's memory"
+    there, where = _available_bytes(), torch.cuda.get_device_name() if torch.cuda.is_available() else "this machine"
     return f"{_needed(name, p) / 1e9:,.2f} GB of {there / 1e9:,.0f} GB in {where}: {advice(name, p, there)}"
 
 

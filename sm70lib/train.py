@@ -101,17 +101,6 @@ def publish(stage: Path, adapter: Path) -> None:
     shutil.copytree(stage / "adapter", adapter)
 
 
-def adapter_table(adapter: Path) -> pd.DataFrame:
-    """The adapter by kind of layer: matrices, parameters, and the Frobenius norms of A and B (means over layers)."""
-    from safetensors.torch import load_file
-    rows = [(name.split(".")[-3], name.split(".")[-2][-1], weight.numel(), weight.float().norm().item())
-            for name, weight in load_file(adapter / "adapter_model.safetensors").items()]
-    frame = pd.DataFrame(rows, columns=["layer", "matrix", "parameters", "norm"])
-    norms = frame.pivot_table(index="layer", columns="matrix", values="norm", sort=False).add_prefix("norm_")
-    return frame.groupby("layer", sort=False)["parameters"].agg(["size", "sum"]).set_axis(
-        ["matrices", "parameters"], axis=1).join(norms.round(2))
-
-
 # ---- the trainer's process ------------------------------------------------------------------------
 
 
@@ -121,18 +110,19 @@ def main(stage: Path) -> int:
     Of several processes only the first locks, cleans up, writes and finishes; the folder must be one that
     all of them see.
     """
-    import torch
     from accelerate import PartialState
 
-    from sm70lib import callbacks
+    from sm70lib import callbacks, model
     description = json.loads((stage / "stage.json").read_text())
-    processes = PartialState(cpu=not torch.cuda.is_available())
+    processes = PartialState(cpu=model.device().type == "cpu")
     with open(stage / "lock", "a") as lock:
         if processes.is_main_process:
             _wait_for(lock)
+        finished = (stage / "done.json").exists()
+        if processes.is_main_process and not finished:
             forget_after(stage, callbacks.last_checkpoint(stage))
         processes.wait_for_everyone()
-        if not (stage / "done.json").exists():
+        if not finished:
             _train(stage, Path(description["study_folder"]), SimpleNamespace(**description["params"]),
                    SimpleNamespace(**description))
     return 0
@@ -155,14 +145,13 @@ def _train(stage: Path, folder: Path, p, how) -> None:
     disable_caching()  # TRL's maps would leave files in data/train and change its digest
     trainer = build(p, model.located(folder), *rows_of(how.kind, folder, p), stage, how)
     checkpoint = callbacks.last_checkpoint(stage)
-    for callback in (callbacks.Metrics(stage / "metrics.jsonl"), callbacks.Orphan(), callbacks.Seal()):
-        trainer.add_callback(callback)
     if not trainer.is_fsdp_enabled:  # there a weight is in pieces until training starts, and no process has it whole
         trainer.add_callback(callbacks.FirstStep(stage))
         if checkpoint is None:
             callbacks.rehearse(trainer)
     with progress(trainer.args.max_steps, "step", stage.name) as bar:
-        trainer.add_callback(callbacks.Progress(bar))
+        for callback in (callbacks.Metrics(stage / "metrics.jsonl", bar), callbacks.Orphan(), callbacks.Seal()):
+            trainer.add_callback(callback)
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     if callbacks.notebook_gone():
         sys.exit(callbacks.ORPHANED)
@@ -184,8 +173,7 @@ def rows_of(kind: str, folder: Path, p) -> tuple:
                          f"{', '.join(missing)}: run 01_data again (--fresh 01)")
     if kind == "sft":
         return rows.select_columns(columns), load_from_disk(folder / "data/holdout").select_columns(columns)
-    back = min(p.data_holdout, len(rows) // 10)
-    chosen = set(random.Random(p.seed).sample(range(len(rows)), back))
+    chosen = set(random.Random(p.seed).sample(range(len(rows)), min(p.data_holdout, len(rows) // 10)))
     kept = [n for n in range(len(rows)) if n not in chosen]
     return tuple(rows.select(part).select_columns(columns) for part in (kept, sorted(chosen)))
 
@@ -196,49 +184,35 @@ def build(p, base: str, rows, holdout, stage: Path, how):
     `rows` and `holdout` are tokenised, with nothing else that counts: TRL pads them, packs them and never
     looks for a mask. DPO's reference is a frozen copy of the adapter that it starts from.
     """
-    import torch
     from peft import LoraConfig
     from trl import SFTTrainer
 
-    from sm70lib import callbacks
-    from sm70lib import model as models
+    from sm70lib import callbacks, model
     if (tokens := callbacks.longest(rows)[1]) > p.data_max_length:  # TRL would cut its end off, and its EOS with it
         raise StudyError(f"a row of {READS[how.kind][0]} has {tokens} tokens, more than data_max_length "
                          f"{p.data_max_length}: run 01_data again (--fresh 01)")
-    tokenizer = models.load_tokenizer(base)
     lora = None if how.start else LoraConfig(
         r=p.lora_r, lora_alpha=p.lora_alpha, lora_dropout=p.lora_dropout, target_modules=p.lora_targets,
         use_rslora=p.lora_rslora, use_dora=p.lora_dora, task_type="CAUSAL_LM")
-    loaded = models.load(base, p, how.start, trainable=True)
+    loaded = model.load(base, p, how.start, trainable=True)
     exact = {name: weight.data for name, weight in loaded.named_parameters() if weight.requires_grad and how.start}
-    trainer = (_pair_trainer() if how.kind == "dpo" else SFTTrainer)(
-        model=loaded, args=config(p, how, stage, len(holdout) > 0), peft_config=lora, processing_class=tokenizer,
-        train_dataset=rows, eval_dataset=holdout if len(holdout) else None)
+    trainer = (callbacks.PairTrainer if how.kind == "dpo" else SFTTrainer)(
+        model=loaded, args=config(p, how, stage, len(holdout) > 0), peft_config=lora, train_dataset=rows,
+        eval_dataset=holdout if len(holdout) else None, processing_class=model.load_tokenizer(base))
     if p.lora_dtype == "fp32":  # TRL made them bf16, and a resumed run would read them back as fp32: not the same run
         for name, weight in trainer.model.named_parameters():
             if weight.requires_grad:
-                weight.data = exact.get(name, weight.data).to(weight.device, dtype=torch.float32)
+                weight.data = exact.get(name, weight.data).float()
     # A checkpoint comes back in the type that it was saved in: bf16 adapters would return as fp32, twice the size.
     trainer.model.load_adapter = partial(trainer.model.load_adapter, autocast_adapter_dtype=False)
     return trainer
 
 
-def _pair_trainer():
-    from trl import DPOTrainer
-
-    class PairTrainer(DPOTrainer):
-        """DPO on rows that `encode` has tokenised: TRL would tokenise text again, with other BOS and seams."""
-
-        def _prepare_dataset(self, dataset, *args, **kwargs):
-            return dataset
-
-    return PairTrainer
-
-
 def config(p, how, stage: Path, evaluates: bool):
     """The stage's parameters in TRL's words; what TRL would choose by itself is said explicitly."""
-    import torch
     from trl import DPOConfig, SFTConfig
+
+    from sm70lib import model
     own = SimpleNamespace(**{name[4:]: value for name, value in vars(p).items() if name.startswith(f"{how.kind}_")})
     world_size = int(os.environ.get("WORLD_SIZE", 1))
     accumulation, rest = divmod(own.batch_size, p.train_micro_batch_size * world_size)
@@ -250,14 +224,13 @@ def config(p, how, stage: Path, evaluates: bool):
         output_dir=str(stage), max_steps=own.steps, per_device_train_batch_size=p.train_micro_batch_size,
         per_device_eval_batch_size=p.train_micro_batch_size, gradient_accumulation_steps=accumulation,
         learning_rate=own.lr, lr_scheduler_type=own.scheduler, warmup_steps=round(own.warmup * own.steps),
-        weight_decay=own.weight_decay, max_grad_norm=own.max_grad_norm, optim=own.optimizer,
-        max_length=p.data_max_length, seed=how.seed, data_seed=how.seed,
-        bf16=p.quant_compute_dtype == "bfloat16", gradient_checkpointing=p.train_gradient_checkpointing,
-        eval_strategy="steps" if evaluates else "no", eval_steps=max(1, own.steps // 6),
-        logging_steps=max(1, own.steps // 60), save_strategy="steps", save_steps=p.train_save_steps, save_total_limit=2,
+        weight_decay=own.weight_decay, max_grad_norm=own.max_grad_norm, optim=own.optimizer, seed=how.seed,
+        data_seed=how.seed, max_length=p.data_max_length, bf16=p.quant_compute_dtype == "bfloat16",
+        gradient_checkpointing=p.train_gradient_checkpointing, eval_strategy="steps" if evaluates else "no",
+        eval_steps=max(1, own.steps // 6), logging_steps=max(1, own.steps // 60), save_strategy="steps",
+        save_steps=p.train_save_steps, save_total_limit=2, ddp_find_unused_parameters=False, report_to=[],
         logging_nan_inf_filter=False,  # else a loss of NaN is logged as the mean of the others
-        ddp_find_unused_parameters=False, use_cpu=not torch.cuda.is_available(), report_to=[], disable_tqdm=True,
-        **further)
+        use_cpu=model.device().type == "cpu", disable_tqdm=True, **further)
 
 
 def forget_after(stage: Path, checkpoint: Path | None) -> None:
@@ -265,12 +238,13 @@ def forget_after(stage: Path, checkpoint: Path | None) -> None:
     step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
     rows = metrics(stage)
     kept = rows[rows["step"] <= step] if len(rows) else rows
-    text = "".join(json.dumps(row.dropna().to_dict()) + "\n" for _, row in kept.iterrows())
-    (stage / "metrics.jsonl").write_text(text)
+    (stage / "metrics.jsonl").write_text("".join(
+        json.dumps(row.dropna().to_dict()) + "\n" for _, row in kept.iterrows()))
 
 
 def _finish(trainer, stage: Path) -> None:
     """Puts the adapter in place by one rename and marks the stage as done after it; the first process does."""
+    from safetensors.torch import load_file
     scratch = stage / "adapter.part"
     if trainer.is_fsdp_enabled:
         trainer.save_model(str(scratch))  # gathers the pieces, so every process takes part
@@ -278,19 +252,18 @@ def _finish(trainer, stage: Path) -> None:
         return
     if not trainer.is_fsdp_enabled:
         trainer.model.save_pretrained(scratch, selected_adapters=["default"])
-    if not adapter_table(scratch)["norm_B"].all():
-        raise StudyError(f"{scratch}: the matrices B of some layers are all zero, so nothing was learned there; "
-                         "raise the learning rate or check lora_targets")
+    weights = load_file(scratch / "adapter_model.safetensors")
+    if empty := [name for name, weight in weights.items() if "lora_B" in name and not weight.any()]:
+        raise StudyError(f"{scratch}: {empty[0]} is all zero, so nothing was learned there; raise the learning rate")
     shutil.rmtree(stage / "adapter", ignore_errors=True)
     os.replace(scratch, stage / "adapter")
-    write_json(stage / "done.json", {"steps": trainer.state.global_step, "world_size": trainer.args.world_size,
-                                     "train_loss": trainer.state.log_history[-1]})
+    write_json(stage / "done.json", {"steps": trainer.state.global_step, "world_size": trainer.args.world_size})
 
 
 def no_space(stage: Path) -> str:
     """The sentence for a write that failed; said by the notebook too, as a full disk takes no log either."""
-    return (f"error: writing below {stage} failed: free some space and run again; the last complete checkpoint is kept, "
-            "and training goes on from there")
+    return (f"error: writing below {stage} failed: free some space and run again; the last complete checkpoint is kept "
+            "and goes on")
 
 
 def _writing(error: Exception) -> bool:
