@@ -9,8 +9,10 @@ from pathlib import Path
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import bitsandbytes as bnb
+import pandas as pd
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -34,8 +36,9 @@ def load_tokenizer(name: str | Path):
     return tokenizer
 
 
-def load(name: str | Path, p=None, adapter: Path | None = None) -> PreTrainedModel | PeftModel:
-    """A model in evaluation mode on this process's device.
+def load(name: str | Path, p=None, adapter: str | Path | None = None, trainable: bool = False,
+         where: torch.device | None = None) -> PreTrainedModel | PeftModel:
+    """A model in evaluation mode on this process's device or `where`; its adapter frozen unless `trainable`.
 
     With `p` its linear layers are quantised as the study says (`quant_type`, `quant_double`,
     `quant_compute_dtype`); without, they stay in the checkpoint's precision. Only safetensors are read and
@@ -43,10 +46,10 @@ def load(name: str | Path, p=None, adapter: Path | None = None) -> PreTrainedMod
     """
     model = AutoModelForCausalLM.from_pretrained(
         _found(name), quantization_config=quantisation(p), dtype=_dtype(p), attn_implementation="sdpa",
-        use_safetensors=True, trust_remote_code=False, device_map={"": device()})
+        use_safetensors=True, trust_remote_code=False, device_map=None if sharded() else {"": where or device()})
     shut_cpu_inference_kernel(model)
     if adapter is not None:
-        model = PeftModel.from_pretrained(model, adapter)
+        model = PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
     model.config.use_cache = False
     return model.eval()
 
@@ -57,7 +60,13 @@ def quantisation(p) -> BitsAndBytesConfig | None:
         return None
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=p.quant_type,
                               bnb_4bit_use_double_quant=p.quant_double,
-                              bnb_4bit_compute_dtype=getattr(torch, p.quant_compute_dtype))
+                              bnb_4bit_compute_dtype=getattr(torch, p.quant_compute_dtype),
+                              bnb_4bit_quant_storage=_dtype(p) if sharded() else torch.uint8)
+
+
+def sharded() -> bool:
+    """Whether the launcher asked for FSDP, which cuts weights up itself and wants them all in one type."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true")
 
 
 def shut_cpu_inference_kernel(model: torch.nn.Module) -> int:
@@ -73,6 +82,36 @@ def shut_cpu_inference_kernel(model: torch.nn.Module) -> int:
     return len(layers)
 
 
+def merge(base: str, p, adapter: Path, into: str, folder: Path) -> None:
+    """Writes base and adapter as one plain model to `folder`, with its tokenizer; on the CPU, in memory once.
+
+    `into` original: the base as published, which is what SM70's own checkpoints look like; dequantised: the
+    NF4 base written out, which is what the adapter was trained on. Merging into four bits would quantise the
+    sum once more, and move it.
+    """
+    plain = load(base, p if into == "dequantised" else None, where=torch.device("cpu"))
+    if into == "dequantised" and p.quant_type != "none":
+        plain = plain.dequantize()
+    PeftModel.from_pretrained(plain, adapter).merge_and_unload().save_pretrained(folder)
+    load_tokenizer(base).save_pretrained(folder)
+
+
+@torch.inference_mode()
+def parity(tuned: torch.nn.Module, merged: torch.nn.Module, rows) -> dict[str, float]:
+    """Two models on the same rows (input_ids, labels): items, target tokens, flips, largest logit difference.
+
+    flips: target positions at which they find different tokens likeliest.
+    """
+    tokens, flips, largest = 0, 0, 0.0
+    for row in rows:
+        asked, ids = torch.tensor(row["labels"][1:]) >= 0, torch.tensor([row["input_ids"]])
+        one, other = (model(input_ids=ids.to(model.device), use_cache=False).logits[0, :-1].float().cpu()[asked]
+                      for model in (tuned, merged))
+        tokens, flips = tokens + len(one), flips + (one.argmax(-1) != other.argmax(-1)).sum().item()
+        largest = max(largest, (one - other).abs().max().item())
+    return {"items": len(rows), "tokens": tokens, "flips": flips, "largest_logit_difference": largest}
+
+
 def _dtype(p) -> torch.dtype | str:
     return "auto" if p is None else getattr(torch, p.quant_compute_dtype)
 
@@ -83,6 +122,16 @@ def _found(name: str | Path) -> str:
     if not folder.is_dir() and (folder.is_absolute() or str(name).startswith((".", "outputs"))):
         raise StudyError(f"no model in {name}: run 00_base first, or give base_model a folder or a hub name")
     return str(name)
+
+
+def adapter_table(adapter: Path) -> pd.DataFrame:
+    """The adapter by kind of layer: matrices, parameters, and the Frobenius norms of A and B (means over layers)."""
+    rows = [(name.split(".")[-3], name.split(".")[-2][-1], weight.numel(), weight.float().norm().item())
+            for name, weight in load_file(adapter / "adapter_model.safetensors").items() if name.endswith(".weight")]
+    frame = pd.DataFrame(rows, columns=["layer", "matrix", "parameters", "norm"])
+    norms = frame.pivot_table(index="layer", columns="matrix", values="norm", sort=False).add_prefix("norm_")
+    return frame.groupby("layer", sort=False)["parameters"].agg(["size", "sum"]).set_axis(
+        ["matrices", "parameters"], axis=1).join(norms.round(2))
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -40,7 +41,8 @@ Source = Literal["medical_meadow_medical_flashcards", "medical_meadow_wikidoc",
 Benchmark = Literal["medqa_4", "medqa_5", "pubmedqa", "usmle_step1", "usmle_step2", "usmle_step3",
                     "medmcqa", "mmlu_medical", "mmlu_medical_9", "truthfulqa"]
 Protocol = Literal["sm70-2023", "sm70-2023-letters", "options-only", "harness"]
-Optimizer = Literal["adamw_torch", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_bnb_8bit"]
+Optimizer = Literal["adamw_torch", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_bnb_8bit", "rmsprop"]
+Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Palette = Literal["colorblind", "deep", "muted", "bright", "dark", "pastel"]
 Distinct = Annotated[list[TypeVar("T")], AfterValidator(_distinct)]
 
@@ -50,7 +52,7 @@ class Study(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
     study: Name = _p("name of the study and of its folder in outputs/", affects="nothing")
-    seed: int = _p("seed of training and sampling", ge=0)
+    seed: int = _p("seed of sampling: rows held back, examples drawn", ge=0)
     world_seed: int = _p("seed of the fictional medicine", ge=0)
     world_conditions: int = _p("invented conditions", "conditions", ge=1)
     base_model: str | None = _p("hub name or folder of the base; null trains a small one here", min_length=1)
@@ -81,26 +83,49 @@ class Study(BaseModel):
     quant_type: Literal["nf4", "none"] = _p("quantisation of the frozen base")
     quant_double: bool = _p("quantise the quantisation constants too")
     quant_compute_dtype: Literal["float32", "bfloat16"] = _p("type that quantised layers compute in")
+    plan_dollars_per_hour: Number | None = _p("price of one GPU; null plans no money", affects="looks", gt=0)
     lora_r: int = _p("rank of the adapter", ge=1)
     lora_alpha: int = _p("scale of the adapter (times 1 / lora_r)", ge=1)
     lora_dropout: Number = _p("dropout in front of the adapter", "share", ge=0, lt=1)
     lora_targets: str = _p("adapted layers: all-linear, or a regular expression", min_length=1)
     lora_dtype: Literal["fp32", "bf16"] = _p("type of the adapter's weights")
-    train_stages: Distinct[Literal["sft"]] = _p("training rounds", min_length=1)
+    lora_rslora: bool = _p("divide the scale by the root of lora_r (rsLoRA, arXiv 2312.03732)")
+    lora_dora: bool = _p("train magnitudes apart from directions (DoRA, arXiv 2402.09353)")
+    train_stages: list[Literal["cpt", "sft", "dpo"]] = _p("training rounds", min_length=1)
+    train_seeds: Distinct[Annotated[int, Field(ge=0)]] = _p("seeds of training; the first makes adapter/", min_length=1)
+    train_merge: Distinct[Literal["original", "dequantised"]] = _p("bases that the adapter is merged into")
     train_launcher: str = _p("command in front of the training module", affects="nothing", min_length=1)
     train_micro_batch_size: int = _p("sequences per device and pass", "sequences", affects="nothing", ge=1)
     train_save_steps: int = _p("distance of checkpoints", "steps", affects="nothing", ge=1)
     train_gradient_checkpointing: bool = _p("recompute activations to save memory", affects="nothing")
+    cpt_steps: int = _p("length of continued pretraining", "optimiser steps", ge=1)
+    cpt_batch_size: int = _p("batch of an optimiser step", "sequences", ge=1)
+    cpt_lr: Number = _p("peak learning rate", gt=0, le=1)
+    cpt_scheduler: Scheduler = _p("shape of the learning rate")
+    cpt_warmup: Number = _p("warm-up", "share of steps", ge=0, lt=1)
+    cpt_weight_decay: Number = _p("weight decay", ge=0, le=1)
+    cpt_max_grad_norm: Number = _p("gradient norm above which gradients are scaled down", gt=0)
+    cpt_optimizer: Optimizer = _p("optimiser")
+    cpt_packing: bool = _p("put several texts into one sequence")
     sft_loss: Literal["response", "all"] = _p("tokens that the loss counts")
     sft_steps: int = _p("length of supervised tuning", "optimiser steps", ge=1)
     sft_batch_size: int = _p("batch of an optimiser step", "sequences", ge=1)
     sft_lr: Number = _p("peak learning rate", gt=0, le=1)
-    sft_scheduler: Literal["linear", "cosine", "constant"] = _p("shape of the learning rate")
+    sft_scheduler: Scheduler = _p("shape of the learning rate")
     sft_warmup: Number = _p("warm-up", "share of steps", ge=0, lt=1)
     sft_weight_decay: Number = _p("weight decay", ge=0, le=1)
     sft_max_grad_norm: Number = _p("gradient norm above which gradients are scaled down", gt=0)
     sft_optimizer: Optimizer = _p("optimiser")
     sft_packing: bool = _p("put several rows into one sequence")
+    dpo_steps: int = _p("length of each preference round", "optimiser steps", ge=1)
+    dpo_batch_size: int = _p("batch of an optimiser step", "pairs", ge=1)
+    dpo_lr: Number = _p("peak learning rate", gt=0, le=1)
+    dpo_scheduler: Scheduler = _p("shape of the learning rate")
+    dpo_warmup: Number = _p("warm-up", "share of steps", ge=0, lt=1)
+    dpo_weight_decay: Number = _p("weight decay", ge=0, le=1)
+    dpo_max_grad_norm: Number = _p("gradient norm above which gradients are scaled down", gt=0)
+    dpo_optimizer: Optimizer = _p("optimiser")
+    dpo_beta: Number = _p("strength of the tie to the reference model", gt=0)
     eval_benchmarks: Distinct[Benchmark] = _p("benchmarks to predict", min_length=1)
     eval_protocols: Distinct[Protocol] = _p("ways of asking and scoring", min_length=1)
     eval_shots: Distinct[Annotated[int, Field(ge=0)]] = _p("examples shown before an item", min_length=1)
@@ -225,6 +250,8 @@ RULES = (  # parameters, what holds between their values, how the error puts it;
     ("base_context base_length", lambda context, length: context >= length, "is less than"),
     ("base_context data_max_length base_model", lambda n, rows, model: model or n >= rows, "is less than"),
     ("base_text base_model", lambda text, model: text or model, "names no source to pretrain on, with"),
+    ("train_stages", lambda stages: re.fullmatch("c?s?d*", "".join(kind[0] for kind in stages)),
+     "is not in the order cpt, sft, dpo, of which only dpo may be repeated"),
     ("sft_batch_size train_micro_batch_size", lambda batch, micro: batch % micro == 0, "is no multiple of"),
     ("eval_protocols eval_primary_protocol", lambda asked, primary: primary in asked, "lacks"),
     ("eval_shots eval_primary_shots", lambda asked, primary: primary in asked, "lacks"),

@@ -128,6 +128,17 @@ def _says(*command: str) -> str:
         return ""
 
 
+def energy() -> float | None:
+    """What all GPUs of this machine have used since their driver was loaded (kWh, from NVML); None without NVML."""
+    try:
+        import pynvml
+        pynvml.nvmlInit()
+        cards = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
+        return sum(map(pynvml.nvmlDeviceGetTotalEnergyConsumption, cards)) / 3.6e9
+    except Exception:  # no such package, no driver, or cards too old to count
+        return None
+
+
 def circumstances() -> dict[str, Any]:
     """Commit (ending in -dirty where files differ; None without git), versions, hardware, peak memory (GB).
 

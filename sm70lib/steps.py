@@ -23,7 +23,8 @@ STEPS = {  # what a step reads below outputs/<study>/
     "00_base": (),
     "01_data": ("base/tokenizer", "base/world"),
     "02_load_4bit": ("base/base.json", "base/model"),
-    "03_qlora_finetune": ("base/base.json", "base/model", "data/train", "data/holdout"),
+    "03_qlora_finetune": ("base/base.json", "base/model", "data/train", "data/holdout", "data/text",
+                          "data/preferences"),
     "04_eval": ("base/base.json", "base/model", "adapter", "data/benchmarks"),
     "05_error_analysis": ("base/base.json", "predictions", "data/benchmarks", "data/contaminated_items.csv"),
     "06_figures": ("base/base.json", "predictions", "data/benchmarks", "data/*.csv", "memory.csv",
@@ -33,13 +34,14 @@ WRITES = {  # and what it writes there
     "00_base": ("base",),
     "01_data": ("data",),
     "02_load_4bit": ("memory.csv",),
-    "03_qlora_finetune": ("adapter", "stages"),
+    "03_qlora_finetune": ("adapter", "stages", "merged"),
     "04_eval": ("predictions",),
     "05_error_analysis": ("tables/errors*", "figures/errors*"),
     "06_figures": ("tables/*", "figures/*", "scorecard*"),
 }
 QUICK = ("01_data", "05_error_analysis", "06_figures")  # made again when their code changes, others never
-OPTIONAL = ("base/world", "base/model", "base/metrics.jsonl")  # made where the base is trained here
+OPTIONAL = ("base/world", "base/model", "base/metrics.jsonl",  # made where the base is trained here
+            "data/text", "data/preferences")  # and where a stage reads them
 
 
 def outputs() -> Path:
@@ -138,7 +140,8 @@ def begin(name: str, params: Any) -> "Step":
         set_aside(folder, name)
     write_json(folder / "steps" / name / "begun.json", {"key": now, "process": os.getpid()})
     os.environ["SM70_STUDY_FOLDER"] = str(folder)  # for progress(), in processes started from here too
-    return Step(name, params, folder, now, provenance.code(notebook(name)), time.monotonic())
+    return Step(name, params, folder, now, provenance.code(notebook(name)), time.monotonic(),
+                provenance.energy())
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ class Step:
     key: dict[str, dict[str, Any]]
     code: dict[str, str]
     started: float
+    energy: float | None
 
     def path(self, relative: str) -> Path:
         """A place below `folder`; the folder around it is made."""
@@ -174,6 +178,7 @@ class Step:
             "outputs": {path.relative_to(self.folder).as_posix(): provenance.record(path) for path in paths},
             "external": {name: provenance.record(path) for name, path in (external or {}).items()},
             "seconds": round(time.monotonic() - self.started, 1),
+            "energy_kwh": None if self.energy is None else round(provenance.energy() - self.energy, 4),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"), **provenance.circumstances()})
         (self.folder / "steps" / self.name / "begun.json").unlink(missing_ok=True)
         _write_manifest(self.folder)

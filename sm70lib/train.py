@@ -1,4 +1,4 @@
-"""One training stage: QLoRA by TRL and PEFT, always in a process of its own, resumable after any kill.
+"""Training stages (cpt, sft, dpo): QLoRA by TRL and PEFT, in processes of their own, resumable after any kill.
 
 The notebook calls `run`, which writes `stage.json` and starts `python -m sm70lib.train <stage folder>`
 (behind `torchrun` or `accelerate launch` where `train_launcher` says so); the process writes
@@ -7,15 +7,19 @@ The notebook calls `run`, which writes `stage.json` and starts `python -m sm70li
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import random
 import shlex
 import shutil
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Callable
@@ -25,39 +29,63 @@ import pandas as pd
 from sm70lib.params import StudyError
 from sm70lib.steps import ROOT, progress, write_json
 
-KINDS = ("sft",)
-CHECKPOINT_FILES = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
-ORPHANED = 3  # exit code of a trainer whose notebook has gone
+# What a stage reads below the study's folder, and the columns that its trainer is given.
+READS = {"cpt": ("data/text", ["input_ids", "labels"]), "sft": ("data/train", ["input_ids", "labels"]),
+         "dpo": ("data/preferences", ["prompt_ids", "chosen_ids", "rejected_ids"])}
+
+NO_SPACE = 28  # exit code of a trainer that could not write (errno ENOSPC)
 
 
-def run(p, folder: Path, number: int, kind: str, watch: Callable[[pd.DataFrame], None] = lambda frame: None) -> Path:
+def run(p, folder: Path, number: int, kind: str, watch: Callable[[pd.DataFrame], None] = lambda frame: None,
+        seed: int | None = None) -> Path:
     """Trains stage `number` of kind `kind` below the study's `folder` and returns the stage's folder.
 
-    Goes on from the last complete checkpoint; returns at once where the stage is finished. `watch` gets the
-    metrics so far (one row per logged step) every two seconds. Raises StudyError with the trainer's last
-    line when it fails.
+    It starts from the adapter of the stage before it, trained with the same `seed` (by default the first of
+    `train_seeds`). Goes on from the last complete checkpoint; returns at once where the stage is finished.
+    `watch` gets the metrics so far (one row per logged step) every two seconds. Raises StudyError with the
+    trainer's sentence when it fails.
     """
-    stage = folder / "stages" / f"{number}-{kind}"
-    write_json(stage / "stage.json", {"study_folder": str(folder), "kind": kind, "params": p.model_dump()})
+    seed = p.train_seeds[0] if seed is None else seed
+    stage, before = (stage_folder(p, folder, n, seed) for n in (number, number - 1))
+    write_json(stage / "stage.json", {
+        "study_folder": str(folder), "kind": kind, "number": number, "seed": seed, "params": p.model_dump(),
+        "start": str(before / "adapter") if number > 1 else None})
     command = [*launcher(p.train_launcher), "-m", "sm70lib.train", str(stage)]
     environment = os.environ | {"SM70_NOTEBOOK": f"{socket.gethostname()}:{os.getpid()}"}
     with open(stage / "log.txt", "a") as log:
+        written = log.tell()
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         while process.poll() is None:
             time.sleep(2)
             watch(metrics(stage))
     if process.returncode != 0:
-        last = (stage / "log.txt").read_text(errors="replace").strip().splitlines()[-1:] or ["no output"]
-        raise StudyError(f"training stopped with exit code {process.returncode}: {last[0]} "
+        said = (stage / "log.txt").read_bytes()[written:].decode(errors="replace").strip().splitlines() or ["no output"]
+        why = no_space(stage) if process.returncode == NO_SPACE else next(
+            (line for line in said if line.startswith("error: ")), said[-1])  # launchers have the last word
+        raise StudyError(f"training stopped with exit code {process.returncode}: {why} "
                          f"(all of it: {stage / 'log.txt'})")
     watch(metrics(stage))
     return stage
 
 
+def stage_folder(p, folder: Path, number: int, seed: int) -> Path:
+    """`stages/<number>-<kind>` for the first of `train_seeds`; the others have their seed behind it."""
+    suffix = "" if seed == p.train_seeds[0] else f"-seed{seed}"
+    return folder / "stages" / f"{number}-{p.train_stages[number - 1]}{suffix}"
+
+
 def launcher(line: str) -> list[str]:
-    """The command in front of `-m sm70lib.train`: `python` is this interpreter, anything else as written."""
+    """The command in front of `-m sm70lib.train`, looked for beside this interpreter first (`python` is this one).
+
+    Raises StudyError where there is no such program.
+    """
     words = shlex.split(line)
-    return [sys.executable, *words[1:]] if words[0] == "python" else words
+    if words[0] == "python":
+        return [sys.executable, *words[1:]]
+    found = shutil.which(words[0], path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    if found is None:
+        raise StudyError(f"train_launcher: there is no program {words[0]}; give python, torchrun or accelerate launch")
+    return [found, *words[1:]]
 
 
 def metrics(stage: Path) -> pd.DataFrame:
@@ -73,28 +101,30 @@ def publish(stage: Path, adapter: Path) -> None:
     shutil.copytree(stage / "adapter", adapter)
 
 
-def adapter_table(adapter: Path) -> pd.DataFrame:
-    """The adapter by kind of layer: matrices, parameters, and the Frobenius norms of A and B (means over layers)."""
-    from safetensors.torch import load_file
-    rows = [(name.split(".")[-3], name.split(".")[-2][-1], weight.numel(), weight.float().norm().item())
-            for name, weight in load_file(adapter / "adapter_model.safetensors").items()]
-    frame = pd.DataFrame(rows, columns=["layer", "matrix", "parameters", "norm"])
-    norms = frame.pivot_table(index="layer", columns="matrix", values="norm", sort=False).add_prefix("norm_")
-    return frame.groupby("layer", sort=False)["parameters"].agg(["size", "sum"]).set_axis(
-        ["matrices", "parameters"], axis=1).join(norms.round(2))
-
-
 # ---- the trainer's process ------------------------------------------------------------------------
 
 
 def main(stage: Path) -> int:
-    """Trains the stage that `stage.json` describes; 0 when its adapter is in place."""
+    """Trains the stage that `stage.json` describes; 0 when its adapter is in place.
+
+    Of several processes only the first locks, cleans up, writes and finishes; the folder must be one that
+    all of them see.
+    """
+    from accelerate import PartialState
+
+    from sm70lib import callbacks, model
     description = json.loads((stage / "stage.json").read_text())
-    p, folder = SimpleNamespace(**description["params"]), Path(description["study_folder"])
-    with open(stage / "lock", "w") as lock:
-        _wait_for(lock)
-        if not (stage / "done.json").exists():
-            _train(stage, folder, p)
+    processes = PartialState(cpu=model.device().type == "cpu")
+    with open(stage / "lock", "a") as lock:
+        if processes.is_main_process:
+            _wait_for(lock)
+        finished = (stage / "done.json").exists()
+        if processes.is_main_process and not finished:
+            forget_after(stage, callbacks.last_checkpoint(stage))
+        processes.wait_for_everyone()
+        if not finished:
+            _train(stage, Path(description["study_folder"]), SimpleNamespace(**description["params"]),
+                   SimpleNamespace(**description))
     return 0
 
 
@@ -108,93 +138,99 @@ def _wait_for(lock, seconds: int = 60) -> None:
     raise StudyError(f"another process trains in {Path(lock.name).parent}: wait for it or end it, then run again")
 
 
-def _train(stage: Path, folder: Path, p) -> None:
-    from datasets import disable_caching, load_from_disk
+def _train(stage: Path, folder: Path, p, how) -> None:
+    from datasets import disable_caching
 
     from sm70lib import callbacks, model
     disable_caching()  # TRL's maps would leave files in data/train and change its digest
-    trainer = build(p, model.located(folder), load_from_disk(folder / "data/train"),
-                    load_from_disk(folder / "data/holdout"), stage)
-    checkpoint = last_checkpoint(stage)
-    forget_after(stage, checkpoint)
-    for callback in (callbacks.Metrics(stage / "metrics.jsonl"), callbacks.FirstStep(stage), callbacks.Orphan()):
-        trainer.add_callback(callback)
-    if checkpoint is None:
-        callbacks.rehearse(trainer)
+    trainer = build(p, model.located(folder), *rows_of(how.kind, folder, p), stage, how)
+    checkpoint = callbacks.last_checkpoint(stage)
+    if not trainer.is_fsdp_enabled:  # there a weight is in pieces until training starts, and no process has it whole
+        trainer.add_callback(callbacks.FirstStep(stage))
+        if checkpoint is None:
+            callbacks.rehearse(trainer)
     with progress(trainer.args.max_steps, "step", stage.name) as bar:
-        trainer.add_callback(callbacks.Progress(bar))
+        for callback in (callbacks.Metrics(stage / "metrics.jsonl", bar), callbacks.Orphan(), callbacks.Seal()):
+            trainer.add_callback(callback)
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     if callbacks.notebook_gone():
-        sys.exit(ORPHANED)
+        sys.exit(callbacks.ORPHANED)
     _finish(trainer, stage)
 
 
-def build(p, base: str, rows, holdout, stage: Path):
-    """TRL's SFTTrainer on the quantised base with a fresh LoRA adapter on every linear layer.
+def rows_of(kind: str, folder: Path, p) -> tuple:
+    """A stage's rows to train on and rows held back: sft has its own, others give `data_holdout`, a tenth at most.
 
-    `rows` and `holdout` hold `input_ids` and `labels` and nothing else that counts: TRL pads them, packs
-    them and never looks for a mask.
+    Raises StudyError where there is no such data, or not in the columns that READS names.
     """
-    import torch
+    from datasets import load_from_disk
+    name, columns = READS[kind]
+    if not (folder / name).is_dir():
+        raise StudyError(f"stage {kind} reads {name}, which is not there: name its sources and run 01_data")
+    rows = load_from_disk(folder / name)
+    if missing := [column for column in columns if column not in rows.column_names]:
+        raise StudyError(f"{name} has the columns {', '.join(rows.column_names)}, and stage {kind} needs "
+                         f"{', '.join(missing)}: run 01_data again (--fresh 01)")
+    if kind == "sft":
+        return rows.select_columns(columns), load_from_disk(folder / "data/holdout").select_columns(columns)
+    chosen = set(random.Random(p.seed).sample(range(len(rows)), min(p.data_holdout, len(rows) // 10)))
+    kept = [n for n in range(len(rows)) if n not in chosen]
+    return tuple(rows.select(part).select_columns(columns) for part in (kept, sorted(chosen)))
+
+
+def build(p, base: str, rows, holdout, stage: Path, how):
+    """TRL's trainer on the quantised base, with a fresh LoRA adapter or the one of the stage before (`how.start`).
+
+    `rows` and `holdout` are tokenised, with nothing else that counts: TRL pads them, packs them and never
+    looks for a mask. DPO's reference is a frozen copy of the adapter that it starts from.
+    """
     from peft import LoraConfig
     from trl import SFTTrainer
 
-    from sm70lib import model as models
-    tokenizer = models.load_tokenizer(base)
-    lora = LoraConfig(r=p.lora_r, lora_alpha=p.lora_alpha, lora_dropout=p.lora_dropout, target_modules=p.lora_targets,
-                      task_type="CAUSAL_LM")
-    trainer = SFTTrainer(model=models.load(base, p), args=sft_config(p, stage), peft_config=lora,
-                         processing_class=tokenizer, train_dataset=rows.select_columns(["input_ids", "labels"]),
-                         eval_dataset=holdout.select_columns(["input_ids", "labels"]))
+    from sm70lib import callbacks, model
+    if (tokens := callbacks.longest(rows)[1]) > p.data_max_length:  # TRL would cut its end off, and its EOS with it
+        raise StudyError(f"a row of {READS[how.kind][0]} has {tokens} tokens, more than data_max_length "
+                         f"{p.data_max_length}: run 01_data again (--fresh 01)")
+    lora = None if how.start else LoraConfig(
+        r=p.lora_r, lora_alpha=p.lora_alpha, lora_dropout=p.lora_dropout, target_modules=p.lora_targets,
+        use_rslora=p.lora_rslora, use_dora=p.lora_dora, task_type="CAUSAL_LM")
+    loaded = model.load(base, p, how.start, trainable=True)
+    exact = {name: weight.data for name, weight in loaded.named_parameters() if weight.requires_grad and how.start}
+    trainer = (callbacks.PairTrainer if how.kind == "dpo" else SFTTrainer)(
+        model=loaded, args=config(p, how, stage, len(holdout) > 0), peft_config=lora, train_dataset=rows,
+        eval_dataset=holdout if len(holdout) else None, processing_class=model.load_tokenizer(base))
     if p.lora_dtype == "fp32":  # TRL made them bf16, and a resumed run would read them back as fp32: not the same run
-        for weight in trainer.model.parameters():
+        for name, weight in trainer.model.named_parameters():
             if weight.requires_grad:
-                weight.data = weight.data.to(torch.float32)
+                weight.data = exact.get(name, weight.data).float()
+    # A checkpoint comes back in the type that it was saved in: bf16 adapters would return as fp32, twice the size.
+    trainer.model.load_adapter = partial(trainer.model.load_adapter, autocast_adapter_dtype=False)
     return trainer
 
 
-def sft_config(p, stage: Path):
-    """The study's parameters in TRL's words; what TRL would choose by itself is said explicitly."""
-    import torch
-    from trl import SFTConfig
+def config(p, how, stage: Path, evaluates: bool):
+    """The stage's parameters in TRL's words; what TRL would choose by itself is said explicitly."""
+    from trl import DPOConfig, SFTConfig
+
+    from sm70lib import model
+    own = SimpleNamespace(**{name[4:]: value for name, value in vars(p).items() if name.startswith(f"{how.kind}_")})
     world_size = int(os.environ.get("WORLD_SIZE", 1))
-    accumulation, rest = divmod(p.sft_batch_size, p.train_micro_batch_size * world_size)
+    accumulation, rest = divmod(own.batch_size, p.train_micro_batch_size * world_size)
     if rest or not accumulation:
-        raise StudyError(f"sft_batch_size {p.sft_batch_size} is no multiple of train_micro_batch_size "
+        raise StudyError(f"{how.kind}_batch_size {own.batch_size} is no multiple of train_micro_batch_size "
                          f"{p.train_micro_batch_size} times {world_size} processes: change one of the two")
-    return SFTConfig(
-        output_dir=str(stage), max_steps=p.sft_steps, per_device_train_batch_size=p.train_micro_batch_size,
+    kind, further = (DPOConfig, {"beta": own.beta}) if how.kind == "dpo" else (SFTConfig, {"packing": own.packing})
+    return kind(
+        output_dir=str(stage), max_steps=own.steps, per_device_train_batch_size=p.train_micro_batch_size,
         per_device_eval_batch_size=p.train_micro_batch_size, gradient_accumulation_steps=accumulation,
-        learning_rate=p.sft_lr, lr_scheduler_type=p.sft_scheduler, warmup_steps=round(p.sft_warmup * p.sft_steps),
-        weight_decay=p.sft_weight_decay, max_grad_norm=p.sft_max_grad_norm, optim=p.sft_optimizer,
-        packing=p.sft_packing, max_length=p.data_max_length, seed=p.seed, data_seed=p.seed,
-        bf16=p.quant_compute_dtype == "bfloat16", gradient_checkpointing=p.train_gradient_checkpointing,
-        eval_strategy="steps", eval_steps=max(1, p.sft_steps // 6), logging_steps=max(1, p.sft_steps // 60),
-        save_strategy="steps", save_steps=p.train_save_steps, save_total_limit=2,
+        learning_rate=own.lr, lr_scheduler_type=own.scheduler, warmup_steps=round(own.warmup * own.steps),
+        weight_decay=own.weight_decay, max_grad_norm=own.max_grad_norm, optim=own.optimizer, seed=how.seed,
+        data_seed=how.seed, max_length=p.data_max_length, bf16=p.quant_compute_dtype == "bfloat16",
+        gradient_checkpointing=p.train_gradient_checkpointing, eval_strategy="steps" if evaluates else "no",
+        eval_steps=max(1, own.steps // 6), logging_steps=max(1, own.steps // 60), save_strategy="steps",
+        save_steps=p.train_save_steps, save_total_limit=2, ddp_find_unused_parameters=False, report_to=[],
         logging_nan_inf_filter=False,  # else a loss of NaN is logged as the mean of the others
-        use_cpu=not torch.cuda.is_available(), report_to=[], disable_tqdm=True)
-
-
-def last_checkpoint(stage: Path) -> Path | None:
-    """The newest checkpoint with all its files readable; one that a kill cut short is removed."""
-    for checkpoint in sorted(stage.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True):
-        if _complete(checkpoint):
-            return checkpoint
-        shutil.rmtree(checkpoint)
-    return None
-
-
-def _complete(checkpoint: Path) -> bool:
-    """`trainer_state.json` is what transformers writes last; the weights must open as well."""
-    from safetensors import SafetensorError, safe_open
-    if not all((checkpoint / name).is_file() for name in CHECKPOINT_FILES):
-        return False
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text())
-        with safe_open(checkpoint / "adapter_model.safetensors", "pt") as weights:
-            return bool(weights.keys())
-    except (ValueError, SafetensorError):
-        return False
+        use_cpu=model.device().type == "cpu", disable_tqdm=True, **further)
 
 
 def forget_after(stage: Path, checkpoint: Path | None) -> None:
@@ -202,17 +238,37 @@ def forget_after(stage: Path, checkpoint: Path | None) -> None:
     step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
     rows = metrics(stage)
     kept = rows[rows["step"] <= step] if len(rows) else rows
-    text = "".join(json.dumps(row.dropna().to_dict()) + "\n" for _, row in kept.iterrows())
-    (stage / "metrics.jsonl").write_text(text)
+    (stage / "metrics.jsonl").write_text("".join(
+        json.dumps(row.dropna().to_dict()) + "\n" for _, row in kept.iterrows()))
 
 
 def _finish(trainer, stage: Path) -> None:
-    """Puts the adapter in place by one rename and marks the stage as done after it."""
+    """Puts the adapter in place by one rename and marks the stage as done after it; the first process does."""
+    from safetensors.torch import load_file
     scratch = stage / "adapter.part"
-    trainer.model.save_pretrained(scratch)
+    if trainer.is_fsdp_enabled:
+        trainer.save_model(str(scratch))  # gathers the pieces, so every process takes part
+    if not trainer.is_world_process_zero():
+        return
+    if not trainer.is_fsdp_enabled:
+        trainer.model.save_pretrained(scratch, selected_adapters=["default"])
+    weights = load_file(scratch / "adapter_model.safetensors")
+    if empty := [name for name, weight in weights.items() if "lora_B" in name and not weight.any()]:
+        raise StudyError(f"{scratch}: {empty[0]} is all zero, so nothing was learned there; raise the learning rate")
     shutil.rmtree(stage / "adapter", ignore_errors=True)
     os.replace(scratch, stage / "adapter")
-    write_json(stage / "done.json", {"steps": trainer.state.global_step, "train_loss": trainer.state.log_history[-1]})
+    write_json(stage / "done.json", {"steps": trainer.state.global_step, "world_size": trainer.args.world_size})
+
+
+def no_space(stage: Path) -> str:
+    """The sentence for a write that failed; said by the notebook too, as a full disk takes no log either."""
+    return (f"error: writing below {stage} failed: free some space and run again; the last complete checkpoint is kept "
+            "and goes on")
+
+
+def _writing(error: Exception) -> bool:
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
+        word in str(error) for word in ("inline_container", "writing file", "os error"))  # of torch and safetensors
 
 
 if __name__ == "__main__":
@@ -220,3 +276,9 @@ if __name__ == "__main__":
         sys.exit(main(Path(sys.argv[1])))
     except StudyError as error:
         sys.exit(f"error: {error}")
+    except Exception as error:
+        if not _writing(error):
+            raise
+        with suppress(OSError):
+            print(f"{no_space(Path(sys.argv[1]))} ({error})", file=sys.stderr, flush=True)
+        os._exit(NO_SPACE)  # without the flush at exit, which would fail and change the code

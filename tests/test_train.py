@@ -1,18 +1,22 @@
 """Training: a killed run ends as an undisturbed one, what is trained is what is saved, and bad set-ups stop early."""
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from itertools import islice
+from types import SimpleNamespace
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, load_from_disk
 from safetensors.torch import load_file
+from transformers import TrainerCallback
 
-from sm70lib import callbacks, model, train
+from sm70lib import callbacks, encode, model, sources, train
 from sm70lib.params import ROOT, StudyError
 from sm70lib.steps import write_json
 from tests import small
@@ -32,7 +36,8 @@ def study(folder, **changes):
 def start(p, folder) -> subprocess.Popen:
     """The trainer's process, as `train.run` starts it."""
     stage = folder / "stages/1-sft"
-    write_json(stage / "stage.json", {"study_folder": str(folder), "kind": "sft", "params": p.model_dump()})
+    write_json(stage / "stage.json", {"study_folder": str(folder), "kind": "sft", "number": 1, "seed": 0, "start": None,
+                                      "params": p.model_dump()})
     return subprocess.Popen([sys.executable, "-m", "sm70lib.train", str(stage)], cwd=ROOT,
                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -48,7 +53,7 @@ def test_killed_after_a_checkpoint_ends_with_the_same_weights_and_metrics(tmp_pa
     p = small.parameters(sft_steps=60, lora_dropout=0.1)
     assert start(p, undisturbed).wait(120) == 0
     process = start(p, killed)
-    state = killed / "stages/1-sft/checkpoint-3/trainer_state.json"
+    state = killed / "stages/1-sft/checkpoint-3/sealed.json"
     while not state.exists():
         assert process.poll() is None
         time.sleep(0.005)
@@ -72,7 +77,7 @@ def test_the_notebook_side_runs_a_stage_and_watches_it(tmp_path):
     check = json.loads((stage / "first-step.json").read_text())
     assert check["max_logit_difference"] < 1e-5 < check["max_logit_change"]
     total = sum(weight.numel() for weight in weights(tmp_path).values())
-    assert train.adapter_table(stage / "adapter")["parameters"].sum() == total
+    assert model.adapter_table(stage / "adapter")["parameters"].sum() == total
     before = (stage / "adapter/adapter_model.safetensors").stat().st_mtime_ns
     train.run(p, tmp_path, 1, "sft")  # finished: nothing is trained again
     assert (stage / "adapter/adapter_model.safetensors").stat().st_mtime_ns == before
@@ -136,3 +141,267 @@ def test_every_optimiser_on_offer_trains(tmp_path):
         p = study(folder, sft_steps=2, sft_optimizer=optimiser)
         losses[optimiser] = train.metrics(train.run(p, folder, 1, "sft"))["loss"].dropna().iloc[0]
     assert len(losses) == 4 and len(set(losses.values())) == 1  # the first loss comes before any update
+
+
+# ---- the same gradients, however rows are laid out ---------------------------------------------------
+
+
+class Gradients(TrainerCallback):
+    """Keeps the gradients of the first optimiser step."""
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        if state.global_step == 0:
+            self.seen = {name: w.grad.clone() for name, w in model.named_parameters() if w.requires_grad}
+
+
+def first_step(folder, rows, **changes) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradients of one optimiser step over all of `rows`, with both LoRA matrices away from zero."""
+    p = study(folder, sft_steps=1, sft_max_grad_norm=1e9, **changes)
+    how = SimpleNamespace(kind="sft", seed=0, start=None)
+    trainer = train.build(p, model.located(folder), rows, rows.select([]), folder / "stage", how)
+    generator = torch.Generator().manual_seed(1)
+    for _, weight in sorted(trainer.model.named_parameters()):
+        if weight.requires_grad:
+            weight.data = torch.randn(weight.shape, generator=generator) * 0.05
+    trainer.add_callback(kept := Gradients())
+    trainer.train()
+    return trainer.state.log_history[0]["loss"], kept.seen
+
+
+def test_one_by_eight_eight_by_one_and_packed_rows_give_the_same_loss_and_gradients(tmp_path):
+    generator = torch.Generator().manual_seed(3)
+    rows = [{"input_ids": (ids := [1, *torch.randint(3, 500, (n,), generator=generator).tolist()]),
+             "labels": [-100] * (n // 2) + ids[n // 2:]} for n in (9, 14, 20, 31, 40, 52, 60, 70)]  # unequal targets
+    rows = Dataset.from_list(rows)
+    whole = first_step(tmp_path / "whole", rows, sft_batch_size=8, train_micro_batch_size=8)
+    others = {"1 x 8": first_step(tmp_path / "single", rows, sft_batch_size=8, train_micro_batch_size=1),
+              "packed": first_step(tmp_path / "packed", rows, sft_batch_size=1, train_micro_batch_size=1,
+                                   sft_packing=True),
+              "checkpointed": first_step(tmp_path / "recomputed", rows, sft_batch_size=8, train_micro_batch_size=8,
+                                         train_gradient_checkpointing=True)}
+    for name, (loss, gradients) in others.items():
+        assert loss == pytest.approx(whole[0], rel=1e-5), name
+        assert len(gradients) == 28 and gradients.keys() == whole[1].keys()
+        for weight, gradient in gradients.items():
+            right = whole[1][weight]
+            assert torch.norm(gradient - right) < 1e-3 * torch.norm(right), (name, weight)
+
+
+def test_real_rows_have_one_bos_a_trained_eos_and_a_masked_prompt(tmp_path, shared_data):
+    p = small.base(tmp_path, data_max_length=1536, base_context=1536)
+    tokenizer = model.load_tokenizer(tmp_path / "base/model")
+    names = ("medical_meadow_mmmlu", "medquad", "med_safety_bench")
+    real = [row for name in names for row in islice(sources.read(name, shared_data, []), 400)]
+    answers = {row.output for row in real}
+    table = encode.write(real, tmp_path / "data", tokenizer, "medalpaca", 5, 0, [], max_length=1536, overlong="cut",
+                         loss="response")
+    rows = load_from_disk(tmp_path / "data/train")
+    for row in rows:
+        ids, labels = row["input_ids"], row["labels"]
+        masked = labels.count(-100)
+        assert ids[0] == tokenizer.bos_token_id and ids.count(tokenizer.bos_token_id) == 1
+        assert ids[-1] == labels[-1] == tokenizer.eos_token_id and ids.count(tokenizer.eos_token_id) == 1
+        assert 1 < masked < len(ids) <= 1536 and labels == [-100] * masked + ids[masked:]
+        assert tokenizer.decode(ids[masked:-1]) in answers
+        assert tokenizer.decode(ids[1:masked]).endswith("### Response:\n")
+    assert len(rows) > 1000 and set(rows["source"]) == set(names) and len(table) == len(rows) + 5
+    shown = encode.show(rows[0]["input_ids"], rows[0]["labels"], tokenizer)
+    assert shown["label"].iloc[-1] == tokenizer.eos_token and shown["label"].iloc[0] == ""
+    trainer = train.build(p, model.located(tmp_path), rows.select(range(8)), rows.select([]), tmp_path / "stage",
+                          SimpleNamespace(kind="sft", seed=0, start=None))
+    batch = trainer.data_collator([trainer.train_dataset[n] for n in range(8)])
+    targets = (batch["labels"] != -100).sum().item()
+    assert targets == sum(len(row["labels"]) - row["labels"].count(-100) for row in rows.select(range(8)))
+
+
+def test_a_row_longer_than_the_limit_is_refused_before_training(tmp_path):
+    p = study(tmp_path, data_max_length=40)
+    with pytest.raises(StudyError, match="a row of data/train has 49 tokens, more than data_max_length 40"):
+        train.run(p, tmp_path, 1, "sft")
+
+
+# ---- faults -----------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_one_sentence_and_the_last_good_checkpoint_goes_on(tmp_path):
+    whole, full = tmp_path / "whole", tmp_path / "full"
+    p = [study(folder, sft_steps=9, lora_dropout=0.1) for folder in (whole, full)][0]
+    train.run(p, whole, 1, "sft")
+    faulty = small.parameters(sft_steps=9, lora_dropout=0.1, train_launcher="python tests/faults/full_disk.py 6")
+    with pytest.raises(StudyError, match="writing below .* failed: free some space and run again; the last complete"):
+        train.run(faulty, full, 1, "sft")
+    stage = full / "stages/1-sft"
+    assert (stage / "checkpoint-6").exists() and not (stage / "done.json").exists()
+    assert callbacks.last_checkpoint(stage) == stage / "checkpoint-3" and not (stage / "checkpoint-6").exists()
+    train.run(p, full, 1, "sft")
+    one, other = weights(whole), weights(full)
+    assert len(one) == 28 and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_checkpoint_that_was_cut_short_or_changed_is_passed_over(tmp_path):
+    p = study(tmp_path, sft_steps=6)
+    stage = train.run(p, tmp_path, 1, "sft")
+    last = stage / "checkpoint-6"
+    assert callbacks.last_checkpoint(stage) == last
+    content = (last / "optimizer.pt").read_bytes()
+    (last / "optimizer.pt").write_bytes(content[:len(content) // 2])
+    assert callbacks.last_checkpoint(stage) == stage / "checkpoint-3" and not last.exists()
+    weight = stage / "checkpoint-3/adapter_model.safetensors"
+    weight.write_bytes(weight.read_bytes()[:-1] + b"\x01")
+    assert callbacks.last_checkpoint(stage) is None
+
+
+def test_weights_that_are_no_numbers_are_never_sealed(tmp_path):
+    p = study(tmp_path, sft_steps=30, sft_lr=1e30, sft_max_grad_norm=1e30, train_save_steps=1)
+    with pytest.raises(StudyError, match="no number|the loss is"):
+        train.run(p, tmp_path, 1, "sft")
+    kept = callbacks.last_checkpoint(tmp_path / "stages/1-sft")
+    if kept is not None:
+        assert all(w.isfinite().all() for w in load_file(kept / "adapter_model.safetensors").values())
+    sealed = SimpleNamespace(is_world_process_zero=True, global_step=7)
+    bad = torch.nn.Linear(2, 2)
+    bad.weight.data[0, 0] = math.nan
+    with pytest.raises(StudyError, match="no number at step 7: lower the learning rate"):
+        callbacks.Seal().on_save(SimpleNamespace(output_dir=tmp_path), sealed, None, model=bad)
+
+
+def test_a_launcher_that_is_not_there_is_one_sentence(tmp_path):
+    with pytest.raises(StudyError, match="train_launcher: there is no program nosuch; give python, torchrun"):
+        train.run(study(tmp_path, train_launcher="nosuch run"), tmp_path, 1, "sft")
+    assert train.launcher("torchrun --nproc_per_node 2")[1:] == ["--nproc_per_node", "2"]
+
+
+# ---- stages, adapters, processes --------------------------------------------------------------------
+
+
+def staged(folder, **changes):
+    """The study of `study` with text for cpt and pairs for dpo, in the columns that 01_data writes."""
+    p = study(folder, **changes)
+    generator = torch.Generator().manual_seed(5)
+
+    def ids(n, least=3, most=500):
+        return torch.randint(least, most, (n,), generator=generator).tolist()
+
+    texts = [{"input_ids": (text := [1, *ids(n), 2]), "labels": [-100, *text[1:]], "source": "s"} for n in range(20, 60)]
+    pairs = [{"prompt_ids": [1, *ids(n)], "chosen_ids": [*ids(6, 3, 50), 2], "rejected_ids": [*ids(9, 400), 2], "source": "s"}
+             for n in range(8, 48)]
+    Dataset.from_list(texts).save_to_disk(folder / "data/text")
+    Dataset.from_list(pairs).save_to_disk(folder / "data/preferences")
+    return p
+
+
+def test_each_stage_goes_on_from_the_one_before_and_dpo_begins_at_ln_2(tmp_path):
+    stages = ["cpt", "sft", "dpo", "dpo"]
+    p = staged(tmp_path, train_stages=stages, dpo_lr=3e-3, dpo_steps=12, cpt_packing=True, data_max_length=128)
+    folders = [train.run(p, tmp_path, number, kind) for number, kind in enumerate(stages, 1)]
+    assert [folder.name for folder in folders] == ["1-cpt", "2-sft", "3-dpo", "4-dpo"]
+    adapters = [load_file(folder / "adapter/adapter_model.safetensors") for folder in folders]
+    assert len(adapters[0]) == 28 and all(adapter.keys() == adapters[0].keys() for adapter in adapters)
+    for before, after in zip(adapters, adapters[1:]):  # moved on from there, not begun anew
+        moved = sum((after[name] - before[name]).norm() ** 2 for name in after) ** 0.5
+        assert 0 < moved < 0.5 * sum(before[name].norm() ** 2 for name in before) ** 0.5
+    for folder in folders[2:]:
+        found = train.metrics(folder)
+        assert found["loss"].iloc[0] == pytest.approx(math.log(2), abs=1e-6)
+        held_out = found["eval_loss"].dropna()
+        assert held_out.iloc[-1] < min(math.log(2), held_out.iloc[0]) and found["rewards/margins"].notna().sum() == 12
+        assert json.loads((folder / "first-step.json").read_text())["max_logit_difference"] < 1e-5
+        assert not list((folder / "adapter").glob("ref*")), "the reference is no part of the adapter"
+    assert all(train.metrics(folder)["eval_loss"].notna().any() for folder in folders)
+
+
+def test_a_killed_dpo_ends_as_an_undisturbed_one(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        p = staged(folder, train_stages=["sft", "dpo"], dpo_steps=9, dpo_lr=1e-3)
+        train.run(p, folder, 1, "sft")
+    train.run(p, whole, 2, "dpo")
+    with pytest.raises(StudyError, match="failed: free some space"):
+        train.run(SimpleNamespace(**vars(p) | {"train_launcher": "python tests/faults/full_disk.py 6"}), cut, 2, "dpo")
+    train.run(p, cut, 2, "dpo")
+    one, other = (load_file(folder / "stages/2-dpo/adapter/adapter_model.safetensors") for folder in (whole, cut))
+    assert len(one) == 28 and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_reference_that_is_another_model_is_refused(tmp_path):
+    p = staged(tmp_path, train_stages=["sft", "dpo"])
+    start = train.run(p, tmp_path, 1, "sft") / "adapter"
+    trainer = train.build(p, model.located(tmp_path), *train.rows_of("dpo", tmp_path, p), tmp_path / "stage",
+                          SimpleNamespace(kind="dpo", seed=0, start=str(start)))
+    assert callbacks.rehearse(trainer) == pytest.approx(math.log(2), abs=1e-6)
+    for name, weight in trainer.model.named_parameters():
+        if ".ref." in name:
+            weight.data += 0.05
+    with pytest.raises(StudyError, match="the first loss of dpo is .* and not ln 2"):
+        callbacks.rehearse(trainer)
+
+
+def test_data_that_a_stage_lacks_is_one_sentence(tmp_path):
+    p = staged(tmp_path, train_stages=["cpt", "dpo"])
+    Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}]).save_to_disk(tmp_path / "other/data/preferences")
+    with pytest.raises(StudyError, match="has the columns prompt, chosen, rejected, and stage dpo needs prompt_ids"):
+        train.rows_of("dpo", tmp_path / "other", p)
+    with pytest.raises(StudyError, match="stage cpt reads data/text, which is not there"):
+        train.rows_of("cpt", tmp_path / "other", p)
+    rows, holdout = train.rows_of("cpt", tmp_path, p)
+    assert (len(rows), len(holdout)) == (36, 4) and not {*map(str, rows["input_ids"])} & {*map(str, holdout["input_ids"])}
+
+
+@pytest.mark.parametrize("changes", [{"lora_rslora": True}, {"lora_dora": True}, {"lora_dtype": "bf16"}], ids=str)
+def test_variants_of_the_adapter_are_trained_saved_and_read_back(tmp_path, changes):
+    p = study(tmp_path, sft_steps=3, sft_warmup=0.0, **changes)
+    stage = train.run(p, tmp_path, 1, "sft")
+    written = json.loads((stage / "adapter/adapter_config.json").read_text())
+    assert (written["use_rslora"], written["use_dora"]) == (p.lora_rslora, p.lora_dora)
+    kinds = {str(w.dtype) for name, w in weights(tmp_path).items() if "magnitude" not in name}
+    assert kinds == {"torch.bfloat16" if p.lora_dtype == "bf16" else "torch.float32"}
+    assert len(weights(tmp_path)) == (42 if p.lora_dora else 28)
+    assert json.loads((stage / "first-step.json").read_text())["max_logit_difference"] < 1e-2
+    assert model.adapter_table(stage / "adapter")["matrices"].sum() == 28
+
+
+def test_other_seeds_have_folders_of_their_own_and_other_weights(tmp_path):
+    p = study(tmp_path, train_seeds=[0, 7], sft_steps=3)
+    one, other = (train.run(p, tmp_path, 1, "sft", seed=seed) for seed in p.train_seeds)
+    assert (one.name, other.name) == ("1-sft", "1-sft-seed7")
+    one, other = (load_file(stage / "adapter/adapter_model.safetensors") for stage in (one, other))
+    assert len(one) == 28 and not any(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_two_processes_train_like_one_with_twice_the_accumulation(tmp_path):
+    found = {}
+    for processes, launcher in (1, "python"), (2, "torchrun --standalone --nproc_per_node 2"):
+        folder = tmp_path / str(processes)
+        p = study(folder, sft_steps=4, sft_batch_size=8, train_micro_batch_size=2, train_launcher=launcher)
+        stage = train.run(p, folder, 1, "sft")
+        assert json.loads((stage / "done.json").read_text())["world_size"] == processes
+        found[processes] = train.metrics(stage).set_index("step"), weights(folder)
+        steps = [line for line in (stage / "metrics.jsonl").read_text().splitlines() if '"loss"' in line]
+        assert len(steps) == 4, "one process writes"
+    losses = [frame["loss"].dropna().tolist() for frame, _ in found.values()]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    one, two = found[1][1], found[2][1]
+    assert len(one) == 28 and max((one[name] - two[name]).abs().max() for name in one) < 1e-3
+
+
+def test_two_processes_go_on_from_a_checkpoint_and_say_why_they_stopped(tmp_path):
+    p = study(tmp_path, sft_steps=6, sft_batch_size=4, train_micro_batch_size=1,
+              train_launcher="torchrun --standalone --nproc_per_node 2")
+    stage = train.run(p, tmp_path, 1, "sft")
+    first = weights(tmp_path)
+    (stage / "done.json").unlink()
+    (stage / "checkpoint-6/optimizer.pt").write_bytes(b"cut short")
+    train.run(p, tmp_path, 1, "sft")
+    assert len(first) == 28 and all(torch.equal(first[name], weight) for name, weight in weights(tmp_path).items())
+    with pytest.raises(StudyError, match="sft_batch_size 4 is no multiple of train_micro_batch_size 4 times 2 processes"):
+        train.run(study(tmp_path / "other", **p.model_dump() | {"train_micro_batch_size": 4}), tmp_path / "other", 1, "sft")
+
+
+def test_every_launcher_file_is_one_that_accelerate_reads():
+    from accelerate.commands.config.config_args import load_config_from_file
+    found = {path.stem: load_config_from_file(str(path)) for path in (ROOT / "params/accelerate").glob("*.yml")}
+    assert {name: (config.num_machines, config.num_processes) for name, config in found.items()} == {
+        "one": (1, 1), "ddp": (1, 2), "fsdp-qlora": (1, 2), "two-nodes": (2, 16)}
+    assert found["fsdp-qlora"].fsdp_config["fsdp_state_dict_type"] == "FULL_STATE_DICT"
+    for path in (ROOT / "params/accelerate").glob("*.yml"):
+        assert f"train_launcher: accelerate launch --config_file params/accelerate/{path.name}" in path.read_text()
