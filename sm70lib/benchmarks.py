@@ -89,12 +89,17 @@ def _mmlu(path: Path) -> Found:
 
 
 def _truthfulqa(path: Path) -> Found:
+    table = path.with_name("TruthfulQA.csv")  # the categories stand in the other file of the same release
+    with io.TextIOWrapper(open_bytes(table), encoding="utf-8-sig", newline="") if table.exists() else io.StringIO() as f:
+        categories = {row["Question"]: row["Category"] for row in csv.DictReader(f)}
     for number, row in _objects(enumerate(load_json(path, list))):
-        targets = row.get("mc1_targets") if isinstance(row.get("mc1_targets"), dict) else {}
+        targets, all_targets = (row.get(f"mc{kind}_targets") for kind in (1, 2))
+        targets = targets if isinstance(targets, dict) else {}
         right = [text for text, label in targets.items() if label == 1]
         yield number, row, {"id": f"{number:05}", "question": row.get("question"),
                             "options": {text: text for text in targets},
-                            "gold": right[0] if len(right) == 1 else None}
+                            "gold": right[0] if len(right) == 1 else None, "mc2": all_targets,
+                            "category": categories.get(row.get("question"))}
 
 
 def _lettered(row: dict) -> dict:
