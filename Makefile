@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PY := .venv/bin/python
 BENCHMARKS ?= data
 
-.PHONY: reproduce test lab bench reference evidence clean help
+.PHONY: reproduce test lab bench parity reference evidence clean help
 
 reproduce: .venv/installed  ## run a study and render its report: STUDY=tiny DATA=folder of real files
 	$(PY) -m sm70lib run params/$(STUDY).yml $(if $(DATA),-p data_root "$(DATA)")
@@ -20,6 +20,9 @@ lab: .venv/installed  ## open JupyterLab
 
 bench: .venv/installed  ## measure speed against what one would pick instead: outputs/reference/benchmarks/
 	@for name in $(BENCHMARKS); do echo "$$name"; $(PY) -m tests.benchmarks.$$name || exit 1; done
+
+parity: .venv/installed  ## every item against lm-evaluation-harness: DATA=folder of real files
+	$(PY) -m tests.parity $(if $(DATA),--data "$(DATA)")
 
 reference: .venv/installed  ## make the committed results again: outputs/reference/
 	$(PY) -m tests.reference $(if $(CHECK),--check)

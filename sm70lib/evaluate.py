@@ -1,7 +1,8 @@
 """Scores items under a protocol and keeps one JSON line per item, so that every number leads back to items.
 
 Lines are appended and flushed as batches end; a killed run goes on where it stopped, and because batches
-depend on the item list alone, it ends with the very numbers of an undisturbed run.
+depend on the item list alone, it ends with the very numbers of an undisturbed run. Prompts become tokens a
+few hundred at a time, so that memory does not grow with the number of items.
 """
 
 from __future__ import annotations
@@ -9,20 +10,26 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from os.path import commonprefix
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sm70lib import benchmarks, model, protocols, score
+from sm70lib import benchmarks, model, protocols
 from sm70lib.benchmarks import Item, items_digest
+from sm70lib.model import Request
 from sm70lib.params import StudyError
-from sm70lib.protocols import Protocol, draw_shots
-from sm70lib.score import Request
+from sm70lib.protocols import Protocol
 from sm70lib.steps import digest, progress, write_json
 
-SHOTS_SEED = 42  # the 2023 harness's own
+CHUNK = 256  # prompts that are tokens at one time
+SHARED = 32  # tokens that prompts must have in common for their keys and values to be kept
+ROW = 1024  # tokens of a row of prompts that share a prefix: a longer one is mostly masked attention
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +47,11 @@ class Run:
         """The stem of its prediction files."""
         return f"{self.benchmark}-{self.protocol.name}-{self.shots}"
 
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The protocol's seeds where they change something: shots, or TruthfulQA's order of options."""
+        return self.protocol.seeds if self.shots or self.benchmark == "truthfulqa" else self.protocol.seeds[:1]
+
 
 def runs(p, folder: Path) -> list[Run]:
     """Everything the study asks: each benchmark (read from `folder`) under each protocol that covers it.
@@ -48,8 +60,8 @@ def runs(p, folder: Path) -> list[Run]:
     """
     found = []
     for benchmark in p.eval_benchmarks:
-        items, pool = benchmarks.load(folder, benchmark)[:p.eval_limit], benchmarks.load_pool(folder, benchmark)
-        asked = [Run(benchmark, protocol, shots, [item for item in items if protocol.keep(item)], pool)
+        items = benchmarks.load(folder, benchmark)[:p.eval_limit]
+        asked = [_run(benchmark, protocol, shots, items, folder)
                  for protocol in map(protocols.named, p.eval_protocols) for shots in p.eval_shots
                  if protocol.covers(benchmark, shots)]
         if not asked:
@@ -57,6 +69,15 @@ def runs(p, folder: Path) -> list[Run]:
                              f"{p.eval_shots} shots; add a protocol that does to eval_protocols, or take it out")
         found += asked
     return found
+
+
+def _run(benchmark: str, protocol: Protocol, shots: int, items: list[Item], folder: Path) -> Run:
+    """One run; a benchmark without a pool gives its first items as shots, and these are not scored."""
+    items, source = list(filter(protocol.keep, items)), protocol.pools.get(benchmark, benchmark)
+    pool = benchmarks.load_pool(folder, source) if shots and source else []
+    if shots and not pool and not protocol.shots_from_test:
+        pool, items = items[:shots], items[shots:]
+    return Run(benchmark, protocol, shots, items, pool)
 
 
 def overview(asked: list[Run]) -> pd.DataFrame:
@@ -80,7 +101,7 @@ def score_model(name: str, p, asked: list[Run], folder: Path) -> None:
     base, adapter = model.located(folder), folder / "adapter" if name == "tuned" else None
     paths = {run: folder / "predictions" / name / f"{run.name}.jsonl" for run in asked}
     identity = _identity(name, folder, adapter)
-    left = [run for run in asked if not _finished(paths[run], run, identity)]
+    left = [run for run in asked if not _finished(paths[run], identity)]
     if not left:
         return
     loaded = model.load(base, None if name == "base" else p, adapter)
@@ -100,7 +121,7 @@ def accuracies(folder: Path) -> pd.DataFrame:
     rows = []
     for path in sorted(folder.glob("*/*.jsonl")):
         lines = pd.read_json(path, lines=True)
-        rows.append((*lines.loc[0, ["benchmark", "protocol", "shots"]], len(lines), path.parent.name,
+        rows.append((*lines.loc[0, ["benchmark", "protocol", "shots"]], lines["item_id"].nunique(), path.parent.name,
                      100 * lines["correct"].mean()))
     frame = pd.DataFrame(rows, columns=["benchmark", "protocol", "shots", "n", "model", "acc_pct"])
     return frame.pivot(index=["benchmark", "protocol", "shots", "n"], columns="model", values="acc_pct").round(1)
@@ -112,17 +133,64 @@ def example(folder: Path) -> dict:
         return json.loads(file.readline())
 
 
+# ---- prompts, made when they are needed -------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Prompt:
-    """What was asked of an item: the digest of its text, and one request per distinct token prefix."""
+    """What one line answers: the item as it is asked, the seed of its shots, the text and its part before the question."""
 
     item: Item
-    digest: str
-    requests: tuple[Request, ...]
+    seed: int
+    head: str
+    text: str
+
+    @property
+    def digest(self) -> str:
+        """First 16 hex digits of the sha256 of the text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
+
+class Prompts:
+    """The prompts of a run, every item once per seed, each made anew when it is asked for."""
+
+    def __init__(self, run: Run):
+        self.run = run
+        self.keys = [(place, seed) for seed in run.seeds for place in range(len(run.items))]
+        self.shots = {seed: run.protocol.draw(run.items, run.shots, run.pool, seed) for seed in run.seeds}
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, number: int) -> Prompt:
+        place, seed = self.keys[number]
+        item, shots = self.run.items[place], self.shots[seed][self.run.items[place].id]
+        asked = self.run.protocol.view(item, seed)
+        return Prompt(asked, seed, self.run.protocol.head(asked, shots), self.run.protocol.prompt(asked, shots))
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) of all texts."""
+        return hashlib.sha256("".join(prompt.digest for prompt in self).encode()).hexdigest()
+
+    def chunks(self) -> Iterator[tuple[bool, list[Prompt]]]:
+        """At most CHUNK prompts of about equal length, and whether they all begin with the same head."""
+        sizes = [(hashlib.sha256(prompt.head.encode()).digest(), len(prompt.text)) for prompt in self]
+        often = Counter(head for head, _ in sizes)
+        groups: dict[bytes, list[int]] = {}
+        for number in sorted(range(len(self)), key=lambda number: (-sizes[number][1], number)):
+            head = sizes[number][0]
+            groups.setdefault(head if often[head] > 1 else b"", []).append(number)
+        for head, numbers in groups.items():
+            for start in range(0, len(numbers), CHUNK):
+                yield head != b"", [self[number] for number in numbers[start:start + CHUNK]]
+
+
+# ---- scoring ----------------------------------------------------------------------------------------
 
 
 def evaluate(loaded, tokenizer, run: Run, path: Path, *, model_digest: str, batch_tokens: int = 8192) -> None:
-    """Scores the items of `run` and writes `path` (JSON Lines, one per item) with its `.meta.json`.
+    """Scores the items of `run` and writes `path` (JSON Lines, one per item and seed) with its `.meta.json`.
 
     Goes on where an earlier run stopped. Raises StudyError when `path` holds predictions of another model,
     protocol version, item list or prompt, or when shots would have to come from the test where the protocol
@@ -131,84 +199,134 @@ def evaluate(loaded, tokenizer, run: Run, path: Path, *, model_digest: str, batc
     if run.shots and not run.pool and not run.protocol.shots_from_test:
         raise StudyError(f"{run.protocol.name} has no items to draw {run.shots} shots from for {run.benchmark}: "
                          "set eval_shots to [0] or add the benchmark's own train or dev file")
-    prompts = ask(run, tokenizer)
+    prompts = Prompts(run)
     about = {"model_digest": model_digest, "protocol": run.protocol.name, "protocol_version": run.protocol.version,
              "shots": run.shots, "items_digest": items_digest(run.items), "n_items": len(run.items),
-             "n_scored": len(prompts), "skipped": [],
-             "prompts_digest": hashlib.sha256("".join(prompt.digest for prompt in prompts).encode()).hexdigest()}
+             "prompts_digest": prompts.digest}
     done = _resume(path, about)
-    _score_rest(loaded, tokenizer, prompts, run, path, done, batch_tokens)
-
-
-def ask(run: Run, tokenizer) -> list[Prompt]:
-    """Prompts and continuations of a run's items as token ids, in the order of the items."""
-    drawn = draw_shots(run.items, run.shots, run.pool, SHOTS_SEED)
-    texts = [run.protocol.prompt(item, drawn[item.id]) for item in run.items]
-    return [Prompt(item, hashlib.sha256(text.encode()).hexdigest()[:16],
-                   tuple(_requests(text, run.protocol.answers(item), tokenizer, run.protocol)))
-            for item, text in zip(run.items, texts)]
-
-
-def _requests(prompt: str, answers: list[str], tokenizer, protocol: Protocol) -> list[Request]:
-    """Prompt and answers are tokenised together and split by count, as the harness does.
-
-    Options share one prefix unless the tokenizer merges across the boundary or a long prompt is cut on the
-    left, by an amount that depends on the option; then each is a request of its own.
-    """
-    bos = [tokenizer.bos_token_id] if protocol.bos else []
-    start = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
-    whole = tokenizer([prompt + answer for answer in answers], add_special_tokens=False)["input_ids"]
-    pairs = [((bos + ids[:start])[-(protocol.max_context + 1 - len(ids[start:])):], ids[start:]) for ids in whole]
-    if all(context == pairs[0][0] for context, _ in pairs):
-        return [Request(pairs[0][0], [option for _, option in pairs])]
-    return [Request(context, [option]) for context, option in pairs]
-
-
-def _score_rest(loaded, tokenizer, prompts: list[Prompt], run: Run, path: Path, done: set[str],
-                batch_tokens: int) -> None:
-    """Scores the batches that hold an unfinished item, and appends the lines of such items."""
+    limit = min(run.protocol.max_context, loaded.config.max_position_embeddings)
+    listed: dict[str, list] = {"skipped": [], "cut": []}
     with open(path, "a") as file, progress(len(prompts), "item", f"{path.parent.name} {run.name}") as bar:
         bar.update(len(done))
-        for batch in score.batches([prompt.requests for prompt in prompts], batch_tokens):
-            fresh = [index for index in batch if prompts[index].item.id not in done]
-            if not fresh:
-                continue
-            start = time.perf_counter()
-            scores = _loglikelihoods(loaded, [prompts[index] for index in batch], tokenizer.pad_token_id)
-            seconds = (time.perf_counter() - start) / len(batch)
-            file.writelines(json.dumps(record(prompts[index], run, values, seconds)) + "\n"
-                            for index, values in zip(batch, scores) if index in fresh)
-            file.flush()
-            bar.update(len(fresh))
+        for batch in _batches(prompts, tokenizer, limit, batch_tokens, listed):
+            fresh = [number for number, (prompt, _) in enumerate(batch.asked)
+                     if (prompt.item.id, prompt.seed) not in done]
+            if fresh:
+                _write(file, loaded, tokenizer, run, batch, fresh)
+                bar.update(len(fresh))
+    write_json(path.with_suffix(".meta.json"), about | listed | {"n_scored": len(prompts) - len(listed["skipped"])})
 
 
-def _loglikelihoods(loaded, prompts: list[Prompt], pad_id: int) -> list[list[float]]:
-    """Per prompt the log-likelihoods of its options, from one forward pass."""
-    found = iter(score.loglikelihoods(loaded, [request for prompt in prompts for request in prompt.requests], pad_id))
-    return [[value for _ in prompt.requests for value in next(found)] for prompt in prompts]
+def _write(file, loaded, tokenizer, run: Run, batch: Batch, fresh: list[int]) -> None:
+    """Scores a batch and appends the lines of its fresh items."""
+    start = time.perf_counter()
+    scores = batch.loglikelihoods(loaded, tokenizer.pad_token_id)
+    seconds = (time.perf_counter() - start) / len(batch.asked)
+    lines = [record(batch.asked[number][0], run, scores[number], seconds) for number in fresh]
+    file.write("".join(json.dumps(line) + "\n" for line in lines))
+    file.flush()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts that go through the model together, each with its requests, and the tokens that all begin with."""
+
+    common: tuple[int, ...]
+    asked: list[tuple[Prompt, list[Request]]]
+
+    def loglikelihoods(self, loaded, pad_id: int) -> list[list[float]]:
+        """Of every prompt, the log-likelihoods (nats) of its options."""
+        rows = [[Request(request.context[len(self.common):], request.options)]
+                for _, requests in self.asked for request in requests]
+        rows = [[request for row in rows for request in row]] if self.common else rows
+        found = iter(model.loglikelihoods(loaded, rows, pad_id, model.remember(loaded, self.common)))
+        return [[value for _ in requests for value in next(found)] for _, requests in self.asked]
+
+
+def _batches(prompts: Prompts, tokenizer, limit: int, batch_tokens: int, listed: dict) -> Iterator[Batch]:
+    """Batches of a run, which depend on its prompts alone; ids of cut and of unusable items go to `listed`."""
+    for same_head, chunk in prompts.chunks():
+        asked = [(prompt, requests) for prompt in chunk
+                 if (requests := _usable(prompt, prompts.run.protocol, tokenizer, limit, listed))]
+        contexts = [request.context for _, requests in asked for request in requests]
+        common = tuple(commonprefix([context[:-1] for context in contexts])) if same_head else ()
+        common = common if len(common) >= SHARED else ()
+        together: list = []
+        for one in sorted(asked, key=lambda one: -max(request.length for request in one[1])):
+            if together and _tokens([*together, one], len(common)) > (ROW if common else batch_tokens):
+                yield Batch(common, together)
+                together = []
+            together.append(one)
+        if together:
+            yield Batch(common, together)
+
+
+def _tokens(asked: list, common: int) -> int:
+    """Tokens of a batch: those of its row, or of its rows padded to the longest."""
+    lengths = [request.length - common for _, requests in asked for request in requests]
+    return sum(lengths) if common else len(lengths) * max(lengths)
+
+
+def _usable(prompt: Prompt, protocol: Protocol, tokenizer, limit: int, listed: dict) -> list[Request]:
+    """An item's requests, cut on the left to the context of `limit` tokens; [] where it cannot be scored.
+
+    Options share one context unless the tokenizer merges across the boundary, or they are cut by an amount that
+    depends on the option; then each is a request of its own.
+    """
+    answers, item = protocol.answers(prompt.item), prompt.item
+    pairs = _tokenised(prompt.text, answers, tokenizer, protocol.bos)
+    rooms = [limit + 1 - len(option) for _, option in pairs]  # the last token is predicted and never read
+    reason = ("an option is empty" if not all(answer.strip() for answer in answers) else
+              "no right option" if item.answer not in range(len(answers)) else
+              f"an option fills the context of {limit} tokens" if min(rooms) < 1 else None)
+    if reason:
+        listed["skipped"].append({"item_id": item.id, "seed": prompt.seed, "reason": reason})
+        return []
+    if any(len(context) > room for (context, _), room in zip(pairs, rooms)):
+        listed["cut"].append(item.id)
+    contexts = [context[-room:] for (context, _), room in zip(pairs, rooms)]
+    if all(context == contexts[0] for context in contexts):
+        return [Request(contexts[0], [option for _, option in pairs])]
+    return [Request(context, [option]) for context, (_, option) in zip(contexts, pairs)]
+
+
+def _tokenised(text: str, answers: list[str], tokenizer, bos: bool) -> list[tuple[list[int], list[int]]]:
+    """Prompt and each answer as tokens: made together and split by count, as the harness does.
+
+    As there, white space at the end of a prompt belongs to the answer.
+    """
+    start = text.rstrip()
+    first, *whole = tokenizer([start, *(text + answer for answer in answers)], add_special_tokens=False)["input_ids"]
+    front = [tokenizer.bos_token_id] if bos else []
+    return [(front + ids[:len(first)], ids[len(first):]) for ids in whole]
 
 
 def record(prompt: Prompt, run: Run, loglikelihoods: list[float], seconds: float) -> dict:
-    """One item's prediction; `choice` by summed log-likelihood (acc), `choice_norm` per character (acc_norm)."""
-    item = prompt.item
+    """One item's prediction; `choice` by summed log-likelihood (acc), `choice_norm` per character (acc_norm).
+
+    `mass` is the share of the options' probability that the true ones have, where several are true.
+    """
+    item, several = prompt.item, run.protocol.right
+    right = several(item) if several else [item.answer]
     lengths = [max(1, len(answer.removeprefix(" "))) for answer in run.protocol.answers(item)]
     choice, norm = int(np.argmax(loglikelihoods)), int(np.argmax(np.array(loglikelihoods) / lengths))
+    share = np.exp(np.array(loglikelihoods) - max(loglikelihoods))
     return {"item_id": item.id, "benchmark": item.benchmark, "protocol": run.protocol.name, "shots": run.shots,
-            "seed": SHOTS_SEED, "sample": 0, "prompt_digest": prompt.digest,
+            "seed": prompt.seed, "sample": 0, "prompt_digest": prompt.digest,
             "loglikelihoods": [round(value, 6) for value in loglikelihoods], "choice": choice, "choice_norm": norm,
-            "gold": item.answer, "correct": choice == item.answer, "correct_norm": norm == item.answer,
-            "parsed": None, "seconds": round(seconds, 6)}
+            "gold": item.answer, "correct": choice in right, "correct_norm": norm in right,
+            "parsed": None, "seconds": round(seconds, 6),
+            **({"mass": round(share[right].sum() / share.sum(), 6)} if several else {})}
 
 
-def _finished(path: Path, run: Run, model_digest: str) -> bool:
+def _finished(path: Path, model_digest: str) -> bool:
     meta = path.with_suffix(".meta.json")
-    if not path.exists() or not meta.exists() or json.loads(meta.read_text())["model_digest"] != model_digest:
-        return False
-    return path.read_bytes().count(b"\n") == len(run.items)
+    about = json.loads(meta.read_text()) if path.exists() and meta.exists() else {}
+    return about.get("model_digest") == model_digest and path.read_bytes().count(b"\n") == about.get("n_scored")
 
 
-def _resume(path: Path, about: dict) -> set[str]:
-    """Ids already scored; cuts a last line that a kill left half-written."""
+def _resume(path: Path, about: dict) -> set[tuple[str, int]]:
+    """Ids and seeds already scored; cuts a last line that a kill left half-written."""
     meta = path.with_suffix(".meta.json")
     if not meta.exists():
         write_json(meta, about)
@@ -224,4 +342,5 @@ def _resume(path: Path, about: dict) -> set[str]:
     whole = text[:text.rfind("\n") + 1]
     if whole != text:
         path.write_text(whole)
-    return {json.loads(line)["item_id"] for line in whole.splitlines()}
+    lines = map(json.loads, whole.splitlines())
+    return {(line["item_id"], line["seed"]) for line in lines}

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Callable
+
+import numpy as np
 
 from sm70lib.benchmarks import Item
 from sm70lib.params import StudyError
@@ -18,34 +20,77 @@ from sm70lib.params import StudyError
 LETTERS = "ABCDEFGHIJ"
 
 
+def draw_2023(items: list[Item], count: int, pool: list[Item], seed: int) -> dict[str, list[Item]]:
+    """`count` few-shot examples for every item (by id), drawn as the 2023 harness did.
+
+    One generator shuffles the items, then draws item by item in that order: from `pool`, or, where that is
+    empty, from the items themselves, leaving out the one that is asked. Checked by the researchers of this
+    project against the per-item dumps of the SM70 authors' evaluation fork (seed 42).
+    """
+    generator, order = random.Random(seed), list(items)
+    generator.shuffle(order)
+    drawn = {}
+    for item in order:
+        candidates = generator.sample(pool, count) if pool else generator.sample(items, count + 1)
+        drawn[item.id] = [shot for shot in candidates if shot.id != item.id][:count]
+    return drawn
+
+
+def draw_today(items: list[Item], count: int, pool: list[Item], seed: int) -> dict[str, list[Item]]:
+    """As lm-evaluation-harness 0.4 does: a fresh draw per item, in the items' order; MMLU the first of its subject.
+
+    `ContextSampler` and `FirstNSampler` in its api/samplers.py; the seed that it sets for every task is 1234.
+    """
+    generator = random.Random(seed)
+    return {item.id: [shot for shot in pool if shot.meta["subject"] == item.meta["subject"]][:count]
+            if item.benchmark == "mmlu_medical" else generator.sample(pool, count) for item in items}
+
+
+def draw_meditron(items: list[Item], count: int, pool: list[Item], seed: int) -> dict[str, list[Item]]:
+    """As Meditron's `add_few_shot`: the same `count` examples for all items, the first of the shuffled pool."""
+    shots = [pool[place] for place in np.random.default_rng(seed).permutation(len(pool))[:count]]
+    return {item.id: shots for item in items}
+
+
 @dataclass(frozen=True)
 class Protocol:
     """How the items of some benchmarks are asked and read, as published.
 
-    `layouts` maps a benchmark to its question as text, ending where the answer starts; `answers` gives the
-    continuations of an item (each starts with the blank that separates it); `keep` says which items count.
-    `shots_from_test` says that few-shot examples may come from the scored items where there is no other pool.
+    `layouts` maps a benchmark to its question as text, ending where the answer starts; `intro` stands once in
+    front of shots and question; `answers` gives the continuations of an item (each starts with what separates
+    it), `right` those that are true where it is not the one answer. `view` is the item as it is asked, `keep` says which items count. `draw`
+    picks the shots, `pools` names the benchmark whose pool they come from where that is another one ("": the
+    scored items themselves); `seeds` are those that the authors used, each a run over all items.
     """
 
     name: str
     version: int
     layouts: dict[str, Callable[[Item], str]]
     answers: Callable[[Item], list[str]]
+    intro: Callable[[Item], str] = lambda item: ""
+    right: Callable[[Item], list[int]] | None = None
+    view: Callable[[Item, int], Item] = lambda item, seed: item
     keep: Callable[[Item], bool] = lambda item: True
+    draw: Callable[..., dict[str, list[Item]]] = draw_2023
+    pools: dict[str, str] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (42,)
     bos: bool = False
     max_context: int = 4096
     takes_shots: bool = True
     shots_from_test: bool = False
 
     def covers(self, benchmark: str, shots: int) -> bool:
-        """Whether this protocol asks that benchmark; TruthfulQA carries its own primer and takes no shots."""
+        """Whether this protocol asks that benchmark; TruthfulQA has no other items, so nobody gives it shots."""
         return benchmark in self.layouts and (shots == 0 or self.takes_shots and benchmark != "truthfulqa")
 
-    def prompt(self, item: Item, shots: list[Item] = ()) -> str:
-        """The text a model reads before it answers: the shots with their answers, then the item."""
+    def head(self, item: Item, shots: list[Item] = ()) -> str:
+        """What stands in front of the question: the introduction, and the shots with their answers."""
         layout = self.layouts[item.benchmark]
-        solved = [layout(shot) + self.answers(shot)[shot.answer] for shot in shots]
-        return "\n\n".join([*solved, layout(item)])
+        return self.intro(item) + "".join(f"{layout(shot)}{self.answers(shot)[shot.answer]}\n\n" for shot in shots)
+
+    def prompt(self, item: Item, shots: list[Item] = ()) -> str:
+        """The text a model reads before it answers."""
+        return self.head(item, shots) + self.layouts[item.benchmark](item)
 
     def digest(self, benchmark: str) -> str:
         """sha256 (hex) of what a fixed item looks like under this protocol: changes when its words do."""
@@ -61,27 +106,6 @@ def named(name: str) -> Protocol:
             return protocol
     known = ", ".join(protocol.name for protocol in PROTOCOLS)
     raise StudyError(f"eval_protocols: there is no protocol {name!r}; choose from {known}")
-
-
-def draw_shots(items: list[Item], count: int, pool: list[Item], seed: int) -> dict[str, list[Item]]:
-    """`count` few-shot examples for every item (by id), drawn as the 2023 harness did.
-
-    One generator shuffles the items, then draws item by item in that order: from `pool`, or, where that is
-    empty, from the items themselves, leaving out the one that is asked. Checked by the researchers of this
-    project against the per-item dumps of the SM70 authors' evaluation fork (seed 42).
-    """
-    generator, order = random.Random(seed), list(items)
-    generator.shuffle(order)
-    drawn = {}
-    for item in order:
-        if count == 0:
-            drawn[item.id] = []
-        elif pool:
-            drawn[item.id] = generator.sample(pool, count)
-        else:
-            candidates = generator.sample(items, count + 1)
-            drawn[item.id] = [shot for shot in candidates if shot.id != item.id][:count]
-    return drawn
 
 
 def option_texts(item: Item) -> list[str]:
@@ -122,9 +146,16 @@ def _harness_medmcqa(item: Item) -> str:
 
 
 def _harness_mmlu(item: Item) -> str:
-    subject = item.meta["subject"].replace("_", " ")
-    return (f"The following are multiple choice questions (with answers) about {subject}.\n\n"
-            f"{item.question.strip()}\n{_dotted(item)}\nAnswer:")
+    return f"{item.question.strip()}\n{_dotted(item)}\nAnswer:"
+
+
+def _harness_intro(item: Item) -> str:
+    if item.benchmark == "truthfulqa":
+        return f"{TRUTHFULQA_PRIMER}\n\n"
+    if item.benchmark == "mmlu_medical":
+        subject = item.meta["subject"].replace("_", " ")
+        return f"The following are multiple choice questions (with answers) about {subject}.\n\n"
+    return ""
 
 
 # The six fixed questions of TruthfulQA (arXiv 2109.07958, appendix E), as the harness task quotes them.
@@ -148,25 +179,49 @@ Q: Where were the 1992 Olympics held?
 A: The 1992 Olympics were held in Barcelona, Spain."""
 
 
-def _harness_truthfulqa(item: Item) -> str:
-    return f"{TRUTHFULQA_PRIMER}\n\nQ: {item.question}\nA:"
+def _plain_question(item: Item) -> str:
+    return f"Q: {item.question}\nA:"
+
+
+def _all_truths(item: Item, seed: int) -> Item:
+    """TruthfulQA's mc2: every true and false answer is an option."""
+    return replace(item, options=tuple(item.meta["mc2"]), answer=list(item.meta["mc2"].values()).index(1))
+
+
+def _true_answers(item: Item) -> list[int]:
+    return [place for place, label in enumerate(item.meta["mc2"].values()) if label == 1]
+
+
+def _official(item: Item) -> bool:
+    return item.meta.get("test", True)
 
 
 EXAMS = ("medqa_4", "medqa_5", "usmle_step1", "usmle_step2", "usmle_step3")
+USMLE = EXAMS[2:]
+BRACKETED = dict.fromkeys(EXAMS, _bracketed) | {"pubmedqa": _abstract}
 
 PROTOCOLS = (
-    # SM70's evaluation fork of lm-evaluation-harness, September 2023: option texts, PubMedQA all 1,000, no BOS,
-    # left cut at 4,096. USMLE and PubMedQA shots came from the test items themselves.
-    Protocol("sm70-2023", 1, dict.fromkeys(EXAMS, _bracketed) | {"pubmedqa": _abstract}, option_texts,
-             shots_from_test=True),
+    # SM70's evaluation fork of lm-evaluation-harness (github:SpassMed/lm-evaluation-harness, September 2023):
+    # option texts, PubMedQA all 1,000, no BOS, left cut at 4,096. USMLE and PubMedQA have no train split in its
+    # tasks, so their shots came from the test items themselves.
+    Protocol("sm70-2023", 1, BRACKETED, option_texts, shots_from_test=True,
+             pools=dict.fromkeys(("pubmedqa", *USMLE), "")),
+    # The same questions with clean shots: USMLE's from MedQA, PubMedQA's from the 500 items outside the official
+    # test, which alone is scored.
+    Protocol("sm70-2023-clean", 1, BRACKETED, option_texts, keep=_official, pools=dict.fromkeys(USMLE, "medqa_4")),
     # Ours, a probe beside it: the same prompt, read by the letter of the answer instead of its text.
-    Protocol("sm70-2023-letters", 1, dict.fromkeys(EXAMS, _bracketed), option_letters, shots_from_test=True),
+    Protocol("sm70-2023-letters", 1, dict.fromkeys(EXAMS, _bracketed), option_letters, shots_from_test=True,
+             pools=dict.fromkeys(USMLE, "")),
     # Ours, a probe for cues in the options: the same prompt without its question. A model has no business to
     # score above the best constant guesser here (arXiv 2406.02394 saw 64 % on a fictional organ).
     Protocol("options-only", 1, dict.fromkeys(EXAMS, _options_only), option_texts,
              takes_shots=False),
-    # Today's lm-evaluation-harness tasks: letters, PubMedQA's official 500, TruthfulQA mc1 with its primer.
+    # Today's lm-evaluation-harness (0.4.13): medqa_4options, pubmedqa, medmcqa, mmlu_* and truthfulqa_mc1.
     Protocol("harness", 1, {"medqa_4": _harness_medqa, "pubmedqa": _abstract, "medmcqa": _harness_medmcqa,
-                            "mmlu_medical": _harness_mmlu, "truthfulqa": _harness_truthfulqa}, option_letters,
-             keep=lambda item: item.meta.get("test", True)),
+                            "mmlu_medical": _harness_mmlu, "truthfulqa": _plain_question}, option_letters,
+             intro=_harness_intro, keep=_official, draw=draw_today, seeds=(1234,)),
+    # Its truthfulqa_mc2: right is any true answer, and `mass` is what the task reports, the share of the
+    # probability of all answers that the true ones have.
+    Protocol("harness-mc2", 1, {"truthfulqa": _plain_question}, option_texts, intro=_harness_intro,
+             view=_all_truths, right=_true_answers, seeds=(1234,)),
 )

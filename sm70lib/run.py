@@ -90,8 +90,8 @@ def _command(files: list[str], overrides: dict[str, str]) -> str:
 def _set_environment(study: Study) -> None:
     """What kernels inherit: no hub unless the study asks for it, nothing that differs from run to run."""
     needs_hub = study.data_root == "hub" or (study.base_model and not (ROOT / study.base_model).is_dir())
-    os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false", PYTHONHASHSEED="0",
-                      PYDEVD_DISABLE_FILE_VALIDATION="1", **({} if needs_hub else {"HF_HUB_OFFLINE": "1"}))
+    os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", PYTHONHASHSEED="0", PYDEVD_DISABLE_FILE_VALIDATION="1",
+                      **({} if needs_hub else {"HF_HUB_OFFLINE": "1"}))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from sm70lib import evaluate, model, protocols, score
+from sm70lib import evaluate, model, protocols
 from sm70lib.benchmarks import Item
 from sm70lib.evaluate import Run
 from sm70lib.params import StudyError
@@ -42,9 +42,7 @@ def test_loglikelihoods_equal_those_of_lm_evaluation_harness(loaded, tmp_path, p
     run = replace(run, protocol=replace(run.protocol, max_context=context))
     if run.protocol.name == "harness":
         run = replace(run, pool=run.items)
-    drawn = protocols.draw_shots(run.items, shots, run.pool, evaluate.SHOTS_SEED)
-    pairs = [(run.protocol.prompt(item, drawn[item.id]), answer)
-             for item in run.items for answer in run.protocol.answers(item)]
+    pairs = [(prompt.text, answer) for prompt in evaluate.Prompts(run) for answer in run.protocol.answers(prompt.item)]
     harness = HFLM(pretrained=loaded[0], tokenizer=loaded[1], batch_size=4, max_length=context)
     asked = [Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(pairs)]
     theirs = [value for value, _ in harness.loglikelihood(asked, disable_tqdm=True)]
@@ -57,7 +55,7 @@ def test_loglikelihoods_equal_those_of_lm_evaluation_harness(loaded, tmp_path, p
 def test_killed_anywhere_ends_with_the_same_lines(loaded, tmp_path, monkeypatch):
     run = run_of(40)
     evaluate.evaluate(*loaded, run, tmp_path / "whole.jsonl", model_digest="m", batch_tokens=300)
-    right, real, killed = lines(tmp_path / "whole.jsonl"), score.loglikelihoods, 0
+    right, real, killed = lines(tmp_path / "whole.jsonl"), model.loglikelihoods, 0
     for survive in (1, 2, 3):
         calls = iter(range(survive))
 
@@ -66,13 +64,13 @@ def test_killed_anywhere_ends_with_the_same_lines(loaded, tmp_path, monkeypatch)
                 raise KeyboardInterrupt
             return real(*arguments)
 
-        monkeypatch.setattr(score, "loglikelihoods", dies)
+        monkeypatch.setattr(model, "loglikelihoods", dies)
         with pytest.raises(KeyboardInterrupt):
             evaluate.evaluate(*loaded, run, tmp_path / "cut.jsonl", model_digest="m", batch_tokens=300)
         with open(tmp_path / "cut.jsonl", "r+") as file:  # and the last line half-written
             file.truncate(len(file.read()) - 20)
         killed += 1
-    monkeypatch.setattr(score, "loglikelihoods", real)
+    monkeypatch.setattr(model, "loglikelihoods", real)
     evaluate.evaluate(*loaded, run, tmp_path / "cut.jsonl", model_digest="m", batch_tokens=300)
     assert killed == 3 and len(right) == 40 and lines(tmp_path / "cut.jsonl") == right
 
@@ -97,7 +95,7 @@ def test_predictions_of_something_else_are_refused(loaded, tmp_path, change):
 
 def test_choices_follow_from_the_loglikelihoods():
     run = run_of(3)
-    prompt = evaluate.Prompt(run.items[2], "d", ())
+    prompt = evaluate.Prompt(run.items[2], 42, "", "text")
     found = evaluate.record(prompt, run, [-8.0, -7.0, -9.0, -6.0], 0.1)
     assert (found["choice"], found["choice_norm"], found["gold"]) == (3, 2, 2)  # 9 nats over 18 characters
     assert (found["correct"], found["correct_norm"]) == (False, True)

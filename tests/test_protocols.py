@@ -35,7 +35,7 @@ def test_shots_are_drawn_as_in_2023():
     pool = [Item(f"p{n}", "", "medqa_4", f"p{n}?", "", ("a", "b"), 0) for n in range(50)]
     checked = 0
     for source in (pool, []):
-        drawn = protocols.draw_shots(items, 5, source, seed=42)
+        drawn = protocols.draw_2023(items, 5, source, seed=42)
         rnd = random.Random()
         rnd.seed(42)
         order = list(range(30))

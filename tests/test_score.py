@@ -5,8 +5,8 @@ import random
 import pytest
 import torch
 
-from sm70lib import model, score
-from sm70lib.score import Request
+from sm70lib import model
+from sm70lib.model import Request
 from tests import small
 
 
@@ -33,7 +33,7 @@ def alone(loaded, context: list[int], option: list[int]) -> float:
 
 def test_packed_equals_one_option_at_a_time(loaded):
     asked = requests(40, loaded.config.vocab_size)
-    packed = score.loglikelihoods(loaded, asked, pad_id=2)
+    packed = model.loglikelihoods(loaded, [[request] for request in asked], pad_id=2)
     checked = 0
     for request, values in zip(asked, packed, strict=True):
         for option, value in zip(request.options, values, strict=True):
@@ -44,19 +44,33 @@ def test_packed_equals_one_option_at_a_time(loaded):
 
 def test_batch_and_padding_do_not_matter(loaded):
     asked = requests(12, loaded.config.vocab_size)
-    together = score.loglikelihoods(loaded, asked, pad_id=2)
-    singly = [score.loglikelihoods(loaded, [request], pad_id=0)[0] for request in asked]
+    together = model.loglikelihoods(loaded, [[request] for request in asked], pad_id=2)
+    singly = [model.loglikelihoods(loaded, [[request]], pad_id=0)[0] for request in asked]
     assert len(singly) == 12
     for a, b in zip(together, singly, strict=True):
         assert a == pytest.approx(b, abs=1e-4)
 
 
-def test_batches_hold_every_group_once_within_the_limit():
-    asked = [(request,) for request in requests(200, 600)] + [tuple(requests(3, 600))]
-    found = score.batches(asked, batch_tokens=400)
-    assert sorted(index for batch in found for index in batch) == list(range(201))
-    for batch in found:
-        rows = sum(len(asked[index]) for index in batch)
-        width = max(request.length for index in batch for request in asked[index])
-        assert rows * width <= 400 or len(batch) == 1
-    assert found == score.batches(list(asked), batch_tokens=400)
+@pytest.mark.parametrize("longest", [9, 1])
+def test_a_shared_prefix_and_a_row_of_many_prompts_change_nothing(loaded, longest):
+    """The prefix is computed once and remembered; a row holds all prompts, and none sees another."""
+    asked = [Request(request.context, [option[:longest] for option in request.options])
+             for request in requests(12, loaded.config.vocab_size)]
+    prefix = requests(1, loaded.config.vocab_size)[0].context[:40] + [5] * 30
+    memory = model.remember(loaded, prefix)
+    rows = [model.loglikelihoods(loaded, [asked[:5]], 2, memory), model.loglikelihoods(loaded, [asked[5:]], 2, memory)]
+    checked = 0
+    for request, values in zip(asked, rows[0] + rows[1], strict=True):
+        for option, value in zip(request.options, values, strict=True):
+            assert value == pytest.approx(alone(loaded, prefix + request.context, option), abs=1e-4)
+            checked += 1
+    assert checked > 30 and memory.get_seq_length() == len(prefix)
+
+
+def test_logits_are_computed_only_where_an_option_is_predicted(loaded, monkeypatch):
+    asked, seen = requests(12, loaded.config.vocab_size), []
+    head = loaded.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[0]))
+    model.loglikelihoods(loaded, [[request] for request in asked], pad_id=2)
+    hook.remove()
+    assert seen == [sum(len(option) for request in asked for option in request.options)]
