@@ -256,7 +256,8 @@ class Audit:
 
     def hits(self) -> pd.DataFrame:
         """Every overlap of a row with a field of an item (`HITS`)."""
-        return pd.DataFrame([hit for findings in self.found.values() for hit in findings.hits], columns=HITS)
+        return pd.DataFrame([hit | {"source": name} for name, findings in self.found.items() for hit in findings.hits],
+                            columns=HITS)
 
     def examples(self) -> pd.DataFrame:
         """Up to five rows of each finding, as they begin; rows with personal data are left out."""
@@ -266,12 +267,14 @@ class Audit:
 
     def funnel(self) -> pd.DataFrame:
         """By source: rows in its files, rows dropped by each check (the first that drops a row), rows kept."""
-        first = {(defect.file, defect.row): defect for defect in reversed(self.defects) if defect.dropped}
-        counts = Counter((defect.source, defect.check) for defect in first.values())
-        table = pd.DataFrame({check: [counts[name, check] for name in self.found] for check in CHECKS})
-        rows = table["read"] + [findings.rows for findings in self.found.values()]
-        table.insert(0, "rows", rows)
-        return table.assign(kept=rows - table[CHECKS].sum(axis=1)).set_axis(list(self.found)).rename_axis("source")
+        rows = []
+        for name, findings in self.found.items():
+            first = {(defect.file, defect.row): defect.check for defect in reversed(findings.defects) if defect.dropped}
+            dropped = Counter(first.values())
+            counts = {check: dropped[check] for check in CHECKS}
+            read = findings.rows + dropped["read"]
+            rows.append({"source": name, "rows": read, **counts, "kept": read - dropped.total()})
+        return pd.DataFrame(rows).set_index("source")
 
     def contamination(self) -> pd.DataFrame:
         """By source and benchmark: its items, and how many of them stand in the source in which sense."""

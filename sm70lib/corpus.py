@@ -7,10 +7,13 @@ is in memory does not grow with the number of rows, but for eight bytes of each 
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,13 +23,16 @@ from datasets import DatasetInfo, Features, List, Value
 from sm70lib import encode, params, prompts, sources, steps
 from sm70lib.audit import Audit, Checks, Findings
 from sm70lib.benchmarks import Item
+from sm70lib.encode import Encoded
 from sm70lib.params import StudyError
 from sm70lib.provenance import holds, record
 from sm70lib.sources import SOURCES, Defect, Row
 
 ARROW = "data-00000-of-00001.arrow"  # the name that datasets gives a single file
 BATCH = 1000  # rows that are encoded, and lie in one Arrow batch
-FEATURES = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32")), "source": Value("string")})
+IDS = List(Value("int32"))
+FEATURES = Features({"input_ids": IDS, "labels": IDS, "source": Value("string")})
+PAIRS = Features({"prompt_ids": IDS, "chosen_ids": IDS, "rejected_ids": IDS, "source": Value("string")})
 LENGTHS = ["tokens", "targets", "cut"]  # of a row: all, those with a label, those of its input that are gone
 LIMITS = (512, 1024, 2048, 4096)
 
@@ -34,23 +40,31 @@ LIMITS = (512, 1024, 2048, 4096)
 def prepare(p, root: Path, items: list[Item], tokenizer, folder: Path) -> tuple[Audit, pd.DataFrame]:
     """Writes `<folder>/train` and `<folder>/holdout` (datasets in Arrow; columns input_ids, labels, source).
 
-    Returns the audit, and one line per usable row: source, tokens, targets, cut. `data_holdout` rows, drawn by
-    `seed`, are kept back. The same sources and parameters give the same bytes, also after a kill, which costs
-    the source under way. Raises StudyError where a policy or a file says so, or too few rows are left.
+    `data_holdout` rows, drawn by `seed`, are kept back. Where there are `cpt_sources`, `text` has their documents, cut
+    into pieces; where there are `dpo_sources`, `preferences` has prompt_ids, chosen_ids, rejected_ids. Returns the
+    audit of all, and one line per row to tune on: source, tokens, targets, cut. The same sources and parameters give
+    the same bytes, also after a kill, which costs the source under way. Raises StudyError where a policy or a file
+    says so, or too few rows are left.
     """
     policies = {check: getattr(p, f"audit_{check}") for check in ("duplicate", "personal", "label", "leak")}
     audit, checks = Audit(Counter(item.benchmark for item in items)), Checks(items, policies, root)
-    with steps.progress(sum(_expected(p, name) for name in p.data_sources), "row", "sources") as bar:
-        for name in p.data_sources:
-            part = folder / "parts" / name
-            if not _finished(part, name, root):
-                _write_part(p, name, root, checks, tokenizer, part, bar)
-            audit.found[name] = _read_findings(part)
-            checks.seen.update(dict.fromkeys(np.load(part / "seen.npy").tolist()))
-    lengths = pd.concat([pd.DataFrame(np.load(folder / f"parts/{name}/lengths.npy"), columns=LENGTHS)
-                         .assign(source=name)
-                         for name in p.data_sources], ignore_index=True).astype({"source": "category"})
-    _join(folder, p.data_sources, _drawn(len(lengths), p.data_holdout, p.seed))
+    wanted = {"train": p.data_sources, "text": p.cpt_sources, "preferences": p.dpo_sources}
+    rows = sum(_expected(p, name) for names in wanted.values() for name in names)
+    with steps.progress(rows, "row", "sources") as bar:
+        for kind, names in wanted.items():
+            checks.seen.clear()  # a text may be read in one stage and asked about in the next
+            for name in names:
+                part = folder / "parts" / f"{kind}-{name}"
+                if not _finished(part, name, root):
+                    _write_part(p, name, kind, root, checks, tokenizer, part, bar)
+                audit.found[name if kind == "train" else f"{name} ({kind})"] = _read_findings(part)
+                checks.seen.update(dict.fromkeys(np.load(part / "seen.npy").tolist()))
+            if kind != "train" and names:
+                _join(folder, kind, names, [kind], np.zeros(0, int))
+    tables = [pd.DataFrame(np.load(folder / f"parts/train-{name}/lengths.npy"), columns=LENGTHS).assign(source=name)
+              for name in p.data_sources]
+    lengths = pd.concat(tables, ignore_index=True).astype({"source": "category"})
+    _join(folder, "train", p.data_sources, ["train", "holdout"], _drawn(len(lengths), p.data_holdout, p.seed))
     return audit, lengths[["source", *LENGTHS]]
 
 
@@ -81,14 +95,16 @@ def _finished(part: Path, name: str, root: Path) -> bool:
     return made.keys() == files.keys() and all(holds(files[file], made[file]) for file in made)
 
 
-def _write_part(p, name: str, root: Path, checks: Checks, tokenizer, part: Path, bar) -> None:
+def _write_part(p, name: str, kind: str, root: Path, checks: Checks, tokenizer, part: Path, bar) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     found, before, lengths = Findings(), len(checks.seen), []
     files = {path.relative_to(root).as_posix(): record(path) for path in sources.files(name, root)}
     rows = sources.read(name, root, found.defects, limit(p, name), p.seed)
-    with _writer(part / "rows.arrow") as file:
-        for batch, sizes in _encoded(checks.screen(_counted(rows, bar), found), p, tokenizer, found):
+    features, encoder = KINDS[kind]
+    with _writer(part / "rows.arrow", features) as file:
+        kept = checks.screen(_counted(rows, bar), found)
+        for batch, sizes in _encoded(kept, partial(encoder, p=p, tokenizer=tokenizer), features, found):
             file.write_batch(batch)
             lengths.append(sizes)
     np.save(part / "lengths.npy", np.concatenate([np.zeros((0, 3), np.int32), *lengths]))
@@ -110,22 +126,56 @@ def _read_findings(part: Path) -> Findings:
                     np.array(saved["labels"]), [tuple(example) for example in saved["examples"]])
 
 
-def _encoded(rows: Iterable[Row], p, tokenizer, found: Findings) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+def _encoded(rows: Iterable[Row], encoder: Callable, features: Features,
+             found: Findings) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
     """Arrow batches and the lengths of their rows; rows that cannot be used become defects."""
-    rows, template = iter(rows), p.data_template
+    rows = iter(rows)
     while batch := list(islice(rows, BATCH)):
-        texts = [(prompts.render(template, row.instruction, row.input),
-                  prompts.response(template, row.output) if row.instruction or row.input else row.output,
-                  prompts.span(template, row.instruction, row.input)) for row in batch]
-        encoded = encode.encode_batch(texts, tokenizer, p.data_max_length, p.data_overlong, p.sft_loss)
-        for row, reason in zip(batch, encoded):
-            if isinstance(reason, str):
-                found.note(row, reason, "length", True)
-        good = [one for one in encoded if not isinstance(one, str)]
+        good = []
+        for row, made in zip(batch, encoder(batch)):
+            if isinstance(made, str):
+                found.note(row, made, "length", True)
+            else:
+                good += made
         sizes = np.array([(len(one.input_ids), one.targets, one.cut) for one in good], np.int32).reshape(-1, 3)
-        columns = [_lists([one.input_ids for one in good]), _lists([one.labels for one in good]),
-                   pa.array([batch[0].source] * len(good), pa.string())]
-        yield pa.record_batch(columns, schema=FEATURES.arrow_schema), sizes
+        columns = [_lists([getattr(one, name) for one in good]) for name in features if name != "source"]
+        columns.append(pa.array([batch[0].source] * len(good), pa.string()))
+        yield pa.record_batch(columns, schema=features.arrow_schema), sizes
+
+
+def _examples(batch: list[Row], p, tokenizer) -> list[list[Encoded] | str]:
+    """Instruction rows: prompt and response."""
+    texts = [(prompts.render(p.data_template, row.instruction, row.input),
+              prompts.response(p.data_template, row.output) if row.instruction or row.input else row.output,
+              prompts.span(p.data_template, row.instruction, row.input)) for row in batch]
+    found = encode.encode_batch(texts, tokenizer, p.data_max_length, p.data_overlong, p.sft_loss)
+    return [one if isinstance(one, str) else [one] for one in found]
+
+
+def _documents(batch: list[Row], p, tokenizer) -> list[list[Encoded] | str]:
+    """Running text, cut into pieces of `data_max_length`: nothing of a long document is lost."""
+    texts = [(prompts.render(p.data_template, row.instruction, row.input) + row.output, (0, 0)) for row in batch]
+    whole = encode.encode_batch([("", *text) for text in texts], tokenizer, 10**9, "drop", "all")
+    return [one if isinstance(one, str) else encode.pieces(one, p.data_max_length) for one in whole]
+
+
+def _preferences(batch: list[Row], p, tokenizer) -> list[list[Encoded] | str]:
+    """Pairs: one prompt with the better and the worse answer; a pair that is too long is left out whole."""
+    texts = [(prompts.render(p.data_template, row.instruction, row.input),
+              prompts.response(p.data_template, answer), (0, 0))
+             for row in batch for answer in (row.output, row.rejected)]
+    found = encode.encode_batch(texts, tokenizer, p.data_max_length, "drop", "response")
+    return [next((one for one in pair if isinstance(one, str)), None) or [_pair(*pair)]
+            for pair in zip(found[::2], found[1::2])]
+
+
+def _pair(better: Encoded, worse: Encoded) -> SimpleNamespace:
+    seam = len(better.input_ids) - better.targets
+    return SimpleNamespace(**vars(better), targets=better.targets, prompt_ids=better.input_ids[:seam],
+                           chosen_ids=better.input_ids[seam:], rejected_ids=worse.input_ids[seam:])
+
+
+KINDS = {"train": (FEATURES, _examples), "text": (FEATURES, _documents), "preferences": (PAIRS, _preferences)}
 
 
 def _lists(rows: list[list[int]]) -> pa.ListArray:
@@ -133,8 +183,8 @@ def _lists(rows: list[list[int]]) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, np.fromiter(chain.from_iterable(rows), np.int32, offsets[-1]))
 
 
-def _writer(path: Path) -> pa.ipc.RecordBatchStreamWriter:
-    return pa.ipc.new_stream(path.as_posix(), FEATURES.arrow_schema)
+def _writer(path: Path, features: Features) -> pa.ipc.RecordBatchStreamWriter:
+    return pa.ipc.new_stream(path.as_posix(), features.arrow_schema)
 
 
 def _drawn(rows: int, holdout: int, seed: int) -> np.ndarray:
@@ -146,27 +196,29 @@ def _drawn(rows: int, holdout: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(rows, holdout, replace=False))
 
 
-def _join(folder: Path, names: list[str], back: np.ndarray) -> None:
-    """Copies the parts' batches to their places: read, not mapped, as 3 GB of mapped pages would count as memory."""
-    targets = [folder / "train", folder / "holdout"]
-    for target in targets:
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-    first = 0
-    with _writer(targets[0] / ARROW) as train, _writer(targets[1] / ARROW) as holdout:
-        for name in names:
-            with pa.OSFile(str(folder / f"parts/{name}/rows.arrow")) as file, pa.ipc.open_stream(file) as batches:
-                for batch in batches:
-                    kept = np.isin(np.arange(first, first + len(batch)), back, invert=True)
-                    first += len(batch)
-                    train.write_batch(batch.filter(pa.array(kept)))
-                    if not kept.all():
-                        holdout.write_batch(batch.filter(pa.array(~kept)))
+def _join(folder: Path, kind: str, names: list[str], targets: list[str], back: np.ndarray) -> None:
+    """Copies the parts' batches to the first target, rows at the places `back` to the second.
+
+    They are read and not mapped, as 3 GB of mapped pages would count as memory.
+    """
+    features, first = KINDS[kind][0], 0
     for target in targets:  # what datasets.load_from_disk looks for
-        DatasetInfo(features=FEATURES).write_to_directory(target)
-        steps.write_json(target / "state.json", {
-            "_data_files": [{"filename": ARROW}], "_fingerprint": target.name, "_format_columns": None,
+        shutil.rmtree(folder / target, ignore_errors=True)
+        (folder / target).mkdir(parents=True)
+        DatasetInfo(features=features).write_to_directory(folder / target)
+        steps.write_json(folder / target / "state.json", {
+            "_data_files": [{"filename": ARROW}], "_fingerprint": target, "_format_columns": None,
             "_format_kwargs": {}, "_format_type": None, "_output_all_columns": False, "_split": None})
+    with ExitStack() as stack:
+        files = [stack.enter_context(_writer(folder / target / ARROW, features)) for target in targets]
+        for name in names:
+            part = stack.enter_context(pa.OSFile(str(folder / f"parts/{kind}-{name}/rows.arrow")))
+            for batch in pa.ipc.open_stream(part):
+                kept = np.isin(np.arange(first, first + len(batch)), back, invert=True)
+                first += len(batch)
+                files[0].write_batch(batch.filter(pa.array(kept)))
+                if not kept.all():
+                    files[1].write_batch(batch.filter(pa.array(~kept)))
 
 
 def fits(lengths: pd.DataFrame) -> pd.DataFrame:

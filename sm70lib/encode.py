@@ -23,6 +23,12 @@ class Encoded:
         return len(self.labels) - self.labels.count(IGNORED)
 
 
+def pieces(whole: Encoded, length: int) -> list[Encoded]:
+    """A document in pieces of at most `length` tokens: BOS stands in the first, EOS in the last."""
+    starts = range(0, len(whole.input_ids), length)
+    return [Encoded(whole.input_ids[n:n + length], whole.labels[n:n + length]) for n in starts]
+
+
 def encode(prompt: str, response: str, tokenizer, max_length: int, overlong: str = "cut",
            loss: str = "response", middle: tuple[int, int] = (0, 0)) -> Encoded | str:
     """BOS, prompt, response and EOS as tokens with their labels, or the reason why the row cannot be used.

@@ -14,7 +14,7 @@ from sm70lib.steps import digest
 
 NAMES = ["medical_meadow_wikidoc", "medical_meadow_mediqa"]
 STUDY = {"study": "small", "seed": 0, "data_sources": NAMES, "data_limit": None, "data_caps": {},
-         "data_template": "medalpaca", "data_max_length": 130, "data_overlong": "cut", "data_holdout": 10,
+         "data_template": "medalpaca", "data_max_length": 130, "data_overlong": "cut", "data_holdout": 10, "cpt_sources": [], "dpo_sources": [],
          "sft_loss": "response", **{f"audit_{check}": "drop" for check in ("duplicate", "personal", "label", "leak")}}
 
 
@@ -108,3 +108,25 @@ def test_too_few_rows_is_one_sentence(root, tmp_path, tokenizer):
         prepare(root, tmp_path, tokenizer, data_holdout=100)
     with pytest.raises(StudyError, match="not one row is left that can be trained on"):
         prepare(root, tmp_path / "short", tokenizer, data_overlong="drop", data_max_length=5)
+
+
+def test_documents_are_cut_into_pieces_and_pairs_share_their_prompt(root, tmp_path, tokenizer):
+    (root / "guidelines").mkdir()
+    texts = ["Give fluids and rest. " * 40, "Wash hands."]
+    (root / "guidelines/open_guidelines.jsonl").write_text("\n".join(json.dumps({"clean_text": text}) for text in texts))
+    (root / "preference_pairs/own").mkdir(parents=True)
+    pairs = [{"instruction": "Ask", "input": "", "chosen": "good " * n, "rejected": "bad"} for n in (2, 3, 400)]
+    (root / "preference_pairs/own/pairs.json").write_text(json.dumps(pairs))
+    audit, _ = prepare(root, tmp_path, tokenizer, cpt_sources=["guidelines"], dpo_sources=["preference_pairs"])
+    text, preferences = (datasets.load_from_disk(tmp_path / name) for name in ("text", "preferences"))
+    ids = [token for piece in text["input_ids"] for token in piece]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "".join(texts) and max(map(len, text["input_ids"])) == 130
+    assert ids.count(tokenizer.bos_token_id) == ids.count(tokenizer.eos_token_id) == 2
+    assert [row["labels"][0] for row in text][:2] == [IGNORED, text[1]["input_ids"][0]]  # BOS stands in the first only
+    assert len(preferences) == 2 and preferences.column_names == ["prompt_ids", "chosen_ids", "rejected_ids", "source"]
+    for row, pair in zip(preferences, pairs):
+        assert tokenizer.decode(row["prompt_ids"]).endswith("### Response:\n") and row["prompt_ids"][0] == 0
+        said = [tokenizer.decode(row[name]) for name in ("chosen_ids", "rejected_ids")]
+        assert said == [pair["chosen"] + "</s>", "bad</s>"]
+    assert audit.funnel()["kept"].to_dict() == {NAMES[0]: 50, NAMES[1]: 50, "guidelines (text)": 2,
+                                                "preference_pairs (preferences)": 2}

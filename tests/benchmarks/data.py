@@ -29,7 +29,8 @@ from tests.benchmarks import meadow
 
 ROWS, TIMES, LENGTH, BATCH = 30_000, 3, 2048, 1000
 POLICIES = dict.fromkeys(("audit_duplicate", "audit_personal", "audit_label", "audit_leak"), "drop")
-STUDY = SimpleNamespace(study="bench", seed=0, data_sources=meadow.NAMES, data_limit=None, data_caps={},
+STUDY = SimpleNamespace(study="bench", seed=0, data_sources=meadow.NAMES, data_limit=None, data_caps={}, cpt_sources=[],
+                        dpo_sources=[],
                         data_template="medalpaca", data_max_length=LENGTH, data_overlong="cut", data_holdout=1000,
                         sft_loss="response", **POLICIES)
 
