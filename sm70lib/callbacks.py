@@ -58,7 +58,7 @@ class Orphan(TrainerCallback):
 
 
 class PairTrainer(DPOTrainer):
-    """DPO on pairs that `encode` has tokenised: TRL would tokenise text again, with other BOS and seams."""
+    """DPO on pairs that `prompts` has tokenised: TRL would tokenise text again, with other BOS and seams."""
 
     def _prepare_dataset(self, dataset, *args, **kwargs):
         return dataset

@@ -20,10 +20,10 @@ import pandas as pd
 import pyarrow as pa
 from datasets import DatasetInfo, Features, List, Value
 
-from sm70lib import encode, params, prompts, sources, steps
+from sm70lib import params, prompts, sources, steps
 from sm70lib.audit import Audit, Checks, Findings
 from sm70lib.benchmarks import Item
-from sm70lib.encode import Encoded
+from sm70lib.prompts import Encoded
 from sm70lib.params import StudyError
 from sm70lib.provenance import holds, record
 from sm70lib.sources import SOURCES, Defect, Row
@@ -148,15 +148,15 @@ def _examples(batch: list[Row], p, tokenizer) -> list[list[Encoded] | str]:
     texts = [(prompts.render(p.data_template, row.instruction, row.input),
               prompts.response(p.data_template, row.output) if row.instruction or row.input else row.output,
               prompts.span(p.data_template, row.instruction, row.input)) for row in batch]
-    found = encode.encode_batch(texts, tokenizer, p.data_max_length, p.data_overlong, p.sft_loss)
+    found = prompts.encode_batch(texts, tokenizer, p.data_max_length, p.data_overlong, p.sft_loss)
     return [one if isinstance(one, str) else [one] for one in found]
 
 
 def _documents(batch: list[Row], p, tokenizer) -> list[list[Encoded] | str]:
     """Running text, cut into pieces of `data_max_length`: nothing of a long document is lost."""
     texts = [(prompts.render(p.data_template, row.instruction, row.input) + row.output, (0, 0)) for row in batch]
-    whole = encode.encode_batch([("", *text) for text in texts], tokenizer, 10**9, "drop", "all")
-    return [one if isinstance(one, str) else encode.pieces(one, p.data_max_length) for one in whole]
+    whole = prompts.encode_batch([("", *text) for text in texts], tokenizer, 10**9, "drop", "all")
+    return [one if isinstance(one, str) else prompts.pieces(one, p.data_max_length) for one in whole]
 
 
 def _preferences(batch: list[Row], p, tokenizer) -> list[list[Encoded] | str]:
@@ -164,7 +164,7 @@ def _preferences(batch: list[Row], p, tokenizer) -> list[list[Encoded] | str]:
     texts = [(prompts.render(p.data_template, row.instruction, row.input),
               prompts.response(p.data_template, answer), (0, 0))
              for row in batch for answer in (row.output, row.rejected)]
-    found = encode.encode_batch(texts, tokenizer, p.data_max_length, "drop", "response")
+    found = prompts.encode_batch(texts, tokenizer, p.data_max_length, "drop", "response")
     return [next((one for one in pair if isinstance(one, str)), None) or [_pair(*pair)]
             for pair in zip(found[::2], found[1::2])]
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from scipy.special import softmax
 
-from sm70lib import benchmarks, plots, stats
+from sm70lib import benchmarks, stats
 from sm70lib.params import StudyError
 
 RUN = ["study", "model", "benchmark", "protocol", "shots"]
@@ -139,29 +138,3 @@ def listing(both: pd.DataFrame) -> pd.DataFrame:
              for name, column in (("gold", "gold"), ("before", "choice_a"), ("after", "choice_b"))}
     columns = [*SET, "item_id", "kind", "flagged", "outcome", "confidence_b"]
     return wrong[columns].round(3).assign(question=[item.question for item in wrong["item"]], **texts)
-
-
-def draw_flips(table: pd.DataFrame) -> Figure:
-    """Answers gained (right) and lost (left) by tuning, in percent of the items, by benchmark and kind."""
-    labels = [f"{row.benchmark}, {row.kind} (n={row.n})" for row in table.itertuples()]
-    fig, (ax,) = plots.grid(1, 0.3 + 0.24 * len(table), "answers lost (left) and gained by tuning, % of n")
-    for name, sign, colour in (("gained", 1, "C0"), ("lost", -1, "C2")):
-        drawn = ax.barh(labels, sign * 100 * table[name] / table["n"], color=colour)
-        ax.bar_label(drawn, table[name].replace(0, ""), padding=3)
-    ax.set_ylim(len(table) - 0.5, -0.5)
-    ax.grid(axis="y", visible=False)
-    return plots.titled(fig, f"Tuning gained {table['gained'].sum()} answers and lost {table['lost'].sum()}")
-
-
-def draw_reliability(bins: pd.DataFrame) -> Figure:
-    """Accuracy against confidence, a panel for each benchmark; marks grow with their number of answers."""
-    looks = plots.looks(bins["model"])
-    fig, axes = plots.grid(bins["benchmark"].nunique(), 2, "confidence (%)", "accuracy (%)")
-    for ax, (name, panel) in zip(axes, bins.groupby("benchmark")):
-        ax.axline((0, 0), slope=1, color=plots.GREY, lw=0.8, ls=":")
-        ax.set(title=name, xlim=(0, 103), ylim=(0, 103))
-        for model, part in panel.groupby("model"):
-            (colour, marker), x, y = looks[model], part["confidence_pct"], part["acc_pct"]
-            ax.plot(x, y, color=colour, lw=0.8)
-            ax.scatter(x, y, 3 * part["n"] ** 0.5, colour, marker, label=model)
-    return plots.titled(fig, "Is confidence worth anything? On the dotted line it is exactly right", axes)

@@ -8,7 +8,7 @@ import pytest
 
 from sm70lib import corpus, sources
 from sm70lib.audit import CHECKS
-from sm70lib.encode import IGNORED
+from sm70lib.prompts import IGNORED
 from sm70lib.params import StudyError
 from sm70lib.steps import digest
 

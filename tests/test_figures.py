@@ -8,7 +8,7 @@ import pytest
 import synthetic
 from PIL import Image
 
-from sm70lib import errors, figures, plots, stats, tables
+from sm70lib import errors, figures, stats, tables
 
 HOW = stats.How(resamples=200)
 LINE = "tables/results.csv of study made; protocol sm70-2023, 0-shot"
@@ -16,7 +16,7 @@ LINE = "tables/results.csv of study made; protocol sm70-2023, 0-shot"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    plots.style()
+    figures.style()
     return synthetic.study(tmp_path_factory.mktemp("outputs"))
 
 
@@ -34,18 +34,18 @@ def drawings(folder, found):
     return {
         "accuracy": lambda: figures.accuracy(first, tables.usable(tables.quoted())),
         "kinds": lambda: figures.kinds(first), "protocols": lambda: figures.protocols(found),
-        "training": lambda: figures.training(metrics), "loss": lambda: plots.loss_curve(metrics, "Loss"),
+        "training": lambda: figures.training(metrics), "loss": lambda: figures.loss_curve(metrics, "Loss"),
         "memory": lambda: figures.memory(pd.read_csv(folder / "memory.csv")),
         "contamination": lambda: figures.contamination(pd.read_csv(folder / "data" / "contamination.csv")),
-        "errors_flips": lambda: errors.draw_flips(flips),
-        "errors_reliability": lambda: errors.draw_reliability(errors.reliability(answers)),
+        "errors_flips": lambda: figures.flips(flips),
+        "errors_reliability": lambda: figures.reliability(errors.reliability(answers)),
     }
 
 
 def test_every_picture_is_the_same_twice_and_carries_its_provenance(drawings, tmp_path):
     for name, draw in drawings.items():
         for folder in ("one", "two"):
-            plots.save(draw(), tmp_path / folder, name, LINE, 80)
+            figures.save(draw(), tmp_path / folder, name, LINE, 80)
         for ending in ("png", "svg"):
             one, two = (tmp_path / folder / f"{name}.{ending}" for folder in ("one", "two"))
             assert one.read_bytes() == two.read_bytes(), one
@@ -62,7 +62,7 @@ def test_nothing_is_cut_off(drawings):
         fig.draw_without_rendering()
         box, width, height = fig.get_tightbbox(), fig.get_figwidth(), fig.get_figheight()
         assert box.x0 >= 0 and box.x1 <= width + 0.01 and box.y1 <= height + 0.01, name
-        assert box.y0 >= plots.STRIP - 0.06, f"{name} leaves no room for its provenance"
+        assert box.y0 >= figures.STRIP - 0.06, f"{name} leaves no room for its provenance"
         matplotlib.pyplot.close(fig)
 
 
@@ -97,7 +97,7 @@ def test_quoted_values_are_open_marks_and_of_the_same_shots(found):
 
 
 def test_models_differ_in_colour_and_in_mark():
-    looks = plots.looks(["base", "base-nf4", "tuned", "tuned-1-sft", "tuned-2-dpo"])
+    looks = figures.looks(["base", "base-nf4", "tuned", "tuned-1-sft", "tuned-2-dpo"])
     colours, marks = zip(*looks.values())
     assert len(set(colours)) == len(set(marks)) == 5
 
@@ -105,15 +105,15 @@ def test_models_differ_in_colour_and_in_mark():
 def test_every_allowed_palette_is_there():
     palettes = ["colorblind", "deep", "muted", "bright", "dark", "pastel"]
     for palette in palettes:
-        plots.style(palette)
+        figures.style(palette)
         assert len(matplotlib.rcParams["axes.prop_cycle"]) >= 6
         assert matplotlib.rcParams["svg.hashsalt"] == "sm70"
     assert len(palettes) == 6
-    plots.style()
+    figures.style()
 
 
 def test_the_notebook_gets_the_picture_that_lies_on_disk(tmp_path):
-    figure = plots.loss_curve(pd.DataFrame({"step": [1, 2], "loss": [3, 2]}), "Loss")
-    data, about = plots.save(figure, tmp_path, "loss", LINE)._repr_mimebundle_()
+    figure = figures.loss_curve(pd.DataFrame({"step": [1, 2], "loss": [3, 2]}), "Loss")
+    data, about = figures.save(figure, tmp_path, "loss", LINE)._repr_mimebundle_()
     assert base64.b64decode(data["image/png"]) == (tmp_path / "loss.png").read_bytes()
     assert about["image/png"]["alt"] == "Loss"

@@ -96,7 +96,7 @@ def reached(name: str) -> set[str]:
 
 
 SLOW = {"torch", "transformers", "datasets", "peft", "trl", "bitsandbytes", "lm_eval"}
-QUICK = ["params", "provenance", "steps", "run", "stats", "errors", "tables", "figures", "plots", "report"]
+QUICK = ["params", "provenance", "steps", "run", "stats", "errors", "tables", "figures", "report"]
 
 
 @pytest.mark.parametrize("name", QUICK)

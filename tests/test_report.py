@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import synthetic
 
-from sm70lib import errors, figures, plots, report, stats, tables
+from sm70lib import errors, figures, report, stats, tables
 from sm70lib.params import StudyError
 
 HOSTILE = "<b>x</b><script>alert(1)</script>"
@@ -45,10 +45,10 @@ def pages(tmp_path_factory):
         tables.write(table, folder / "tables", name, tables.caption("Caption.", answers))
     tables.write(tables.quoted(), folder / "tables", "quoted", "Quoted.")
     (folder / "tables" / "errors.csv").write_text("question\n")
-    plots.style()
+    figures.style()
     first = found[found["protocol"] == "sm70-2023"]
     nobody = tables.quoted().head(0)
-    plots.save(figures.accuracy(first, nobody), folder / "figures", "accuracy", "made of this")
+    figures.save(figures.accuracy(first, nobody), folder / "figures", "accuracy", "made of this")
     (folder / "notebooks").mkdir()
     nbformat.write(hostile(), folder / "notebooks" / "04_eval.ipynb")
     with pytest.MonkeyPatch.context() as patch:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import islice
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +15,7 @@ from datasets import Dataset, load_from_disk
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from sm70lib import callbacks, encode, model, sources, train
+from sm70lib import callbacks, corpus, model, sources, train
 from sm70lib.params import ROOT, StudyError
 from sm70lib.steps import write_json
 from tests import small
@@ -188,13 +187,13 @@ def test_one_by_eight_eight_by_one_and_packed_rows_give_the_same_loss_and_gradie
 
 
 def test_real_rows_have_one_bos_a_trained_eos_and_a_masked_prompt(tmp_path, shared_data):
-    p = small.base(tmp_path, data_max_length=1536, base_context=1536)
+    names = ["medical_meadow_mmmlu", "medquad", "med_safety_bench"]
+    policies = {f"audit_{check}": "report" for check in ("leak", "duplicate", "personal", "label")}
+    p = small.base(tmp_path, data_max_length=1536, base_context=1536, data_sources=names, data_limit=400, data_holdout=5,
+                   data_caps={}, cpt_sources=[], dpo_sources=[], sft_loss="response", data_overlong="cut", **policies)
     tokenizer = model.load_tokenizer(tmp_path / "base/model")
-    names = ("medical_meadow_mmmlu", "medquad", "med_safety_bench")
-    real = [row for name in names for row in islice(sources.read(name, shared_data, []), 400)]
-    answers = {row.output for row in real}
-    table = encode.write(real, tmp_path / "data", tokenizer, "medalpaca", 5, 0, [], max_length=1536, overlong="cut",
-                         loss="response")
+    answers = {row.output for name in names for row in sources.read(name, shared_data, [], 400, p.seed)}
+    _, table = corpus.prepare(p, shared_data, [], tokenizer, tmp_path / "data")
     rows = load_from_disk(tmp_path / "data/train")
     for row in rows:
         ids, labels = row["input_ids"], row["labels"]
@@ -205,7 +204,7 @@ def test_real_rows_have_one_bos_a_trained_eos_and_a_masked_prompt(tmp_path, shar
         assert tokenizer.decode(ids[masked:-1]) in answers
         assert tokenizer.decode(ids[1:masked]).endswith("### Response:\n")
     assert len(rows) > 1000 and set(rows["source"]) == set(names) and len(table) == len(rows) + 5
-    shown = encode.show(rows[0]["input_ids"], rows[0]["labels"], tokenizer)
+    shown = prompts.show(rows[0]["input_ids"], rows[0]["labels"], tokenizer)
     assert shown["label"].iloc[-1] == tokenizer.eos_token and shown["label"].iloc[0] == ""
     trainer = train.build(p, model.located(tmp_path), rows.select(range(8)), rows.select([]), tmp_path / "stage",
                           SimpleNamespace(kind="sft", seed=0, start=None))

@@ -36,7 +36,7 @@ def documents(p, root: Path) -> list[str]:
 def tokenizer(p, documents: list[str], folder: Path) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with `<s>`, `</s>`, `<pad>`, saved to `folder`; or the given model's own.
 
-    It adds no BOS by itself: `sm70lib.encode` is the one place that does.
+    It adds no BOS by itself: `sm70lib.prompts` is the one place that does.
     """
     if p.base_model:
         found = model.load_tokenizer(p.base_model)
