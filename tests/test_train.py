@@ -15,7 +15,7 @@ from datasets import Dataset, load_from_disk
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from sm70lib import callbacks, corpus, model, sources, train
+from sm70lib import callbacks, corpus, model, prompts, sources, train
 from sm70lib.params import ROOT, StudyError
 from sm70lib.steps import write_json
 from tests import small
