@@ -20,6 +20,7 @@ lab: .venv/installed  ## open JupyterLab
 
 bench: .venv/installed  ## measure speed against what one would pick instead: outputs/reference/benchmarks/
 	@for name in $(BENCHMARKS); do echo "$$name"; $(PY) -m tests.benchmarks.$$name || exit 1; done
+	$(PY) -m tests.reference --readme
 
 parity: .venv/installed  ## every item against lm-evaluation-harness: DATA=folder of real files
 	$(PY) -m tests.parity $(if $(DATA),--data "$(DATA)")

@@ -5,6 +5,7 @@ notebooks, predictions, tables, figures, marks. Weights and pretraining text sta
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -64,11 +65,21 @@ def summary() -> str:
             f"{kinds.to_markdown()}\n")
 
 
+def speeds() -> str:
+    """The README's speed table: what `make bench` measured last, ours beside what one would pick instead."""
+    files = sorted((ROOT / "outputs/reference/benchmarks").glob("*.json"))
+    made = [one for path in files for one in json.loads(path.read_text()) if one.get("ratio") is not None]
+    rows = [{"what": one["name"], "work": one["work"], "ours": one["ours"], "theirs": one["theirs"], "unit": one["unit"],
+             "ratio": f"**{one['ratio']}** [{one['spread'][0]}, {one['spread'][1]}]", "goal": one["goal"]} for one in made]
+    return pd.DataFrame(rows).to_markdown(index=False) + "\n"
+
+
 def write_readme() -> None:
-    """Puts the summary between the README's two marks."""
+    """Puts summary and speeds between the README's marks."""
     path = ROOT / "README.md"
-    before, _, rest = path.read_text().partition("<!-- reference -->\n")
-    path.write_text(f"{before}<!-- reference -->\n{summary()}<!-- /reference -->{rest.partition('<!-- /reference -->')[2]}")
+    for mark, text in (("reference", summary()), ("speeds", speeds())):
+        before, _, rest = path.read_text().partition(f"<!-- {mark} -->\n")
+        path.write_text(f"{before}<!-- {mark} -->\n{text}<!-- /{mark} -->{rest.partition(f'<!-- /{mark} -->')[2]}")
 
 
 def check() -> None:
@@ -88,4 +99,6 @@ def check() -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare a new run with the reference")
-    check() if parser.parse_args().check else make()
+    parser.add_argument("--readme", action="store_true", help="only write the README's tables again")
+    given = parser.parse_args()
+    check() if given.check else write_readme() if given.readme else make()
