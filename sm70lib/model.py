@@ -102,8 +102,8 @@ def merge(base: str, p, adapter: Path, into: str, folder: Path) -> None:
 def by_sequence(module, query, key, value, attention_mask, cu_seq_lens_q=None, **how):
     """Attention of packed rows, one row after another, so that none costs for what it may not see.
 
-    A row of 1,024 tokens that packs three others would otherwise pay for a full square with a mask, which on a CPU
-    was half of a training step. `cu_seq_lens_q` (TRL's): where rows begin, and the end.
+    With one mask for all, a sequence pays for its whole square. `cu_seq_lens_q` (TRL's): where rows begin, and
+    the end.
     """
     if cu_seq_lens_q is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **how)
