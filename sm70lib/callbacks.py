@@ -9,6 +9,7 @@ import shutil
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -85,11 +86,9 @@ def _sealed(checkpoint: Path) -> list[Path]:
 def last_checkpoint(stage: Path) -> Path | None:
     """The newest checkpoint whose seal holds; one that a kill or a full disk cut short is removed."""
     for checkpoint in sorted(stage.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True):
-        try:
+        with suppress(OSError, ValueError):
             if json.loads((checkpoint / SEAL).read_text()) == {p.name: digest(p) for p in _sealed(checkpoint)}:
                 return checkpoint
-        except (OSError, ValueError):
-            pass
         shutil.rmtree(checkpoint)
     return None
 

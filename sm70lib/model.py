@@ -21,7 +21,10 @@ import pandas as pd
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, DynamicCache, PreTrainedModel
+from transformers import (AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM, AutoTokenizer,
+                          BitsAndBytesConfig, DynamicCache, PreTrainedModel)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 from transformers.utils import logging as transformers_logging
 
 from sm70lib.params import StudyError
@@ -102,6 +105,22 @@ def merge(base: str, p, adapter: Path, into: str, folder: Path) -> None:
         plain = plain.dequantize()
     PeftModel.from_pretrained(plain, adapter).merge_and_unload().save_pretrained(folder)
     load_tokenizer(base).save_pretrained(folder)
+
+
+def by_sequence(module, query, key, value, attention_mask, cu_seq_lens_q=None, **how):
+    """Attention of packed rows, one row after another, so that none costs for what it may not see.
+
+    With one mask for all, a sequence pays for its whole square. `cu_seq_lens_q` (TRL's): where rows begin, and
+    the end.
+    """
+    if cu_seq_lens_q is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **how)
+    rows = zip(*(states.split(cu_seq_lens_q.diff().tolist(), dim=2) for states in (query, key, value)))
+    return torch.cat([sdpa_attention_forward(module, *row, None, **how)[0] for row in rows], dim=1), None
+
+
+AttentionInterface.register("by_sequence", by_sequence)
+AttentionMaskInterface.register("by_sequence", sdpa_mask)
 
 
 @torch.inference_mode()

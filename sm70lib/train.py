@@ -195,6 +195,8 @@ def build(p, base: str, rows, holdout, stage: Path, how):
         r=p.lora_r, lora_alpha=p.lora_alpha, lora_dropout=p.lora_dropout, target_modules=p.lora_targets,
         use_rslora=p.lora_rslora, use_dora=p.lora_dora, task_type="CAUSAL_LM")
     loaded = model.load(base, p, how.start, trainable=True)
+    if getattr(p, f"{how.kind}_packing", False):
+        loaded.set_attn_implementation("by_sequence")
     exact = {name: weight.data for name, weight in loaded.named_parameters() if weight.requires_grad and how.start}
     trainer = (callbacks.PairTrainer if how.kind == "dpo" else SFTTrainer)(
         model=loaded, args=config(p, how, stage, len(holdout) > 0), peft_config=lora, train_dataset=rows,

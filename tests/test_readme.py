@@ -1,6 +1,7 @@
 """What the README names is there, and its commands are commands."""
 
 import re
+import shlex
 import subprocess
 import sys
 
@@ -24,7 +25,7 @@ def test_every_room_and_protocol_named_exists():
 
 
 def test_the_commands_for_hands_run():
-    lines = [line.partition("#")[0].split() for line in re.findall(r"^(?:python|papermill|make) .*$", README, re.MULTILINE)]
+    lines = [shlex.split(line.partition("#")[0]) for line in re.findall(r"^(?:python|papermill|make) .*$", README, re.MULTILINE)]
     assert len(lines) >= 6
     for words in lines:
         if words[0] == "make":

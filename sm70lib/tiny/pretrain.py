@@ -94,7 +94,7 @@ def train(llama: LlamaForCausalLM, rows: Dataset, p, folder: Path) -> None:
         disable_tqdm=True, use_cpu=not torch.cuda.is_available())
     (folder / "metrics.jsonl").unlink(missing_ok=True)
     with progress(p.base_steps, "step", "pretraining") as bar:
-        watchers = [callbacks.Metrics(folder / "metrics.jsonl"), callbacks.Progress(bar)]
+        watchers = [callbacks.Metrics(folder / "metrics.jsonl", bar)]
         trainer = Trainer(model=llama, args=arguments, train_dataset=rows, callbacks=watchers)
         trainer.remove_callback(PrinterCallback)
         trainer.train()

@@ -1,0 +1,62 @@
+"""The training benchmarks run at a small size, and compare trainings that learn the same; speed is not tested here."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from sm70lib.params import ROOT
+
+LENGTHS = [64, 128]
+
+
+@pytest.fixture(scope="module")
+def tiny_70b(tmp_path_factory) -> dict:
+    """What gpu_70b.py finds at the tiny shape."""
+    out = tmp_path_factory.mktemp("gpu") / "gpu.json"
+    words = ["--shape", "tiny", "--rows", "5", "--rank", "4", "--lengths", *map(str, LENGTHS), "--out", str(out)]
+    done = subprocess.run([sys.executable, "tests/benchmarks/gpu_70b.py", *words], cwd=ROOT, capture_output=True, text=True,
+                          timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(out.read_text())
+
+
+def test_every_setting_of_the_70b_script_is_measured(tiny_70b):
+    rows = tiny_70b["results"]
+    assert len(rows) == len(LENGTHS) * 5 and not [row for row in rows if "failed" in row]
+    assert {row["recipe"] for row in rows} == {"ours", "tutorial"} and set(tiny_70b["ratio"]) == {"64", "128"}
+    for row in rows:
+        assert row["peak_gib"] > 0 and row["useful_tokens_per_second"] > 0 and row["share_of_matrix_rate"] > 0
+
+
+def test_all_settings_of_one_length_do_the_same_work(tiny_70b):
+    for length in LENGTHS:
+        rows = [row for row in tiny_70b["results"] if row["length"] == length]
+        assert len({row["tokens"] for row in rows}) == 1, "useful tokens, whatever the layout"
+        single = [row["first_loss"] for row in rows if row["layout"] != "packed"]
+        packed = [row["first_loss"] for row in rows if row["layout"] == "packed"]
+        assert len(single) == 3 and max(single) - min(single) < 0.01 and len(packed) == 2
+        assert packed[0] == pytest.approx(packed[1], abs=1e-3), "recomputing changes nothing"
+
+
+def test_the_shape_is_that_of_llama_2_70b():
+    code = ("import sys; sys.path.insert(0, 'tests/benchmarks'); import gpu_70b, torch; from sm70lib import plan\n"
+            "from transformers import AutoModelForCausalLM, LlamaConfig\n"
+            "with torch.device('meta'): model = AutoModelForCausalLM.from_config(LlamaConfig(**gpu_70b.SHAPES['70b']))\n"
+            "print(sum(w.numel() for w in model.parameters()),"
+            " sum(w.numel() for w in plan._empty('meta-llama/Llama-2-70b-hf').parameters()))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.stdout.split() == ["68976648192"] * 2, done.stderr[-1000:]
+
+
+def test_the_cpu_benchmark_writes_its_files(tmp_path):
+    words = ["--rows", "8", "--repeats", "1", "--width", "64", "--out", str(tmp_path)]
+    done = subprocess.run([sys.executable, "tests/benchmarks/training.py", *words], cwd=ROOT, capture_output=True, text=True,
+                          timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for name in ("training", "training-padded"):
+        found = json.loads((tmp_path / f"{name}.json").read_text())
+        assert {"name", "work", "ours", "theirs", "unit", "ratio", "spread", "goal", "n", "commit", "hardware",
+                "versions", "seconds"} <= set(found) and found["n"] == 1
+        assert found["losses"]["ours"] <= found["losses"][name] * 1.02
