@@ -5,6 +5,8 @@ import shlex
 import subprocess
 import sys
 
+import pandas as pd
+
 from sm70lib import protocols
 from sm70lib.params import ROOT
 
@@ -14,6 +16,12 @@ README = (ROOT / "README.md").read_text()
 def test_every_link_and_test_named_exists():
     links = re.findall(r"\]\(([^)]+)\)", README) + re.findall(r"`(tests/\w+\.py)`", README)
     assert len(links) >= 14 and [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_what_is_said_of_the_evidence_is_what_was_found():
+    found = pd.read_csv(ROOT / "outputs/reference/evidence/evidence.csv")
+    assert len(found) == 18 and found["world_seed"].nunique() == 3 and "outputs/reference/evidence/evidence.md" in README
+    assert found["holds"].all() and found[["over_guesser", "over_control"]].min().min() >= 10
 
 
 def test_every_room_and_protocol_named_exists():
