@@ -216,7 +216,10 @@ def load_pool(folder: Path, name: str) -> list[Item]:
 
 def items_digest(items: list[Item]) -> str:
     """sha256 (hex) of the items' content in their order: what a prediction file was scored on."""
-    return hashlib.sha256(json.dumps([asdict(item) for item in items], sort_keys=True).encode()).hexdigest()
+    found = hashlib.sha256()
+    for item in items:
+        found.update(json.dumps(asdict(item), sort_keys=True).encode())
+    return found.hexdigest()
 
 
 def constant_guess(items: list[Item]) -> dict[str, float]:

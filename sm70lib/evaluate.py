@@ -11,9 +11,9 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from os.path import commonprefix
 from pathlib import Path
 
@@ -29,7 +29,8 @@ from sm70lib.steps import digest, progress, write_json
 
 CHUNK = 256  # prompts that are tokens at one time
 SHARED = 32  # tokens that prompts must have in common for their keys and values to be kept
-ROW = 1024  # tokens of a row of prompts that share a prefix: a longer one is mostly masked attention
+ROW = 512  # tokens that keep two cores busy; a longer row of prompts that share a prefix is mostly masked attention
+WIDTH = 0.9  # of a batch's longest row: where a shorter one would be padded, the next batch begins
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +172,10 @@ class Prompts:
     @cached_property
     def digest(self) -> str:
         """sha256 (hex) of all texts."""
-        return hashlib.sha256("".join(prompt.digest for prompt in self).encode()).hexdigest()
+        found = hashlib.sha256()
+        for prompt in self:
+            found.update(prompt.digest.encode())
+        return found.hexdigest()
 
     def chunks(self) -> Iterator[tuple[bool, list[Prompt]]]:
         """At most CHUNK prompts of about equal length, and whether they all begin with the same head."""
@@ -206,21 +210,22 @@ def evaluate(loaded, tokenizer, run: Run, path: Path, *, model_digest: str, batc
     done = _resume(path, about)
     limit = min(run.protocol.max_context, loaded.config.max_position_embeddings)
     listed: dict[str, list] = {"skipped": [], "cut": []}
+    remember = lru_cache(maxsize=1)(lambda common: model.remember(loaded, common))
     with open(path, "a") as file, progress(len(prompts), "item", f"{path.parent.name} {run.name}") as bar:
         bar.update(len(done))
         for batch in _batches(prompts, tokenizer, limit, batch_tokens, listed):
             fresh = [number for number, (prompt, _) in enumerate(batch.asked)
                      if (prompt.item.id, prompt.seed) not in done]
             if fresh:
-                _write(file, loaded, tokenizer, run, batch, fresh)
+                _write(file, run, batch, fresh, lambda: batch.loglikelihoods(loaded, tokenizer.pad_token_id, remember))
                 bar.update(len(fresh))
     write_json(path.with_suffix(".meta.json"), about | listed | {"n_scored": len(prompts) - len(listed["skipped"])})
 
 
-def _write(file, loaded, tokenizer, run: Run, batch: Batch, fresh: list[int]) -> None:
+def _write(file, run: Run, batch: Batch, fresh: list[int], score: Callable) -> None:
     """Scores a batch and appends the lines of its fresh items."""
     start = time.perf_counter()
-    scores = batch.loglikelihoods(loaded, tokenizer.pad_token_id)
+    scores = score()
     seconds = (time.perf_counter() - start) / len(batch.asked)
     lines = [record(batch.asked[number][0], run, scores[number], seconds) for number in fresh]
     file.write("".join(json.dumps(line) + "\n" for line in lines))
@@ -234,12 +239,12 @@ class Batch:
     common: tuple[int, ...]
     asked: list[tuple[Prompt, list[Request]]]
 
-    def loglikelihoods(self, loaded, pad_id: int) -> list[list[float]]:
+    def loglikelihoods(self, loaded, pad_id: int, remember: Callable) -> list[list[float]]:
         """Of every prompt, the log-likelihoods (nats) of its options."""
         rows = [[Request(request.context[len(self.common):], request.options)]
                 for _, requests in self.asked for request in requests]
         rows = [[request for row in rows for request in row]] if self.common else rows
-        found = iter(model.loglikelihoods(loaded, rows, pad_id, model.remember(loaded, self.common)))
+        found = iter(model.loglikelihoods(loaded, rows, pad_id, remember(self.common)))
         return [[value for _ in requests for value in next(found)] for _, requests in self.asked]
 
 
@@ -253,7 +258,7 @@ def _batches(prompts: Prompts, tokenizer, limit: int, batch_tokens: int, listed:
         common = common if len(common) >= SHARED else ()
         together: list = []
         for one in sorted(asked, key=lambda one: -max(request.length for request in one[1])):
-            if together and _tokens([*together, one], len(common)) > (ROW if common else batch_tokens):
+            if together and _full(together, one, len(common), batch_tokens):
                 yield Batch(common, together)
                 together = []
             together.append(one)
@@ -261,10 +266,14 @@ def _batches(prompts: Prompts, tokenizer, limit: int, batch_tokens: int, listed:
             yield Batch(common, together)
 
 
-def _tokens(asked: list, common: int) -> int:
-    """Tokens of a batch: those of its row, or of its rows padded to the longest."""
-    lengths = [request.length - common for _, requests in asked for request in requests]
-    return sum(lengths) if common else len(lengths) * max(lengths)
+def _full(together: list, one: tuple, common: int, batch_tokens: int) -> bool:
+    """Whether a prompt has to start a new batch: no room, or padding that a batch of a fair size need not bear."""
+    lengths, own = ([request.length - common for _, requests in some for request in requests]
+                    for some in (together, [one]))
+    if common:
+        return sum(lengths + own) > ROW
+    width = max(lengths)
+    return len(lengths + own) * width > batch_tokens or len(lengths) * width > ROW and max(own) < WIDTH * width
 
 
 def _usable(prompt: Prompt, protocol: Protocol, tokenizer, limit: int, listed: dict) -> list[Request]:

@@ -1,14 +1,20 @@
 """Scores equal the harness's, and a run killed anywhere ends with the lines of an undisturbed one."""
 
 import json
+import random
+import subprocess
+import sys
+import time
+import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from sm70lib import evaluate, model, protocols
 from sm70lib.benchmarks import Item
 from sm70lib.evaluate import Run
-from sm70lib.params import StudyError
+from sm70lib.params import ROOT, StudyError
 from tests import small
 
 
@@ -52,27 +58,69 @@ def test_loglikelihoods_equal_those_of_lm_evaluation_harness(loaded, tmp_path, p
     assert len(ours) == 48 and ours == pytest.approx(theirs, abs=1e-3)
 
 
-def test_killed_anywhere_ends_with_the_same_lines(loaded, tmp_path, monkeypatch):
-    run = run_of(40)
-    evaluate.evaluate(*loaded, run, tmp_path / "whole.jsonl", model_digest="m", batch_tokens=300)
-    right, real, killed = lines(tmp_path / "whole.jsonl"), model.loglikelihoods, 0
-    for survive in (1, 2, 3):
-        calls = iter(range(survive))
+SCORES = """
+import sys, time
+from tests import test_evaluate as t
+from sm70lib import evaluate, model
+real = model.loglikelihoods
+model.loglikelihoods = lambda *given: (time.sleep(0.02), real(*given))[1]  # or it would be over before it is killed
+base, path = sys.argv[1:]
+evaluate.evaluate(model.load(base), model.load_tokenizer(base), t.run_of(60), t.Path(path), model_digest="m",
+                  batch_tokens=300)
+"""
 
-        def dies(*arguments):
-            if next(calls, None) is None:
-                raise KeyboardInterrupt
-            return real(*arguments)
 
-        monkeypatch.setattr(model, "loglikelihoods", dies)
-        with pytest.raises(KeyboardInterrupt):
-            evaluate.evaluate(*loaded, run, tmp_path / "cut.jsonl", model_digest="m", batch_tokens=300)
-        with open(tmp_path / "cut.jsonl", "r+") as file:  # and the last line half-written
-            file.truncate(len(file.read()) - 20)
-        killed += 1
-    monkeypatch.setattr(model, "loglikelihoods", real)
-    evaluate.evaluate(*loaded, run, tmp_path / "cut.jsonl", model_digest="m", batch_tokens=300)
-    assert killed == 3 and len(right) == 40 and lines(tmp_path / "cut.jsonl") == right
+def test_killed_five_times_ends_with_the_lines_of_an_undisturbed_run(loaded, tmp_path):
+    """Real processes, killed at random moments once lines are there: none twice, none lost, none half-written."""
+    whole, cut, draw = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl", random.Random(5)
+    command = [sys.executable, "-c", SCORES, loaded[0].name_or_path]
+    evaluate.evaluate(*loaded, run_of(60), whole, model_digest="m", batch_tokens=300)
+    killed, before = 0, 0
+    while killed < 5:
+        process = subprocess.Popen([*command, str(cut)], cwd=ROOT)
+        while process.poll() is None and (cut.read_bytes().count(b"\n") if cut.exists() else 0) <= before:
+            time.sleep(0.005)
+        time.sleep(draw.random() * 0.1)
+        assert process.poll() is None, "over before it could be killed"
+        process.kill()
+        process.wait()
+        killed, before = killed + 1, cut.read_bytes().count(b"\n")
+        if killed == 3:  # and once more in the middle of a line
+            cut.write_bytes(cut.read_bytes()[:-20])
+    assert 0 < before < 60
+    subprocess.run([*command, str(cut)], cwd=ROOT, check=True, timeout=120)
+    assert len(lines(whole)) == 60 and lines(cut) == lines(whole)
+
+
+def test_memory_does_not_grow_with_the_number_of_items(loaded, tmp_path, monkeypatch):
+    """Peak of Python's memory over 260 and over 1,300 items: what is kept per item is less than its tokens."""
+    monkeypatch.setattr(model, "loglikelihoods",
+                        lambda _, rows, *__: [[0.0] * len(request.options) for row in rows for request in row])
+    peaks = []
+    for count in (260, 1300):
+        run = run_of(count)
+        run = replace(run, items=[replace(item, question=item.question * 8) for item in run.items])
+        tracemalloc.start()
+        evaluate.evaluate(*loaded, run, tmp_path / f"{count}.jsonl", model_digest="m")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    tokens = sum(len(loaded[1](prompt.text)["input_ids"]) for prompt in evaluate.Prompts(run)) / 1300
+    per_item = (peaks[1] - peaks[0]) / 1040
+    assert per_item < 8 * tokens, f"{peaks} bytes, {tokens:.0f} tokens an item"
+
+
+def test_unusable_items_are_listed_and_the_rest_is_scored(loaded, tmp_path):
+    run = run_of(8)
+    bad = {2: replace(run.items[2], options=("a", " ", "c", "d")), 5: replace(run.items[5], answer=7),
+           6: replace(run.items[6], options=("long " * 600, "b", "c", "d")),
+           7: replace(run.items[7], question="long " * 800)}
+    run = replace(run, items=[bad.get(number, item) for number, item in enumerate(run.items)])
+    evaluate.evaluate(*loaded, run, tmp_path / "p.jsonl", model_digest="m")
+    about = json.loads((tmp_path / "p.meta.json").read_text())
+    reasons = {row["item_id"]: row["reason"] for row in about["skipped"]}
+    assert reasons == {"m/2": "an option is empty", "m/5": "no right option", "m/6": "an option fills the context of 512 tokens"}
+    assert (about["n_items"], about["n_scored"], about["cut"]) == (8, 5, ["m/7"]) and len(lines(tmp_path / "p.jsonl")) == 5
+    assert evaluate._finished(tmp_path / "p.jsonl", "m")
 
 
 @pytest.mark.parametrize("change", ["model", "version", "items", "words"])
