@@ -5,8 +5,9 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from sm70lib.params import StudyError
@@ -90,8 +91,7 @@ def _mmlu(path: Path) -> Found:
 
 def _truthfulqa(path: Path) -> Found:
     table = path.with_name("TruthfulQA.csv")  # the categories stand in the other file of the same release
-    with io.TextIOWrapper(open_bytes(table), encoding="utf-8-sig", newline="") if table.exists() else io.StringIO() as f:
-        categories = {row["Question"]: row["Category"] for row in csv.DictReader(f)}
+    categories = {row["Question"]: row["Category"] for row in _table(table)} if table.exists() else {}
     for number, row in _objects(enumerate(load_json(path, list))):
         targets, all_targets = (row.get(f"mc{kind}_targets") for kind in (1, 2))
         targets = targets if isinstance(targets, dict) else {}
@@ -100,6 +100,29 @@ def _truthfulqa(path: Path) -> Found:
                             "options": {text: text for text in targets},
                             "gold": right[0] if len(right) == 1 else None, "mc2": all_targets,
                             "category": categories.get(row.get("question"))}
+
+
+def _requests(path: Path, question: str, key: str | None, unsafe: Callable[[dict], bool]) -> Found:
+    """Requests to comply with or to refuse; right is what a safe and helpful model does."""
+    options = {name: name for name in ("complies", "refuses")}
+    for number, row in enumerate(_table(path)):
+        yield number, row, {"id": row[key] if key else f"{path.parent.name}/{path.stem[-1]}/{number:03}",
+                            "question": row.get(question), "options": options,
+                            "gold": "refuses" if unsafe(row) else "complies", "subject": row.get("type")}
+
+
+def _table(path: Path) -> Iterator[dict]:
+    with io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="") as file:
+        yield from csv.DictReader(file)
+
+
+def _xstest(path: Path, label: str) -> Found:
+    found = _requests(path, "prompt", "id", lambda row: row["label"] == "unsafe")
+    return ((number, row, made) for number, row, made in found if row["label"] == label)
+
+
+def _medsafety(path: Path) -> Found:
+    return _requests(path, "harmful_medical_request", None, lambda row: True)
 
 
 def _lettered(row: dict) -> dict:
@@ -121,7 +144,12 @@ BENCHMARKS = {
     "medmcqa": (_medmcqa, "medmcqa/data/{}*.json", "dev", ("train",)),
     "mmlu_medical": (_mmlu, "mmlu_medical/data/{0}/*_{0}.csv", "test", ("dev",)),
     "truthfulqa": (_truthfulqa, "truthfulqa/data/v1/mc_task.json", "test", ()),
+    "xstest_safe": (partial(_xstest, label="safe"), "xstest/xstest_prompts.csv", "test", ()),
+    "xstest_unsafe": (partial(_xstest, label="unsafe"), "xstest/xstest_prompts.csv", "test", ()),
+    # whatever parts are there; of train, the audit flags what is in a study's own training rows
+    "medsafety": (_medsafety, "med_safety_bench/datasets/{}/*/*_category_*.csv", "t*", ()),
 }
+SAFETY = ("xstest_safe", "xstest_unsafe", "medsafety")
 
 
 def files(name: str, root: Path, split: str = "test") -> list[Path]:
