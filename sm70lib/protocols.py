@@ -210,8 +210,9 @@ def _official(item: Item) -> bool:
 SCIENCE = "understanding of basic and clinical science, medical knowledge, and mechanisms underlying health, disease, "
 MODES = "patient care, and modes of therapy"
 GUIDELINES = "Base your answer on the current and standard practices referenced in medical guidelines."
-DOCTOR = (f"You are a medical doctor answering realworld medical entrance exam questions. Based on your {SCIENCE}{MODES}, "
-          f"answer the following multiple-choice question. Select one correct answer from A to D. {GUIDELINES}")
+DOCTOR = (f"You are a medical doctor answering realworld medical entrance exam questions. Based on your {SCIENCE}"
+          f"{MODES}, answer the following multiple-choice question. Select one correct answer from A to D. "
+          f"{GUIDELINES}")
 EXAMINEE = ("You are a medical doctor taking the US Medical Licensing Examination. You need to demonstrate your "
             f"{SCIENCE}{MODES}. Show your ability to apply the knowledge essential for medical practice. For the "
             f"following multiple-choice question, select one correct answer from A to E. {GUIDELINES}")
@@ -308,8 +309,8 @@ PROTOCOLS = (
     # with a frequency penalty of 1.0 and could not parse "maybe"; here the likeliest letter counts. TruthfulQA's
     # wrong options were drawn without a seed and the right one stood first: here both are drawn by seed.
     Protocol("meditron", 1, dict.fromkeys(MEDITRON, _meditron_question),
-             letters_always, intro=lambda item: f"{MEDITRON[item.benchmark]}\n", view=_four_options, keep=_meditron_keeps, draw=draw_meditron,
-             seeds=(1234, 432, 32)),
+             letters_always, intro=lambda item: f"{MEDITRON[item.benchmark]}\n", view=_four_options,
+             keep=_meditron_keeps, draw=draw_meditron, seeds=(1234, 432, 32)),
     # Med42-v2 (arXiv 2408.06142, section 4): the harness's questions under the model's chat template, read by the
     # likelihood of the full answer string. Its exact string is not published: letter and text are inferred.
     Protocol("med42", 1, dict.fromkeys(EXAMS, _harness_medqa) | {
