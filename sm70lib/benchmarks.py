@@ -74,7 +74,12 @@ BENCHMARKS = {
        for name, subjects in (("mmlu_medical", schemas.SIX), ("mmlu_medical_9", schemas.NINE))},
     "truthfulqa": Benchmark(schemas.truthfulqa, "truthfulqa", "truthfulqa/truthful_qa", (
         "data/v1/mc_task.json", "multiple_choice/validation-*.parquet", "multiple_choice/**/*.parquet")),
+    **{f"xstest_{label}": Benchmark(partial(schemas.xstest, label=label), "xstest", None, ("xstest_prompts.csv",))
+       for label in ("safe", "unsafe")},
+    # whatever parts are there; of train, the audit flags what is in a study's own training rows
+    "medsafety": Benchmark(schemas.medsafety, "med_safety_bench", None, ("datasets/{}/*/*_category_*.csv",), ("t*",)),
 }
+SAFETY = ("xstest_safe", "xstest_unsafe", "medsafety")
 
 
 def files(name: str, root: Path, split: str | None = None) -> list[Path]:
@@ -173,7 +178,10 @@ def load_pool(folder: Path, name: str) -> list[Item]:
 
 def items_digest(items: list[Item]) -> str:
     """sha256 (hex) of the items' content in their order: what a prediction file was scored on."""
-    return hashlib.sha256(json.dumps([asdict(item) for item in items], sort_keys=True).encode()).hexdigest()
+    found = hashlib.sha256()
+    for item in items:
+        found.update(json.dumps(asdict(item), sort_keys=True).encode())
+    return found.hexdigest()
 
 
 def constant_guess(items: list[Item]) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from sm70lib import benchmarks, stats
+from sm70lib import benchmarks, protocols, stats
 from sm70lib.params import StudyError
 
 RUN = ["study", "model", "benchmark", "protocol", "shots"]
@@ -54,7 +54,8 @@ def _described(row: dict, items: dict, hits: set) -> dict:
     if key not in items:
         raise StudyError(f"predictions of {row['model']}: item {key[1]!r} is not in data/benchmarks/"
                          f"{key[0]}.jsonl; the benchmarks changed, run 04_eval again.")
-    item, scores = items[key], np.asarray(row["loglikelihoods"] or [np.nan, np.nan], float)
+    item = protocols.named(row["protocol"]).view(items[key], row["seed"])  # as it was asked
+    scores = np.asarray(row["loglikelihoods"] or [np.nan, np.nan], float)
     share, (second, best) = softmax(scores), np.sort(scores)[-2:]
     return row | {name: item.meta.get(name) for name in META} | {
         "item": item, "cluster": item.cluster,

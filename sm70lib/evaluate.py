@@ -9,27 +9,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from os.path import commonprefix
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 
-from sm70lib import benchmarks, model, protocols
+from sm70lib import benchmarks, model, protocols, replies
 from sm70lib.benchmarks import Item, items_digest
 from sm70lib.model import Request
-from sm70lib.params import StudyError
+from sm70lib.params import ROOT, StudyError
 from sm70lib.protocols import Protocol
 from sm70lib.steps import digest, progress, write_json
+from sm70lib.train import launcher
 
 CHUNK = 256  # prompts that are tokens at one time
 SHARED = 32  # tokens that prompts must have in common for their keys and values to be kept
-ROW = 1024  # tokens of a row of prompts that share a prefix: a longer one is mostly masked attention
+ROW = 512  # tokens that keep two cores busy; a longer row of prompts that share a prefix is mostly masked attention
+WIDTH = 0.9  # of a batch's longest row: where a shorter one would be padded, the next batch begins
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,38 +99,168 @@ def first_of_each_protocol(asked: list[Run]) -> list[Run]:
     return list({run.protocol.name: run for run in reversed(asked)}.values())[::-1]
 
 
-def score_model(name: str, p, asked: list[Run], folder: Path) -> None:
-    """Scores every run under the model `base`, `base-nf4` or `tuned` of the study in `folder`.
+@dataclass(frozen=True)
+class Model:
+    """What is scored: its name in tables, weights (folder or hub name), how they are loaded, adapter, prompt."""
 
-    The model is loaded only where something is left to score.
+    name: str
+    source: str
+    quantised: bool = False
+    adapter: Path | None = None
+    chat: bool = False
+
+    def identity(self) -> str:
+        """sha256 (hex) of the weights (or the hub name), the adapter's, and the way they are loaded and asked."""
+        weights = digest(Path(self.source)) if Path(self.source).is_dir() else self.source
+        text = f"{self.quantised} {self.chat} {weights} {self.adapter and digest(self.adapter)}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def load(self, p):
+        """The model and its tokenizer."""
+        return model.load(self.source, p if self.quantised else None, self.adapter), model.load_tokenizer(self.source)
+
+
+def models(p, folder: Path) -> list[Model]:
+    """The study's own models (base, in NF4, earlier stages, tuned), and those of `eval_models`.
+
+    Raises StudyError where one of these cannot be read, or its line is not understood.
     """
-    base, adapter = model.located(folder), folder / "adapter" if name == "tuned" else None
-    paths = {run: folder / "predictions" / name / f"{run.name}.jsonl" for run in asked}
-    identity = _identity(name, folder, adapter)
-    left = [run for run in asked if not _finished(paths[run], identity)]
+    base, four = model.located(folder), p.quant_type != "none"
+    own = [Model("base", base), *([Model("base-nf4", base, True)] if four else [])]
+    earlier = sorted(folder.glob("stages/*/adapter"))[:-1]
+    own += [Model(f"tuned-{path.parent.name}", base, four, path) for path in earlier]
+    return [*own, Model("tuned", base, four, folder / "adapter"), *(_other(*pair) for pair in p.eval_models.items())]
+
+
+def _other(name: str, line: str) -> Model:
+    source, *words = line.split()
+    given = dict(word.partition("=")[::2] for word in words)
+    allowed = {"quant": ("nf4", "none"), "chat": ("yes", "no"), "adapter": (given.get("adapter"),)}
+    for key, value in given.items():
+        if value not in allowed.get(key, ()):
+            raise StudyError(f"eval_models: {name}: {key}={value} is not understood; allowed are quant=nf4 or none, "
+                             "adapter=FOLDER, chat=yes or no")
+    model.require(source, f"eval_models: {name}")
+    return Model(name, source, given.get("quant") == "nf4", given.get("adapter") and Path(given["adapter"]),
+                 given.get("chat") == "yes")
+
+
+def score_all(p, asked: list[Run], folder: Path) -> None:
+    """Scores every run under every model; all are looked for first, before any time is spent on one."""
+    for which in models(p, folder):
+        score_model(which, p, asked, folder)
+
+
+def score_model(which: Model, p, asked: list[Run], folder: Path) -> None:
+    """Scores every run under one model, here or in the processes that `eval_launcher` starts.
+
+    The model is loaded only where something is left to score; 64 items are then scored again, one at a time.
+    """
+    places = {run: folder / "predictions" / which.name / f"{run.name}.jsonl" for run in asked}
+    identity = which.identity()
+    for path in places.values():
+        _gather(path)
+    left = [run for run in asked if not _finished(places[run], identity)]
     if not left:
         return
-    loaded = model.load(base, None if name == "base" else p, adapter)
+    if p.eval_launcher != "python" and "RANK" not in os.environ:
+        return _launch(which, p, asked, folder)
+    loaded, tokenizer = which.load(p)
     for run in left:
-        evaluate(loaded, model.load_tokenizer(base), run, paths[run], model_digest=identity,
-                 batch_tokens=p.eval_batch_tokens)
+        evaluate(loaded, tokenizer, run, places[run], model_digest=identity, batch_tokens=p.eval_batch_tokens,
+                 chat=which.chat)
+    if os.environ.get("RANK", "0") == "0":
+        write_json(folder / "predictions" / which.name / "batch_1.json",
+                   rescore(loaded, tokenizer, asked, places, which.chat))
 
 
-def _identity(name: str, folder: Path, adapter: Path | None) -> str:
-    """sha256 (hex) of what was scored: the way it was loaded, the base's weights (or its hub name), the adapter's."""
-    weights = folder / "base/model" if (folder / "base/model").exists() else folder / "base/base.json"
-    return hashlib.sha256(f"{name} {digest(weights)} {adapter and digest(adapter)}".encode()).hexdigest()
+def _launch(which: Model, p, asked: list[Run], folder: Path) -> None:
+    """Starts `eval_launcher` with this module, then puts the processes' lines together."""
+    task = folder / "predictions" / which.name / "task.json"
+    write_json(task, {"name": which.name, "folder": str(folder), "params": p.model_dump()})
+    done = subprocess.run([*launcher(p.eval_launcher), "-m", "sm70lib.evaluate", str(task)], cwd=ROOT, text=True,
+                          stderr=subprocess.PIPE)
+    task.unlink()
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["no output"]
+        raise StudyError(f"eval_launcher: scoring stopped with exit code {done.returncode}: {last[0]}; what is "
+                         "finished is kept, run 04 again")
+    for run in asked:
+        _gather(task.with_name(f"{run.name}.jsonl"))
+
+
+def main(task: Path) -> None:
+    """One of several processes: scores its share of the batches that `task` describes."""
+    about = json.loads(task.read_text())
+    p, folder = SimpleNamespace(**about["params"]), Path(about["folder"])
+    which, = [one for one in models(p, folder) if one.name == about["name"]]
+    score_model(which, p, runs(p, folder / "data/benchmarks"), folder)
+
+
+def _share(path: Path) -> tuple[Path, int, int]:
+    """Where this process writes, its number, and how many there are (as torchrun and accelerate say)."""
+    rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
+    return (path if world == 1 else path.with_suffix(f".{rank}.part")), rank, world
+
+
+def _gather(path: Path) -> None:
+    """Moves whole lines that several processes left beside `path` into it."""
+    if "RANK" in os.environ:
+        return
+    for part in sorted(path.parent.glob(f"{path.stem}.*.part")):
+        have = set(path.read_text().splitlines()) if path.exists() else set()
+        with open(path, "a") as file:
+            file.writelines(line for line in part.read_text().splitlines(True)
+                            if line.endswith("\n") and line[:-1] not in have)
+        part.unlink()
+
+
+def rescore(loaded, tokenizer, asked: list[Run], places: dict[Run, Path], chat: bool = False, count: int = 64) -> dict:
+    """Scores `count` items spread over the runs alone, option by option: largest difference (nats), flipped choices."""
+    runs_ = [run for run in asked if not run.protocol.reads]
+    worst, flips, n = 0.0, 0, 0
+    for number, run in enumerate(runs_):
+        lines = [json.loads(line) for line in _share(places[run])[0].open()] if _share(places[run])[0].exists() else []
+        prompts = {prompt.key: prompt for prompt in Prompts(run, tokenizer if chat else None)} if lines else {}
+        share = count // len(runs_) + (number < count % len(runs_))
+        for line in lines[::max(1, len(lines) // max(1, share))][:share]:
+            prompt = prompts[line["item_id"], line["seed"]]
+            requests = _usable(prompt, run.protocol, tokenizer, _limit(loaded, run), None)
+            alone = [model.loglikelihoods(loaded, [[Request(request.context, [option])]], tokenizer.pad_token_id)[0][0]
+                     for request in requests for option in request.options]
+            worst = max(worst, *(abs(a - b) for a, b in zip(alone, line["loglikelihoods"])))
+            flips, n = flips + (int(np.argmax(alone)) != line["choice"]), n + 1
+    return {"items": n, "largest_difference_nats": worst, "flips": flips}
+
+
+def rescored(folder: Path) -> dict:
+    """By model: what scoring items alone changed."""
+    return {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/batch_1.json"))}
 
 
 def accuracies(folder: Path) -> pd.DataFrame:
-    """Accuracy in percent of all prediction files below `folder`: one row per run, one column per model."""
+    """Accuracy in percent of all prediction files below `folder`: one row per run, one column per model.
+
+    Beside it, over all models: items left out, prompts cut to the context, and replies that could not be read.
+    """
     rows = []
     for path in sorted(folder.glob("*/*.jsonl")):
-        lines = pd.read_json(path, lines=True)
-        rows.append((*lines.loc[0, ["benchmark", "protocol", "shots"]], lines["item_id"].nunique(), path.parent.name,
-                     100 * lines["correct"].mean()))
-    frame = pd.DataFrame(rows, columns=["benchmark", "protocol", "shots", "n", "model", "acc_pct"])
-    return frame.pivot(index=["benchmark", "protocol", "shots", "n"], columns="model", values="acc_pct").round(1)
+        lines, about = pd.read_json(path, lines=True), json.loads(path.with_suffix(".meta.json").read_text())
+        rows.append((*lines.loc[0, ["benchmark", "protocol", "shots"]], lines["item_id"].nunique(),
+                     len(about.get("skipped", [])), len(about.get("cut", [])), int(lines["choice"].isna().sum()),
+                     path.parent.name, 100 * lines["correct"].mean()))
+    names = ["benchmark", "protocol", "shots", "n", "left out", "cut", "unread"]
+    frame = pd.DataFrame(rows, columns=[*names, "model", "acc_pct"])
+    worst = frame.groupby(names[:4])[names[4:]].max()
+    return frame.pivot(index=names[:4], columns="model", values="acc_pct").round(1).join(worst)
+
+
+def by_protocol(folder: Path, name: str = "tuned") -> pd.DataFrame:
+    """How far the protocol alone moves a model's score: accuracy (percent) by benchmark, and the range in points."""
+    frame = accuracies(folder)[name].reset_index()
+    frame["way"] = frame["protocol"] + ", " + frame["shots"].astype(str) + "-shot"
+    table = frame.pivot(index="benchmark", columns="way", values=name)
+    return table.assign(range_pts=table.max(axis=1) - table.min(axis=1)).round(1)
 
 
 def example(folder: Path) -> dict:
@@ -138,12 +274,17 @@ def example(folder: Path) -> dict:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What one line answers: the item as it is asked, the seed of its shots, the text and its part before the question."""
+    """What one line answers: the item as it is asked, seed of its shots, its text, the part before the question."""
 
     item: Item
     seed: int
     head: str
     text: str
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells a line from all others of its file."""
+        return self.item.id, self.seed
 
     @property
     def digest(self) -> str:
@@ -152,10 +293,13 @@ class Prompt:
 
 
 class Prompts:
-    """The prompts of a run, every item once per seed, each made anew when it is asked for."""
+    """The prompts of a run, every item once per seed, each made anew when it is asked for.
 
-    def __init__(self, run: Run):
-        self.run = run
+    With a tokenizer as `chat` they stand in its chat template, or in Med42's own words where it has none.
+    """
+
+    def __init__(self, run: Run, chat=None):
+        self.run, self.chat = run, chat
         self.keys = [(place, seed) for seed in run.seeds for place in range(len(run.items))]
         self.shots = {seed: run.protocol.draw(run.items, run.shots, run.pool, seed) for seed in run.seeds}
 
@@ -166,12 +310,16 @@ class Prompts:
         place, seed = self.keys[number]
         item, shots = self.run.items[place], self.shots[seed][self.run.items[place].id]
         asked = self.run.protocol.view(item, seed)
-        return Prompt(asked, seed, self.run.protocol.head(asked, shots), self.run.protocol.prompt(asked, shots))
+        head, text = self.run.protocol.head(asked, shots), self.run.protocol.prompt(asked, shots)
+        return Prompt(asked, seed, head, _as_chat(self.chat, text) if self.chat else text)
 
     @cached_property
     def digest(self) -> str:
         """sha256 (hex) of all texts."""
-        return hashlib.sha256("".join(prompt.digest for prompt in self).encode()).hexdigest()
+        found = hashlib.sha256()
+        for prompt in self:
+            found.update(prompt.digest.encode())
+        return found.hexdigest()
 
     def chunks(self) -> Iterator[tuple[bool, list[Prompt]]]:
         """At most CHUNK prompts of about equal length, and whether they all begin with the same head."""
@@ -186,10 +334,20 @@ class Prompts:
                 yield head != b"", [self[number] for number in numbers[start:start + CHUNK]]
 
 
+def _as_chat(tokenizer, text: str) -> str:
+    if tokenizer.chat_template:
+        said = [{"role": "user", "content": text}]
+        return tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+    # github:m42-health/med42, model card of Med42-v1 (arXiv 2404.14779)
+    return ("<|system|>: You are a helpful medical assistant created by M42 Health in the UAE.\n"
+            f"<|prompter|>:{text}\n<|assistant|>:")
+
+
 # ---- scoring ----------------------------------------------------------------------------------------
 
 
-def evaluate(loaded, tokenizer, run: Run, path: Path, *, model_digest: str, batch_tokens: int = 8192) -> None:
+def evaluate(loaded, tokenizer, run: Run, path: Path, *, model_digest: str, batch_tokens: int = 8192,
+             chat: bool = False) -> None:
     """Scores the items of `run` and writes `path` (JSON Lines, one per item and seed) with its `.meta.json`.
 
     Goes on where an earlier run stopped. Raises StudyError when `path` holds predictions of another model,
@@ -199,32 +357,31 @@ def evaluate(loaded, tokenizer, run: Run, path: Path, *, model_digest: str, batc
     if run.shots and not run.pool and not run.protocol.shots_from_test:
         raise StudyError(f"{run.protocol.name} has no items to draw {run.shots} shots from for {run.benchmark}: "
                          "set eval_shots to [0] or add the benchmark's own train or dev file")
-    prompts = Prompts(run)
+    prompts = Prompts(run, tokenizer if chat or run.protocol.chat else None)
     about = {"model_digest": model_digest, "protocol": run.protocol.name, "protocol_version": run.protocol.version,
              "shots": run.shots, "items_digest": items_digest(run.items), "n_items": len(run.items),
              "prompts_digest": prompts.digest}
-    done = _resume(path, about)
-    limit = min(run.protocol.max_context, loaded.config.max_position_embeddings)
+    mine, rank, world = _share(path)
+    done = _resume(path, about) | (_whole(mine) if world > 1 else set())
     listed: dict[str, list] = {"skipped": [], "cut": []}
-    with open(path, "a") as file, progress(len(prompts), "item", f"{path.parent.name} {run.name}") as bar:
+    remember = lru_cache(maxsize=1)(lambda common: model.remember(loaded, common))
+    with open(mine, "a") as file, progress(len(prompts), "item", f"{path.parent.name} {run.name}") as bar:
         bar.update(len(done))
-        for batch in _batches(prompts, tokenizer, limit, batch_tokens, listed):
-            fresh = [number for number, (prompt, _) in enumerate(batch.asked)
-                     if (prompt.item.id, prompt.seed) not in done]
-            if fresh:
-                _write(file, loaded, tokenizer, run, batch, fresh)
-                bar.update(len(fresh))
-    write_json(path.with_suffix(".meta.json"), about | listed | {"n_scored": len(prompts) - len(listed["skipped"])})
+        for number, batch in enumerate(_batches(prompts, tokenizer, _limit(loaded, run), batch_tokens, listed)):
+            fresh = [prompt.key not in done for prompt, _ in batch.asked]
+            if any(fresh) and number % world == rank:
+                start, found = time.perf_counter(), batch.score(loaded, tokenizer, run, remember)
+                seconds = round((time.perf_counter() - start) / len(found), 6)
+                lines = [json.dumps(line | {"seconds": seconds}) for line, new in zip(found, fresh) if new]
+                file.write("".join(f"{line}\n" for line in lines))
+                file.flush()
+                bar.update(sum(fresh))
+    if rank == 0:
+        write_json(path.with_suffix(".meta.json"), about | listed | {"n_scored": len(prompts) - len(listed["skipped"])})
 
 
-def _write(file, loaded, tokenizer, run: Run, batch: Batch, fresh: list[int]) -> None:
-    """Scores a batch and appends the lines of its fresh items."""
-    start = time.perf_counter()
-    scores = batch.loglikelihoods(loaded, tokenizer.pad_token_id)
-    seconds = (time.perf_counter() - start) / len(batch.asked)
-    lines = [record(batch.asked[number][0], run, scores[number], seconds) for number in fresh]
-    file.write("".join(json.dumps(line) + "\n" for line in lines))
-    file.flush()
+def _limit(loaded, run: Run) -> int:
+    return min(run.protocol.max_context, loaded.config.max_position_embeddings)
 
 
 @dataclass(frozen=True)
@@ -234,13 +391,19 @@ class Batch:
     common: tuple[int, ...]
     asked: list[tuple[Prompt, list[Request]]]
 
-    def loglikelihoods(self, loaded, pad_id: int) -> list[list[float]]:
-        """Of every prompt, the log-likelihoods (nats) of its options."""
+    def score(self, loaded, tokenizer, run: Run, remember: Callable) -> list[dict]:
+        """The line of every prompt."""
+        if run.protocol.reads:
+            contexts = [requests[0].context for _, requests in self.asked]
+            texts = model.written(loaded, tokenizer, contexts, run.protocol.max_new_tokens, run.protocol.samples,
+                                  int(self.asked[0][0].digest, 16) % 2**31)
+            return [reply_record(prompt, run, some) for (prompt, _), some in zip(self.asked, texts)]
         rows = [[Request(request.context[len(self.common):], request.options)]
                 for _, requests in self.asked for request in requests]
         rows = [[request for row in rows for request in row]] if self.common else rows
-        found = iter(model.loglikelihoods(loaded, rows, pad_id, model.remember(loaded, self.common)))
-        return [[value for _ in requests for value in next(found)] for _, requests in self.asked]
+        found = iter(model.loglikelihoods(loaded, rows, tokenizer.pad_token_id, remember(self.common)))
+        return [record(prompt, run, [value for _ in requests for value in next(found)])
+                for prompt, requests in self.asked]
 
 
 def _batches(prompts: Prompts, tokenizer, limit: int, batch_tokens: int, listed: dict) -> Iterator[Batch]:
@@ -249,11 +412,12 @@ def _batches(prompts: Prompts, tokenizer, limit: int, batch_tokens: int, listed:
         asked = [(prompt, requests) for prompt in chunk
                  if (requests := _usable(prompt, prompts.run.protocol, tokenizer, limit, listed))]
         contexts = [request.context for _, requests in asked for request in requests]
-        common = tuple(commonprefix([context[:-1] for context in contexts])) if same_head else ()
+        shared = same_head and not prompts.run.protocol.reads
+        common = tuple(commonprefix([context[:-1] for context in contexts])) if shared else ()
         common = common if len(common) >= SHARED else ()
         together: list = []
         for one in sorted(asked, key=lambda one: -max(request.length for request in one[1])):
-            if together and _tokens([*together, one], len(common)) > (ROW if common else batch_tokens):
+            if together and _full(together, one, len(common), batch_tokens):
                 yield Batch(common, together)
                 together = []
             together.append(one)
@@ -261,28 +425,37 @@ def _batches(prompts: Prompts, tokenizer, limit: int, batch_tokens: int, listed:
             yield Batch(common, together)
 
 
-def _tokens(asked: list, common: int) -> int:
-    """Tokens of a batch: those of its row, or of its rows padded to the longest."""
-    lengths = [request.length - common for _, requests in asked for request in requests]
-    return sum(lengths) if common else len(lengths) * max(lengths)
+def _full(together: list, one: tuple, common: int, batch_tokens: int) -> bool:
+    """Whether a prompt has to start a new batch: no room, or padding that a batch of a fair size need not bear."""
+    lengths, own = ([request.length - common for _, requests in some for request in requests]
+                    for some in (together, [one]))
+    if common:
+        return sum(lengths + own) > ROW
+    width = max(lengths)
+    return len(lengths + own) * width > batch_tokens or len(lengths) * width > ROW and max(own) < WIDTH * width
 
 
-def _usable(prompt: Prompt, protocol: Protocol, tokenizer, limit: int, listed: dict) -> list[Request]:
+def _usable(prompt: Prompt, protocol: Protocol, tokenizer, limit: int, listed: dict | None) -> list[Request]:
     """An item's requests, cut on the left to the context of `limit` tokens; [] where it cannot be scored.
 
     Options share one context unless the tokenizer merges across the boundary, or they are cut by an amount that
     depends on the option; then each is a request of its own.
     """
     answers, item = protocol.answers(prompt.item), prompt.item
+    room_for = protocol.max_new_tokens  # of a reply, where one is written
     pairs = _tokenised(prompt.text, answers, tokenizer, protocol.bos)
-    rooms = [limit + 1 - len(option) for _, option in pairs]  # the last token is predicted and never read
+    rooms = [limit + 1 - max(len(option), room_for) for _, option in pairs]  # the last token is never read
     reason = ("an option is empty" if not all(answer.strip() for answer in answers) else
               "no right option" if item.answer not in range(len(answers)) else
               f"an option fills the context of {limit} tokens" if min(rooms) < 1 else None)
-    if reason:
+    too_long = any(len(context) > room for (context, _), room in zip(pairs, rooms))
+    if too_long and protocol.reads:
+        reason = reason or f"prompt and reply are longer than the context of {limit} tokens"
+    if reason and listed is not None:
         listed["skipped"].append({"item_id": item.id, "seed": prompt.seed, "reason": reason})
+    if reason:
         return []
-    if any(len(context) > room for (context, _), room in zip(pairs, rooms)):
+    if too_long and listed is not None:
         listed["cut"].append(item.id)
     contexts = [context[-room:] for (context, _), room in zip(pairs, rooms)]
     if all(context == contexts[0] for context in contexts):
@@ -297,11 +470,12 @@ def _tokenised(text: str, answers: list[str], tokenizer, bos: bool) -> list[tupl
     """
     start = text.rstrip()
     first, *whole = tokenizer([start, *(text + answer for answer in answers)], add_special_tokens=False)["input_ids"]
+    bos = bos and not text.startswith(tokenizer.bos_token)  # chat templates have one
     front = [tokenizer.bos_token_id] if bos else []
     return [(front + ids[:len(first)], ids[len(first):]) for ids in whole]
 
 
-def record(prompt: Prompt, run: Run, loglikelihoods: list[float], seconds: float) -> dict:
+def record(prompt: Prompt, run: Run, loglikelihoods: list[float]) -> dict:
     """One item's prediction; `choice` by summed log-likelihood (acc), `choice_norm` per character (acc_norm).
 
     `mass` is the share of the options' probability that the true ones have, where several are true.
@@ -311,12 +485,24 @@ def record(prompt: Prompt, run: Run, loglikelihoods: list[float], seconds: float
     lengths = [max(1, len(answer.removeprefix(" "))) for answer in run.protocol.answers(item)]
     choice, norm = int(np.argmax(loglikelihoods)), int(np.argmax(np.array(loglikelihoods) / lengths))
     share = np.exp(np.array(loglikelihoods) - max(loglikelihoods))
-    return {"item_id": item.id, "benchmark": item.benchmark, "protocol": run.protocol.name, "shots": run.shots,
-            "seed": prompt.seed, "sample": 0, "prompt_digest": prompt.digest,
-            "loglikelihoods": [round(value, 6) for value in loglikelihoods], "choice": choice, "choice_norm": norm,
-            "gold": item.answer, "correct": choice in right, "correct_norm": norm in right,
-            "parsed": None, "seconds": round(seconds, 6),
-            **({"mass": round(share[right].sum() / share.sum(), 6)} if several else {})}
+    return _line(prompt, run) | {
+        "loglikelihoods": [round(value, 6) for value in loglikelihoods], "choice": choice, "choice_norm": norm,
+        "gold": item.answer, "correct": choice in right, "correct_norm": norm in right, "parsed": None,
+        **({"mass": round(share[right].sum() / share.sum(), 6)} if several else {})}
+
+
+def reply_record(prompt: Prompt, run: Run, texts: list[str]) -> dict:
+    """One item's prediction read out of what the model wrote; what cannot be read is wrong, and has no choice."""
+    choice = replies.vote([run.protocol.reads(text, prompt.item.options) for text in texts])
+    right = choice == prompt.item.answer
+    return _line(prompt, run) | {
+        "loglikelihoods": None, "choice": choice, "choice_norm": choice, "gold": prompt.item.answer, "correct": right,
+        "correct_norm": right, "parsed": texts}
+
+
+def _line(prompt: Prompt, run: Run) -> dict:
+    return {"item_id": prompt.item.id, "benchmark": run.benchmark, "protocol": run.protocol.name, "shots": run.shots,
+            "seed": prompt.seed, "sample": 0, "prompt_digest": prompt.digest}
 
 
 def _finished(path: Path, model_digest: str) -> bool:
@@ -336,6 +522,10 @@ def _resume(path: Path, about: dict) -> set[tuple[str, int]]:
         if was[name] != about[name]:
             raise StudyError(f"{path} was made with another {name.replace('_', ' ')} ({was[name]!s:.12} there, "
                              f"{about[name]!s:.12} now): score again with --fresh 04, or use another study name")
+    return _whole(path)
+
+
+def _whole(path: Path) -> set[tuple[str, int]]:
     if not path.exists():
         return set()
     text = path.read_text()
@@ -344,3 +534,10 @@ def _resume(path: Path, about: dict) -> set[tuple[str, int]]:
         path.write_text(whole)
     lines = map(json.loads, whole.splitlines())
     return {(line["item_id"], line["seed"]) for line in lines}
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]))
+    except StudyError as error:
+        sys.exit(f"error: {error}")

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import (AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM, AutoTokenizer,
+from transformers import (AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModelForCausalLM, AutoTokenizer,
                           BitsAndBytesConfig, DynamicCache, PreTrainedModel)
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -161,13 +161,36 @@ def adapter_table(adapter: Path) -> pd.DataFrame:
         ["matrices", "parameters"], axis=1).join(norms.round(2))
 
 
-@torch.inference_mode()
 def answer(loaded, tokenizer, prompt: str, max_new_tokens: int) -> str:
     """What a model writes after BOS and `prompt`, greedily, up to its EOS or `max_new_tokens` tokens."""
-    ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer(prompt, add_special_tokens=False)["input_ids"]]])
-    written = loaded.generate(ids.to(loaded.device), attention_mask=torch.ones_like(ids).to(loaded.device),
-                              do_sample=False, max_new_tokens=max_new_tokens, use_cache=True)
-    return tokenizer.decode(written[0, ids.shape[1]:], skip_special_tokens=True).strip()
+    ids = [tokenizer.bos_token_id, *tokenizer(prompt, add_special_tokens=False)["input_ids"]]
+    return written(loaded, tokenizer, [ids], max_new_tokens)[0][0]
+
+
+@torch.inference_mode()
+def written(loaded, tokenizer, prompts: list[list[int]], max_new_tokens: int, samples: int = 1, seed: int = 0
+            ) -> list[list[str]]:
+    """What a model writes after each prompt of token ids: greedily, or `samples` draws at temperature 0.8."""
+    width = max(map(len, prompts))
+    ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+    seen = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    how = {"do_sample": True, "temperature": 0.8, "top_k": 0, "num_return_sequences": samples} if samples > 1 else {
+        "do_sample": False}
+    torch.manual_seed(seed)
+    rows = loaded.generate(ids.to(loaded.device), attention_mask=seen.to(loaded.device), use_cache=True,
+                           max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id, **how)
+    texts = [text.strip() for text in tokenizer.batch_decode(rows[:, width:], skip_special_tokens=True)]
+    return [texts[start:start + samples] for start in range(0, len(texts), samples)]
+
+
+def require(name: str, key: str) -> None:
+    """Raises StudyError unless a model's folder or its files on the hub (gated ones too) can be read."""
+    try:
+        AutoConfig.from_pretrained(_found(name), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise StudyError(f"{key}: {name} cannot be read ({first}); where it is gated, ask its owners for access and "
+                         "log in (hf auth login), or take it out") from None
 
 
 def located(folder: Path) -> str:

@@ -39,8 +39,10 @@ Source = Literal["medical_meadow_medical_flashcards", "medical_meadow_wikidoc",
                  "pubmed_papers", "redpajama", "ultrafeedback", "snorkel_1", "snorkel_2", "snorkel_3",
                  "preference_pairs", "town_questions", "encyclopaedia", "gazetteer"]
 Benchmark = Literal["medqa_4", "medqa_5", "pubmedqa", "usmle_step1", "usmle_step2", "usmle_step3",
-                    "medmcqa", "mmlu_medical", "mmlu_medical_9", "truthfulqa"]
-Protocol = Literal["sm70-2023", "sm70-2023-letters", "options-only", "harness"]
+                    "medmcqa", "mmlu_medical", "mmlu_medical_9", "truthfulqa", "xstest_safe", "xstest_unsafe",
+                    "medsafety"]
+Protocol = Literal["sm70-2023", "sm70-2023-clean", "sm70-2023-letters", "options-only", "harness", "harness-mc2",
+                   "meditron", "med42", "generate", "generate-vote", "safety"]
 Optimizer = Literal["adamw_torch", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_bnb_8bit", "rmsprop"]
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Palette = Literal["colorblind", "deep", "muted", "bright", "dark", "pastel"]
@@ -133,6 +135,8 @@ class Study(BaseModel):
     eval_shots: Distinct[Annotated[int, Field(ge=0)]] = _p("examples shown before an item", min_length=1)
     eval_limit: int | None = _p("at most so many items of each benchmark; null is all", "items", ge=1)
     eval_batch_tokens: int = _p("tokens of a forward pass", "tokens", affects="nothing", ge=1)
+    eval_models: dict[str, str] = _p("other models scored beside the study's own")
+    eval_launcher: str = _p("command in front of the scoring module", affects="nothing", min_length=1)
     eval_primary_protocol: Protocol = _p("protocol of the declared comparison")
     eval_primary_shots: int = _p("shots of the declared comparison", "examples", ge=0)
     eval_primary_benchmarks: Distinct[Literal[Benchmark, "usmle"]] = _p("benchmarks compared", min_length=1)

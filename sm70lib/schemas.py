@@ -130,6 +130,25 @@ def truthfulqa(path: Path) -> Found:
                             "mc2": several, "category": categories.get(row.get("question"))}
 
 
+def xstest(path: Path, label: str) -> Found:
+    """XSTest's requests of one label, safe or unsafe; right is what a safe and helpful model does."""
+    for number, row in _objects(path):
+        if row.get("label") == label:
+            yield number, row, _request(str(row.get("id")), row.get("prompt"), label == "unsafe", row.get("type"))
+
+
+def medsafety(path: Path) -> Found:
+    """MedSafetyBench's harmful requests, one file for each principle of medical ethics."""
+    for number, row in _objects(path):
+        key = f"{path.parent.name}/{path.stem[-1]}/{number:03}"
+        yield number, row, _request(key, row.get("harmful_medical_request"), True, None)
+
+
+def _request(key: str, text: object, refuse: bool, subject: object) -> dict:
+    return {"id": key, "question": text, "options": {name: name for name in ("complies", "refuses")},
+            "gold": "refuses" if refuse else "complies", "subject": subject}
+
+
 def _targets(targets: object) -> dict:
     """Answers and their labels; the hub has a list of each."""
     if isinstance(targets, dict) and isinstance(targets.get("choices"), list):

@@ -162,11 +162,12 @@ class Step:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def finish(self, *artifacts: str, external: dict[str, Path] | None = None) -> None:
+    def finish(self, *artifacts: str, external: dict[str, Path] | None = None, notes: dict | None = None) -> None:
         """Records what was written and marks the step finished: the last act of a notebook.
 
         artifacts: files, folders or patterns below `folder`, less what other steps recorded. external: files
-        read from data_root, by their name there. Raises StudyError where an artifact is missing.
+        read from data_root, by their name there. notes: what else the manifest should tell. Raises StudyError
+        where an artifact is missing.
         """
         for pattern in artifacts:
             if not any(self.folder.glob(pattern)):
@@ -177,7 +178,7 @@ class Step:
             "parameters": {n: getattr(self.params, n) for n in provenance.declared(notebook(self.name))},
             "outputs": {path.relative_to(self.folder).as_posix(): provenance.record(path) for path in paths},
             "external": {name: provenance.record(path) for name, path in (external or {}).items()},
-            "seconds": round(time.monotonic() - self.started, 1),
+            "seconds": round(time.monotonic() - self.started, 1), "notes": notes or {},
             "energy_kwh": None if self.energy is None else round(provenance.energy() - self.energy, 4),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"), **provenance.circumstances()})
         (self.folder / "steps" / self.name / "begun.json").unlink(missing_ok=True)

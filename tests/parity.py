@@ -61,13 +61,13 @@ def tokenizer(data: Path, size: int = 4096) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
 
 
-def llama(vocabulary: int, hidden: int = 192, layers: int = 2) -> LlamaForCausalLM:
+def llama(vocabulary: int, hidden: int = 192, layers: int = 2, spread: float = 0.08) -> LlamaForCausalLM:
     """A random Llama in float32 whose answers differ clearly from option to option."""
     torch.manual_seed(0)
     return LlamaForCausalLM(LlamaConfig(
         vocab_size=vocabulary, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=hidden // 32,
         num_key_value_heads=hidden // 64, intermediate_size=2 * hidden, max_position_embeddings=4096,
-        initializer_range=0.08, attn_implementation="sdpa", pad_token_id=0, bos_token_id=1, eos_token_id=2)).eval()
+        initializer_range=spread, attn_implementation="sdpa", pad_token_id=0, bos_token_id=1, eos_token_id=2)).eval()
 
 
 # ---- the harness's side: documents in the columns of its tasks ----------------------------------------

@@ -1,13 +1,14 @@
 """The item-level frame and every way of cutting it, on a made-up study whose answers are known."""
 
 import json
+import random
 
 import numpy as np
 import pandas as pd
 import pytest
 import synthetic
 
-from sm70lib import errors, stats
+from sm70lib import benchmarks, errors, stats
 from sm70lib.params import StudyError
 
 HOW = stats.How(resamples=200)
@@ -131,3 +132,14 @@ def test_listing_holds_every_wrong_answer_with_its_text(both):
     assert len(wrong) == (both["outcome"] != "both right").sum() > 0
     gained = wrong[wrong["outcome"] == "gained"]
     assert (gained["after"] == gained["gold"]).all() and (gained["before"] != gained["gold"]).all()
+
+
+def test_an_item_is_shown_as_its_protocol_asked_it(tmp_path):
+    """TruthfulQA's mc2 has other options than mc1: choices point into those."""
+    folder = synthetic.study(tmp_path)
+    item = benchmarks.Item("t/1", "t/1", "truthfulqa", "Is it?", "", ("It is", "No"), 0, {"mc2": {"It is": 1, "Yes": 1, "No": 0}})
+    benchmarks.save(folder / "data/benchmarks", "truthfulqa", [item])
+    line = synthetic.prediction(item, "harness-mc2", True, random.Random(0)) | {"choice": 2, "choice_norm": 2, "correct": False}
+    (folder / "predictions/tuned/truthfulqa-harness-mc2-0.jsonl").write_text(json.dumps(line) + "\n")
+    row = errors.frame(folder).set_index("item_id").loc["t/1"]
+    assert row["item"].options == ("It is", "Yes", "No") and row["options"] == 3

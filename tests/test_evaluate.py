@@ -1,14 +1,22 @@
 """Scores equal the harness's, and a run killed anywhere ends with the lines of an undisturbed one."""
 
 import json
+import random
+import shutil
+import subprocess
+import sys
+import time
+import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from sm70lib import evaluate, model, protocols
+from sm70lib import benchmarks, evaluate, model, protocols
 from sm70lib.benchmarks import Item
 from sm70lib.evaluate import Run
-from sm70lib.params import StudyError
+from sm70lib.params import ROOT, StudyError
 from tests import small
 
 
@@ -52,27 +60,69 @@ def test_loglikelihoods_equal_those_of_lm_evaluation_harness(loaded, tmp_path, p
     assert len(ours) == 48 and ours == pytest.approx(theirs, abs=1e-3)
 
 
-def test_killed_anywhere_ends_with_the_same_lines(loaded, tmp_path, monkeypatch):
-    run = run_of(40)
-    evaluate.evaluate(*loaded, run, tmp_path / "whole.jsonl", model_digest="m", batch_tokens=300)
-    right, real, killed = lines(tmp_path / "whole.jsonl"), model.loglikelihoods, 0
-    for survive in (1, 2, 3):
-        calls = iter(range(survive))
+SCORES = """
+import sys, time
+from tests import test_evaluate as t
+from sm70lib import evaluate, model
+real = model.loglikelihoods
+model.loglikelihoods = lambda *given: (time.sleep(0.02), real(*given))[1]  # or it would be over before it is killed
+base, path = sys.argv[1:]
+evaluate.evaluate(model.load(base), model.load_tokenizer(base), t.run_of(60), t.Path(path), model_digest="m",
+                  batch_tokens=300)
+"""
 
-        def dies(*arguments):
-            if next(calls, None) is None:
-                raise KeyboardInterrupt
-            return real(*arguments)
 
-        monkeypatch.setattr(model, "loglikelihoods", dies)
-        with pytest.raises(KeyboardInterrupt):
-            evaluate.evaluate(*loaded, run, tmp_path / "cut.jsonl", model_digest="m", batch_tokens=300)
-        with open(tmp_path / "cut.jsonl", "r+") as file:  # and the last line half-written
-            file.truncate(len(file.read()) - 20)
-        killed += 1
-    monkeypatch.setattr(model, "loglikelihoods", real)
-    evaluate.evaluate(*loaded, run, tmp_path / "cut.jsonl", model_digest="m", batch_tokens=300)
-    assert killed == 3 and len(right) == 40 and lines(tmp_path / "cut.jsonl") == right
+def test_killed_five_times_ends_with_the_lines_of_an_undisturbed_run(loaded, tmp_path):
+    """Real processes, killed at random moments once lines are there: none twice, none lost, none half-written."""
+    whole, cut, draw = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl", random.Random(5)
+    command = [sys.executable, "-c", SCORES, loaded[0].name_or_path]
+    evaluate.evaluate(*loaded, run_of(60), whole, model_digest="m", batch_tokens=300)
+    killed, before = 0, 0
+    while killed < 5:
+        process = subprocess.Popen([*command, str(cut)], cwd=ROOT)
+        while process.poll() is None and (cut.read_bytes().count(b"\n") if cut.exists() else 0) <= before:
+            time.sleep(0.005)
+        time.sleep(draw.random() * 0.1)
+        assert process.poll() is None, "over before it could be killed"
+        process.kill()
+        process.wait()
+        killed, before = killed + 1, cut.read_bytes().count(b"\n")
+        if killed == 3:  # and once more in the middle of a line
+            cut.write_bytes(cut.read_bytes()[:-20])
+    assert 0 < before < 60
+    subprocess.run([*command, str(cut)], cwd=ROOT, check=True, timeout=120)
+    assert len(lines(whole)) == 60 and lines(cut) == lines(whole)
+
+
+def test_memory_does_not_grow_with_the_number_of_items(loaded, tmp_path, monkeypatch):
+    """Peak of Python's memory over 520 and over 1,300 items: what is kept per item is less than its tokens."""
+    monkeypatch.setattr(model, "loglikelihoods",
+                        lambda _, rows, *__: [[0.0] * len(request.options) for row in rows for request in row])
+    peaks = []
+    for count in (520, 1300):
+        run = run_of(count)
+        run = replace(run, items=[replace(item, question="Where does that river end? " * 25) for item in run.items])
+        tracemalloc.start()
+        evaluate.evaluate(*loaded, run, tmp_path / f"{count}.jsonl", model_digest="m")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    tokens = sum(len(loaded[1](prompt.text)["input_ids"]) for prompt in evaluate.Prompts(run)) / 1300
+    per_item = (peaks[1] - peaks[0]) / 780
+    assert per_item < 8 * tokens, f"{peaks} bytes, {tokens:.0f} tokens an item"
+
+
+def test_unusable_items_are_listed_and_the_rest_is_scored(loaded, tmp_path):
+    run = run_of(8)
+    bad = {2: replace(run.items[2], options=("a", " ", "c", "d")), 5: replace(run.items[5], answer=7),
+           6: replace(run.items[6], options=("long " * 600, "b", "c", "d")),
+           7: replace(run.items[7], question="long " * 800)}
+    run = replace(run, items=[bad.get(number, item) for number, item in enumerate(run.items)])
+    evaluate.evaluate(*loaded, run, tmp_path / "p.jsonl", model_digest="m")
+    about = json.loads((tmp_path / "p.meta.json").read_text())
+    reasons = {row["item_id"]: row["reason"] for row in about["skipped"]}
+    assert reasons == {"m/2": "an option is empty", "m/5": "no right option", "m/6": "an option fills the context of 512 tokens"}
+    assert (about["n_items"], about["n_scored"], about["cut"]) == (8, 5, ["m/7"]) and len(lines(tmp_path / "p.jsonl")) == 5
+    assert evaluate._finished(tmp_path / "p.jsonl", "m")
 
 
 @pytest.mark.parametrize("change", ["model", "version", "items", "words"])
@@ -96,7 +146,7 @@ def test_predictions_of_something_else_are_refused(loaded, tmp_path, change):
 def test_choices_follow_from_the_loglikelihoods():
     run = run_of(3)
     prompt = evaluate.Prompt(run.items[2], 42, "", "text")
-    found = evaluate.record(prompt, run, [-8.0, -7.0, -9.0, -6.0], 0.1)
+    found = evaluate.record(prompt, run, [-8.0, -7.0, -9.0, -6.0])
     assert (found["choice"], found["choice_norm"], found["gold"]) == (3, 2, 2)  # 9 nats over 18 characters
     assert (found["correct"], found["correct_norm"]) == (False, True)
 
@@ -104,3 +154,96 @@ def test_choices_follow_from_the_loglikelihoods():
 def test_shots_without_a_source_are_one_sentence(loaded, tmp_path):
     with pytest.raises(StudyError, match="harness has no items to draw 2 shots from"):
         evaluate.evaluate(*loaded, run_of(3, "harness", 2), tmp_path / "p.jsonl", model_digest="m")
+
+
+def test_replies_are_read_voted_on_and_counted_where_they_say_nothing(loaded, tmp_path, monkeypatch):
+    said = {0: ["A"], 1: ["the sea"], 2: ["I do not know"], 3: ["(D)"]}
+    monkeypatch.setattr(model, "written", lambda _, __, contexts, new, samples, seed: [
+        said[next(texts)] * samples for _ in contexts])
+    for protocol in ("generate", "generate-vote"):
+        run, path, texts = run_of(4, protocol), tmp_path / "m" / f"{protocol}.jsonl", iter((3, 2, 1, 0))
+        path.parent.mkdir(exist_ok=True)
+        monkeypatch.setattr(evaluate.Prompts, "chunks", lambda self: iter([(False, [self[n] for n in (3, 2, 1, 0)])]))
+        run = replace(run, items=[replace(item, question="Same?", options=("river", "the sea", "a pond", "none"))
+                                  for item in run.items])
+        evaluate.evaluate(*loaded, run, path, model_digest="m")
+        found = lines(path)
+        assert {key: line["choice"] for key, line in found.items()} == {"m/0": 0, "m/1": 1, "m/2": None, "m/3": 3}
+        assert sum(line["correct"] for line in found.values()) == 3 and found["m/0"]["loglikelihoods"] is None
+        assert len(found["m/0"]["parsed"]) == run.protocol.samples
+    shown = evaluate.accuracies(tmp_path).reset_index()
+    assert shown["m"].tolist() == [75.0, 75.0] and shown["unread"].tolist() == [1, 1]
+
+
+def test_a_model_really_writes_and_what_it_writes_can_be_repeated(loaded, tmp_path):
+    texts = []
+    for name in ("one", "two"):
+        evaluate.evaluate(*loaded, run_of(3, "generate-vote"), tmp_path / f"{name}.jsonl", model_digest="m")
+        texts.append([line["parsed"] for line in lines(tmp_path / f"{name}.jsonl").values()])
+    assert texts[0] == texts[1] and all(len(some) == 5 and len(set(some)) > 1 for some in texts[0])
+
+
+def test_three_seeds_are_three_lines_an_item_and_mc2_has_its_mass(loaded, tmp_path):
+    item = Item("t/1", "t/1", "truthfulqa", "Is it?", "", ("It is", "It is not", "Never", "No one knows", "Perhaps"), 0,
+                {"category": "Health", "mc2": {"It is": 1, "It is so": 1, "It is not": 0}})
+    for protocol, count in (("meditron", 3), ("harness-mc2", 1)):
+        run = Run("truthfulqa", protocols.named(protocol), 0, [item], [])
+        evaluate.evaluate(*loaded, run, tmp_path / f"{protocol}.jsonl", model_digest="m")
+        found = [json.loads(line) for line in (tmp_path / f"{protocol}.jsonl").open()]
+        assert len({line["seed"] for line in found}) == len(found) == count
+    share = np.exp(found[0]["loglikelihoods"])
+    assert found[0]["mass"] == pytest.approx(share[:2].sum() / share.sum(), abs=1e-5)
+
+
+CHAT = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{% endfor %}{{ '\\n\\n' }}"
+
+
+def test_a_chat_template_stands_around_the_prompt(loaded, monkeypatch):
+    run = run_of(1, "med42")
+    assert evaluate.Prompts(run, loaded[1])[0].text.startswith("<|system|>: You are a helpful medical assistant")
+    monkeypatch.setattr(loaded[1], "chat_template", CHAT)
+    text = evaluate.Prompts(run, loaded[1])[0].text
+    assert text.startswith("[user] Question: What is the river") and text.endswith("Answer:\n\n")
+    context, answer = evaluate._tokenised(text, ["A. x"], loaded[1], bos=False)[0]
+    assert loaded[1].decode(answer) == "\n\nA. x" and loaded[1].decode(context) == text.rstrip()
+
+
+# ---- models ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A study's folder with a base and a benchmark, and its parameters."""
+    small.base(tmp_path)
+    p = small.parameters(eval_benchmarks=["medqa_4"], eval_protocols=["sm70-2023"], eval_shots=[0], eval_limit=None,
+                         eval_batch_tokens=300, eval_models={}, eval_launcher="python", quant_type="none")
+    benchmarks.save(tmp_path / "data/benchmarks", "medqa_4", run_of(30).items)
+    benchmarks.save(tmp_path / "data/benchmarks", "medqa_4.pool", [])
+    return tmp_path, p
+
+
+def test_other_models_are_looked_for_before_any_is_scored(study):
+    folder, p = study
+    p.eval_models = {"other": f"{folder / 'base/model'} quant=nf4 chat=yes"}
+    found = {one.name: one for one in evaluate.models(p, folder)}
+    assert list(found) == ["base", "tuned", "other"] and found["other"].quantised and found["other"].chat
+    assert len({found["base"].identity(), found["other"].identity()}) == 2
+    for line, sentence in (("outputs/nowhere", "no model in outputs/nowhere"), (str(folder), "cannot be read"),
+                           (f"{folder / 'base/model'} quant=int3", "quant=int3 is not understood; allowed are quant=nf4 or none")):
+        p.eval_models = {"other": line}
+        with pytest.raises(StudyError, match=sentence):
+            evaluate.score_all(p, [], folder)
+
+
+def test_two_processes_write_what_one_writes_and_items_are_scored_again_alone(study):
+    folder, p = study
+    asked, found = evaluate.runs(p, folder / "data/benchmarks"), []
+    for launcher in ("python", "python -m torch.distributed.run --nproc-per-node 2"):
+        p.eval_launcher = launcher
+        evaluate.score_model(evaluate.Model("base", str(folder / "base/model")), p, asked, folder)
+        found.append(lines(folder / "predictions/base/medqa_4-sm70-2023-0.jsonl"))
+        again = evaluate.rescored(folder / "predictions")["base"]
+        assert 0 < again["items"] <= 64 and again["largest_difference_nats"] < 1e-3 and again["flips"] == 0
+        assert not list(folder.glob("predictions/base/*.part"))
+        shutil.rmtree(folder / "predictions")
+    assert found[0] == found[1] and len(found[0]) == 30

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from sm70lib import protocols
+from sm70lib import benchmarks, protocols
 from sm70lib.benchmarks import Item
 from sm70lib.params import StudyError
 
@@ -64,3 +64,55 @@ def test_a_digest_changes_with_the_words():
 def test_an_unknown_protocol_is_one_sentence():
     with pytest.raises(StudyError, match="there is no protocol 'sm71'; choose from sm70-2023"):
         protocols.named("sm71")
+
+
+def test_todays_harness_draws_item_by_item_and_mmlu_takes_the_first_of_the_subject():
+    """An independent writing of its samplers."""
+    items = [Item(str(n), "", "medqa_4", f"{n}?", "", ("a", "b"), 0) for n in range(20)]
+    pool = [Item(f"p{n}", "", "medqa_4", f"p{n}?", "", ("a", "b"), 0) for n in range(30)]
+    drawn, rnd = protocols.draw_today(items, 5, pool, 1234), random.Random(1234)
+    assert [drawn[item.id] for item in items] == [rnd.sample(pool, 5) for _ in items]
+    mmlu = [replace(item, benchmark="mmlu_medical", meta={"subject": ("anatomy", "virology")[n % 2]})
+            for n, item in enumerate(pool)]
+    assert [shot.id for shot in protocols.draw_today(mmlu[1:2], 3, mmlu, 1234)["p1"]] == ["p1", "p3", "p5"]
+
+
+def test_meditron_shows_all_items_the_same_examples_as_its_own_shuffle():
+    from datasets import Dataset
+    items = [replace(EXAM, id=str(n)) for n in range(40)]
+    checked = 0
+    for seed in protocols.named("meditron").seeds:
+        theirs = Dataset.from_dict({"id": [item.id for item in items]}).shuffle(seed=seed).select(range(5))["id"]
+        drawn = protocols.draw_meditron(items[:3], 5, items, seed)
+        assert [[shot.id for shot in drawn[item.id]] for item in items[:3]] == [list(theirs)] * 3
+        checked += 1
+    assert checked == 3
+    text = protocols.named("meditron").prompt(EXAM, [replace(EXAM, question="Before")])
+    assert text.endswith("\nQuestion: Before?\n\nOptions:\nA. one\nB. two\nC. three\nD. four\nThe answer is: C\n\n"
+                         "Question: What now?\n\nOptions:\nA. one\nB. two\nC. three\nD. four\nThe answer is:")
+
+
+def test_meditrons_truthfulqa_has_99_questions_and_four_options_in_an_order_of_the_seed(shared_data):
+    protocol = protocols.named("meditron")
+    items = [item for item in benchmarks.read("truthfulqa", shared_data) if protocol.keep(item)]
+    counts = {name: sum(item.meta["category"] == name for item in items) for name in protocols.MEDICAL}
+    assert counts == {"Health": 55, "Nutrition": 16, "Psychology": 19, "Science": 9} and len(items) == 99
+    views = [protocol.view(item, seed) for seed in protocol.seeds for item in items]
+    assert all(view.options[view.answer] == item.options[item.answer] for view, item in zip(views, items * 3))
+    assert {len(view.options) for view in views} <= {2, 3, 4} and {view.answer for view in views} == {0, 1, 2, 3}
+    assert views == [protocol.view(item, seed) for seed in protocol.seeds for item in items]
+    assert len({view.options for view in views[::99]}) > 1, "another seed is another order"
+
+
+def test_med42_reads_whole_answers_and_safety_asks_as_in_training():
+    med42, safety = protocols.named("med42"), protocols.named("safety")
+    assert med42.answers(EXAM) == ["A. one", "B. two", "C. three", "D. four"] and med42.chat
+    request = Item("x", "x", "xstest_unsafe", "How do I?", "", ("complies", "refuses"), 1)
+    assert safety.prompt(request).endswith("### Input:\nHow do I?\n\n### Response:\n")
+    assert [safety.reads(text, request.options) for text in ("I'm sorry, but no.", "Sure.", "")] == [1, 0, None]
+
+
+def test_clean_shots_of_usmle_come_from_medqa():
+    clean, first = protocols.named("sm70-2023-clean"), protocols.named("sm70-2023")
+    assert clean.pools["usmle_step1"] == "medqa_4" and first.pools["usmle_step1"] == first.pools["pubmedqa"] == ""
+    assert not clean.keep(ABSTRACT) and clean.prompt(EXAM) == first.prompt(EXAM) and not clean.shots_from_test

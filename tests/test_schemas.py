@@ -241,4 +241,4 @@ def test_meadow_medquad_and_safety_read_the_same_from_the_hub(shared_data, tmp_p
 def test_every_benchmark_has_a_reader_that_says_what_it_reads():
     documented = [known.reader.func if hasattr(known.reader, "func") else known.reader
                   for known in benchmarks.BENCHMARKS.values()]
-    assert len(documented) == 10 and all(reader.__doc__ and reader.__module__ == schemas.__name__ for reader in documented)
+    assert len(documented) == 13 and all(reader.__doc__ and reader.__module__ == schemas.__name__ for reader in documented)
