@@ -198,7 +198,7 @@ def _write_manifest(folder: Path) -> None:
     last = max(done.values(), key=lambda step: step["finished"])
     used = {n: value for step in done.values() for n, value in step["parameters"].items()}
     write_json(folder / "manifest.json", {
-        "study": folder.name, "parameters": used, "seeds": {n: used[n] for n in used if n.endswith("seed")},
+        "study": folder.name, "parameters": used, "seeds": {n: used[n] for n in used if n.endswith(("seed", "seeds"))},
         "steps": done, **{n: last[n] for n in ("commit", "versions", "hardware", "finished")}})
 
 

@@ -71,3 +71,19 @@ def test_merged_into_the_dequantised_base_it_is_the_model_that_was_trained(tmp_p
     assert found["dequantised"]["items"] == 8 and found["dequantised"]["tokens"] == 8 * 20
     assert found["dequantised"]["flips"] == 0 and found["dequantised"]["largest_logit_difference"] < 1e-4
     assert found["original"]["largest_logit_difference"] > 1e-2, "what quantisation moved is not in that base"
+
+
+@torch.inference_mode()
+def test_packed_rows_do_not_see_each_other(tmp_path):
+    small.base(tmp_path)
+    loaded = model.load(tmp_path / "base/model")
+    generator = torch.Generator().manual_seed(4)
+    rows = [torch.randint(3, 500, (n,), generator=generator) for n in (7, 1, 30, 12)]
+    alone = torch.cat([loaded(input_ids=row[None]).logits[0] for row in rows])
+    packed = {"input_ids": torch.cat(rows)[None], "position_ids": torch.cat([torch.arange(len(row)) for row in rows])[None]}
+    bounds = torch.tensor([0, 7, 8, 38, 50], dtype=torch.int32)
+    masked = loaded(**packed, use_cache=False).logits[0]
+    loaded.set_attn_implementation("by_sequence")
+    found = loaded(**packed, cu_seq_lens_q=bounds, use_cache=False).logits[0]
+    assert len(found) == 50 and (found - alone).abs().max() < 1e-4 and (masked - alone).abs().max() < 1e-4
+    assert (loaded(input_ids=packed["input_ids"]).logits[0] - alone).abs().max() > 1e-2, "the test can fail"

@@ -25,7 +25,8 @@ def tiny_70b(tmp_path_factory) -> dict:
 def test_every_setting_of_the_70b_script_is_measured(tiny_70b):
     rows = tiny_70b["results"]
     assert len(rows) == len(LENGTHS) * 5 and not [row for row in rows if "failed" in row]
-    assert {row["recipe"] for row in rows} == {"ours", "tutorial"} and set(tiny_70b["ratio"]) == {"64", "128"}
+    assert {row["recipe"] for row in rows} == {"ours", "tutorial"} and set(tiny_70b["ratios"]) == {"64", "128"}
+    assert tiny_70b["ratio"] == tiny_70b["ratios"]["128"] == pytest.approx(tiny_70b["ours"] / tiny_70b["theirs"])
     for row in rows:
         assert row["peak_gib"] > 0 and row["useful_tokens_per_second"] > 0 and row["share_of_matrix_rate"] > 0
 

@@ -120,7 +120,7 @@ def record(name: str, found: dict, count: int, data, began: float) -> dict:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=96)
+    parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--width", type=int, default=256, help="of the model")
     parser.add_argument("--out", type=Path, default=ROOT / "outputs/reference/benchmarks")
