@@ -215,7 +215,7 @@ def test_a_chat_template_stands_around_the_prompt(loaded, monkeypatch):
 def study(tmp_path):
     """A study's folder with a base and a benchmark, and its parameters."""
     small.base(tmp_path)
-    p = small.parameters(eval_benchmarks=["medqa_4"], eval_protocols=["sm70-2023"], eval_shots=[0], eval_limit=None,
+    p = small.parameters(eval_benchmarks=["medqa_4"], eval_protocols=["sm70-2023", "med42"], eval_shots=[0], eval_limit=None,
                          eval_batch_tokens=300, eval_models={}, eval_launcher="python", quant_type="none")
     benchmarks.save(tmp_path / "data/benchmarks", "medqa_4", run_of(30).items)
     benchmarks.save(tmp_path / "data/benchmarks", "medqa_4.pool", [])
