@@ -112,9 +112,12 @@ class Model:
 
     def identity(self) -> str:
         """sha256 (hex) of the weights (or the hub name), the adapter's, and the way they are loaded and asked."""
-        weights = digest(Path(self.source)) if Path(self.source).is_dir() else self.source
+        weights = _digest(Path(self.source)) if Path(self.source).is_dir() else self.source
         text = f"{self.quantised} {self.chat} {weights} {self.adapter and digest(self.adapter)}"
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+_digest = lru_cache(digest)  # three models share a base of up to 140 GB
 
 
 def models(p, folder: Path) -> list[Model]:
@@ -148,31 +151,31 @@ def score_all(p, asked: list[Run], folder: Path) -> None:
         score_model(which, p, asked, folder)
 
 
-def score_model(which: Model, p, asked: list[Run], folder: Path) -> None:
+def score_model(which: Model, p, asked: list[Run], folder: Path, identity: str | None = None) -> None:
     """Scores every run under one model, here or in the processes that `eval_launcher` starts.
 
     The model is loaded only where something is left to score; 64 items are then scored again, one at a time.
     """
     places = {run: folder / "predictions" / which.name / f"{run.name}.jsonl" for run in asked}
-    identity, tokenizer = which.identity(), model.load_tokenizer(which.source)
+    identity, tokenizer = identity or which.identity(), model.load_tokenizer(which.source)
     left = [run for run in asked if not _finished(places[run], Prompts(run, tokenizer, which.chat), identity)]
-    if not left:
+    again = folder / "predictions" / which.name / "batch_1.json"
+    if not left and again.exists():
         return
     if p.eval_launcher != "python" and "RANK" not in os.environ:
-        return _launch(which, p, asked, folder)
+        return _launch(which, p, asked, folder, identity)
     loaded = model.load(which.source, p if which.quantised else None, which.adapter)
     for run in left:
         evaluate(loaded, tokenizer, run, places[run], model_digest=identity, batch_tokens=p.eval_batch_tokens,
                  chat=which.chat)
     if os.environ.get("RANK", "0") == "0":
-        write_json(folder / "predictions" / which.name / "batch_1.json",
-                   rescore(loaded, tokenizer, asked, places, which.chat))
+        write_json(again, rescore(loaded, tokenizer, asked, places, which.chat))
 
 
-def _launch(which: Model, p, asked: list[Run], folder: Path) -> None:
+def _launch(which: Model, p, asked: list[Run], folder: Path, identity: str) -> None:
     """Starts `eval_launcher` with this module, once the places of its lines are known to be right."""
     task = folder / "predictions" / which.name / "task.json"
-    write_json(task, {"name": which.name, "folder": str(folder), "params": p.model_dump()})
+    write_json(task, {"name": which.name, "folder": str(folder), "params": p.model_dump(), "identity": identity})
     done = subprocess.run([*launcher(p.eval_launcher), "-m", "sm70lib.evaluate", str(task)], cwd=ROOT, text=True,
                           stderr=subprocess.PIPE)
     task.unlink()
@@ -189,7 +192,7 @@ def main(task: Path) -> None:
     about = json.loads(task.read_text())
     p, folder = SimpleNamespace(**about["params"]), Path(about["folder"])
     which, = [one for one in models(p, folder) if one.name == about["name"]]
-    score_model(which, p, runs(p, folder / "data/benchmarks"), folder)
+    score_model(which, p, runs(p, folder / "data/benchmarks"), folder, about["identity"])
 
 
 def _share(path: Path) -> tuple[Path, int, int]:
@@ -203,7 +206,7 @@ def _gather(path: Path) -> None:
     if "RANK" in os.environ:
         return
     for part in sorted(path.parent.glob(f"{path.stem}.*.part")):
-        have = set(path.read_text().splitlines()) if path.exists() else set()
+        have = set(path.read_text().splitlines()) if _whole(path) else set()
         with open(path, "a") as file:
             file.writelines(line for line in part.read_text().splitlines(True)
                             if line.endswith("\n") and line[:-1] not in have)
@@ -215,7 +218,8 @@ def rescore(loaded, tokenizer, asked: list[Run], places: dict[Run, Path], chat: 
     runs_ = [run for run in asked if not run.protocol.reads]
     worst, flips, n = 0.0, 0, 0
     for number, run in enumerate(runs_):
-        lines = [json.loads(line) for line in _share(places[run])[0].open()] if _share(places[run])[0].exists() else []
+        written = [path for path in sorted({places[run], _share(places[run])[0]}) if path.exists()]
+        lines = [json.loads(line) for path in written for line in path.open()]
         prompts = Prompts(run, tokenizer, chat)
         numbers = {(run.items[place].id, seed): at for at, (place, seed) in enumerate(prompts.keys)}
         share = count // len(runs_) + (number < count % len(runs_))
