@@ -70,6 +70,7 @@ def runs(p, folder: Path) -> list[Run]:
         asked = [_run(benchmark, protocol, shots, items, folder)
                  for protocol in map(protocols.named, p.eval_protocols) for shots in p.eval_shots
                  if protocol.covers(benchmark, shots)]
+        asked = [run for run in asked if run.items]  # meditron's part of TruthfulQA may not be there
         if not asked:
             raise StudyError(f"eval_benchmarks: none of {', '.join(p.eval_protocols)} covers {benchmark} with "
                              f"{p.eval_shots} shots; add a protocol that does to eval_protocols, or take it out")
@@ -111,13 +112,12 @@ class Model:
 
     def identity(self) -> str:
         """sha256 (hex) of the weights (or the hub name), the adapter's, and the way they are loaded and asked."""
-        weights = digest(Path(self.source)) if Path(self.source).is_dir() else self.source
+        weights = _digest(Path(self.source)) if Path(self.source).is_dir() else self.source
         text = f"{self.quantised} {self.chat} {weights} {self.adapter and digest(self.adapter)}"
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def load(self, p):
-        """The model and its tokenizer."""
-        return model.load(self.source, p if self.quantised else None, self.adapter), model.load_tokenizer(self.source)
+
+_digest = lru_cache(digest)  # three models share a base of up to 140 GB
 
 
 def models(p, folder: Path) -> list[Model]:
@@ -151,33 +151,31 @@ def score_all(p, asked: list[Run], folder: Path) -> None:
         score_model(which, p, asked, folder)
 
 
-def score_model(which: Model, p, asked: list[Run], folder: Path) -> None:
+def score_model(which: Model, p, asked: list[Run], folder: Path, identity: str | None = None) -> None:
     """Scores every run under one model, here or in the processes that `eval_launcher` starts.
 
     The model is loaded only where something is left to score; 64 items are then scored again, one at a time.
     """
     places = {run: folder / "predictions" / which.name / f"{run.name}.jsonl" for run in asked}
-    identity = which.identity()
-    for path in places.values():
-        _gather(path)
-    left = [run for run in asked if not _finished(places[run], identity)]
-    if not left:
+    identity, tokenizer = identity or which.identity(), model.load_tokenizer(which.source)
+    left = [run for run in asked if not _finished(places[run], Prompts(run, tokenizer, which.chat), identity)]
+    again = folder / "predictions" / which.name / "batch_1.json"
+    if not left and again.exists():
         return
     if p.eval_launcher != "python" and "RANK" not in os.environ:
-        return _launch(which, p, asked, folder)
-    loaded, tokenizer = which.load(p)
+        return _launch(which, p, asked, folder, identity)
+    loaded = model.load(which.source, p if which.quantised else None, which.adapter)
     for run in left:
         evaluate(loaded, tokenizer, run, places[run], model_digest=identity, batch_tokens=p.eval_batch_tokens,
                  chat=which.chat)
     if os.environ.get("RANK", "0") == "0":
-        write_json(folder / "predictions" / which.name / "batch_1.json",
-                   rescore(loaded, tokenizer, asked, places, which.chat))
+        write_json(again, rescore(loaded, tokenizer, asked, places, which.chat))
 
 
-def _launch(which: Model, p, asked: list[Run], folder: Path) -> None:
-    """Starts `eval_launcher` with this module, then puts the processes' lines together."""
+def _launch(which: Model, p, asked: list[Run], folder: Path, identity: str) -> None:
+    """Starts `eval_launcher` with this module, once the places of its lines are known to be right."""
     task = folder / "predictions" / which.name / "task.json"
-    write_json(task, {"name": which.name, "folder": str(folder), "params": p.model_dump()})
+    write_json(task, {"name": which.name, "folder": str(folder), "params": p.model_dump(), "identity": identity})
     done = subprocess.run([*launcher(p.eval_launcher), "-m", "sm70lib.evaluate", str(task)], cwd=ROOT, text=True,
                           stderr=subprocess.PIPE)
     task.unlink()
@@ -194,7 +192,7 @@ def main(task: Path) -> None:
     about = json.loads(task.read_text())
     p, folder = SimpleNamespace(**about["params"]), Path(about["folder"])
     which, = [one for one in models(p, folder) if one.name == about["name"]]
-    score_model(which, p, runs(p, folder / "data/benchmarks"), folder)
+    score_model(which, p, runs(p, folder / "data/benchmarks"), folder, about["identity"])
 
 
 def _share(path: Path) -> tuple[Path, int, int]:
@@ -208,7 +206,7 @@ def _gather(path: Path) -> None:
     if "RANK" in os.environ:
         return
     for part in sorted(path.parent.glob(f"{path.stem}.*.part")):
-        have = set(path.read_text().splitlines()) if path.exists() else set()
+        have = set(path.read_text().splitlines()) if _whole(path) else set()
         with open(path, "a") as file:
             file.writelines(line for line in part.read_text().splitlines(True)
                             if line.endswith("\n") and line[:-1] not in have)
@@ -220,11 +218,13 @@ def rescore(loaded, tokenizer, asked: list[Run], places: dict[Run, Path], chat: 
     runs_ = [run for run in asked if not run.protocol.reads]
     worst, flips, n = 0.0, 0, 0
     for number, run in enumerate(runs_):
-        lines = [json.loads(line) for line in _share(places[run])[0].open()] if _share(places[run])[0].exists() else []
-        prompts = {prompt.key: prompt for prompt in Prompts(run, tokenizer if chat else None)} if lines else {}
+        written = [path for path in sorted({places[run], _share(places[run])[0]}) if path.exists()]
+        lines = [json.loads(line) for path in written for line in path.open()]
+        prompts = Prompts(run, tokenizer, chat)
+        numbers = {(run.items[place].id, seed): at for at, (place, seed) in enumerate(prompts.keys)}
         share = count // len(runs_) + (number < count % len(runs_))
         for line in lines[::max(1, len(lines) // max(1, share))][:share]:
-            prompt = prompts[line["item_id"], line["seed"]]
+            prompt = prompts[numbers[line["item_id"], line["seed"]]]
             requests = _usable(prompt, run.protocol, tokenizer, _limit(loaded, run), None)
             alone = [model.loglikelihoods(loaded, [[Request(request.context, [option])]], tokenizer.pad_token_id)[0][0]
                      for request in requests for option in request.options]
@@ -245,6 +245,8 @@ def accuracies(folder: Path) -> pd.DataFrame:
     """
     rows = []
     for path in sorted(folder.glob("*/*.jsonl")):
+        if not path.stat().st_size:
+            continue  # not an item that could be scored
         lines, about = pd.read_json(path, lines=True), json.loads(path.with_suffix(".meta.json").read_text())
         rows.append((*lines.loc[0, ["benchmark", "protocol", "shots"]], lines["item_id"].nunique(),
                      len(about.get("skipped", [])), len(about.get("cut", [])), int(lines["choice"].isna().sum()),
@@ -295,11 +297,12 @@ class Prompt:
 class Prompts:
     """The prompts of a run, every item once per seed, each made anew when it is asked for.
 
-    With a tokenizer as `chat` they stand in its chat template, or in Med42's own words where it has none.
+    With `chat`, or where the protocol says so, they stand in the tokenizer's chat template, or in Med42's own
+    words where it has none.
     """
 
-    def __init__(self, run: Run, chat=None):
-        self.run, self.chat = run, chat
+    def __init__(self, run: Run, tokenizer, chat: bool = False):
+        self.run, self.tokenizer = run, tokenizer if chat or run.protocol.chat else None
         self.keys = [(place, seed) for seed in run.seeds for place in range(len(run.items))]
         self.shots = {seed: run.protocol.draw(run.items, run.shots, run.pool, seed) for seed in run.seeds}
 
@@ -311,7 +314,7 @@ class Prompts:
         item, shots = self.run.items[place], self.shots[seed][self.run.items[place].id]
         asked = self.run.protocol.view(item, seed)
         head, text = self.run.protocol.head(asked, shots), self.run.protocol.prompt(asked, shots)
-        return Prompt(asked, seed, head, _as_chat(self.chat, text) if self.chat else text)
+        return Prompt(asked, seed, head, _as_chat(self.tokenizer, text) if self.tokenizer else text)
 
     @cached_property
     def digest(self) -> str:
@@ -357,10 +360,8 @@ def evaluate(loaded, tokenizer, run: Run, path: Path, *, model_digest: str, batc
     if run.shots and not run.pool and not run.protocol.shots_from_test:
         raise StudyError(f"{run.protocol.name} has no items to draw {run.shots} shots from for {run.benchmark}: "
                          "set eval_shots to [0] or add the benchmark's own train or dev file")
-    prompts = Prompts(run, tokenizer if chat or run.protocol.chat else None)
-    about = {"model_digest": model_digest, "protocol": run.protocol.name, "protocol_version": run.protocol.version,
-             "shots": run.shots, "items_digest": items_digest(run.items), "n_items": len(run.items),
-             "prompts_digest": prompts.digest}
+    prompts = Prompts(run, tokenizer, chat)
+    about = _about(prompts, model_digest)
     mine, rank, world = _share(path)
     done = _resume(path, about) | (_whole(mine) if world > 1 else set())
     listed: dict[str, list] = {"skipped": [], "cut": []}
@@ -505,23 +506,38 @@ def _line(prompt: Prompt, run: Run) -> dict:
             "seed": prompt.seed, "sample": 0, "prompt_digest": prompt.digest}
 
 
-def _finished(path: Path, model_digest: str) -> bool:
+def _about(prompts: Prompts, model_digest: str) -> dict:
+    run = prompts.run
+    return {"model_digest": model_digest, "protocol": run.protocol.name, "protocol_version": run.protocol.version,
+            "shots": run.shots, "items_digest": items_digest(run.items), "n_items": len(run.items),
+            "prompts_digest": prompts.digest}
+
+
+def _finished(path: Path, prompts: Prompts, model_digest: str) -> bool:
+    """Whether all lines are there; refuses those of something else."""
+    _gather(path)
+    if not path.exists():
+        return False
+    scored = _same(path, _about(prompts, model_digest)).get("n_scored")
+    return path.read_bytes().count(b"\n") == scored
+
+
+def _same(path: Path, about: dict) -> dict:
+    """What stands beside `path` ({} if nothing); raises StudyError where it tells of something else."""
     meta = path.with_suffix(".meta.json")
-    about = json.loads(meta.read_text()) if path.exists() and meta.exists() else {}
-    return about.get("model_digest") == model_digest and path.read_bytes().count(b"\n") == about.get("n_scored")
+    was = json.loads(meta.read_text()) if meta.exists() else {}
+    for name in ("model_digest", "protocol_version", "items_digest", "prompts_digest"):
+        if was and was[name] != about[name]:
+            raise StudyError(f"{path} was made with another {name.replace('_', ' ')} ({was[name]!s:.12} there, "
+                             f"{about[name]!s:.12} now): score again with --fresh 04, or use another study name")
+    return was
 
 
 def _resume(path: Path, about: dict) -> set[tuple[str, int]]:
     """Ids and seeds already scored; cuts a last line that a kill left half-written."""
-    meta = path.with_suffix(".meta.json")
-    if not meta.exists():
-        write_json(meta, about)
+    if not _same(path, about):
+        write_json(path.with_suffix(".meta.json"), about)
         path.unlink(missing_ok=True)
-    was = json.loads(meta.read_text())
-    for name in ("model_digest", "protocol_version", "items_digest", "prompts_digest"):
-        if was[name] != about[name]:
-            raise StudyError(f"{path} was made with another {name.replace('_', ' ')} ({was[name]!s:.12} there, "
-                             f"{about[name]!s:.12} now): score again with --fresh 04, or use another study name")
     return _whole(path)
 
 

@@ -252,10 +252,10 @@ def _decoder(model):
 
 def _copy(prefix: DynamicCache) -> DynamicCache:
     """A cache that a forward pass may lengthen."""
-    copy = DynamicCache()
+    longer = DynamicCache()
     for number, layer in enumerate(prefix.layers):
-        copy.update(layer.keys, layer.values, number)
-    return copy
+        longer.update(layer.keys, layer.values, number)
+    return longer
 
 
 def _packed(rows: list[list[Request]], pad_id: int) -> tuple[torch.Tensor, ...]:

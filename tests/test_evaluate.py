@@ -50,7 +50,7 @@ def test_loglikelihoods_equal_those_of_lm_evaluation_harness(loaded, tmp_path, p
     run = replace(run, protocol=replace(run.protocol, max_context=context))
     if run.protocol.name == "harness":
         run = replace(run, pool=run.items)
-    pairs = [(prompt.text, answer) for prompt in evaluate.Prompts(run) for answer in run.protocol.answers(prompt.item)]
+    pairs = [(prompt.text, answer) for prompt in evaluate.Prompts(run, loaded[1]) for answer in run.protocol.answers(prompt.item)]
     harness = HFLM(pretrained=loaded[0], tokenizer=loaded[1], batch_size=4, max_length=context)
     asked = [Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(pairs)]
     theirs = [value for value, _ in harness.loglikelihood(asked, disable_tqdm=True)]
@@ -106,7 +106,7 @@ def test_memory_does_not_grow_with_the_number_of_items(loaded, tmp_path, monkeyp
         evaluate.evaluate(*loaded, run, tmp_path / f"{count}.jsonl", model_digest="m")
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    tokens = sum(len(loaded[1](prompt.text)["input_ids"]) for prompt in evaluate.Prompts(run)) / 1300
+    tokens = sum(len(loaded[1](prompt.text)["input_ids"]) for prompt in evaluate.Prompts(run, loaded[1])) / 1300
     per_item = (peaks[1] - peaks[0]) / 780
     assert per_item < 8 * tokens, f"{peaks} bytes, {tokens:.0f} tokens an item"
 
@@ -122,7 +122,7 @@ def test_unusable_items_are_listed_and_the_rest_is_scored(loaded, tmp_path):
     reasons = {row["item_id"]: row["reason"] for row in about["skipped"]}
     assert reasons == {"m/2": "an option is empty", "m/5": "no right option", "m/6": "an option fills the context of 512 tokens"}
     assert (about["n_items"], about["n_scored"], about["cut"]) == (8, 5, ["m/7"]) and len(lines(tmp_path / "p.jsonl")) == 5
-    assert evaluate._finished(tmp_path / "p.jsonl", "m")
+    assert evaluate._finished(tmp_path / "p.jsonl", evaluate.Prompts(run, loaded[1]), "m")
 
 
 @pytest.mark.parametrize("change", ["model", "version", "items", "words"])
@@ -215,7 +215,7 @@ def test_a_chat_template_stands_around_the_prompt(loaded, monkeypatch):
 def study(tmp_path):
     """A study's folder with a base and a benchmark, and its parameters."""
     small.base(tmp_path)
-    p = small.parameters(eval_benchmarks=["medqa_4"], eval_protocols=["sm70-2023"], eval_shots=[0], eval_limit=None,
+    p = small.parameters(eval_benchmarks=["medqa_4"], eval_protocols=["sm70-2023", "med42"], eval_shots=[0], eval_limit=None,
                          eval_batch_tokens=300, eval_models={}, eval_launcher="python", quant_type="none")
     benchmarks.save(tmp_path / "data/benchmarks", "medqa_4", run_of(30).items)
     benchmarks.save(tmp_path / "data/benchmarks", "medqa_4.pool", [])
@@ -245,5 +245,8 @@ def test_two_processes_write_what_one_writes_and_items_are_scored_again_alone(st
         again = evaluate.rescored(folder / "predictions")["base"]
         assert 0 < again["items"] <= 64 and again["largest_difference_nats"] < 1e-3 and again["flips"] == 0
         assert not list(folder.glob("predictions/base/*.part"))
+        other = [replace(run, protocol=replace(run.protocol, version=2)) for run in asked]
+        with pytest.raises(StudyError, match="was made with another protocol version"):  # finished or not
+            evaluate.score_model(evaluate.Model("base", str(folder / "base/model")), p, other, folder)
         shutil.rmtree(folder / "predictions")
     assert found[0] == found[1] and len(found[0]) == 30

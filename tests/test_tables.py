@@ -194,7 +194,7 @@ def test_tables_are_escaped_and_quoted_rows_italic(tmp_path):
 
 def test_quoted_values_have_sources_and_the_unreadable_ones_are_empty():
     rows = tables.quoted()
-    assert len(rows) == 288 and rows["source"].notna().all()
+    assert len(rows) == 348 and rows["source"].notna().all()
     assert set(rows["status"]) == {"verified", "unverified"}
     own = rows[rows["system"] == "SM70"]
     assert len(own) == 3 and own["value_pct"].isna().all() and own["note"].notna().all()

@@ -60,7 +60,7 @@ def ours(loaded, tokenizer, run: evaluate.Run, path: Path) -> tuple[float, list[
 def theirs(loaded, tokenizer, run: evaluate.Run, batch: int) -> tuple[float, list[list[float]]]:
     """Seconds that the harness takes for the same texts, and its log-likelihoods."""
     lm = HFLM(pretrained=loaded, tokenizer=tokenizer, batch_size=batch, max_length=4096)
-    asked = [[(prompt.text, answer) for answer in run.protocol.answers(prompt.item)] for prompt in evaluate.Prompts(run)]
+    asked = [[(prompt.text, answer) for answer in run.protocol.answers(prompt.item)] for prompt in evaluate.Prompts(run, tokenizer)]
     requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(sum(asked, []))]
     start = time.perf_counter()
     found = iter(lm.loglikelihood(requests, disable_tqdm=True))
@@ -69,7 +69,7 @@ def theirs(loaded, tokenizer, run: evaluate.Run, batch: int) -> tuple[float, lis
 
 def must(run: evaluate.Run, tokenizer) -> tuple[int, int]:
     """Tokens that have to be computed once, and the mean length of a prompt."""
-    batches = list(evaluate._batches(evaluate.Prompts(run), tokenizer, 4096, 8192, {"skipped": [], "cut": []}))
+    batches = list(evaluate._batches(evaluate.Prompts(run, tokenizer), tokenizer, 4096, 8192, {"skipped": [], "cut": []}))
     requests = [request for batch in batches for _, asked in batch.asked for request in asked]
     own = sum(request.length - len(batch.common) for batch in batches for _, asked in batch.asked for request in asked)
     prefixes = sum(map(len, {batch.common for batch in batches}))
