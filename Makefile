@@ -4,7 +4,7 @@ DATA ?=
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PY := .venv/bin/python
-BENCHMARKS ?= data
+BENCHMARKS ?= data evaluation training
 
 .PHONY: reproduce test lab bench parity reference evidence clean help
 
