@@ -1,8 +1,7 @@
 """Scores items under a protocol and keeps one JSON line per item, so that every number leads back to items.
 
 Lines are appended and flushed as batches end; a killed run goes on where it stopped, and because batches
-depend on the item list alone, it ends with the very numbers of an undisturbed run. Prompts become tokens a
-few hundred at a time, so that memory does not grow with the number of items.
+depend on the item list alone, it ends with the very numbers of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -13,50 +12,22 @@ import os
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from os.path import commonprefix
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 
-from sm70lib import benchmarks, model, protocols, replies
+from sm70lib import benchmarks, model, protocols
+from sm70lib.batches import Prompts, Run, batched, limit, usable
 from sm70lib.benchmarks import Item, items_digest
 from sm70lib.model import Request
 from sm70lib.params import ROOT, StudyError
 from sm70lib.protocols import Protocol
 from sm70lib.steps import digest, progress, write_json
 from sm70lib.train import launcher
-
-CHUNK = 256  # prompts that are tokens at one time
-SHARED = 32  # tokens that prompts must have in common for their keys and values to be kept
-ROW = 512  # tokens that keep two cores busy; a longer row of prompts that share a prefix is mostly masked attention
-WIDTH = 0.9  # of a batch's longest row: where a shorter one would be padded, the next batch begins
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One thing to score: a benchmark under a protocol with a number of shots, and where shots may come from."""
-
-    benchmark: str
-    protocol: Protocol
-    shots: int
-    items: list[Item]
-    pool: list[Item]
-
-    @property
-    def name(self) -> str:
-        """The stem of its prediction files."""
-        return f"{self.benchmark}-{self.protocol.name}-{self.shots}"
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The protocol's seeds where they change something: shots, or TruthfulQA's order of options."""
-        return self.protocol.seeds if self.shots or self.benchmark == "truthfulqa" else self.protocol.seeds[:1]
 
 
 def runs(p, folder: Path) -> list[Run]:
@@ -225,7 +196,7 @@ def rescore(loaded, tokenizer, asked: list[Run], places: dict[Run, Path], chat: 
         share = count // len(runs_) + (number < count % len(runs_))
         for line in lines[::max(1, len(lines) // max(1, share))][:share]:
             prompt = prompts[numbers[line["item_id"], line["seed"]]]
-            requests = _usable(prompt, run.protocol, tokenizer, _limit(loaded, run), None)
+            requests = usable(prompt, run.protocol, tokenizer, limit(loaded, run), None)
             alone = [model.loglikelihoods(loaded, [[Request(request.context, [option])]], tokenizer.pad_token_id)[0][0]
                      for request in requests for option in request.options]
             worst = max(worst, *(abs(a - b) for a, b in zip(alone, line["loglikelihoods"])))
@@ -271,82 +242,7 @@ def example(folder: Path) -> dict:
         return json.loads(file.readline())
 
 
-# ---- prompts, made when they are needed -------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What one line answers: the item as it is asked, seed of its shots, its text, the part before the question."""
-
-    item: Item
-    seed: int
-    head: str
-    text: str
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """What tells a line from all others of its file."""
-        return self.item.id, self.seed
-
-    @property
-    def digest(self) -> str:
-        """First 16 hex digits of the sha256 of the text."""
-        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
-
-
-class Prompts:
-    """The prompts of a run, every item once per seed, each made anew when it is asked for.
-
-    With `chat`, or where the protocol says so, they stand in the tokenizer's chat template, or in Med42's own
-    words where it has none.
-    """
-
-    def __init__(self, run: Run, tokenizer, chat: bool = False):
-        self.run, self.tokenizer = run, tokenizer if chat or run.protocol.chat else None
-        self.keys = [(place, seed) for seed in run.seeds for place in range(len(run.items))]
-        self.shots = {seed: run.protocol.draw(run.items, run.shots, run.pool, seed) for seed in run.seeds}
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __getitem__(self, number: int) -> Prompt:
-        place, seed = self.keys[number]
-        item, shots = self.run.items[place], self.shots[seed][self.run.items[place].id]
-        asked = self.run.protocol.view(item, seed)
-        head, text = self.run.protocol.head(asked, shots), self.run.protocol.prompt(asked, shots)
-        return Prompt(asked, seed, head, _as_chat(self.tokenizer, text) if self.tokenizer else text)
-
-    @cached_property
-    def digest(self) -> str:
-        """sha256 (hex) of all texts."""
-        found = hashlib.sha256()
-        for prompt in self:
-            found.update(prompt.digest.encode())
-        return found.hexdigest()
-
-    def chunks(self) -> Iterator[tuple[bool, list[Prompt]]]:
-        """At most CHUNK prompts of about equal length, and whether they all begin with the same head."""
-        sizes = [(hashlib.sha256(prompt.head.encode()).digest(), len(prompt.text)) for prompt in self]
-        often = Counter(head for head, _ in sizes)
-        groups: dict[bytes, list[int]] = {}
-        for number in sorted(range(len(self)), key=lambda number: (-sizes[number][1], number)):
-            head = sizes[number][0]
-            groups.setdefault(head if often[head] > 1 else b"", []).append(number)
-        for head, numbers in groups.items():
-            for start in range(0, len(numbers), CHUNK):
-                yield head != b"", [self[number] for number in numbers[start:start + CHUNK]]
-
-
-def _as_chat(tokenizer, text: str) -> str:
-    if tokenizer.chat_template:
-        said = [{"role": "user", "content": text}]
-        return tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
-    # github:m42-health/med42, model card of Med42-v1 (arXiv 2404.14779)
-    return ("<|system|>: You are a helpful medical assistant created by M42 Health in the UAE.\n"
-            f"<|prompter|>:{text}\n<|assistant|>:")
-
-
-# ---- scoring ----------------------------------------------------------------------------------------
+# ---- lines, as they come ----------------------------------------------------------------------------
 
 
 def evaluate(loaded, tokenizer, run: Run, path: Path, *, model_digest: str, batch_tokens: int = 8192,
@@ -368,7 +264,7 @@ def evaluate(loaded, tokenizer, run: Run, path: Path, *, model_digest: str, batc
     remember = lru_cache(maxsize=1)(lambda common: model.remember(loaded, common))
     with open(mine, "a") as file, progress(len(prompts), "item", f"{path.parent.name} {run.name}") as bar:
         bar.update(len(done))
-        for number, batch in enumerate(_batches(prompts, tokenizer, _limit(loaded, run), batch_tokens, listed)):
+        for number, batch in enumerate(batched(prompts, tokenizer, limit(loaded, run), batch_tokens, listed)):
             fresh = [prompt.key not in done for prompt, _ in batch.asked]
             if any(fresh) and number % world == rank:
                 start, found = time.perf_counter(), batch.score(loaded, tokenizer, run, remember)
@@ -379,131 +275,6 @@ def evaluate(loaded, tokenizer, run: Run, path: Path, *, model_digest: str, batc
                 bar.update(sum(fresh))
     if rank == 0:
         write_json(path.with_suffix(".meta.json"), about | listed | {"n_scored": len(prompts) - len(listed["skipped"])})
-
-
-def _limit(loaded, run: Run) -> int:
-    return min(run.protocol.max_context, loaded.config.max_position_embeddings)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Prompts that go through the model together, each with its requests, and the tokens that all begin with."""
-
-    common: tuple[int, ...]
-    asked: list[tuple[Prompt, list[Request]]]
-
-    def score(self, loaded, tokenizer, run: Run, remember: Callable) -> list[dict]:
-        """The line of every prompt."""
-        if run.protocol.reads:
-            contexts = [requests[0].context for _, requests in self.asked]
-            texts = model.written(loaded, tokenizer, contexts, run.protocol.max_new_tokens, run.protocol.samples,
-                                  int(self.asked[0][0].digest, 16) % 2**31)
-            return [reply_record(prompt, run, some) for (prompt, _), some in zip(self.asked, texts)]
-        rows = [[Request(request.context[len(self.common):], request.options)]
-                for _, requests in self.asked for request in requests]
-        rows = [[request for row in rows for request in row]] if self.common else rows
-        found = iter(model.loglikelihoods(loaded, rows, tokenizer.pad_token_id, remember(self.common)))
-        return [record(prompt, run, [value for _ in requests for value in next(found)])
-                for prompt, requests in self.asked]
-
-
-def _batches(prompts: Prompts, tokenizer, limit: int, batch_tokens: int, listed: dict) -> Iterator[Batch]:
-    """Batches of a run, which depend on its prompts alone; ids of cut and of unusable items go to `listed`."""
-    for same_head, chunk in prompts.chunks():
-        asked = [(prompt, requests) for prompt in chunk
-                 if (requests := _usable(prompt, prompts.run.protocol, tokenizer, limit, listed))]
-        contexts = [request.context for _, requests in asked for request in requests]
-        shared = same_head and not prompts.run.protocol.reads
-        common = tuple(commonprefix([context[:-1] for context in contexts])) if shared else ()
-        common = common if len(common) >= SHARED else ()
-        together: list = []
-        for one in sorted(asked, key=lambda one: -max(request.length for request in one[1])):
-            if together and _full(together, one, len(common), batch_tokens):
-                yield Batch(common, together)
-                together = []
-            together.append(one)
-        if together:
-            yield Batch(common, together)
-
-
-def _full(together: list, one: tuple, common: int, batch_tokens: int) -> bool:
-    """Whether a prompt has to start a new batch: no room, or padding that a batch of a fair size need not bear."""
-    lengths, own = ([request.length - common for _, requests in some for request in requests]
-                    for some in (together, [one]))
-    if common:
-        return sum(lengths + own) > ROW
-    width = max(lengths)
-    return len(lengths + own) * width > batch_tokens or len(lengths) * width > ROW and max(own) < WIDTH * width
-
-
-def _usable(prompt: Prompt, protocol: Protocol, tokenizer, limit: int, listed: dict | None) -> list[Request]:
-    """An item's requests, cut on the left to the context of `limit` tokens; [] where it cannot be scored.
-
-    Options share one context unless the tokenizer merges across the boundary, or they are cut by an amount that
-    depends on the option; then each is a request of its own.
-    """
-    answers, item = protocol.answers(prompt.item), prompt.item
-    room_for = protocol.max_new_tokens  # of a reply, where one is written
-    pairs = _tokenised(prompt.text, answers, tokenizer, protocol.bos)
-    rooms = [limit + 1 - max(len(option), room_for) for _, option in pairs]  # the last token is never read
-    reason = ("an option is empty" if not all(answer.strip() for answer in answers) else
-              "no right option" if item.answer not in range(len(answers)) else
-              f"an option fills the context of {limit} tokens" if min(rooms) < 1 else None)
-    too_long = any(len(context) > room for (context, _), room in zip(pairs, rooms))
-    if too_long and protocol.reads:
-        reason = reason or f"prompt and reply are longer than the context of {limit} tokens"
-    if reason and listed is not None:
-        listed["skipped"].append({"item_id": item.id, "seed": prompt.seed, "reason": reason})
-    if reason:
-        return []
-    if too_long and listed is not None:
-        listed["cut"].append(item.id)
-    contexts = [context[-room:] for (context, _), room in zip(pairs, rooms)]
-    if all(context == contexts[0] for context in contexts):
-        return [Request(contexts[0], [option for _, option in pairs])]
-    return [Request(context, [option]) for context, (_, option) in zip(contexts, pairs)]
-
-
-def _tokenised(text: str, answers: list[str], tokenizer, bos: bool) -> list[tuple[list[int], list[int]]]:
-    """Prompt and each answer as tokens: made together and split by count, as the harness does.
-
-    As there, white space at the end of a prompt belongs to the answer.
-    """
-    start = text.rstrip()
-    first, *whole = tokenizer([start, *(text + answer for answer in answers)], add_special_tokens=False)["input_ids"]
-    bos = bos and not text.startswith(tokenizer.bos_token)  # chat templates have one
-    front = [tokenizer.bos_token_id] if bos else []
-    return [(front + ids[:len(first)], ids[len(first):]) for ids in whole]
-
-
-def record(prompt: Prompt, run: Run, loglikelihoods: list[float]) -> dict:
-    """One item's prediction; `choice` by summed log-likelihood (acc), `choice_norm` per character (acc_norm).
-
-    `mass` is the share of the options' probability that the true ones have, where several are true.
-    """
-    item, several = prompt.item, run.protocol.right
-    right = several(item) if several else [item.answer]
-    lengths = [max(1, len(answer.removeprefix(" "))) for answer in run.protocol.answers(item)]
-    choice, norm = int(np.argmax(loglikelihoods)), int(np.argmax(np.array(loglikelihoods) / lengths))
-    share = np.exp(np.array(loglikelihoods) - max(loglikelihoods))
-    return _line(prompt, run) | {
-        "loglikelihoods": [round(value, 6) for value in loglikelihoods], "choice": choice, "choice_norm": norm,
-        "gold": item.answer, "correct": choice in right, "correct_norm": norm in right, "parsed": None,
-        **({"mass": round(share[right].sum() / share.sum(), 6)} if several else {})}
-
-
-def reply_record(prompt: Prompt, run: Run, texts: list[str]) -> dict:
-    """One item's prediction read out of what the model wrote; what cannot be read is wrong, and has no choice."""
-    choice = replies.vote([run.protocol.reads(text, prompt.item.options) for text in texts])
-    right = choice == prompt.item.answer
-    return _line(prompt, run) | {
-        "loglikelihoods": None, "choice": choice, "choice_norm": choice, "gold": prompt.item.answer, "correct": right,
-        "correct_norm": right, "parsed": texts}
-
-
-def _line(prompt: Prompt, run: Run) -> dict:
-    return {"item_id": prompt.item.id, "benchmark": run.benchmark, "protocol": run.protocol.name, "shots": run.shots,
-            "seed": prompt.seed, "sample": 0, "prompt_digest": prompt.digest}
 
 
 def _about(prompts: Prompts, model_digest: str) -> dict:

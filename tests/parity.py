@@ -31,7 +31,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sm70lib import benchmarks, evaluate
-from sm70lib.evaluate import Run
+from sm70lib.batches import Run
 
 MANAGER = TaskManager()
 US = "medqa_usmle/data_clean/questions/US/4_options/phrases_no_exclude_{}.jsonl"

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sm70lib import benchmarks, evaluate, model, protocols
+from sm70lib import batches, benchmarks, evaluate, model, protocols
 from sm70lib.benchmarks import Item
-from sm70lib.evaluate import Run
+from sm70lib.batches import Run
 from sm70lib.params import ROOT, StudyError
 from tests import small
 
@@ -50,7 +50,7 @@ def test_loglikelihoods_equal_those_of_lm_evaluation_harness(loaded, tmp_path, p
     run = replace(run, protocol=replace(run.protocol, max_context=context))
     if run.protocol.name == "harness":
         run = replace(run, pool=run.items)
-    pairs = [(prompt.text, answer) for prompt in evaluate.Prompts(run, loaded[1]) for answer in run.protocol.answers(prompt.item)]
+    pairs = [(prompt.text, answer) for prompt in batches.Prompts(run, loaded[1]) for answer in run.protocol.answers(prompt.item)]
     harness = HFLM(pretrained=loaded[0], tokenizer=loaded[1], batch_size=4, max_length=context)
     asked = [Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(pairs)]
     theirs = [value for value, _ in harness.loglikelihood(asked, disable_tqdm=True)]
@@ -106,7 +106,7 @@ def test_memory_does_not_grow_with_the_number_of_items(loaded, tmp_path, monkeyp
         evaluate.evaluate(*loaded, run, tmp_path / f"{count}.jsonl", model_digest="m")
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    tokens = sum(len(loaded[1](prompt.text)["input_ids"]) for prompt in evaluate.Prompts(run, loaded[1])) / 1300
+    tokens = sum(len(loaded[1](prompt.text)["input_ids"]) for prompt in batches.Prompts(run, loaded[1])) / 1300
     per_item = (peaks[1] - peaks[0]) / 780
     assert per_item < 8 * tokens, f"{peaks} bytes, {tokens:.0f} tokens an item"
 
@@ -122,7 +122,7 @@ def test_unusable_items_are_listed_and_the_rest_is_scored(loaded, tmp_path):
     reasons = {row["item_id"]: row["reason"] for row in about["skipped"]}
     assert reasons == {"m/2": "an option is empty", "m/5": "no right option", "m/6": "an option fills the context of 512 tokens"}
     assert (about["n_items"], about["n_scored"], about["cut"]) == (8, 5, ["m/7"]) and len(lines(tmp_path / "p.jsonl")) == 5
-    assert evaluate._finished(tmp_path / "p.jsonl", evaluate.Prompts(run, loaded[1]), "m")
+    assert evaluate._finished(tmp_path / "p.jsonl", batches.Prompts(run, loaded[1]), "m")
 
 
 @pytest.mark.parametrize("change", ["model", "version", "items", "words"])
@@ -145,8 +145,8 @@ def test_predictions_of_something_else_are_refused(loaded, tmp_path, change):
 
 def test_choices_follow_from_the_loglikelihoods():
     run = run_of(3)
-    prompt = evaluate.Prompt(run.items[2], 42, "", "text")
-    found = evaluate.record(prompt, run, [-8.0, -7.0, -9.0, -6.0])
+    prompt = batches.Prompt(run.items[2], 42, "", "text")
+    found = batches.record(prompt, run, [-8.0, -7.0, -9.0, -6.0])
     assert (found["choice"], found["choice_norm"], found["gold"]) == (3, 2, 2)  # 9 nats over 18 characters
     assert (found["correct"], found["correct_norm"]) == (False, True)
 
@@ -163,7 +163,7 @@ def test_replies_are_read_voted_on_and_counted_where_they_say_nothing(loaded, tm
     for protocol in ("generate", "generate-vote"):
         run, path, texts = run_of(4, protocol), tmp_path / "m" / f"{protocol}.jsonl", iter((3, 2, 1, 0))
         path.parent.mkdir(exist_ok=True)
-        monkeypatch.setattr(evaluate.Prompts, "chunks", lambda self: iter([(False, [self[n] for n in (3, 2, 1, 0)])]))
+        monkeypatch.setattr(batches.Prompts, "chunks", lambda self: iter([(False, [self[n] for n in (3, 2, 1, 0)])]))
         run = replace(run, items=[replace(item, question="Same?", options=("river", "the sea", "a pond", "none"))
                                   for item in run.items])
         evaluate.evaluate(*loaded, run, path, model_digest="m")
@@ -200,11 +200,11 @@ CHAT = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{% endfor %}{
 
 def test_a_chat_template_stands_around_the_prompt(loaded, monkeypatch):
     run = run_of(1, "med42")
-    assert evaluate.Prompts(run, loaded[1])[0].text.startswith("<|system|>: You are a helpful medical assistant")
+    assert batches.Prompts(run, loaded[1])[0].text.startswith("<|system|>: You are a helpful medical assistant")
     monkeypatch.setattr(loaded[1], "chat_template", CHAT)
-    text = evaluate.Prompts(run, loaded[1])[0].text
+    text = batches.Prompts(run, loaded[1])[0].text
     assert text.startswith("[user] Question: What is the river") and text.endswith("Answer:\n\n")
-    context, answer = evaluate._tokenised(text, ["A. x"], loaded[1], bos=False)[0]
+    context, answer = batches._tokenised(text, ["A. x"], loaded[1], bos=False)[0]
     assert loaded[1].decode(answer) == "\n\nA. x" and loaded[1].decode(context) == text.rstrip()
 
 
