@@ -92,14 +92,16 @@ _digest = lru_cache(digest)  # three models share a base of up to 140 GB
 
 
 def models(p, folder: Path) -> list[Model]:
-    """The study's own models (base, in NF4, earlier stages, tuned), and those of `eval_models`.
+    """The study's own models (base, in NF4, other stages and seeds, merged, tuned), and those of `eval_models`.
 
     Raises StudyError where one of these cannot be read, or its line is not understood.
     """
     base, four = model.located(folder), p.quant_type != "none"
     own = [Model("base", base), *([Model("base-nf4", base, True)] if four else [])]
-    earlier = sorted(folder.glob("stages/*/adapter"))[:-1]
-    own += [Model(f"tuned-{path.parent.name}", base, four, path) for path in earlier]
+    stages = sorted(folder.glob("stages/*/adapter"), key=lambda path: ("-seed" in path.parent.name, path))
+    last = [path for path in stages if "-seed" not in path.parent.name][-1:]  # published as `adapter`
+    own += [Model(f"tuned-{path.parent.name}", base, four, path) for path in stages if path not in last]
+    own += [Model(f"merged-{path.name}", str(path)) for path in sorted(folder.glob("merged/*"))]
     return [*own, Model("tuned", base, four, folder / "adapter"), *(_other(*pair) for pair in p.eval_models.items())]
 
 

@@ -25,7 +25,7 @@ STEPS = {  # what a step reads below outputs/<study>/
     "02_load_4bit": ("base/base.json", "base/model"),
     "03_qlora_finetune": ("base/base.json", "base/model", "data/train", "data/holdout", "data/text",
                           "data/preferences"),
-    "04_eval": ("base/base.json", "base/model", "adapter", "data/benchmarks"),
+    "04_eval": ("base/base.json", "base/model", "adapter", "stages/*/adapter", "merged/*", "data/benchmarks"),
     "05_error_analysis": ("base/base.json", "predictions", "data/benchmarks", "data/contaminated_items.csv"),
     "06_figures": ("base/base.json", "predictions", "data/benchmarks", "data/*.csv", "memory.csv",
                    "base/metrics.jsonl", "stages/*/metrics.jsonl"),
@@ -41,7 +41,7 @@ WRITES = {  # and what it writes there
 }
 QUICK = ("01_data", "05_error_analysis", "06_figures")  # made again when their code changes, others never
 OPTIONAL = ("base/world", "base/model", "base/metrics.jsonl",  # made where the base is trained here
-            "data/text", "data/preferences")  # and where a stage reads them
+            "data/text", "data/preferences", "stages/*/adapter", "merged/*")  # and where a stage has them
 
 
 def outputs() -> Path:
