@@ -167,10 +167,12 @@ def full(data: Path | None, sizes: list[int]) -> list[dict]:
 
 
 def _kill_in_the_middle(start, given, out: Path) -> None:
-    process = start.Process(target=_whole, args=(*given, start.Pipe()[1]))
+    pipe = start.Pipe()
+    process = start.Process(target=_whole, args=(*given, pipe[1]))
     process.start()
-    part = out / f"parts/{meadow.NAMES[-1]}/rows.arrow"
+    part = out / f"parts/train-{meadow.NAMES[-1]}/rows.arrow"
     while not part.exists() or part.stat().st_size < 2**20 * given[-1] // 1000:  # about a third of its rows
+        assert process.is_alive(), "it ended before it could be killed"
         time.sleep(0.2)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
