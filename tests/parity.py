@@ -30,7 +30,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from sm70lib import benchmarks, evaluate
+from sm70lib import benchmarks, evaluate, schemas
 from sm70lib.batches import Run
 
 MANAGER = TaskManager()
@@ -120,9 +120,9 @@ def tasks(protocol: str, benchmark: str, shots: int, data: Path, limit: int | No
         rows = medmcqa(data)
         return [({"task": "medmcqa"}, {"train": rows[:5], "validation": rows[shots:][:limit]})]
     if benchmark == "mmlu_medical":
-        each = limit and -(-limit // len(benchmarks.SUBJECTS))
+        each = limit and -(-limit // len(schemas.SIX))
         return [({"task": f"mmlu_{subject}"}, {"test": mmlu(data, subject, "test")[:each], "dev": mmlu(data, subject, "dev")})
-                for subject in benchmarks.SUBJECTS]
+                for subject in schemas.SIX]
     name = "truthfulqa_mc1" if protocol == "harness" else "truthfulqa_mc2"
     return [({"task": name}, {"validation": truthfulqa(data)[:limit]})]
 
@@ -189,8 +189,8 @@ def our_run(protocol: str, benchmark: str, shots: int, data: Path, limit: int | 
     run, = evaluate.runs(p, folder)
     items = run.items[:limit]
     if limit and benchmark == "mmlu_medical":
-        each = -(-limit // len(benchmarks.SUBJECTS))
-        items = [item for subject in benchmarks.SUBJECTS
+        each = -(-limit // len(schemas.SIX))
+        items = [item for subject in schemas.SIX
                  for item in [item for item in run.items if item.meta["subject"] == subject][:each]]
     return Run(run.benchmark, run.protocol, run.shots, items, run.pool)
 
