@@ -8,6 +8,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -128,19 +129,36 @@ def _read_findings(part: Path) -> Findings:
 
 def _encoded(rows: Iterable[Row], encoder: Callable, features: Features,
              found: Findings) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
-    """Arrow batches and the lengths of their rows; rows that cannot be used become defects."""
+    """Arrow batches and the lengths of their rows; rows that cannot be used become defects.
+
+    While a thread encodes one batch (the tokenizer lets go of Python's lock), the next one is read and audited.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        waiting: list[tuple[list[Row], Future]] = []
+        for batch in chain(_chunks(rows), [None]):
+            coming = [(batch, pool.submit(encoder, batch))] if batch else []
+            for done, made in waiting:
+                yield _batch(done, made.result(), features, found)
+            waiting = coming
+
+
+def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
     rows = iter(rows)
     while batch := list(islice(rows, BATCH)):
-        good = []
-        for row, made in zip(batch, encoder(batch)):
-            if isinstance(made, str):
-                found.note(row, made, "length", True)
-            else:
-                good += made
-        sizes = np.array([(len(one.input_ids), one.targets, one.cut) for one in good], np.int32).reshape(-1, 3)
-        columns = [_lists([getattr(one, name) for one in good]) for name in features if name != "source"]
-        columns.append(pa.array([batch[0].source] * len(good), pa.string()))
-        yield pa.record_batch(columns, schema=features.arrow_schema), sizes
+        yield batch
+
+
+def _batch(rows: list[Row], made: list, features: Features, found: Findings) -> tuple[pa.RecordBatch, np.ndarray]:
+    good = []
+    for row, one in zip(rows, made):
+        if isinstance(one, str):
+            found.note(row, one, "length", True)
+        else:
+            good += one
+    sizes = np.array([(len(one.input_ids), one.targets, one.cut) for one in good], np.int32).reshape(-1, 3)
+    columns = [_lists([getattr(one, name) for one in good]) for name in features if name != "source"]
+    columns.append(pa.array([rows[0].source] * len(good), pa.string()))
+    return pa.record_batch(columns, schema=features.arrow_schema), sizes
 
 
 def _examples(batch: list[Row], p, tokenizer) -> list[list[Encoded] | str]:
