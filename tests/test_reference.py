@@ -42,6 +42,11 @@ def test_the_readme_shows_the_committed_numbers():
     assert shown == reference.summary() and shown.count("n=") >= 12
 
 
+def test_the_readme_shows_the_committed_speeds():
+    shown = (ROOT / "README.md").read_text().partition("<!-- speeds -->\n")[2].partition("<!-- /speeds -->")[0]
+    assert shown == reference.speeds() and shown.count("**") >= 4
+
+
 def test_the_committed_notebooks_are_executed_and_name_no_machine():
     notebooks = sorted(REFERENCE.glob("notebooks/*.ipynb"))
     assert len(notebooks) == 7
