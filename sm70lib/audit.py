@@ -166,6 +166,15 @@ def _hit(row: Row, item: Item, name: str, how: dict) -> dict:
             "answer": words(said) == words(item.options[item.answer])}
 
 
+def _text(row: Row) -> str:
+    return "\n".join((row.instruction, row.input, row.output, row.rejected))
+
+
+def _personal(text: str) -> Iterator[str]:
+    """The kinds of personal data in a text; most texts lack the hint, which is quicker to look for."""
+    return (kind for kind, pattern in PERSONAL.items() if HINTS[kind].search(text) and pattern.search(text))
+
+
 @dataclass
 class Findings:
     """What was found in one source: rows read, findings, overlaps, causal labels (original x ours), examples."""
@@ -177,11 +186,10 @@ class Findings:
     examples: list[tuple[str, str, int, str]] = field(default_factory=list)  # check, reason, row, how it begins
 
     def note(self, row: Row, reason: str, check: str, dropped: bool) -> None:
-        """Adds a finding; the first five of a kind with the row's beginning, unless that would print personal data."""
+        """Adds a finding; the first five of a kind with the row's beginning, unless personal data stand in the row."""
         self.defects.append(Defect(row.source, row.file, row.row, reason, check, dropped))
-        known = sum(example[:2] == (check, reason) for example in self.examples)
-        begins = " ".join(f"{row.input or row.instruction} -> {row.output}".split())[:200]
-        if known < 5 and not any(pattern.search(begins) for pattern in PERSONAL.values()):
+        if sum(example[:2] == (check, reason) for example in self.examples) < 5 and not any(_personal(_text(row))):
+            begins = " ".join(f"{row.input or row.instruction} -> {row.output}".split())[:200]
             self.examples.append((check, reason, row.row, begins))
 
 
@@ -231,13 +239,12 @@ class Checks:
         return keep
 
     def _findings(self, row: Row, original: int | None, leaks: set[str]) -> Iterator[tuple[str, str]]:
-        text = "\n".join((row.instruction, row.input, row.output))
+        text = _text(row)
         same = hashlib.blake2b(" ".join(text.casefold().split()).encode(errors="replace"), digest_size=8).digest()
         if (same := int.from_bytes(same)) in self.seen:
             yield "duplicate", "same text as an earlier row"
         self.seen[same] = None
-        yield from (("personal", kind) for kind, pattern in PERSONAL.items()
-                    if HINTS[kind].search(text) and pattern.search(text))
+        yield from (("personal", kind) for kind in _personal(text))
         if original is not None and original != _kind(row.output):
             yield "label", "label contradicts the reference"
         if leaks:

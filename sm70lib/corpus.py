@@ -23,7 +23,7 @@ from datasets import DatasetInfo, Features, List, Value
 
 from sm70lib import params, prompts, sources, steps
 from sm70lib.audit import Audit, Checks, Findings
-from sm70lib.benchmarks import Item
+from sm70lib.benchmarks import Item, items_digest
 from sm70lib.prompts import Encoded
 from sm70lib.params import StudyError
 from sm70lib.provenance import holds, record
@@ -48,16 +48,17 @@ def prepare(p, root: Path, items: list[Item], tokenizer, folder: Path) -> tuple[
     says so, or too few rows are left.
     """
     policies = {check: getattr(p, f"audit_{check}") for check in ("duplicate", "personal", "label", "leak")}
+    questions = items_digest(items)
     audit, checks = Audit(Counter(item.benchmark for item in items)), Checks(items, policies, root)
     wanted = {"train": p.data_sources, "text": p.cpt_sources, "preferences": p.dpo_sources}
-    rows = sum(_expected(p, name) for names in wanted.values() for name in names)
-    with steps.progress(rows, "row", "sources") as bar:
+    size = sum(path.stat().st_size for names in wanted.values() for name in names for path in sources.files(name, root))
+    with steps.progress(size, "byte", "sources") as bar:
         for kind, names in wanted.items():
             checks.seen.clear()  # a text may be read in one stage and asked about in the next
             for name in names:
                 part = folder / "parts" / f"{kind}-{name}"
-                if not _finished(part, name, root):
-                    _write_part(p, name, kind, root, checks, tokenizer, part, bar)
+                if not _finished(part, name, root, questions):
+                    _write_part(p, name, kind, root, checks, tokenizer, part, bar, questions)
                 audit.found[name if kind == "train" else f"{name} ({kind})"] = _read_findings(part)
                 checks.seen.update(dict.fromkeys(np.load(part / "seen.npy").tolist()))
             if kind != "train" and names:
@@ -82,21 +83,19 @@ def holdings(study: Path) -> pd.DataFrame:
                                    for name in p.data_sources} for p in studies}).T.fillna(0).astype(int)
 
 
-def _expected(p, name: str) -> int:
-    return min(limit(p, name) or 10**9, SOURCES[name].rows or BATCH)
-
-
-def _finished(part: Path, name: str, root: Path) -> bool:
-    """Whether a part was written whole, from files that are still the same."""
+def _finished(part: Path, name: str, root: Path, questions: str) -> bool:
+    """Whether a part was written whole, from files that are still the same and against the same questions."""
     try:
-        made = json.loads((part / "found.json").read_text())["files"]
+        found = json.loads((part / "found.json").read_text())
     except (FileNotFoundError, ValueError):
         return False
+    made = found["files"] if found["questions"] == questions else {}
     files = {path.relative_to(root).as_posix(): path for path in sources.files(name, root)}
     return made.keys() == files.keys() and all(holds(files[file], made[file]) for file in made)
 
 
-def _write_part(p, name: str, kind: str, root: Path, checks: Checks, tokenizer, part: Path, bar) -> None:
+def _write_part(p, name: str, kind: str, root: Path, checks: Checks, tokenizer, part: Path, bar,
+                questions: str) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     found, before, lengths = Findings(), len(checks.seen), []
@@ -111,13 +110,14 @@ def _write_part(p, name: str, kind: str, root: Path, checks: Checks, tokenizer, 
     np.save(part / "lengths.npy", np.concatenate([np.zeros((0, 3), np.int32), *lengths]))
     np.save(part / "seen.npy", np.fromiter(islice(checks.seen, before, None), np.uint64))
     steps.write_json(part / "found.json", {
-        "files": files, "rows": found.rows, "hits": found.hits, "labels": found.labels.tolist(),
+        "files": files, "questions": questions, "rows": found.rows, "hits": found.hits, "labels": found.labels.tolist(),
         "defects": [asdict(defect) for defect in found.defects], "examples": found.examples})
 
 
 def _counted(rows: Iterable[Row], bar) -> Iterator[Row]:
+    """The rows, whose characters move the bar: nearly the bytes of their file, where it is not compressed."""
     for row in rows:
-        bar.update()
+        bar.update(sum(map(len, (row.instruction, row.input, row.output, row.rejected))))
         yield row
 
 

@@ -19,6 +19,7 @@ from sm70lib.benchmarks import SAFETY, Item
 from sm70lib.params import StudyError
 from sm70lib.replies import LETTERS
 
+MMLU = ("mmlu_medical", "mmlu_medical_9")  # six subjects, and Meditron's nine
 
 def draw_2023(items: list[Item], count: int, pool: list[Item], seed: int) -> dict[str, list[Item]]:
     """`count` few-shot examples for every item (by id), drawn as the 2023 harness did.
@@ -43,7 +44,7 @@ def draw_today(items: list[Item], count: int, pool: list[Item], seed: int) -> di
     """
     generator = random.Random(seed)
     return {item.id: [shot for shot in pool if shot.meta["subject"] == item.meta["subject"]][:count]
-            if item.benchmark == "mmlu_medical" else generator.sample(pool, count) for item in items}
+            if item.benchmark in MMLU else generator.sample(pool, count) for item in items}
 
 
 def draw_meditron(items: list[Item], count: int, pool: list[Item], seed: int) -> dict[str, list[Item]]:
@@ -162,7 +163,7 @@ def _harness_mmlu(item: Item) -> str:
 def _harness_intro(item: Item) -> str:
     if item.benchmark == "truthfulqa":
         return f"{TRUTHFULQA_PRIMER}\n\n"
-    if item.benchmark == "mmlu_medical":
+    if item.benchmark in MMLU:
         subject = item.meta["subject"].replace("_", " ")
         return f"The following are multiple choice questions (with answers) about {subject}.\n\n"
     return ""
@@ -217,7 +218,7 @@ EXAMINEE = ("You are a medical doctor taking the US Medical Licensing Examinatio
             f"{SCIENCE}{MODES}. Show your ability to apply the knowledge essential for medical practice. For the "
             f"following multiple-choice question, select one correct answer from A to E. {GUIDELINES}")
 MEDITRON = {
-    **dict.fromkeys(("medqa_4", "medqa_5"), EXAMINEE), **dict.fromkeys(("medmcqa", "mmlu_medical"), DOCTOR),
+    **dict.fromkeys(("medqa_4", "medqa_5"), EXAMINEE), **dict.fromkeys(("medmcqa", *MMLU), DOCTOR),
     "pubmedqa": "As an expert doctor in clinical science and medical knowledge, can you tell me if the following "
                 "statement is correct? Answer yes, no, or maybe.",
     "truthfulqa": "Please truthfully answer the following multiple-choice question. Please ensure that your choice "
@@ -244,7 +245,9 @@ def _four_options(item: Item, seed: int) -> Item:
 
 
 def _meditron_keeps(item: Item) -> bool:
-    return _official(item) and (item.benchmark != "truthfulqa" or item.meta.get("category") in MEDICAL)
+    """The official test; of TruthfulQA the 99, of nine MMLU subjects the 1,862 that were left of 1,871."""
+    lost = item.benchmark == "mmlu_medical_9" and item.meta["swallowed"]
+    return _official(item) and not lost and (item.benchmark != "truthfulqa" or item.meta.get("category") in MEDICAL)
 
 
 def letters_always(item: Item) -> list[str]:
@@ -277,7 +280,7 @@ def _refused(reply: str, options: tuple[str, ...]) -> int | None:
 
 EXAMS = ("medqa_4", "medqa_5", "usmle_step1", "usmle_step2", "usmle_step3")
 USMLE = EXAMS[2:]
-QUESTIONS = (*EXAMS, "pubmedqa", "medmcqa", "mmlu_medical")
+QUESTIONS = (*EXAMS, "pubmedqa", "medmcqa", *MMLU)
 BRACKETED = dict.fromkeys(EXAMS, _bracketed) | {"pubmedqa": _abstract}
 
 PROTOCOLS = (
@@ -298,7 +301,7 @@ PROTOCOLS = (
              takes_shots=False),
     # Today's lm-evaluation-harness (0.4.13): medqa_4options, pubmedqa, medmcqa, mmlu_* and truthfulqa_mc1.
     Protocol("harness", 1, {"medqa_4": _harness_medqa, "pubmedqa": _abstract, "medmcqa": _harness_medmcqa,
-                            "mmlu_medical": _harness_mmlu, "truthfulqa": _plain_question}, option_letters,
+                            "truthfulqa": _plain_question} | dict.fromkeys(MMLU, _harness_mmlu), option_letters,
              intro=_harness_intro, keep=_official, draw=draw_today, seeds=(1234,)),
     # Its truthfulqa_mc2: right is any true answer, and `mass` is what the task reports, the share of the
     # probability of all answers that the true ones have.
@@ -314,7 +317,7 @@ PROTOCOLS = (
     # Med42-v2 (arXiv 2408.06142, section 4): the harness's questions under the model's chat template, read by the
     # likelihood of the full answer string. Its exact string is not published: letter and text are inferred.
     Protocol("med42", 1, dict.fromkeys(EXAMS, _harness_medqa) | {
-        "pubmedqa": _abstract, "medmcqa": _harness_medmcqa, "mmlu_medical": _harness_mmlu}, full_answers,
+        "pubmedqa": _abstract, "medmcqa": _harness_medmcqa} | dict.fromkeys(MMLU, _harness_mmlu), full_answers,
              keep=_official, takes_shots=False, chat=True),
     # Ours: asked as in training, answered in words, read by `replies.choice`; unread is wrong.
     Protocol("generate", 1, dict.fromkeys(QUESTIONS, _as_trained), option_texts, keep=_official, bos=True,

@@ -132,10 +132,13 @@ def energy() -> float | None:
     """What all GPUs of this machine have used since their driver was loaded (kWh, from NVML); None without NVML."""
     try:
         import pynvml
+    except ImportError:
+        return None
+    try:
         pynvml.nvmlInit()
         cards = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
         return sum(map(pynvml.nvmlDeviceGetTotalEnergyConsumption, cards)) / 3.6e9
-    except Exception:  # no such package, no driver, or cards too old to count
+    except pynvml.NVMLError:  # no driver, or cards too old to count
         return None
 
 

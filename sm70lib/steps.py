@@ -172,14 +172,14 @@ class Step:
         for pattern in artifacts:
             if not any(self.folder.glob(pattern)):
                 raise StudyError(f"{self.name} was to write {pattern} and did not: run its cells in order")
-        paths = _owned(self.folder, self.name, artifacts)
+        paths, used = _owned(self.folder, self.name, artifacts), provenance.energy()
         write_json(self.folder / "steps" / self.name / "done.json", {
             "step": self.name, "study": self.folder.name, "key": self.key, "code": self.code,
             "parameters": {n: getattr(self.params, n) for n in provenance.declared(notebook(self.name))},
             "outputs": {path.relative_to(self.folder).as_posix(): provenance.record(path) for path in paths},
             "external": {name: provenance.record(path) for name, path in (external or {}).items()},
             "seconds": round(time.monotonic() - self.started, 1), "notes": notes or {},
-            "energy_kwh": None if self.energy is None else round(provenance.energy() - self.energy, 4),
+            "energy_kwh": None if None in (self.energy, used) else round(used - self.energy, 4),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"), **provenance.circumstances()})
         (self.folder / "steps" / self.name / "begun.json").unlink(missing_ok=True)
         _write_manifest(self.folder)
@@ -230,7 +230,7 @@ class progress(tqdm):
     def display(self, *args: Any, **kwargs: Any) -> None:
         """Writes what, unit, how many of how many, and the seconds left."""
         rate = self.format_dict["rate"] or self.n / (self.format_dict["elapsed"] or 1)
-        left = (self.total - self.n) / rate if rate else None
+        left = max(self.total - self.n, 0) / rate if rate else None
         if self.path:
             write_json(self.path, {"unit": self.unit, "n": self.n, "total": self.total, "seconds_left": left})
 

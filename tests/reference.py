@@ -70,8 +70,12 @@ def speeds() -> str:
     files = sorted((ROOT / "outputs/reference/benchmarks").glob("*.json"))
     made = [one for path in files for one in json.loads(path.read_text()) if one.get("ratio") is not None]
     rows = [{"what": one["name"], "work": one["work"], "ours": one["ours"], "theirs": one["theirs"], "unit": one["unit"],
-             "ratio": f"**{one['ratio']}** [{one['spread'][0]}, {one['spread'][1]}]", "goal": one["goal"]} for one in made]
+             "ratio": f"**{one['ratio']}** {_spread(*one['spread'])}", "goal": one["goal"]} for one in made]
     return pd.DataFrame(rows).to_markdown(index=False) + "\n"
+
+
+def _spread(low: float, high: float) -> str:
+    return "(one round)" if low == high else f"[{low}, {high}]"
 
 
 def write_readme() -> None:

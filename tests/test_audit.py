@@ -173,6 +173,15 @@ def test_findings_are_listed_once_per_check_and_dropped_by_policy(tmp_path):
     assert list(reported.funnel().columns) == ["rows", *CHECKS, "kept"]
 
 
+def test_no_example_shows_even_a_part_of_personal_data(tmp_path):
+    """An address that stands across the end of what is shown, or only in the part that is not."""
+    far = "word " * 38
+    put(tmp_path, [("twice", "a"), ("twice", "a"), (f"{far}me@example.org", "b"), (f"{far}me@example.org", "b"),
+                   (f"{far * 2}+1 555 010 0199", "c"), (f"{far * 2}+1 555 010 0199", "c")])
+    found, _ = run([MEADOW], tmp_path, [], REPORT)
+    assert len(found.defects) == 3 + 4 and found.examples()["row"].tolist() == [1]
+
+
 @pytest.mark.parametrize(("check", "number"), [("duplicate", 1), ("personal", 2), ("leak", 5)])
 def test_fail_ends_the_run_with_the_row(tmp_path, check, number):
     put(tmp_path, ROWS)

@@ -8,6 +8,7 @@ import pytest
 
 from sm70lib import corpus, sources
 from sm70lib.audit import CHECKS
+from sm70lib.benchmarks import Item
 from sm70lib.prompts import IGNORED
 from sm70lib.params import StudyError
 from sm70lib.steps import digest
@@ -84,6 +85,9 @@ def test_a_finished_source_is_not_done_again_and_the_set_is_the_same(root, tmp_p
     path.write_text(path.read_text().replace("58", "57"))
     prepare(root, tmp_path / "cut", tokenizer)
     assert asked[3:] == NAMES[:1]  # its file is another one now
+    item = Item("i", "i", "medqa_4", "What is asked?", "", ("a", "b"), 0)
+    corpus.prepare(SimpleNamespace(**STUDY), root, [item], tokenizer, tmp_path / "cut")
+    assert asked[4:] == NAMES  # there is another question to look for
     assert digest(tmp_path / "cut/train") != digest(tmp_path / "whole/train")
 
 

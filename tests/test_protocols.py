@@ -54,6 +54,19 @@ def test_shots_are_solved_and_parted_by_a_blank_line():
     assert first.endswith("Answer: yes") and second.endswith("Answer: three") and asked.endswith("Answer:")
 
 
+def test_nine_mmlu_subjects_are_asked_as_six_are_and_meditron_leaves_out_what_it_lost():
+    rows = [Item(f"mmlu/virology/{n}", "c", name, "What?", "", ("a", "b", "c", "d"), 0, {
+        "subject": "virology", "swallowed": n == 0}) for name in ("mmlu_medical", "mmlu_medical_9") for n in range(3)]
+    for name in ("harness", "meditron", "med42", "generate"):
+        protocol = protocols.named(name)
+        assert all(protocol.covers(row.benchmark, 0) for row in rows)
+        assert protocol.prompt(rows[0]) == protocol.prompt(rows[3])
+        assert protocol.answers(rows[0]) == protocol.answers(rows[3])
+        kept = [row.id[-1] for row in rows[3:] if protocol.keep(row)]
+        assert kept == (["1", "2"] if name == "meditron" else ["0", "1", "2"])
+    assert len(protocols.named("harness").draw(rows[3:], 1, rows[:1], 1234)) == 3
+
+
 def test_a_digest_changes_with_the_words():
     protocol = protocols.named("sm70-2023")
     other = replace(protocol, layouts={"medqa_4": lambda item: item.question})

@@ -5,7 +5,6 @@ import re
 from html.parser import HTMLParser
 
 import nbformat
-import pandas as pd
 import pytest
 import synthetic
 
