@@ -22,8 +22,6 @@ from sm70lib.protocols import Protocol
 
 CHUNK = 256  # prompts that are tokens at one time
 SHARED = 32  # tokens that prompts must have in common for their keys and values to be kept
-ROW = 512  # tokens that keep two cores busy; a longer row of prompts that share a prefix is mostly masked attention
-WIDTH = 0.9  # of a batch's longest row: where a shorter one would be padded, the next batch begins
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,10 +90,7 @@ class Prompts:
     @cached_property
     def digest(self) -> str:
         """sha256 (hex) of all texts."""
-        found = hashlib.sha256()
-        for prompt in self:
-            found.update(prompt.digest.encode())
-        return found.hexdigest()
+        return hashlib.sha256("".join(prompt.digest for prompt in self).encode()).hexdigest()
 
     def chunks(self) -> Iterator[tuple[bool, list[Prompt]]]:
         """At most CHUNK prompts of about equal length, and whether they all begin with the same head."""
@@ -141,10 +136,9 @@ class Batch:
             texts = model.written(loaded, tokenizer, contexts, run.protocol.max_new_tokens, run.protocol.samples,
                                   int(self.asked[0][0].digest, 16) % 2**31)
             return [reply_record(prompt, run, some) for (prompt, _), some in zip(self.asked, texts)]
-        rows = [[Request(request.context[len(self.common):], request.options)]
+        rest = [Request(request.context[len(self.common):], request.options)
                 for _, requests in self.asked for request in requests]
-        rows = [[request for row in rows for request in row]] if self.common else rows
-        found = iter(model.loglikelihoods(loaded, rows, tokenizer.pad_token_id, remember(self.common)))
+        found = iter(model.loglikelihoods(loaded, rest, remember(self.common)))
         return [record(prompt, run, [value for _ in requests for value in next(found)])
                 for prompt, requests in self.asked]
 
@@ -158,24 +152,15 @@ def batched(prompts: Prompts, tokenizer, limit: int, batch_tokens: int, listed: 
         shared = same_head and not prompts.run.protocol.reads
         common = tuple(commonprefix([context[:-1] for context in contexts])) if shared else ()
         common = common if len(common) >= SHARED else ()
-        together: list = []
-        for one in sorted(asked, key=lambda one: -max(request.length for request in one[1])):
-            if together and _full(together, one, len(common), batch_tokens):
+        together, tokens = [], 0
+        for one in asked:
+            own = sum(request.length - len(common) for request in one[1])
+            if together and tokens + own > batch_tokens:
                 yield Batch(common, together)
-                together = []
-            together.append(one)
+                together, tokens = [], 0
+            together, tokens = [*together, one], tokens + own
         if together:
             yield Batch(common, together)
-
-
-def _full(together: list, one: tuple, common: int, batch_tokens: int) -> bool:
-    """Whether a prompt has to start a new batch: no room, or padding that a batch of a fair size need not bear."""
-    lengths, own = ([request.length - common for _, requests in some for request in requests]
-                    for some in (together, [one]))
-    if common:
-        return sum(lengths + own) > ROW
-    width = max(lengths)
-    return len(lengths + own) * width > batch_tokens or len(lengths) * width > ROW and max(own) < WIDTH * width
 
 
 def usable(prompt: Prompt, protocol: Protocol, tokenizer, limit: int, listed: dict | None) -> list[Request]:

@@ -199,7 +199,7 @@ def rescore(loaded, tokenizer, asked: list[Run], places: dict[Run, Path], chat: 
         for line in lines[::max(1, len(lines) // max(1, share))][:share]:
             prompt = prompts[numbers[line["item_id"], line["seed"]]]
             requests = usable(prompt, run.protocol, tokenizer, limit(loaded, run), None)
-            alone = [model.loglikelihoods(loaded, [[Request(request.context, [option])]], tokenizer.pad_token_id)[0][0]
+            alone = [model.loglikelihoods(loaded, [Request(request.context, [option])])[0][0]
                      for request in requests for option in request.options]
             worst = max(worst, *(abs(a - b) for a, b in zip(alone, line["loglikelihoods"])))
             flips, n = flips + (int(np.argmax(alone)) != line["choice"]), n + 1
@@ -247,7 +247,7 @@ def example(folder: Path) -> dict:
 # ---- lines, as they come ----------------------------------------------------------------------------
 
 
-def evaluate(loaded, tokenizer, run: Run, path: Path, *, model_digest: str, batch_tokens: int = 8192,
+def evaluate(loaded, tokenizer, run: Run, path: Path, *, model_digest: str, batch_tokens: int = 2048,
              chat: bool = False) -> None:
     """Scores the items of `run` and writes `path` (JSON Lines, one per item and seed) with its `.meta.json`.
 

@@ -1,28 +1,30 @@
 """Loads a causal language model (full precision or NF4, with or without adapter), and scores answers with it.
 
-A prompt and all its options go through the model as one packed row: the prompt, then one branch per option
-that sees the prompt and itself only. What several prompts begin with (five fixed shots) is computed once, and
-their rests stand in one row, each seeing that prefix and itself. Same numbers as scoring every option alone
-(to 1e-5), for a fraction of the tokens; logits are computed only where they predict an option's token.
+Prompts and all their options go through the model as one packed row without padding: each prompt, then one branch
+per option that sees the prompt and itself only. What several prompts begin with (five fixed shots) is computed
+once, and seen by all. Same numbers as scoring every option alone (to 1e-5), for a fraction of the tokens; logits
+are computed only where they predict an option's token.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, NamedTuple, Sequence
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import bitsandbytes as bnb
+import numpy as np
 import pandas as pd
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import (AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModelForCausalLM, AutoTokenizer,
-                          BitsAndBytesConfig, DynamicCache, PreTrainedModel)
+                          BitsAndBytesConfig, PreTrainedModel)
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.utils import logging as transformers_logging
@@ -30,13 +32,14 @@ from transformers.utils import logging as transformers_logging
 from sm70lib.params import StudyError
 
 transformers_logging.disable_progress_bar()
+if not torch.cuda.is_available():  # a CPU needs no copy of the keys that heads share, masked or not
+    os.environ.setdefault("TRANSFORMERS_SDPA_FORCE_GQA", "1")
 
 
 def device() -> torch.device:
     """The GPU of this process where there is one, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-    return torch.device("cpu")
+    here = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    return torch.device(here if torch.cuda.is_available() else "cpu")
 
 
 def load_tokenizer(name: str | Path):
@@ -107,20 +110,37 @@ def merge(base: str, p, adapter: Path, into: str, folder: Path) -> None:
     load_tokenizer(base).save_pretrained(folder)
 
 
-def by_sequence(module, query, key, value, attention_mask, cu_seq_lens_q=None, **how):
-    """Attention of packed rows, one row after another, so that none costs for what it may not see.
+class Span(NamedTuple):
+    """Tokens `first` to `last` of a packed row: they see it from `begin` on, causally or as `mask` (0, -inf) says."""
 
-    With one mask for all, a sequence pays for its whole square. `cu_seq_lens_q` (TRL's): where rows begin, and
-    the end.
+    begin: int
+    first: int
+    last: int
+    mask: torch.Tensor | None = None
+
+
+def packed(module, query, key, value, attention_mask, cu_seq_lens_q=None, spans=(), prefix=(), **how):
+    """Attention of one row that holds many sequences, part by part, so that none costs for what it may not see.
+
+    With one mask for all, every token would pay for the whole row. `cu_seq_lens_q` (TRL's): where sequences begin,
+    and the end; or `spans` that cover the row. `prefix`: keys and values of a layer, which all spans see.
     """
-    if cu_seq_lens_q is None:
+    if cu_seq_lens_q is not None:
+        parts = zip(*(states.split(cu_seq_lens_q.diff().tolist(), dim=2) for states in (query, key, value)))
+        return torch.cat([sdpa_attention_forward(module, *part, None, **how)[0] for part in parts], dim=1), None
+    if not spans:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **how)
-    rows = zip(*(states.split(cu_seq_lens_q.diff().tolist(), dim=2) for states in (query, key, value)))
-    return torch.cat([sdpa_attention_forward(module, *row, None, **how)[0] for row in rows], dim=1), None
+    found = []
+    for span in spans:
+        seen = [states[:, :, span.begin:span.last] for states in (key, value)]
+        if prefix:
+            seen = [torch.cat(pair, dim=2) for pair in zip(prefix[module.layer_idx], seen)]
+        found.append(sdpa_attention_forward(module, query[:, :, span.first:span.last], *seen, span.mask, **how)[0])
+    return torch.cat(found, dim=1), None
 
 
-AttentionInterface.register("by_sequence", by_sequence)
-AttentionMaskInterface.register("by_sequence", sdpa_mask)
+AttentionInterface.register("packed", packed)
+AttentionMaskInterface.register("packed", sdpa_mask)
 
 
 @torch.inference_mode()
@@ -201,6 +221,9 @@ def located(folder: Path) -> str:
 
 # ---- log-likelihoods --------------------------------------------------------------------------------
 
+SPAN = 256  # tokens of short requests that share a span: masked pairs of tokens cost less than more calls
+READ = 256  # places whose logits over the whole vocabulary exist at one time
+
 
 @dataclass(frozen=True)
 class Request:
@@ -216,80 +239,87 @@ class Request:
 
 
 @torch.inference_mode()
-def remember(model, ids: list[int]) -> DynamicCache | None:
-    """Keys and values of a prefix `(tokens,)` that several prompts share; None for an empty one."""
+def remember(model, ids: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Keys and values `(1, heads, tokens, width)` of every layer for a prefix that prompts share; [] for none."""
     if not ids:
-        return None
-    return _decoder(model)(input_ids=torch.tensor([ids]).to(model.device), use_cache=True).past_key_values
+        return []
+    cache = _decoder(model)(input_ids=torch.tensor([ids]).to(model.device), use_cache=True).past_key_values
+    return [(layer.keys, layer.values) for layer in cache.layers]
 
 
 @torch.inference_mode()
-def loglikelihoods(model, rows: list[list[Request]], pad_id: int, prefix: DynamicCache | None = None
-                   ) -> list[list[float]]:
+def loglikelihoods(model, asked: Sequence[Request], prefix: Sequence = ()) -> list[list[float]]:
     """Summed log-likelihood (nats) of every option of every request, in one forward pass.
 
-    The requests of a row stand side by side and see neither each other nor another row. Given a `prefix`,
-    contexts are what follows it, and there is one row.
+    The requests stand side by side in one row, without padding, and none sees another. Given a `prefix`
+    (from `remember`), their contexts are what follows it.
     """
-    known = prefix.get_seq_length() if prefix else 0
-    ids, places, owners, branches = (part.to(model.device) for part in _packed(rows, pad_id))
-    branched = any(len(option) > 1 for row in rows for request in row for option in request.options)
-    mask = _mask(owners, branches, known) if known or branched or max(map(len, rows)) > 1 else None
-    hidden = _decoder(model)(input_ids=ids, position_ids=places + known, attention_mask=mask, use_cache=bool(known),
-                             past_key_values=prefix and _copy(prefix)).last_hidden_state
-    row, place, token, option = torch.tensor(list(_targets(rows)), device=model.device).T
-    logits = model.get_output_embeddings()(hidden[row, place]).float()
-    picked = logits.log_softmax(-1).gather(1, token[:, None])[:, 0].double()
-    sizes = [len(request.options) for row in rows for request in row]
+    known = prefix[0][0].shape[2] if prefix else 0
+    about = np.array(list(_tokens(asked)))
+    ids, places = torch.tensor(about[:, :2], device=model.device).T[:, None]
+    hidden = _decoder(model)(  # a mask of four dimensions is taken as it is; `packed` brings its own
+        input_ids=ids, position_ids=places + known, attention_mask=ids[None, None], use_cache=False, prefix=prefix,
+        spans=_spans(asked, about, known, model.get_input_embeddings().weight)).last_hidden_state[0]
+    read, token, option = torch.tensor(list(_targets(asked)), device=model.device).T
+    places, at = torch.unique(read, return_inverse=True)  # options share the end of their prompt
+    picked = torch.empty(len(at), dtype=torch.float64, device=model.device)
+    for number, some in enumerate(places.split(READ)):
+        here, logits = at // READ == number, model.get_output_embeddings()(hidden[some]).float()
+        picked[here] = logits.log_softmax(-1)[at[here] % READ, token[here]].double()
+    sizes = [len(request.options) for request in asked]
     totals = torch.zeros(sum(sizes), dtype=torch.float64, device=model.device).index_add_(0, option, picked)
     return [part.tolist() for part in totals.cpu().split(sizes)]
 
 
 def _decoder(model):
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return base.get_decoder()
+    decoder = (model.get_base_model() if hasattr(model, "get_base_model") else model).get_decoder()
+    if decoder.config._attn_implementation != "packed":  # which is sdpa wherever there is one sequence to a row
+        decoder.set_attn_implementation("packed")
+    return decoder
 
 
-def _copy(prefix: DynamicCache) -> DynamicCache:
-    """A cache that a forward pass may lengthen."""
-    longer = DynamicCache()
-    for number, layer in enumerate(prefix.layers):
-        longer.update(layer.keys, layer.values, number)
-    return longer
+def _tokens(asked: Sequence[Request]) -> Iterator[tuple[int, int, int, int]]:
+    """Of every token that goes through the model: its id, position, request and branch (0 prompt, 1.. options)."""
+    for number, request in enumerate(asked):
+        size = len(request.context)
+        for branch, tokens in enumerate([request.context, *(option[:-1] for option in request.options)]):
+            for place, token in enumerate(tokens, size if branch else 0):
+                yield token, place, number, branch
 
 
-def _packed(rows: list[list[Request]], pad_id: int) -> tuple[torch.Tensor, ...]:
-    """Ids, positions, owners (request of its row) and branches (0 prompt, 1.. options), each `(rows, tokens)`."""
-    width, lines = max(sum(request.length for request in row) for row in rows), []
-    for row in rows:
-        line = []
-        for owner, request in enumerate(row):
-            start = len(request.context)
-            line += [(token, place, owner, 0) for place, token in enumerate(request.context)]
-            line += [(token, place, owner, branch) for branch, option in enumerate(request.options, 1)
-                     for place, token in enumerate(option[:-1], start)]
-        lines.append(line + [(pad_id, 0, -1, 0)] * (width - len(line)))
-    return torch.tensor(lines).unbind(-1)
+def _spans(asked: Sequence[Request], about: np.ndarray, known: int, like: torch.Tensor) -> list[Span]:
+    """Short requests share a span; the prompt of a long one, where it follows nothing, needs no mask."""
+    found, start, end = [], 0, 0
+    for request, following in zip(asked, [*asked[1:], None]):
+        end += request.length
+        if following and end + following.length - start <= SPAN:
+            continue
+        middle = start
+        if request.length == end - start and not known:
+            middle += len(request.context)
+            found.append(Span(start, start, middle))
+        if middle < end:
+            found.append(Span(start, middle, end, _mask(about[start:end], middle - start, known, like)))
+        start = end
+    return found
 
 
-def _mask(owners: torch.Tensor, branches: torch.Tensor, known: int) -> torch.Tensor:
-    """Who sees whom, `(rows, 1, tokens, known + tokens)`: the prefix, its own prompt and branch up to itself."""
-    seen = branches[:, :, None] == branches[:, None, :]
-    seen |= (branches == 0)[:, None, :]
-    seen &= (owners[:, :, None] == owners[:, None, :]).tril_()
-    return torch.nn.functional.pad(seen, (known, 0), value=True)[:, None]
+def _mask(about: np.ndarray, first: int, known: int, like: torch.Tensor) -> torch.Tensor:
+    """What tokens from `first` on see, `(1, 1, tokens, known + all)`: prefix, their prompt, their own branch."""
+    owner, branch, order = about[:, 2], about[:, 3], np.arange(len(about))
+    seen = (owner[first:, None] == owner) & (order[first:, None] >= order)
+    seen &= (branch == 0) | (branch[first:, None] == branch)
+    seen = np.pad(seen, ((0, 0), (known, 0)), constant_values=True)
+    return torch.from_numpy(np.where(seen, np.float32(0), np.float32(-np.inf))).to(like)[None, None]
 
 
-def _targets(rows: list[list[Request]]) -> Iterator[tuple[int, int, int, int]]:
-    """Row, position that predicts, token predicted, and running number of the option it belongs to."""
-    number = 0
-    for at, row in enumerate(rows):
-        start = 0
-        for request in row:
-            last = start + len(request.context) - 1
-            start = last + 1
-            for option in request.options:
-                for place, token in enumerate(option):
-                    yield at, last if place == 0 else start + place - 1, token, number
-                start += len(option) - 1
-                number += 1
+def _targets(asked: Sequence[Request]) -> Iterator[tuple[int, int, int]]:
+    """Place that predicts, token predicted, and running number of the option it belongs to."""
+    end = number = 0
+    for request in asked:
+        end += len(request.context)
+        last = end - 1
+        for number, option in enumerate(request.options, number):
+            yield from zip([last, *range(end, end + len(option) - 1)], option, itertools.repeat(number))
+            end += len(option) - 1
+        number += 1

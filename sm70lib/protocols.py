@@ -7,7 +7,6 @@ BOS stands in front, how long a prompt may be and from where its shots come.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from dataclasses import dataclass, field, replace
 from typing import Callable
@@ -98,12 +97,6 @@ class Protocol:
     def prompt(self, item: Item, shots: list[Item] = ()) -> str:
         """The text a model reads before it answers."""
         return self.head(item, shots) + self.layouts[item.benchmark](item)
-
-    def digest(self, benchmark: str) -> str:
-        """sha256 (hex) of what a fixed item looks like under this protocol: changes when its words do."""
-        sample = Item("id", "id", benchmark, "Question?", "Context.", ("one", "two"), 1, {"subject": "anatomy"})
-        text = "\x00".join([self.name, str(self.version), self.prompt(sample), *self.answers(sample)])
-        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def named(name: str) -> Protocol:

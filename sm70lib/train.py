@@ -196,7 +196,7 @@ def build(p, base: str, rows, holdout, stage: Path, how):
         use_rslora=p.lora_rslora, use_dora=p.lora_dora, task_type="CAUSAL_LM")
     loaded = model.load(base, p, how.start, trainable=True)
     if getattr(p, f"{how.kind}_packing", False):
-        loaded.set_attn_implementation("by_sequence")
+        loaded.set_attn_implementation("packed")
     exact = {name: weight.data for name, weight in loaded.named_parameters() if weight.requires_grad and how.start}
     trainer = (callbacks.PairTrainer if how.kind == "dpo" else SFTTrainer)(
         model=loaded, args=config(p, how, stage, len(holdout) > 0), peft_config=lora, train_dataset=rows,

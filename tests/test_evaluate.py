@@ -97,7 +97,7 @@ def test_killed_five_times_ends_with_the_lines_of_an_undisturbed_run(loaded, tmp
 def test_memory_does_not_grow_with_the_number_of_items(loaded, tmp_path, monkeypatch):
     """Peak of Python's memory over 520 and over 1,300 items: what is kept per item is less than its tokens."""
     monkeypatch.setattr(model, "loglikelihoods",
-                        lambda _, rows, *__: [[0.0] * len(request.options) for row in rows for request in row])
+                        lambda _, asked, *__: [[0.0] * len(request.options) for request in asked])
     peaks = []
     for count in (520, 1300):
         run = run_of(count)

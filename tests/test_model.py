@@ -83,7 +83,7 @@ def test_packed_rows_do_not_see_each_other(tmp_path):
     packed = {"input_ids": torch.cat(rows)[None], "position_ids": torch.cat([torch.arange(len(row)) for row in rows])[None]}
     bounds = torch.tensor([0, 7, 8, 38, 50], dtype=torch.int32)
     masked = loaded(**packed, use_cache=False).logits[0]
-    loaded.set_attn_implementation("by_sequence")
+    loaded.set_attn_implementation("packed")
     found = loaded(**packed, cu_seq_lens_q=bounds, use_cache=False).logits[0]
     assert len(found) == 50 and (found - alone).abs().max() < 1e-4 and (masked - alone).abs().max() < 1e-4
     assert (loaded(input_ids=packed["input_ids"]).logits[0] - alone).abs().max() > 1e-2, "the test can fail"

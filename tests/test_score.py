@@ -1,4 +1,4 @@
-"""Packed scoring gives what scoring every option alone gives, whatever the batch and the padding."""
+"""Packed scoring gives what scoring every option alone gives, whatever stands beside it."""
 
 import random
 
@@ -33,7 +33,7 @@ def alone(loaded, context: list[int], option: list[int]) -> float:
 
 def test_packed_equals_one_option_at_a_time(loaded):
     asked = requests(40, loaded.config.vocab_size)
-    packed = model.loglikelihoods(loaded, [[request] for request in asked], pad_id=2)
+    packed = model.loglikelihoods(loaded, asked)
     checked = 0
     for request, values in zip(asked, packed, strict=True):
         for option, value in zip(request.options, values, strict=True):
@@ -42,35 +42,35 @@ def test_packed_equals_one_option_at_a_time(loaded):
     assert checked > 100
 
 
-def test_batch_and_padding_do_not_matter(loaded):
+def test_what_else_is_in_the_batch_does_not_matter(loaded):
     asked = requests(12, loaded.config.vocab_size)
-    together = model.loglikelihoods(loaded, [[request] for request in asked], pad_id=2)
-    singly = [model.loglikelihoods(loaded, [[request]], pad_id=0)[0] for request in asked]
+    together = model.loglikelihoods(loaded, asked)
+    singly = [model.loglikelihoods(loaded, [request])[0] for request in asked]
     assert len(singly) == 12
     for a, b in zip(together, singly, strict=True):
         assert a == pytest.approx(b, abs=1e-4)
 
 
 @pytest.mark.parametrize("longest", [9, 1])
-def test_a_shared_prefix_and_a_row_of_many_prompts_change_nothing(loaded, longest):
-    """The prefix is computed once and remembered; a row holds all prompts, and none sees another."""
+def test_a_shared_prefix_and_prompts_that_follow_it_change_nothing(loaded, longest):
+    """The prefix is computed once and remembered; prompts see it, and none sees another."""
     asked = [Request(request.context, [option[:longest] for option in request.options])
              for request in requests(12, loaded.config.vocab_size)]
     prefix = requests(1, loaded.config.vocab_size)[0].context[:40] + [5] * 30
     memory = model.remember(loaded, prefix)
-    rows = [model.loglikelihoods(loaded, [asked[:5]], 2, memory), model.loglikelihoods(loaded, [asked[5:]], 2, memory)]
+    rows = [model.loglikelihoods(loaded, asked[:5], memory), model.loglikelihoods(loaded, asked[5:], memory)]
     checked = 0
     for request, values in zip(asked, rows[0] + rows[1], strict=True):
         for option, value in zip(request.options, values, strict=True):
             assert value == pytest.approx(alone(loaded, prefix + request.context, option), abs=1e-4)
             checked += 1
-    assert checked > 30 and memory.get_seq_length() == len(prefix)
+    assert checked > 30 and memory[0][0].shape[2] == len(prefix)
 
 
 def test_logits_are_computed_only_where_an_option_is_predicted(loaded, monkeypatch):
     asked, seen = requests(12, loaded.config.vocab_size), []
     head = loaded.get_output_embeddings()
     hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[0]))
-    model.loglikelihoods(loaded, [[request] for request in asked], pad_id=2)
+    model.loglikelihoods(loaded, asked)
     hook.remove()
-    assert seen == [sum(len(option) for request in asked for option in request.options)]
+    assert seen == [sum(1 + sum(len(option) - 1 for option in request.options) for request in asked)]

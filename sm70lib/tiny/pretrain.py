@@ -115,10 +115,10 @@ def knowledge(world: World | None, folder: Path, batch: int = 32) -> pd.DataFram
     for start in range(0, len(world.facts), batch):
         facts = world.facts[start:start + batch]
         drawn = [options.draw(fact, 4) for fact in facts]
-        asked = [[model.Request([words.bos_token_id, *_ids(words, opening(fact, rng))],
-                                [_ids(words, f" {choice}") for choice in choices])]
+        asked = [model.Request([words.bos_token_id, *_ids(words, opening(fact, rng))],
+                               [_ids(words, f" {choice}") for choice in choices])
                  for fact, (choices, _) in zip(facts, drawn)]
-        found = model.loglikelihoods(llama, asked, words.pad_token_id)
+        found = model.loglikelihoods(llama, asked)
         rows += [{"relation": fact.relation, "right": values.index(max(values)) == answer}
                  for fact, (_, answer), values in zip(facts, drawn, found)]
     table = pd.DataFrame(rows).groupby("relation", sort=False)["right"].agg(["size", "mean"]).reset_index()

@@ -44,7 +44,7 @@ TOLERANCE = 0.02  # of the held-out loss
 
 
 def rows(count: int, vocabulary: int, seed: int, mix: str) -> Dataset:
-    """Rows of Meadow's lengths, of tokens that follow one another in few ways, so that there is something to learn."""
+    """Rows of Meadow's lengths, some tokens far more frequent than others, so that there is something to learn."""
     draw, made = np.random.default_rng(seed), []
     shares = np.array([n or MIXES[mix] for n, *_ in MEADOW.values()], float)
     for _ in range(count):
@@ -52,8 +52,7 @@ def rows(count: int, vocabulary: int, seed: int, mix: str) -> Dataset:
         asked, answered = (max(4, int(chars / 4 * draw.lognormal(-spread**2 / 2, spread))) for chars in (before, after))
         answered = min(answered, LIMIT // 2)
         asked = min(50 + asked, LIMIT - answered)
-        steps = draw.zipf(1.5, asked + answered) % 50
-        ids = (3 + np.cumsum(steps) % (vocabulary - 3)).tolist()
+        ids = (3 + draw.zipf(1.5, asked + answered) % (vocabulary - 3)).tolist()
         made.append({"input_ids": ids, "labels": [-100] * asked + ids[asked:]})
     return Dataset.from_list(made)
 
@@ -94,7 +93,8 @@ def run(count: int, repeats: int, width: int, folder: Path, mix: str) -> list[di
     data, held_out = rows(count, vocabulary, 0, mix), rows(16, vocabulary, 1, mix)
     sequences = len(ours(p, base, data, held_out, folder / "count").train_dataset)
     steps = max(1, count // 8)
-    values = p.model_dump() | {"sft_steps": steps, "sft_batch_size": max(1, round(sequences / steps))}
+    batch = max(1, round(sequences / steps))
+    values = p.model_dump() | {"sft_steps": steps, "sft_batch_size": batch, "train_micro_batch_size": batch}
     ways = {"ours": lambda *given: ours(SimpleNamespace(**values), base, data, held_out, given[-1]),
             "training": theirs, "training-padded": lambda *given: theirs(*given, pad_to_multiple_of=LIMIT)}
     found = {name: [] for name in ways}
