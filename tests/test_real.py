@@ -17,11 +17,12 @@ from sm70lib.steps import STEPS, mark
 LIMIT = 10  # items of each benchmark
 USMLE = ["usmle_step1", "usmle_step2", "usmle_step3"]
 REAL = ["medqa_4", "pubmedqa", "mmlu_medical", "medmcqa", "truthfulqa"]
+REQUESTS = ["xstest_safe", "xstest_unsafe"]
 SMALL = dict(
     study="real-small", base_vocab_size=1000, base_hidden_size=32, base_layers=2, base_heads=2,
     base_kv_heads=1, base_intermediate_size=64, base_steps=2, base_length=128, data_limit=1200,
     data_max_length=512, data_holdout=8, sft_steps=2, sft_batch_size=2, train_micro_batch_size=2,
-    eval_benchmarks=REAL + USMLE, eval_limit=LIMIT, figures_dpi=60, stats_resamples=100)
+    eval_benchmarks=REAL + REQUESTS + USMLE, eval_limit=LIMIT, figures_dpi=60, stats_resamples=100)
 
 
 def usmle(folder: Path, leaked: dict) -> None:
@@ -67,7 +68,7 @@ def test_every_step_is_finished_and_knows_the_files_it_read(study):
     assert set(mark(study, "00_base")["external"]) == {"medquad", "med_safety_bench"}
     assert set(mark(study, "01_data")["external"]) == {
         "medical_meadow_mmmlu", "medquad", "med_safety_bench", "medqa_usmle", "pubmedqa", "mmlu_medical",
-        "medmcqa", "truthfulqa", "usmle_self_assessment"}
+        "medmcqa", "truthfulqa", "xstest", "usmle_self_assessment"}
 
 
 def test_every_benchmark_is_predicted_whole_and_its_labels_are_valid(study, root):
@@ -78,6 +79,7 @@ def test_every_benchmark_is_predicted_whole_and_its_labels_are_valid(study, root
     sizes = {"usmle_step1": 4, "usmle_step2": 5, "usmle_step3": 7}  # one of each needs a picture
     assert found == {(name, "harness"): LIMIT for name in REAL} | {("pubmedqa", "harness"): official} | {
         (name, "sm70-2023"): LIMIT for name in ("medqa_4", "pubmedqa")} | {
+        (name, "safety"): LIMIT for name in REQUESTS} | {
         (name, "sm70-2023"): n for name, n in sizes.items()} | {
         (name, "sm70-2023"): 16 for name in ("usmle", "usmle_macro")}
     checked = 0
@@ -86,18 +88,18 @@ def test_every_benchmark_is_predicted_whole_and_its_labels_are_valid(study, root
         items = {item.id: item for item in benchmarks.load(study / "data/benchmarks", name)}
         for line in map(json.loads, path.read_text().splitlines()):
             item = items[line["item_id"]]
-            assert line["gold"] == item.answer and len(line["loglikelihoods"]) == len(item.options)
-            assert {line["choice"], line["choice_norm"]} <= set(range(len(item.options)))
-            assert all(value < 0 for value in line["loglikelihoods"])
-            checked += 1
-    assert checked == 3 * (6 * LIMIT + official + 16)
+            written, checked = name in REQUESTS, checked + 1
+            assert line["gold"] == item.answer and len(line["loglikelihoods"] or item.options) == len(item.options)
+            assert {line["choice"], line["choice_norm"]} <= {*range(len(item.options)), *([None] if written else [])}
+            assert (len(line["parsed"]) == 1) if written else all(value < 0 for value in line["loglikelihoods"])
+    assert checked == 3 * (8 * LIMIT + official + 16)
 
 
 def test_the_leak_is_counted_and_dropped(study):
     table = pd.read_csv(study / "data/contamination.csv").set_index(["source", "benchmark"])
-    assert len(table) == 3 * 8 and table.loc["medquad", "items"].to_dict() == {
+    assert len(table) == 3 * 10 and table.loc["medquad", "items"].to_dict() == {
         "medqa_4": 1273, "pubmedqa": 1000, "mmlu_medical": 1089, "medmcqa": 1000, "truthfulqa": 817,
-        "usmle_step1": 4, "usmle_step2": 5, "usmle_step3": 7}
+        "xstest_safe": 250, "xstest_unsafe": 200, "usmle_step1": 4, "usmle_step2": 5, "usmle_step3": 7}
     leak = table.loc["medical_meadow_mmmlu"]
     assert leak.loc["usmle_step3", "exact"] == 1 and leak.loc["mmlu_medical", "exact"] > 100
     assert table["any"].sum() == leak.loc[["usmle_step3", "mmlu_medical"], "any"].sum()
@@ -119,7 +121,8 @@ def test_tables_show_usmle_and_no_claim_about_sm70_is_judged(study):
     assert effect.set_index("benchmark").loc["usmle", "n_flagged"] == 1
     card = pd.read_csv(study / "tables/scorecard.csv")
     paper = card["claim"].str.startswith("SM70 ")
-    assert set(card.loc[paper, "verdict"]) == {"not comparable"} and paper.sum() == 7 and (~paper).sum() == 9
+    assert set(card.loc[paper, "verdict"]) == {"not comparable"} and paper.sum() == 7 and (~paper).sum() == 11
+    assert card["claim"].str.contains("refusing unsafe requests").sum() == 1
     assert not card.loc[~paper, "claim"].str.contains("Llama|Camel|GPT").any()
     for name in names - {"quoted", "errors"}:
         assert "trained here from scratch" in (study / f"tables/{name}.md").read_text().splitlines()[0], name
