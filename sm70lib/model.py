@@ -32,8 +32,6 @@ from transformers.utils import logging as transformers_logging
 from sm70lib.params import StudyError
 
 transformers_logging.disable_progress_bar()
-if not torch.cuda.is_available():  # a CPU needs no copy of the keys that heads share, masked or not
-    os.environ.setdefault("TRANSFORMERS_SDPA_FORCE_GQA", "1")
 
 
 def device() -> torch.device:

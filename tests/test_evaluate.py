@@ -235,10 +235,13 @@ def test_other_models_are_looked_for_before_any_is_scored(study):
             evaluate.score_all(p, [], folder)
 
 
+DDP = "params/accelerate/ddp.yml"  # two processes; where there is no GPU they meet over gloo
+
+
 def test_two_processes_write_what_one_writes_and_items_are_scored_again_alone(study):
     folder, p = study
     asked, found = evaluate.runs(p, folder / "data/benchmarks"), []
-    for launcher in ("python", "python -m torch.distributed.run --nproc-per-node 2"):
+    for launcher in ("python", "torchrun --nproc-per-node 2", f"accelerate launch --config_file {DDP}"):
         p.eval_launcher = launcher
         evaluate.score_model(evaluate.Model("base", str(folder / "base/model")), p, asked, folder)
         found.append(lines(folder / "predictions/base/medqa_4-sm70-2023-0.jsonl"))
@@ -249,4 +252,4 @@ def test_two_processes_write_what_one_writes_and_items_are_scored_again_alone(st
         with pytest.raises(StudyError, match="was made with another protocol version"):  # finished or not
             evaluate.score_model(evaluate.Model("base", str(folder / "base/model")), p, other, folder)
         shutil.rmtree(folder / "predictions")
-    assert found[0] == found[1] and len(found[0]) == 30
+    assert found[0] == found[1] == found[2] and len(found[0]) == 30

@@ -16,6 +16,8 @@ from sm70lib.steps import STEPS, digest, mark
 
 COMMAND = [sys.executable, "-m", "sm70lib", "run", "params/tiny.yml", "tests/smoke.yml"]
 
+MODELS = {"base", "base-nf4", "tuned", "tuned-1-sft-seed1", "merged-dequantised", "merged-original"}
+
 
 def start(outputs: Path, *words: str) -> subprocess.Popen:
     return subprocess.Popen([*COMMAND, *words], cwd=ROOT, env=os.environ | {"SM70_OUTPUTS": str(outputs)},
@@ -63,7 +65,7 @@ def test_every_step_leaves_its_mark_and_every_number_its_items(undisturbed):
         lines = pd.read_json(folder / f"predictions/{row.model}/{row.benchmark}-{row.protocol}-{row.shots}.jsonl", lines=True)
         assert (len(lines), lines["correct"].sum()) == (row.n, row.correct)
         assert row.low_pct <= row.acc_pct <= row.high_pct
-    assert len(whole) == 3 * (5 + 4 + 3) and set(whole["model"]) == {"base", "base-nf4", "tuned"}
+    assert len(whole) == len(MODELS) * (5 + 4 + 3) and set(whole["model"]) == MODELS
     manifest = json.loads((folder / "manifest.json").read_text())
     assert set(manifest["steps"]) == set(STEPS) and manifest["parameters"]["world_seed"] == 3
 

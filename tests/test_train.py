@@ -353,19 +353,20 @@ def test_other_seeds_have_folders_of_their_own_and_other_weights(tmp_path):
 
 
 def test_two_processes_train_like_one_with_twice_the_accumulation(tmp_path):
-    found = {}
-    for processes, launcher in (1, "python"), (2, "torchrun --standalone --nproc_per_node 2"):
-        folder = tmp_path / str(processes)
+    found = []
+    for processes, launcher in ((1, "python"), (2, "torchrun --standalone --nproc_per_node 2"),
+                                (2, "accelerate launch --config_file params/accelerate/ddp.yml")):
+        folder = tmp_path / launcher.split()[0]
         p = study(folder, sft_steps=4, sft_batch_size=8, train_micro_batch_size=2, train_launcher=launcher)
         stage = train.run(p, folder, 1, "sft")
         assert json.loads((stage / "done.json").read_text())["world_size"] == processes
-        found[processes] = train.metrics(stage).set_index("step"), weights(folder)
+        found.append((train.metrics(stage).set_index("step")["loss"].dropna().tolist(), weights(folder)))
         steps = [line for line in (stage / "metrics.jsonl").read_text().splitlines() if '"loss"' in line]
         assert len(steps) == 4, "one process writes"
-    losses = [frame["loss"].dropna().tolist() for frame, _ in found.values()]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    one, two = found[1][1], found[2][1]
-    assert len(one) == 28 and max((one[name] - two[name]).abs().max() for name in one) < 1e-3
+    (losses, one), *others = found
+    for other, two in others:
+        assert losses == pytest.approx(other, rel=1e-4)
+        assert len(one) == 28 and max((one[name] - two[name]).abs().max() for name in one) < 1e-3
 
 
 def test_two_processes_go_on_from_a_checkpoint_and_say_why_they_stopped(tmp_path):
