@@ -57,8 +57,7 @@ def _described(row: dict, items: dict, hits: set) -> dict:
     item = protocols.named(row["protocol"]).view(items[key], row["seed"])  # as it was asked
     scores = np.asarray(row["loglikelihoods"] or [np.nan, np.nan], float)
     share, (second, best) = softmax(scores), np.sort(scores)[-2:]
-    return row | {name: item.meta.get(name) for name in META} | {
-        "item": item, "cluster": item.cluster,
+    return row | {name: item.meta.get(name) for name in META} | {"item": item, "cluster": item.cluster,
         "flagged": key in hits, "options": len(item.options), "confidence": share.max(),
         "margin": best - second, "brier": np.sum((share - (np.arange(len(share)) == row["gold"])) ** 2)}
 
@@ -105,8 +104,7 @@ def habits(answers: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for keys, part in answers.dropna(subset="choice").groupby(RUN):
         favourite = int(part["choice"].mode()[0])
-        rows.append(dict(zip(RUN, keys)) | {
-            "n": len(part), "favourite": chr(65 + favourite),
+        rows.append(dict(zip(RUN, keys)) | {"n": len(part), "favourite": chr(65 + favourite),
             "favourite_chosen_pct": 100 * (part["choice"] == favourite).mean(),
             "favourite_gold_pct": 100 * (part["gold"] == favourite).mean(),
             "chosen_length": part.apply(lean, axis=1, column="choice").mean(),

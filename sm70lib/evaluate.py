@@ -29,8 +29,8 @@ from sm70lib.protocols import Protocol
 from sm70lib.steps import digest, progress, write_json
 from sm70lib.train import launcher
 
-if model.device().type == "cpu":  # which needs no copy of the keys that heads share, masked or not
-    os.environ.setdefault("TRANSFORMERS_SDPA_FORCE_GQA", "1")
+# A CPU needs no copy of the keys that heads share, masked or not.
+os.environ.setdefault("TRANSFORMERS_SDPA_FORCE_GQA", str(int(model.device().type == "cpu")))
 
 
 def runs(p, folder: Path) -> list[Run]:

@@ -48,8 +48,7 @@ def grid(count: int, height: float, xlabel: str = "", ylabel: str = "") -> tuple
     """A figure of `count` panels, at most three abreast, each `height` inches high; labels in the corner."""
     across = min(3, count)
     down = -(-count // across)
-    fig, axes = plt.subplots(down, across, sharex=True, sharey=True, squeeze=False,
-                             figsize=(WIDTH, 1 + height * down))
+    fig, axes = plt.subplots(down, across, sharex=True, sharey=True, squeeze=False, figsize=(WIDTH, 1 + height * down))
     for ax in axes.flat[count:]:
         ax.set_visible(False)
     axes[-1, 0].set(xlabel=xlabel, ylabel=ylabel)

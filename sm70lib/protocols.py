@@ -20,6 +20,7 @@ from sm70lib.replies import LETTERS
 
 MMLU = ("mmlu_medical", "mmlu_medical_9")  # six subjects, and Meditron's nine
 
+
 def draw_2023(items: list[Item], count: int, pool: list[Item], seed: int) -> dict[str, list[Item]]:
     """`count` few-shot examples for every item (by id), drawn as the 2023 harness did.
 
@@ -290,8 +291,7 @@ PROTOCOLS = (
              pools=dict.fromkeys(USMLE, "")),
     # Ours, a probe for cues in the options: the same prompt without its question. A model has no business to
     # score above the best constant guesser here (arXiv 2406.02394 saw 64 % on a fictional organ).
-    Protocol("options-only", 1, dict.fromkeys(EXAMS, _options_only), option_texts,
-             takes_shots=False),
+    Protocol("options-only", 1, dict.fromkeys(EXAMS, _options_only), option_texts, takes_shots=False),
     # Today's lm-evaluation-harness (0.4.13): medqa_4options, pubmedqa, medmcqa, mmlu_* and truthfulqa_mc1.
     Protocol("harness", 1, {"medqa_4": _harness_medqa, "pubmedqa": _abstract, "medmcqa": _harness_medmcqa,
                             "truthfulqa": _plain_question} | dict.fromkeys(MMLU, _harness_mmlu), option_letters,

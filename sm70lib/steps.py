@@ -140,8 +140,7 @@ def begin(name: str, params: Any) -> "Step":
         set_aside(folder, name)
     write_json(folder / "steps" / name / "begun.json", {"key": now, "process": os.getpid()})
     os.environ["SM70_STUDY_FOLDER"] = str(folder)  # for progress(), in processes started from here too
-    return Step(name, params, folder, now, provenance.code(notebook(name)), time.monotonic(),
-                provenance.energy())
+    return Step(name, params, folder, now, provenance.code(notebook(name)), time.monotonic(), provenance.energy())
 
 
 @dataclass(frozen=True)

@@ -186,8 +186,7 @@ def contamination_effect(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
                                        "n", "effect_pts", "low_pts", "high_pts", "interval"])
 
 
-def scorecard(answers: pd.DataFrame, found: pd.DataFrame, compared: pd.DataFrame, p,
-              how: stats.How) -> pd.DataFrame:
+def scorecard(answers: pd.DataFrame, found: pd.DataFrame, compared: pd.DataFrame, p, how: stats.How) -> pd.DataFrame:
     """Each claim of the paper, then each of the study itself: reference, our value, its interval, verdict.
 
     `found` and `compared` are `results` and `comparisons` of `answers`; values are in percent or points.
@@ -263,5 +262,4 @@ def _against(row: dict, quote: dict, how: stats.How) -> dict:
                      why=f"quoted: {asked}; ours: {row['shots']}-shot, n {row['n']}")
     mine = stats.Estimate(*(row[name] / 100 for name in ("acc_pct", "low_pct", "high_pct")), row["n"], "")
     gap = stats.minus(mine, stats.wilson(value / 100 * n, n, how.level))
-    return _line(claim, row, value, sign, gap[1:3], source=quote["source"],
-                 why=f"quoted protocol: {quote['protocol']}")
+    return _line(claim, row, value, sign, gap[1:3], source=quote["source"], why=f"quoted protocol: {quote['protocol']}")

@@ -22,9 +22,10 @@ from sm70lib.steps import outputs
 REFERENCE = ROOT / "outputs/reference/tiny"
 PARTS = ("predictions", "tables", "figures", "steps", "memory.csv", "data/*.csv", "data/benchmarks",
          "base/metrics.jsonl", "base/base.json", "stages/*/metrics.jsonl")
-# Of a loss. Accuracy is told and not judged: with attention that adds up in another order the tuned model came to the
-# same held-out loss (0.2 % apart) and answered 96 % of medqa_4 instead of 73 %.
-TOLERANCE = 0.02
+TOLERANCE = 5.0  # points of accuracy
+# Of a loss: with attention that adds up in another order the tuned model came to the same held-out loss (0.2 % apart)
+# and answered 96 % of medqa_4 instead of 73 %, so both are compared and the message tells them apart.
+LOSS_TOLERANCE = 0.02
 
 
 def stripped(path: Path) -> str:
@@ -89,19 +90,23 @@ def write_readme() -> None:
 
 
 def check() -> None:
-    """Runs the study afresh elsewhere and compares losses, and tells accuracies; exits with 1 where one drifts too far."""
+    """Runs the study afresh elsewhere and compares losses and accuracies; exits with 1 where one drifts too far."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "sm70lib", "run", "params/tiny.yml"], cwd=ROOT, check=True,
                        env=os.environ | {"SM70_OUTPUTS": folder})
-        was, now = (losses(place) for place in (REFERENCE, Path(folder) / "tiny"))
         keys = ["model", "benchmark", "protocol", "shots", "subset"]
-        before, after = (pd.read_csv(place / "tables/results.csv").set_index(keys)["acc_pct"]
-                         for place in (REFERENCE, Path(folder) / "tiny"))
-    print(f"{len(before)} accuracies, largest difference {(after - before).abs().max():.1f} points")
-    drift = {name: abs(now[name] / loss - 1) for name, loss in was.items()}
-    print(f"{len(drift)} losses compared, largest drift {max(drift.values()):.2%} (tolerance {TOLERANCE:.0%})")
-    if max(drift.values()) > TOLERANCE:
-        sys.exit(f"losses of the reference {was}, of this run {now}")
+        was, now = (pd.read_csv(place / "tables/results.csv").set_index(keys)["acc_pct"]
+                    for place in (REFERENCE, Path(folder) / "tiny"))
+        before, after = (pd.Series(losses(place)) for place in (REFERENCE, Path(folder) / "tiny"))
+    drift, apart = (now - was)[was.index.get_level_values("subset") == "all"], (after / before - 1).abs()
+    print(f"{len(drift)} accuracies compared, largest drift {drift.abs().max():.1f} points (tolerance {TOLERANCE})")
+    print(f"{len(apart)} losses compared, largest drift {apart.max():.2%} (tolerance {LOSS_TOLERANCE:.0%})")
+    if drift.isna().any() or (drift.abs() > TOLERANCE).any():
+        print(drift[~(drift.abs() <= TOLERANCE)].to_string())
+        sys.exit("accuracies drift" + (", though the losses agree: arithmetic that differs in its last bits can do that"
+                                       if apart.max() <= LOSS_TOLERANCE else ""))
+    if not apart.max() <= LOSS_TOLERANCE:
+        sys.exit(apart.to_string())
 
 
 def losses(study: Path) -> dict[str, float]:
