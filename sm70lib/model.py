@@ -43,8 +43,7 @@ def device() -> torch.device:
 def load_tokenizer(name: str | Path):
     """The fast tokenizer of a model, with a pad token (its EOS where it has none)."""
     tokenizer = AutoTokenizer.from_pretrained(_found(name))
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     return tokenizer
 
 

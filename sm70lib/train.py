@@ -184,10 +184,13 @@ def build(p, base: str, rows, holdout, stage: Path, how):
     `rows` and `holdout` are tokenised, with nothing else that counts: TRL pads them, packs them and never
     looks for a mask. DPO's reference is a frozen copy of the adapter that it starts from.
     """
+    import trl.trainer.utils
     from peft import LoraConfig
-    from trl import SFTTrainer
 
     from sm70lib import callbacks, model
+    # Without Triton TRL puts every position through the head, lest another number of targets be compiled anew. A CPU
+    # compiles nothing: with targets alone, as on a GPU, the tiny study's tuning takes two thirds of the time.
+    trl.trainer.utils._use_triton = lambda device: True
     if (tokens := callbacks.longest(rows)[1]) > p.data_max_length:  # TRL would cut its end off, and its EOS with it
         raise StudyError(f"a row of {READS[how.kind][0]} has {tokens} tokens, more than data_max_length "
                          f"{p.data_max_length}: run 01_data again (--fresh 01)")
@@ -198,7 +201,7 @@ def build(p, base: str, rows, holdout, stage: Path, how):
     if getattr(p, f"{how.kind}_packing", False):
         loaded.set_attn_implementation("packed")
     exact = {name: weight.data for name, weight in loaded.named_parameters() if weight.requires_grad and how.start}
-    trainer = (callbacks.PairTrainer if how.kind == "dpo" else SFTTrainer)(
+    trainer = (callbacks.PairTrainer if how.kind == "dpo" else trl.SFTTrainer)(
         model=loaded, args=config(p, how, stage, len(holdout) > 0), peft_config=lora, train_dataset=rows,
         eval_dataset=holdout if len(holdout) else None, processing_class=model.load_tokenizer(base))
     if p.lora_dtype == "fp32":  # TRL made them bf16, and a resumed run would read them back as fp32: not the same run

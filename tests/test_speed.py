@@ -24,8 +24,9 @@ def tiny_70b(tmp_path_factory) -> dict:
 
 def test_every_setting_of_the_70b_script_is_measured(tiny_70b):
     rows = tiny_70b["results"]
-    assert len(rows) == len(LENGTHS) * 5 and not [row for row in rows if "failed" in row]
-    assert {row["recipe"] for row in rows} == {"ours", "tutorial"} and set(tiny_70b["ratios"]) == {"64", "128"}
+    assert len(rows) == len(LENGTHS) * 7 + 2 and not [row for row in rows if "failed" in row]
+    assert {row["recipe"] for row in rows} == {"ours", "ours_32_bits", "ours_plain_lora", "tutorial"}
+    assert set(tiny_70b["ratios"]) == {"64", "128"} and {row["sequences"] for row in rows} == {1, 2, 4}
     assert tiny_70b["ratio"] == tiny_70b["ratios"]["128"] == pytest.approx(tiny_70b["ours"] / tiny_70b["theirs"])
     for row in rows:
         assert row["peak_gib"] > 0 and row["useful_tokens_per_second"] > 0 and row["share_of_matrix_rate"] > 0
@@ -36,9 +37,16 @@ def test_all_settings_of_one_length_do_the_same_work(tiny_70b):
         rows = [row for row in tiny_70b["results"] if row["length"] == length]
         assert len({row["tokens"] for row in rows}) == 1, "useful tokens, whatever the layout"
         single = [row["first_loss"] for row in rows if row["layout"] != "packed"]
-        packed = [row["first_loss"] for row in rows if row["layout"] == "packed"]
-        assert len(single) == 3 and max(single) - min(single) < 0.01 and len(packed) == 2
-        assert packed[0] == pytest.approx(packed[1], abs=1e-3), "recomputing changes nothing"
+        packed = [row["first_loss"] for row in rows if row["layout"] == "packed" and row["sequences"] == 1]
+        assert len(single) == 3 and max(single) - min(single) < 0.01 and len(packed) == 2 + 2 * (length == LENGTHS[1])
+        assert max(packed) - min(packed) < 1e-3, "neither recomputing nor the adapter's type changes the first loss"
+
+
+def test_the_adapter_added_in_place_learns_what_pefts_own_learns(tiny_70b):
+    rows = [row for row in tiny_70b["results"] if (row["length"], row["layout"], row["sequences"], row["checkpointing"])
+            == (LENGTHS[1], "packed", 1, True)]
+    losses = {row["recipe"]: row["last_loss"] for row in rows}
+    assert len(losses) == 3 and losses["ours"] == pytest.approx(losses["ours_plain_lora"], abs=0.02)
 
 
 def test_the_shape_is_that_of_llama_2_70b():

@@ -15,6 +15,7 @@ import torch
 from datasets import Dataset, load_from_disk
 from safetensors.torch import load_file
 from transformers import TrainerCallback
+from trl.trainer import utils
 
 from sm70lib import callbacks, corpus, model, prompts, sources, train
 from sm70lib.params import ROOT, StudyError
@@ -169,6 +170,27 @@ def test_one_by_eight_eight_by_one_and_packed_rows_give_the_same_loss_and_gradie
         for weight, gradient in gradients.items():
             right = whole[1][weight]
             assert torch.norm(gradient - right) < 1e-3 * torch.norm(right), (name, weight)
+
+
+def test_only_targets_go_through_the_head(tmp_path, monkeypatch):
+    seen, whole = [], utils._ChunkedLogProbFunction
+
+    class Watched:
+        @staticmethod
+        def apply(hidden, *others):
+            seen.append(len(hidden))
+            return whole.apply(hidden, *others)
+
+    rows = Dataset.from_list([{"input_ids": [1, *range(3, 3 + n)], "labels": [-100] * n + [n + 2]} for n in (5, 9)])
+    losses = []
+    for everywhere in (False, True):
+        trainer = train.build(study(tmp_path / str(everywhere), sft_steps=1), model.located(tmp_path / str(everywhere)),
+                              rows, rows.select([]), tmp_path / "stage", SimpleNamespace(kind="sft", seed=0, start=None))
+        monkeypatch.setattr(utils, "_ChunkedLogProbFunction", Watched)
+        if everywhere:
+            monkeypatch.setattr(utils, "_use_triton", lambda device: False)
+        losses.append(trainer.train().training_loss)
+    assert seen == [2, 2 * 9] and losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
 def test_real_rows_have_one_bos_a_trained_eos_and_a_masked_prompt(tmp_path, shared_data):

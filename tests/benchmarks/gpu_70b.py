@@ -1,13 +1,16 @@
 """QLoRA on Llama-2-70B's exact shape, on one GPU: peak memory, tokens a second, share of the card's matrix rate.
 
     python tests/benchmarks/gpu_70b.py                    # the 70B, with random weights: nothing is downloaded
+    python tests/benchmarks/gpu_70b.py --shape 8b         # Llama-3-8B; 7b is Llama-2-7B
     python tests/benchmarks/gpu_70b.py --shape tiny       # the same on any machine, in seconds
 
 The weights are drawn and quantised to NF4 layer by layer on the card, so that 140 GB are never anywhere. Rows have
-Medical Meadow's lengths. Ours: bf16 adapter of rank 64 on every linear layer, 8-bit paged Adam, attention row by row, TRL's
-fused head where TRL is installed; with and without packing and gradient checkpointing. Tutorial: transformers, PEFT and bitsandbytes
-as most write them (prepare_model_for_kbit_training, 32-bit paged AdamW, every row padded to the limit). Runs on
-whatever PyTorch the machine has; needs transformers, peft and bitsandbytes, and no other file of this project.
+Medical Meadow's lengths. Settings: `ours` (bf16 adapter of rank 64 on every linear layer, 8-bit paged Adam, attention
+row by row, the adapter's product added in place, TRL's fused head where TRL is installed) with and without packing and
+gradient checkpointing, and with several sequences a pass; `ours_32_bits`, the same with fp32 adapter and 32-bit Adam;
+`ours_plain_lora`, the same with PEFT's own sum; `tutorial`, transformers, PEFT and bitsandbytes as most write them
+(prepare_model_for_kbit_training, 32-bit paged AdamW, every row padded to the limit). Runs on whatever PyTorch the
+machine has; needs transformers, peft and bitsandbytes, and no other file of this project.
 """
 
 import argparse
@@ -21,17 +24,24 @@ import threading
 import time
 from pathlib import Path
 
+os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")  # else fragments count as memory used
+
 import bitsandbytes as bnb
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+from peft.tuners.lora.bnb import Linear4bit
 from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM, LlamaConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-SHAPES = {  # Llama-2-70B: arXiv 2307.09288 and its config.json
+SHAPES = {  # Llama 2 (arXiv 2307.09288) and Llama 3 (arXiv 2407.21783), as in their config.json
     "70b": dict(hidden_size=8192, intermediate_size=28672, num_hidden_layers=80, num_attention_heads=64,
                 num_key_value_heads=8, vocab_size=32000, max_position_embeddings=4096, rms_norm_eps=1e-5),
+    "8b": dict(hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
+               num_key_value_heads=8, vocab_size=128256, max_position_embeddings=8192, rms_norm_eps=1e-5),
+    "7b": dict(hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32,
+               num_key_value_heads=32, vocab_size=32000, max_position_embeddings=4096, rms_norm_eps=1e-5),
     "tiny": dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
                  num_key_value_heads=1, vocab_size=500, max_position_embeddings=4096)}
 # Medical Meadow's nine sets: rows, mean characters in and out (Data Provenance Collection); CORD-19 is most of them
@@ -78,12 +88,12 @@ def rows(count: int, limit: int, vocabulary: int, seed: int = 0) -> list[torch.T
     return [torch.from_numpy(draw.integers(3, vocabulary, n)) for n in lengths]
 
 
-def batches(made: list[torch.Tensor], limit: int, layout: str) -> list[dict[str, torch.Tensor]]:
-    """One sequence a batch: `packed` rows up to the limit, rows as they are (`single`), or `padded` to the limit."""
+def batches(made: list[torch.Tensor], limit: int, layout: str, sequences: int) -> list[dict[str, torch.Tensor]]:
+    """Rows packed into as many `sequences` of the limit, rows as they are (`single`), or `padded` to the limit."""
     groups, room = [], 0
     for row in made:
         if layout != "packed" or len(row) > room:
-            groups, room = [*groups, []], limit
+            groups, room = [*groups, []], limit * sequences
         groups[-1].append(row)
         room -= len(row)
     found = []
@@ -114,15 +124,40 @@ AttentionInterface.register("by_sequence", by_sequence)
 AttentionMaskInterface.register("by_sequence", sdpa_mask)
 
 
-def ours(base, rank: int, checkpointing: bool):
+class AddedInPlace(Linear4bit):
+    """The adapter's product added to the layer's output in place, as sm70lib.model has it."""
+
+    def forward(self, x, *args, **how):
+        first, second = self.lora_A["default"], self.lora_B["default"]
+        tokens = x.reshape(-1, x.shape[-1])
+        output = self.base_layer(tokens)
+        low = first(tokens.to(first.weight.dtype)).to(output.dtype)
+        output = output.addmm_(low, second.weight.T.to(output.dtype), alpha=self.scaling["default"])
+        return output.view(*x.shape[:-1], -1)
+
+
+def ours(base, rank: int, checkpointing: bool, dtype=torch.bfloat16, added=AddedInPlace,
+         adam=bnb.optim.PagedAdamW8bit):
     """The adapter in bf16, 8-bit paged Adam, attention row by row, TRL's fused head where there is one."""
     base.set_attn_implementation("by_sequence")
     model = get_peft_model(base, LoraConfig(r=rank, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"),
                            autocast_adapter_dtype=False)
+    for layer in model.modules():
+        layer.__class__ = added if isinstance(layer, Linear4bit) else layer.__class__
     for weight in model.parameters():
-        weight.data = weight.data.to(torch.bfloat16) if weight.requires_grad else weight.data
+        weight.data = weight.data.to(dtype) if weight.requires_grad else weight.data
     switch(model, checkpointing, {"use_reentrant": False})
-    return model, bnb.optim.PagedAdamW8bit([w for w in model.parameters() if w.requires_grad], lr=1e-4), fused_head(base)
+    return model, adam([w for w in model.parameters() if w.requires_grad], lr=1e-4), fused_head(base)
+
+
+def ours_32_bits(base, rank: int, checkpointing: bool):
+    """The same with adapter and Adam in 32 bits, which resumes bit for bit."""
+    return ours(base, rank, checkpointing, dtype=torch.float32, adam=bnb.optim.PagedAdamW32bit)
+
+
+def ours_plain_lora(base, rank: int, checkpointing: bool):
+    """The same with PEFT's own copy, scaling and sum of each layer's output."""
+    return ours(base, rank, checkpointing, added=Linear4bit)
 
 
 def fused_head(base) -> dict[str, bool]:
@@ -206,10 +241,24 @@ def now() -> float:
     return time.perf_counter()
 
 
-def measure(base, recipe, device: str, length: int, checkpointing: bool, layout: str, given) -> dict:
+def settings(lengths: list[int]) -> list[tuple]:
+    """Recipe, length, checkpointing, layout and sequences a pass; the tutorial's come last, as it widens the base."""
+    ways = [(True, "packed", 1), (True, "single", 1), (False, "packed", 1), (False, "single", 1), (True, "packed", 2),
+            (True, "packed", 4)]
+    found = [(ours, length, *way) for length in lengths for way in ways]
+    middle = lengths[len(lengths) // 2]
+    found += [(recipe, middle, True, "packed", 1) for recipe in (ours_32_bits, ours_plain_lora)]
+    return found + [(tutorial, length, True, "padded", 1) for length in lengths]
+
+
+def measure(base, recipe, length: int, checkpointing: bool, layout: str, sequences: int, device: str, given) -> dict:
     """Trains for a while in one setting: peak GiB, useful tokens a second, executed FLOP a second, first and last loss."""
-    found = {"recipe": recipe.__name__, "length": length, "checkpointing": checkpointing, "layout": layout}
-    work = batches(rows(given.rows, length, base.config.vocab_size), length, layout)
+    found = {"recipe": recipe.__name__, "length": length, "checkpointing": checkpointing, "layout": layout,
+             "sequences": sequences}
+    if device == "cuda":
+        torch.cuda.empty_cache()  # what an earlier setting left is none of this one's
+    torch.manual_seed(0)
+    work = batches(rows(given.rows, length, base.config.vocab_size), length, layout, sequences)
     model, optimiser, how = recipe(base, given.rank, checkpointing)
     model.train()
     try:
@@ -243,25 +292,20 @@ def step(model, optimiser, batch, device: str, how: dict) -> float:
 
 
 def run(given) -> dict:
-    """Every setting in turn, ours before the tutorial's (which widens the base), with the card's own rate."""
+    """Every setting in turn, with the card's own rate."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(0)
     began, config = time.monotonic(), LlamaConfig(**SHAPES[given.shape])
     base = quantised(config, device)
     given.weights = sum(layer.in_features * layer.out_features for layer in base.modules()
                         if isinstance(layer, torch.nn.Linear))
     given.rate = matrix_rate(device, 8192 if device == "cuda" else 512)
-    settings = [(ours, length, checkpointing, layout) for length in given.lengths for checkpointing in (True, False)
-                for layout in ("packed", "single")] + [(tutorial, length, True, "padded") for length in given.lengths]
     results = []
-    for recipe, length, checkpointing, layout in settings:
-        results.append(measure(base, recipe, device, length, checkpointing, layout, given))
+    for setting in settings(given.lengths):
+        results.append(measure(base, *setting, device, given))
         print(json.dumps(results[-1]), flush=True)
-        if device == "cuda":
-            torch.cuda.empty_cache()
     gpu = torch.cuda.get_device_name() if device == "cuda" else None
     return compared(results) | {
-        "name": "gpu_70b", "shape": given.shape, "weights": given.weights, "matrix_flop_per_second": given.rate,
+        "name": f"gpu_{given.shape}", "shape": given.shape, "weights": given.weights, "matrix_flop_per_second": given.rate,
         "goals": GOALS, "results": results, "seconds": round(time.monotonic() - began, 1), "commit": commit(),
         "hardware": {"gpu": gpu, "machine": platform.platform()},
         "versions": {"torch": torch.__version__, "bitsandbytes": bnb.__version__}}
@@ -274,7 +318,8 @@ def compared(results: list[dict]) -> dict:
         if "failed" not in row:
             speeds = best.setdefault(row["length"], {})
             speeds[row["recipe"]] = max(speeds.get(row["recipe"], 0), row["useful_tokens_per_second"])
-    both = {length: (speeds["ours"], speeds["tutorial"]) for length, speeds in best.items() if len(speeds) == 2}
+    both = {length: (speeds["ours"], speeds["tutorial"]) for length, speeds in best.items()
+            if {"ours", "tutorial"} <= speeds.keys()}
     ratios = {length: one / other for length, (one, other) in both.items()}
     length = 2048 if 2048 in both else max(both, default=None)
     one, other = both.get(length, (None, None))
@@ -296,12 +341,13 @@ if __name__ == "__main__":
     parser.add_argument("--lengths", type=int, nargs="+", default=[512, 2048, 4096])
     parser.add_argument("--rows", type=int, default=16, help="rows a setting trains on")
     parser.add_argument("--rank", type=int, default=64)
-    parser.add_argument("--out", type=Path, help="file for the whole result as JSON",
-                        default=Path(__file__).resolve().parents[2] / "outputs/reference/benchmarks/gpu_70b.json")
+    parser.add_argument("--out", type=Path, help="file for the result: outputs/reference/benchmarks/gpu_SHAPE.json")
     given = parser.parse_args()
-    if given.shape == "70b" and not torch.cuda.is_available():
-        print("a 70B needs a GPU, and there is none here: nothing is measured (--shape tiny runs anywhere)")
+    if given.shape != "tiny" and not torch.cuda.is_available():
+        print(f"a {given.shape.upper()} needs a GPU, and there is none here: nothing is measured (--shape tiny runs anywhere)")
         sys.exit(0)
+    reference = Path(__file__).resolve().parents[2] / "outputs/reference/benchmarks"
+    given.out = given.out or reference / f"gpu_{given.shape}.json"
     whole = run(given)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(whole, indent=1) + "\n")

@@ -1,9 +1,11 @@
 """Speed of tuning on a CPU: useful (not padding) tokens a second, ours against what one would write instead.
 
 Three ways to train the same NF4 model on the same rows at the same limit, interleaved: ours (rows packed, attention
-row by row, nothing recomputed), TRL's SFTConfig as it comes (eight rows padded to the longest of them, gradient checkpointing), and rows
-padded to the limit, as most tutorials write it. All three share learning rate, adapter and loss, see every row once
-and must end at the same held-out loss. Row lengths are drawn as those of Medical Meadow: each set's share of rows, its
+row by row, nothing recomputed, targets alone through the head), TRL's SFTConfig as it comes (eight rows padded to the
+longest of them, gradient checkpointing), and rows padded to the limit, as most tutorials write it. All three share
+learning rate, adapter, loss and precision, see every row once and must end at the same held-out loss. Precision is TRL's
+default, bf16, on a processor that multiplies in it; on one that has to emulate it, where TRL's default would take many
+times longer, all three have 32 bits. Row lengths are drawn as those of Medical Meadow: each set's share of rows, its
 mean characters (Data Provenance Collection, "Medical Meadow"), four characters a token and 50 tokens of template; once
 whole, as SM70 implies (nine rows in ten are abstracts of like length, which leaves little to pack), and once with CORD-19
 capped at 50,000 rows, as MedAlpaca trained. How widely lengths vary is the spread of log length in real text of the same
@@ -20,6 +22,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import torch
 from datasets import Dataset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,11 +30,14 @@ sys.path.insert(0, str(ROOT))
 
 from peft import LoraConfig  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
+from trl.kernels import chunked_logprob  # noqa: E402
+from trl.trainer import utils  # noqa: E402
 
 from sm70lib import model, provenance, train  # noqa: E402
 from tests import small  # noqa: E402
 
 LIMIT = 1024  # tokens
+BF16 = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 # rows, mean characters of input with instruction, of output, and the spread of their logarithms
 MIXES = {"Meadow whole": 821_007, "CORD-19 capped": 50_000}  # rows of CORD-19
 MEADOW = {"cord19": (0, 1507.6, 104.0, 0.28), "flashcards": (33_955, 123.4, 349.1, 0.44),
@@ -64,13 +70,17 @@ def ours(p, base: str, data, held_out, folder: Path):
     return trainer
 
 
-def theirs(p, base: str, data, held_out, folder: Path, **changes):
-    """SFTTrainer with its own defaults, but for learning rate, limit and length of training."""
+def theirs(p, base: str, data, held_out, folder: Path, bf16: bool = BF16, **changes):
+    """SFTTrainer with its own defaults, but for learning rate, limit, length of training, and precision without bf16."""
+    utils._use_triton = chunked_logprob._use_triton  # ours puts targets alone through the head; TRL on a CPU everything
     lora = LoraConfig(r=p.lora_r, lora_alpha=p.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM")
-    config = SFTConfig(output_dir=str(folder), max_length=LIMIT, learning_rate=p.sft_lr, num_train_epochs=1,
+    config = SFTConfig(output_dir=str(folder), max_length=LIMIT, learning_rate=p.sft_lr, num_train_epochs=1, bf16=bf16,
                        use_cpu=True, report_to=[], disable_tqdm=True, save_strategy="no", seed=0, **changes)
-    return SFTTrainer(model=model.load(base, p), args=config, peft_config=lora, train_dataset=data,
-                      eval_dataset=held_out, processing_class=model.load_tokenizer(base))
+    trainer = SFTTrainer(model=model.load(base, p), args=config, peft_config=lora, train_dataset=data,
+                         eval_dataset=held_out, processing_class=model.load_tokenizer(base))
+    for weight in trainer.model.parameters():  # TRL made the adapter bf16
+        weight.data = weight.data.float() if weight.requires_grad and not bf16 else weight.data
+    return trainer
 
 
 def measure(make, *given) -> tuple[float, float]:
@@ -87,7 +97,7 @@ def run(count: int, repeats: int, width: int, folder: Path, mix: str) -> list[di
     p = small.base(folder, base_vocab_size=2048, base_hidden_size=width, base_intermediate_size=3 * width, base_layers=4,
                    base_heads=4, base_kv_heads=2, base_context=LIMIT, data_max_length=LIMIT, lora_r=16, lora_alpha=32,
                    sft_lr=5e-3, sft_packing=True, train_micro_batch_size=1, sft_steps=1, sft_batch_size=1,
-                   train_save_steps=10_000)
+                   train_save_steps=10_000, quant_compute_dtype="bfloat16" if BF16 else "float32")
     base = model.located(folder)
     vocabulary = model.load(base).config.vocab_size
     data, held_out = rows(count, vocabulary, 0, mix), rows(16, vocabulary, 1, mix)
