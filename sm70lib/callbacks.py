@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow.compute as pc
 import torch
 from transformers import TrainerCallback
@@ -166,10 +167,4 @@ def longest(rows) -> tuple[int, int]:
 def notebook_gone() -> bool:
     """Whether the notebook named in SM70_NOTEBOOK (host:process) ran on this host and runs no more."""
     host, _, process = os.environ.get("SM70_NOTEBOOK", "").partition(":")
-    if host != socket.gethostname() or not process:
-        return False
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    return False
+    return host == socket.gethostname() and not psutil.pid_exists(int(process))

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 from peft import PeftModel
+from peft.tuners.lora.bnb import Linear4bit
 from safetensors.torch import load_file
 from transformers import (AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModelForCausalLM, AutoTokenizer,
                           BitsAndBytesConfig, PreTrainedModel)
@@ -120,12 +121,15 @@ def packed(module, query, key, value, attention_mask, cu_seq_lens_q=None, spans=
     """Attention of one row that holds many sequences, part by part, so that none costs for what it may not see.
 
     With one mask for all, every token would pay for the whole row. `cu_seq_lens_q` (TRL's): where sequences begin,
-    and the end; or `spans` that cover the row. `prefix`: keys and values of a layer, which all spans see.
+    and the end; or `spans` that cover the row. `prefix`: keys and values of a layer, which all spans see. Raises
+    ValueError where positions begin anew and nothing says where sequences do.
     """
     if cu_seq_lens_q is not None:
         parts = zip(*(states.split(cu_seq_lens_q.diff().tolist(), dim=2) for states in (query, key, value)))
         return torch.cat([sdpa_attention_forward(module, *part, None, **how)[0] for part in parts], dim=1), None
     if not spans:
+        if attention_mask is None and how["position_ids"].diff().lt(1).any():
+            raise ValueError("packed sequences came without cu_seq_lens_q and would see each other")
         return sdpa_attention_forward(module, query, key, value, attention_mask, **how)
     found = []
     for span in spans:
@@ -136,8 +140,30 @@ def packed(module, query, key, value, attention_mask, cu_seq_lens_q=None, spans=
     return torch.cat(found, dim=1), None
 
 
+def packed_mask(*sizes, attention_mask=None, **how):
+    """Padding alone needs a mask: a packed row of thousands of tokens would make, for nothing, their square."""
+    return None if attention_mask is None else sdpa_mask(*sizes, attention_mask=attention_mask, **how)
+
+
 AttentionInterface.register("packed", packed)
-AttentionMaskInterface.register("packed", sdpa_mask)
+AttentionMaskInterface.register("packed", packed_mask)
+
+
+class AddedInPlace(Linear4bit):
+    """A quantised layer to whose output the adapter's product is added in place, where PEFT copies, scales and adds.
+
+    What that is worth in training: tests/benchmarks/training.py.
+    """
+
+    def forward(self, x, *args, **kwargs):
+        """Output of layer and adapter, `(..., features)`; PEFT's own for DoRA, several adapters at once or none."""
+        if self.disable_adapters or self.merged or self.lora_variant or len(self.active_adapters) != 1:
+            return super().forward(x, *args, **kwargs)
+        name, tokens = self.active_adapters[0], x.reshape(-1, x.shape[-1])
+        output = self.base_layer(tokens)
+        low = self.lora_A[name](self.lora_dropout[name](tokens.to(self.lora_A[name].weight.dtype)))
+        output.addmm_(low.to(output.dtype), self.lora_B[name].weight.T.to(output.dtype), alpha=self.scaling[name])
+        return output.view(*x.shape[:-1], -1)
 
 
 @torch.inference_mode()

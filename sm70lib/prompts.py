@@ -15,7 +15,7 @@ IGNORED = -100  # the label that the loss skips
 # medalpaca: MedAlpaca's own (github:kbressem/medAlpaca, prompt_templates/medalpaca.json); both headers stay when
 # a field is empty.
 # sm70: the wrapper in the task files of the SM70 authors' fork (github:SpassMed/lm-evaluation-harness; that they
-# trained on it is inferred), without BOS and EOS, which `encode` adds. The blank before the answer belongs to the
+# trained on it is inferred), without BOS and EOS, which `encode_batch` adds. The blank before the answer belongs to the
 # response, so that a prompt never ends in a space that the tokenizer would have merged with the next word.
 TEMPLATES = {
     "medalpaca": {
@@ -105,21 +105,15 @@ def pieces(whole: Encoded, length: int) -> list[Encoded]:
     return [Encoded(whole.input_ids[n:n + length], whole.labels[n:n + length]) for n in starts]
 
 
-def encode(prompt: str, response: str, tokenizer, max_length: int, overlong: str = "cut",
-           loss: str = "response", middle: tuple[int, int] = (0, 0)) -> Encoded | str:
-    """BOS, prompt, response and EOS as tokens with their labels, or the reason why the row cannot be used.
+def encode_batch(texts: list[tuple[str, str, tuple[int, int]]], tokenizer, max_length: int, overlong: str,
+                 loss: str) -> list[Encoded | str]:
+    """For each (prompt, response, middle) BOS, prompt, response and EOS with their labels, or why it is unusable.
 
     Prompt and response are tokenised apart and joined, so the mask needs no search. A row of more than
     `max_length` tokens is unusable (`overlong` drop) or loses the end of its input, which stands at
     `prompt[slice(*middle)]` (cut); headers and response stay whole. `loss` is response or all; a row without
     prompt (plain text) trains on all its tokens. Raises StudyError if the tokenizer lacks BOS or EOS.
     """
-    return encode_batch([(prompt, response, middle)], tokenizer, max_length, overlong, loss)[0]
-
-
-def encode_batch(texts: list[tuple[str, str, tuple[int, int]]], tokenizer, max_length: int, overlong: str,
-                 loss: str) -> list[Encoded | str]:
-    """`encode` for many (prompt, response, middle) at once, with one call of the tokenizer."""
     if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None:
         raise StudyError(f"base_model: the tokenizer {tokenizer.name_or_path!r} lacks a BOS or an EOS token; "
                          "choose a base that has both.")

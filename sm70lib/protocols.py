@@ -102,11 +102,10 @@ class Protocol:
 
 def named(name: str) -> Protocol:
     """The protocol of that name; raises StudyError for any other."""
-    for protocol in PROTOCOLS:
-        if protocol.name == name:
-            return protocol
-    known = ", ".join(protocol.name for protocol in PROTOCOLS)
-    raise StudyError(f"eval_protocols: there is no protocol {name!r}; choose from {known}")
+    known = {protocol.name: protocol for protocol in PROTOCOLS}
+    if name not in known:
+        raise StudyError(f"eval_protocols: there is no protocol {name!r}; choose from {', '.join(known)}")
+    return known[name]
 
 
 def option_texts(item: Item) -> list[str]:

@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pynvml
+
 from sm70lib.params import FIELDS, ROOT, assigned
 
 LIB = Path(__file__).resolve().parent
@@ -130,10 +132,6 @@ def _says(*command: str) -> str:
 
 def energy() -> float | None:
     """What all GPUs of this machine have used since their driver was loaded (kWh, from NVML); None without NVML."""
-    try:
-        import pynvml
-    except ImportError:
-        return None
     try:
         pynvml.nvmlInit()
         cards = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]

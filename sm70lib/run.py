@@ -1,6 +1,5 @@
 """The runner: executes a study's notebooks in order, skips finished ones, and says what went wrong."""
 
-import fcntl
 import json
 import os
 import shlex
@@ -11,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from sm70lib import steps
 from sm70lib.params import ROOT, Study, StudyError, load, value_of
@@ -101,11 +102,11 @@ def _set_environment(study: Study) -> None:
 def _alone(folder: Path) -> Iterator[None]:
     """Keeps a second run away from a study; the lock goes with this process, however it ends."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise StudyError(f"study {folder.name} is being run already: wait for it, or end it") from None
+    try:
+        held = FileLock(folder / "lock").acquire(timeout=0)
+    except Timeout:
+        raise StudyError(f"study {folder.name} is being run already: wait for it, or end it") from None
+    with held:
         yield
 
 

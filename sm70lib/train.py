@@ -8,7 +8,6 @@ The notebook calls `run`, which writes `stage.json` and starts `python -m sm70li
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import random
@@ -18,13 +17,14 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Callable
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from sm70lib.params import StudyError
 from sm70lib.steps import ROOT, progress, write_json
@@ -115,9 +115,7 @@ def main(stage: Path) -> int:
     from sm70lib import callbacks, model
     description = json.loads((stage / "stage.json").read_text())
     processes = PartialState(cpu=model.device().type == "cpu")
-    with open(stage / "lock", "a") as lock:
-        if processes.is_main_process:
-            _wait_for(lock)
+    with _alone(stage) if processes.is_main_process else nullcontext():
         finished = (stage / "done.json").exists()
         if processes.is_main_process and not finished:
             forget_after(stage, callbacks.last_checkpoint(stage))
@@ -128,14 +126,12 @@ def main(stage: Path) -> int:
     return 0
 
 
-def _wait_for(lock, seconds: int = 60) -> None:
-    """An orphan of a killed notebook stops at its next step; a trainer that is watched does not."""
-    for _ in range(seconds):
-        try:
-            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(1)
-    raise StudyError(f"another process trains in {Path(lock.name).parent}: wait for it or end it, then run again")
+def _alone(stage: Path):
+    """Holds the stage's lock; an orphan of a killed notebook gives it up at its next step, a watched trainer never."""
+    try:
+        return FileLock(stage / "lock").acquire(timeout=60)
+    except Timeout:
+        raise StudyError(f"another process trains in {stage}: wait for it or end it, then run again") from None
 
 
 def _train(stage: Path, folder: Path, p, how) -> None:
@@ -204,6 +200,8 @@ def build(p, base: str, rows, holdout, stage: Path, how):
     trainer = (callbacks.PairTrainer if how.kind == "dpo" else trl.SFTTrainer)(
         model=loaded, args=config(p, how, stage, len(holdout) > 0), peft_config=lora, train_dataset=rows,
         eval_dataset=holdout if len(holdout) else None, processing_class=model.load_tokenizer(base))
+    for layer in trainer.model.modules():
+        layer.__class__ = model.AddedInPlace if type(layer) is model.Linear4bit else layer.__class__
     if p.lora_dtype == "fp32":  # TRL made them bf16, and a resumed run would read them back as fp32: not the same run
         for name, weight in trainer.model.named_parameters():
             if weight.requires_grad:

@@ -1,6 +1,5 @@
 """Benchmarks: real counts and traps, bad items counted, the constant guessers."""
 
-import csv
 import json
 from collections import Counter
 from dataclasses import replace

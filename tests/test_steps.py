@@ -233,14 +233,18 @@ def test_progress_is_written_for_the_runner_and_taken_away(tmp_path):
         assert json.loads((tmp_path / "progress.json").read_text())["seconds_left"] is None
 
 
-def test_energy_is_read_from_the_meter_and_empty_without_one(monkeypatch, tmp_path):
-    import sys
-    from types import SimpleNamespace
+def test_energy_is_read_from_the_meter_and_empty_without_one(monkeypatch):
+    import pynvml
 
     from sm70lib import provenance
-    monkeypatch.setitem(sys.modules, "pynvml", None)
+
+    def no_driver():
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", no_driver)
     assert provenance.energy() is None
-    meter = SimpleNamespace(nvmlInit=lambda: None, nvmlDeviceGetCount=lambda: 2, nvmlDeviceGetHandleByIndex=lambda n: n,
-                            nvmlDeviceGetTotalEnergyConsumption=lambda card: 3.6e9 * (card + 1))
-    monkeypatch.setitem(sys.modules, "pynvml", meter)
+    meter = {"nvmlInit": lambda: None, "nvmlDeviceGetCount": lambda: 2, "nvmlDeviceGetHandleByIndex": lambda n: n,
+             "nvmlDeviceGetTotalEnergyConsumption": lambda card: 3.6e9 * (card + 1)}
+    for name, answer in meter.items():
+        monkeypatch.setattr(pynvml, name, answer)
     assert provenance.energy() == 3.0, "kWh of both cards, from millijoules"

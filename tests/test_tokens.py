@@ -13,6 +13,11 @@ BOS, EOS = 0, 1
 INPUT = "Héllo wörld, what is the drug of choice for velorum? " * 8
 
 
+def encode(prompt, response, tokenizer, max_length, overlong="cut", loss="response", middle=(0, 0)):
+    """One row alone."""
+    return prompts.encode_batch([(prompt, response, middle)], tokenizer, max_length, overlong, loss)[0]
+
+
 def example(template: str = "medalpaca", input: str = INPUT) -> dict:
     return {"prompt": prompts.render(template, "Answer", input),
             "middle": prompts.span(template, "Answer", input),
@@ -25,7 +30,7 @@ def test_the_tokenizer_of_these_tests_adds_a_bos(tokenizer):
 
 @pytest.mark.parametrize("template", prompts.TEMPLATES)
 def test_one_bos_prompt_response_and_a_trained_eos(tokenizer, template):
-    row = prompts.encode(**example(template), tokenizer=tokenizer, max_length=4096)
+    row = encode(**example(template), tokenizer=tokenizer, max_length=4096)
     assert row.input_ids[0] == BOS and row.input_ids.count(BOS) == 1 and row.input_ids[-1] == EOS
     targets = [label for label in row.labels if label != IGNORED]
     assert row.labels == [IGNORED] * (len(row.labels) - len(targets)) + row.input_ids[-len(targets):]
@@ -34,24 +39,24 @@ def test_one_bos_prompt_response_and_a_trained_eos(tokenizer, template):
 
 
 def test_loss_on_all_and_texts_train_everything_but_bos(tokenizer):
-    row = prompts.encode(**example(), tokenizer=tokenizer, max_length=4096, loss="all")
+    row = encode(**example(), tokenizer=tokenizer, max_length=4096, loss="all")
     assert row.labels == [IGNORED, *row.input_ids[1:]]
-    text = prompts.encode("", "Running text.", tokenizer, 64)
+    text = encode("", "Running text.", tokenizer, 64)
     assert text.labels == [IGNORED, *text.input_ids[1:]]
     assert tokenizer.decode(text.input_ids) == "<s>Running text.</s>"
 
 
 def test_special_tokens_written_in_the_data_stay_text(tokenizer):
-    row = prompts.encode("a <s> b </s>", "c </s> d <s>", tokenizer, 64)
+    row = encode("a <s> b </s>", "c </s> d <s>", tokenizer, 64)
     assert row.input_ids.count(BOS) == row.input_ids.count(EOS) == 1
     assert tokenizer.decode(row.input_ids) == "<s>a <s> b </s>c </s> d <s></s>"
 
 
 def test_cutting_takes_the_end_of_the_input_and_nothing_else(tokenizer):
-    whole = prompts.encode(**example(), tokenizer=tokenizer, max_length=4096)
+    whole = encode(**example(), tokenizer=tokenizer, max_length=4096)
     targets, checked = [label for label in whole.labels if label != IGNORED], 0
     for max_length in range(len(whole.input_ids) - 1, 0, -3):
-        row = prompts.encode(**example(), tokenizer=tokenizer, max_length=max_length)
+        row = encode(**example(), tokenizer=tokenizer, max_length=max_length)
         if isinstance(row, str):
             assert row == "prompt too long for data_max_length" or max_length < 12
             continue
@@ -69,11 +74,11 @@ def test_cutting_takes_the_end_of_the_input_and_nothing_else(tokenizer):
 def test_rows_that_cannot_be_used_give_their_reason(tokenizer):
     long = example() | {"response": "no " * 300}
     long_prompt, long_response = "prompt too long for data_max_length", "response longer than data_max_length"
-    assert prompts.encode(**example(), tokenizer=tokenizer, max_length=99, overlong="drop") == long_prompt
-    assert prompts.encode(**example(), tokenizer=tokenizer, max_length=30) == long_prompt
-    assert prompts.encode(**long, tokenizer=tokenizer, max_length=99) == long_response
-    assert prompts.encode("", "text " * 300, tokenizer, 99) == long_response
-    assert prompts.encode("a", "", tokenizer, 99) == "response without a token"
+    assert encode(**example(), tokenizer=tokenizer, max_length=99, overlong="drop") == long_prompt
+    assert encode(**example(), tokenizer=tokenizer, max_length=30) == long_prompt
+    assert encode(**long, tokenizer=tokenizer, max_length=99) == long_response
+    assert encode("", "text " * 300, tokenizer, 99) == long_response
+    assert encode("a", "", tokenizer, 99) == "response without a token"
 
 
 def test_a_batch_gives_what_single_rows_give(tokenizer):
@@ -81,18 +86,18 @@ def test_a_batch_gives_what_single_rows_give(tokenizer):
              for n in range(0, 120, 10)]
     how = {"max_length": 70, "overlong": "cut", "loss": "response"}
     batch = prompts.encode_batch(texts, tokenizer, **how)
-    assert batch == [prompts.encode(*text[:2], tokenizer, middle=text[2], **how) for text in texts]
+    assert batch == [encode(*text[:2], tokenizer, middle=text[2], **how) for text in texts]
     assert len(batch) == 12 and {type(row) for row in batch} == {str, Encoded}
 
 
 def test_a_tokenizer_without_bos_or_eos_is_refused(tokenizer):
     bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token="</s>")
     with pytest.raises(StudyError, match="lacks a BOS or an EOS token; choose a base that has both"):
-        prompts.encode("a", "b", bare, 99)
+        encode("a", "b", bare, 99)
 
 
 def test_show_puts_each_token_beside_its_label(tokenizer):
-    row = prompts.encode("ask", "say", tokenizer, 64)
+    row = encode("ask", "say", tokenizer, 64)
     table = prompts.show(row.input_ids, row.labels, tokenizer)
     assert "".join(table["text"]) == "<s>asksay</s>" and "".join(table["label"]) == "say</s>"
     assert json.loads(table.to_json())["token"]["0"] == BOS and len(table) == len(row.input_ids)
