@@ -240,7 +240,8 @@ DDP = "params/accelerate/ddp.yml"  # two processes; where there is no GPU they m
 def test_two_processes_write_what_one_writes_and_items_are_scored_again_alone(study):
     folder, p = study
     asked, found = evaluate.runs(p, folder / "data/benchmarks"), []
-    for launcher in ("python", "torchrun --nproc-per-node 2", f"accelerate launch --config_file {DDP}"):
+    for launcher in ("python", "torchrun --standalone --nproc-per-node 2",
+                     f"accelerate launch --config_file {DDP} --main_process_port 0"):
         p.eval_launcher = launcher
         evaluate.score_model(evaluate.Model("base", str(folder / "base/model")), p, asked, folder)
         found.append(lines(folder / "predictions/base/medqa_4-sm70-2023-0.jsonl"))

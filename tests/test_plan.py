@@ -1,10 +1,13 @@
 """The plan agrees with what is measured, and the verdict names what to change."""
 
+import json
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
 from sm70lib import model, plan
+from sm70lib.params import ROOT
 from tests import small
 
 
@@ -52,21 +55,33 @@ def test_planned_activations_are_those_that_autograd_keeps(tmp_path, compute, lo
     assert planned == pytest.approx(measured, rel=0.1) and len(kept) > 40
 
 
+LLAMA = "meta-llama/Llama-2-70b-hf"
+SM70 = small.parameters(lora_r=64, lora_dtype="bf16", sft_optimizer="paged_adamw_8bit", quant_compute_dtype="bfloat16",
+                        data_max_length=2048, train_micro_batch_size=1, train_gradient_checkpointing=True)
+
+
 def test_70b_is_planned_without_weights_and_lands_where_its_parts_say():
     """828 M LoRA weights (r 64) and 36.4 GB of NF4 base and embeddings follow from the shape."""
-    p = small.parameters(lora_r=64, lora_dtype="bf16", sft_optimizer="paged_adamw_8bit", quant_compute_dtype="bfloat16",
-                         data_max_length=2048, train_micro_batch_size=1, train_gradient_checkpointing=True)
-    name = "meta-llama/Llama-2-70b-hf"
-    planned = plan.plan(name, p).set_index("part")
+    planned = plan.plan(LLAMA, SM70).set_index("part")
     assert planned.loc["LoRA weights", "parameters"] == pytest.approx(828e6, rel=1e-3)
     base = planned.loc[["NF4 weights", "quantisation constants", "other weights"], "planned_mb"].sum() * plan.MB
     assert base == pytest.approx(36.4e9, rel=0.01)
     assert planned.loc["activations, a layer's input each", "planned_mb"] * plan.MB == 80 * 2048 * 8192 * 2
     assert planned["planned_mb"].sum() / 1024 < 46, "GiB: the goal on one card at 2,048 tokens"
-    table = plan.gpus(name, p).set_index("gpu")
+    table = plan.gpus(LLAMA, SM70).set_index("gpu")
     assert table.loc["H200", "verdict"] == table.loc["H100 80 GB", "verdict"] == "fits" and len(table) >= 7
     assert "does not fit" in table.loc["RTX 4090", "verdict"] and table.loc["H200", "hours_at_most"] != 0
     assert table["source"].str.contains("NVIDIA data sheet").all() and table["dollars"].isna().all()
+
+
+def test_the_plan_is_within_a_tenth_of_what_a_gpu_needed():
+    path = ROOT / "outputs/reference/benchmarks/gpu_70b.json"
+    if not path.exists():
+        pytest.skip("no GPU has been measured yet: python tests/benchmarks/gpu_70b.py")
+    setting = {"recipe": "ours", "length": 2048, "checkpointing": True, "layout": "packed", "sequences": 1}
+    measured, = json.loads(path.read_text())
+    needed, = [row["peak_gib"] for row in measured["results"] if setting.items() <= row.items()]
+    assert plan.plan(LLAMA, SM70)["planned_mb"].sum() / 1024 == pytest.approx(needed, rel=0.1)
 
 
 def test_the_plan_agrees_with_the_adapter_that_training_makes(tmp_path):

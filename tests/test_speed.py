@@ -19,7 +19,8 @@ def tiny_70b(tmp_path_factory) -> dict:
     done = subprocess.run([sys.executable, "tests/benchmarks/gpu_70b.py", *words], cwd=ROOT, capture_output=True, text=True,
                           timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(out.read_text())
+    whole, = json.loads(out.read_text())
+    return whole
 
 
 def test_every_setting_of_the_70b_script_is_measured(tiny_70b):
@@ -27,7 +28,7 @@ def test_every_setting_of_the_70b_script_is_measured(tiny_70b):
     assert len(rows) == len(LENGTHS) * 7 + 2 and not [row for row in rows if "failed" in row]
     assert {row["recipe"] for row in rows} == {"ours", "ours_32_bits", "ours_plain_lora", "tutorial"}
     assert set(tiny_70b["ratios"]) == {"64", "128"} and {row["sequences"] for row in rows} == {1, 2, 4}
-    assert tiny_70b["ratio"] == tiny_70b["ratios"]["128"] == pytest.approx(tiny_70b["ours"] / tiny_70b["theirs"])
+    assert tiny_70b["ratio"] == tiny_70b["ratios"]["128"] == pytest.approx(tiny_70b["ours"] / tiny_70b["theirs"], abs=0.01)
     for row in rows:
         assert row["peak_gib"] > 0 and row["useful_tokens_per_second"] > 0 and row["share_of_matrix_rate"] > 0
 

@@ -377,7 +377,7 @@ def test_other_seeds_have_folders_of_their_own_and_other_weights(tmp_path):
 def test_two_processes_train_like_one_with_twice_the_accumulation(tmp_path):
     found = []
     for processes, launcher in ((1, "python"), (2, "torchrun --standalone --nproc_per_node 2"),
-                                (2, "accelerate launch --config_file params/accelerate/ddp.yml")):
+                                (2, "accelerate launch --config_file params/accelerate/ddp.yml --main_process_port 0")):
         folder = tmp_path / launcher.split()[0]
         p = study(folder, sft_steps=4, sft_batch_size=8, train_micro_batch_size=2, train_launcher=launcher)
         stage = train.run(p, folder, 1, "sft")

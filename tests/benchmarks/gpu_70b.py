@@ -276,8 +276,8 @@ def measure(base, recipe, length: int, checkpointing: bool, layout: str, sequenc
     done = sum(batch["input_ids"].numel() for batch in work)
     # a frozen weight costs 2 FLOP a token forward, 2 for the activation's gradient, and 2 to compute it again
     flop = (6 if checkpointing else 4) * given.weights * done
-    return found | {"peak_gib": round(peak.most, 2), "useful_tokens_per_second": useful / seconds,
-                    "share_of_matrix_rate": flop / seconds / given.rate, "tokens": useful, "first_loss": losses[0],
+    return found | {"peak_gib": round(peak.most, 2), "useful_tokens_per_second": round(useful / seconds, 1),
+                    "share_of_matrix_rate": round(flop / seconds / given.rate, 4), "tokens": useful, "first_loss": losses[0],
                     "last_loss": losses[-1]}
 
 
@@ -320,7 +320,7 @@ def compared(results: list[dict]) -> dict:
             speeds[row["recipe"]] = max(speeds.get(row["recipe"], 0), row["useful_tokens_per_second"])
     both = {length: (speeds["ours"], speeds["tutorial"]) for length, speeds in best.items()
             if {"ours", "tutorial"} <= speeds.keys()}
-    ratios = {length: one / other for length, (one, other) in both.items()}
+    ratios = {length: round(one / other, 2) for length, (one, other) in both.items()}
     length = 2048 if 2048 in both else max(both, default=None)
     one, other = both.get(length, (None, None))
     return {"work": f"QLoRA on Meadow-shaped rows, {length} tokens, against the recipe of most tutorials", "ours": one,
@@ -350,5 +350,5 @@ if __name__ == "__main__":
     given.out = given.out or reference / f"gpu_{given.shape}.json"
     whole = run(given)
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(whole, indent=1) + "\n")
+    given.out.write_text(json.dumps([whole], indent=1) + "\n")  # a list, as every benchmark's file
     print(f"ours over the tutorial, by length: {whole['ratios']}")

@@ -135,7 +135,7 @@ def record(name: str, found: dict, count: int, data, began: float, mix: str) -> 
     ours, others = (round(statistics.median(side)) for side in zip(*pairs))
     tokens = sum(map(len, data["input_ids"]))
     return {"name": f"training over {GOALS[name][0]}, {mix}",
-            "work": f"{count} rows, {tokens:,} tokens, limit {LIMIT}", "ours": ours, "theirs": others,
+            "work": f"{count} rows, {tokens:,} tokens, limit {LIMIT}, {'bf16' if BF16 else 'fp32'}", "ours": ours, "theirs": others,
             "unit": "useful tokens per second", "ratio": round(statistics.median(ratios), 2),
             "spread": [round(min(ratios), 2), round(max(ratios), 2)], "goal": GOALS[name][1], "n": len(pairs),
             "losses": losses, "seconds": round(time.monotonic() - began, 1),
