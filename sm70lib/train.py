@@ -200,7 +200,7 @@ def build(p, base: str, rows, holdout, stage: Path, how):
     trainer = (callbacks.PairTrainer if how.kind == "dpo" else trl.SFTTrainer)(
         model=loaded, args=config(p, how, stage, len(holdout) > 0), peft_config=lora, train_dataset=rows,
         eval_dataset=holdout if len(holdout) else None, processing_class=model.load_tokenizer(base))
-    for layer in trainer.model.modules():
+    for layer in () if model.sharded() else trainer.model.modules():  # FSDP has weights whole only in calls of their own
         layer.__class__ = model.AddedInPlace if type(layer) is model.Linear4bit else layer.__class__
     if p.lora_dtype == "fp32":  # TRL made them bf16, and a resumed run would read them back as fp32: not the same run
         for name, weight in trainer.model.named_parameters():

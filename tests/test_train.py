@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 from datasets import Dataset, load_from_disk
 from safetensors.torch import load_file
 from transformers import TrainerCallback
@@ -402,6 +403,26 @@ def test_two_processes_go_on_from_a_checkpoint_and_say_why_they_stopped(tmp_path
     assert len(first) == 28 and all(torch.equal(first[name], weight) for name, weight in weights(tmp_path).items())
     with pytest.raises(StudyError, match="sft_batch_size 4 is no multiple of train_micro_batch_size 4 times 2 processes"):
         train.run(study(tmp_path / "other", **p.model_dump() | {"train_micro_batch_size": 4}), tmp_path / "other", 1, "sft")
+
+
+def test_a_base_in_pieces_trains_as_a_whole_one_does(tmp_path):
+    """FSDP + QLoRA by the launcher file itself, but for what has to be a GPU: two processes with half of the base each."""
+    settings = yaml.safe_load((ROOT / "params/accelerate/fsdp-qlora.yml").read_text()) | {"use_cpu": True}
+    settings["fsdp_config"] |= {"fsdp_cpu_ram_efficient_loading": False, "fsdp_sync_module_states": False}
+    (tmp_path / "fsdp.yml").write_text(yaml.safe_dump(settings))
+    changes = dict(sft_steps=6, sft_batch_size=4, train_micro_batch_size=2, quant_compute_dtype="bfloat16", lora_dtype="bf16")
+    found = {}
+    for launcher in ("python", f"accelerate launch --config_file {tmp_path}/fsdp.yml --main_process_port 0"):
+        folder = tmp_path / launcher.split()[0]
+        stage = train.run(study(folder, train_launcher=launcher, **changes), folder, 1, "sft")
+        world_size = json.loads((stage / "done.json").read_text())["world_size"]
+        found[world_size] = train.metrics(stage).set_index("step")["loss"].dropna(), weights(folder)
+    (losses, whole), (others, pieces) = found[1], found[2]
+    assert len(losses) == 6 and losses.to_numpy() == pytest.approx(others.to_numpy(), rel=1e-2)
+    assert len(pieces) == 28 and {n: w.shape for n, w in pieces.items()} == {n: w.shape for n, w in whole.items()}
+    moved = [torch.nn.functional.cosine_similarity(pieces[n].float().flatten(), whole[n].float().flatten(), dim=0)
+             for n in pieces if "lora_B" in n]  # which were zero
+    assert len(moved) == 14 and min(moved) > 0.8
 
 
 def test_every_launcher_file_is_one_that_accelerate_reads():
