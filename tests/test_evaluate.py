@@ -60,13 +60,13 @@ def test_loglikelihoods_equal_those_of_lm_evaluation_harness(loaded, tmp_path, p
 
 
 SCORES = """
-import sys, time
+import pathlib, sys, time
 from tests import test_evaluate as t
 from sm70lib import evaluate, model
 real = model.loglikelihoods
 model.loglikelihoods = lambda *given: (time.sleep(0.02), real(*given))[1]  # or it would be over before it is killed
 base, path = sys.argv[1:]
-evaluate.evaluate(model.load(base), model.load_tokenizer(base), t.run_of(60), t.Path(path), model_digest="m",
+evaluate.evaluate(model.load(base), model.load_tokenizer(base), t.run_of(60), pathlib.Path(path), model_digest="m",
                   batch_tokens=300)
 """
 
