@@ -171,11 +171,6 @@ def load(folder: Path, name: str) -> list[Item]:
     return [Item(**row | {"options": tuple(row["options"])}) for row in rows]
 
 
-def load_pool(folder: Path, name: str) -> list[Item]:
-    """The benchmark's `pool`, saved beside its items under the name `<name>.pool`."""
-    return load(folder, f"{name}.pool")
-
-
 def items_digest(items: list[Item]) -> str:
     """sha256 (hex) of the items' content in their order: what a prediction file was scored on."""
     found = hashlib.sha256()

@@ -41,9 +41,9 @@ class Metrics(TrainerCallback):
         record = {key: float(logs[key]) for key in LOGGED if key in logs}
         if not state.is_world_process_zero or not record.keys() & {"loss", "eval_loss"}:
             return
-        seconds = round(time.monotonic() - self.start, 1)
+        record = {"step": state.global_step, "seconds": round(time.monotonic() - self.start, 1)} | record
         with open(self.path, "a") as file:
-            file.write(json.dumps({"step": state.global_step, "seconds": seconds} | record) + "\n")
+            file.write(json.dumps(record) + "\n")
         if not math.isfinite(record.get("loss", 0.0)):
             raise StudyError(f"the loss is {record['loss']} at step {state.global_step}: lower the learning rate; "
                              "the last good checkpoint is kept")

@@ -55,7 +55,7 @@ def runs(p, folder: Path) -> list[Run]:
 def _run(benchmark: str, protocol: Protocol, shots: int, items: list[Item], folder: Path) -> Run:
     """One run; a benchmark without a pool gives its first items as shots, and these are not scored."""
     items, source = list(filter(protocol.keep, items)), protocol.pools.get(benchmark, benchmark)
-    pool = benchmarks.load_pool(folder, source) if shots and source else []
+    pool = benchmarks.load(folder, f"{source}.pool") if shots and source else []
     if shots and not pool and not protocol.shots_from_test:
         pool, items = items[:shots], items[shots:]
     return Run(benchmark, protocol, shots, items, pool)
@@ -243,8 +243,7 @@ def by_protocol(folder: Path, name: str = "tuned") -> pd.DataFrame:
 
 def example(folder: Path) -> dict:
     """The first line of the first prediction file of the tuned model."""
-    with open(min((folder / "tuned").glob("*.jsonl"))) as file:
-        return json.loads(file.readline())
+    return json.loads(min((folder / "tuned").glob("*.jsonl")).read_text().splitlines()[0])
 
 
 # ---- lines, as they come ----------------------------------------------------------------------------

@@ -121,6 +121,7 @@ class Study(BaseModel):
     sft_optimizer: Optimizer = _p("optimiser")
     sft_packing: bool = _p("put several rows into one sequence")
     dpo_sources: Distinct[Source] = _p("sources of preferences")
+    dpo_rounds: dict[Source, Annotated[int, Field(ge=1)]] = _p("the one dpo round that a source is for", "round")
     dpo_steps: int = _p("length of each preference round", "optimiser steps", ge=1)
     dpo_batch_size: int = _p("batch of an optimiser step", "pairs", ge=1)
     dpo_lr: Number = _p("peak learning rate", gt=0, le=1)
@@ -258,6 +259,7 @@ RULES = (  # parameters, what holds between their values, how the error puts it;
     ("base_text base_model", lambda text, model: text or model, "names no source to pretrain on, with"),
     ("train_stages", lambda stages: re.fullmatch("c?s?d*", "".join(kind[0] for kind in stages)),
      "is not in the order cpt, sft, dpo, of which only dpo may be repeated"),
+    ("dpo_rounds train_stages", lambda of, kinds: max(of.values(), default=0) <= kinds.count("dpo"), "goes beyond"),
     ("sft_batch_size train_micro_batch_size", lambda batch, micro: batch % micro == 0, "is no multiple of"),
     ("eval_protocols eval_primary_protocol", lambda asked, primary: primary in asked, "lacks"),
     ("eval_shots eval_primary_shots", lambda asked, primary: primary in asked, "lacks"),

@@ -20,7 +20,6 @@ from sm70lib.provenance import declared
 LINE_SECONDS = 15  # between lines of progress where there is no terminal to overwrite them on
 MEANINGS = {  # a mark in an error's last line, and what the error means
     "DeadKernelError": "the kernel died, probably for lack of memory",
-    "OutOfMemory": "memory ran out: lower train_micro_batch_size or eval_batch_tokens",
     "MemoryError": "memory ran out: lower train_micro_batch_size or eval_batch_tokens",
     "No space left": "the disk is full",
     "StudyError": "something given is not as it must be; the sentence above says what to do",

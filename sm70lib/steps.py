@@ -17,8 +17,6 @@ from sm70lib import provenance
 from sm70lib.params import ROOT, StudyError, affects
 from sm70lib.provenance import digest, write_json, write_text
 
-__all__ = ["ROOT", "STEPS", "begin", "digest", "outputs", "progress", "status", "write_json", "write_text"]
-
 STEPS = {  # what a step reads below outputs/<study>/
     "00_base": (),
     "01_data": ("base/tokenizer", "base/world"),

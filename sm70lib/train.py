@@ -139,7 +139,7 @@ def _train(stage: Path, folder: Path, p, how) -> None:
 
     from sm70lib import callbacks, model
     disable_caching()  # TRL's maps would leave files in data/train and change its digest
-    trainer = build(p, model.located(folder), *rows_of(how.kind, folder, p), stage, how)
+    trainer = build(p, model.located(folder), *rows_of(how.kind, folder, p, how.number), stage, how)
     checkpoint = callbacks.last_checkpoint(stage)
     if not trainer.is_fsdp_enabled:  # there a weight is in pieces until training starts, and no process has it whole
         trainer.add_callback(callbacks.FirstStep(stage))
@@ -154,9 +154,10 @@ def _train(stage: Path, folder: Path, p, how) -> None:
     _finish(trainer, stage)
 
 
-def rows_of(kind: str, folder: Path, p) -> tuple:
+def rows_of(kind: str, folder: Path, p, number: int) -> tuple:
     """A stage's rows to train on and rows held back: sft has its own, others give `data_holdout`, a tenth at most.
 
+    A round of dpo (`number` is the stage's) reads the sources that `dpo_rounds` gives it, and those it gives to none.
     Raises StudyError where there is no such data, or not in the columns that READS names.
     """
     from datasets import load_from_disk
@@ -169,6 +170,9 @@ def rows_of(kind: str, folder: Path, p) -> tuple:
                          f"{', '.join(missing)}: run 01_data again (--fresh 01)")
     if kind == "sft":
         return rows.select_columns(columns), load_from_disk(folder / "data/holdout").select_columns(columns)
+    if kind == "dpo":
+        turn = p.train_stages[:number].count("dpo")
+        rows = rows.select([n for n, name in enumerate(rows["source"]) if p.dpo_rounds.get(name, turn) == turn])
     chosen = set(random.Random(p.seed).sample(range(len(rows)), min(p.data_holdout, len(rows) // 10)))
     kept = [n for n in range(len(rows)) if n not in chosen]
     return tuple(rows.select(part).select_columns(columns) for part in (kept, sorted(chosen)))
@@ -200,7 +204,7 @@ def build(p, base: str, rows, holdout, stage: Path, how):
     trainer = (callbacks.PairTrainer if how.kind == "dpo" else trl.SFTTrainer)(
         model=loaded, args=config(p, how, stage, len(holdout) > 0), peft_config=lora, train_dataset=rows,
         eval_dataset=holdout if len(holdout) else None, processing_class=model.load_tokenizer(base))
-    for layer in () if model.sharded() else trainer.model.modules():  # FSDP has weights whole only in calls of their own
+    for layer in () if model.sharded() else trainer.model.modules():  # FSDP: a weight is whole in its own call alone
         layer.__class__ = model.AddedInPlace if type(layer) is model.Linear4bit else layer.__class__
     if p.lora_dtype == "fp32":  # TRL made them bf16, and a resumed run would read them back as fp32: not the same run
         for name, weight in trainer.model.named_parameters():

@@ -18,7 +18,7 @@ PARAMETERS = dict(
     sft_optimizer="adamw_torch", sft_packing=False, data_holdout=4)
 for kind in ("cpt", "dpo"):  # the same short training in each stage
     PARAMETERS |= {name.replace("sft_", f"{kind}_"): value for name, value in PARAMETERS.items() if name[:4] == "sft_"}
-PARAMETERS |= {"dpo_beta": 0.1}
+PARAMETERS |= {"dpo_beta": 0.1, "dpo_rounds": {}}
 
 
 def parameters(**changes) -> SimpleNamespace:

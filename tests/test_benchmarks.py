@@ -211,7 +211,7 @@ def test_items_survive_saving_and_the_digest_sees_every_change(tmp_path):
     benchmarks.save(tmp_path, "medqa_4", items)
     assert benchmarks.load(tmp_path, "medqa_4") == items
     benchmarks.save(tmp_path, "medqa_4.pool", items[:1])
-    assert benchmarks.load_pool(tmp_path, "medqa_4") == items[:1]
+    assert benchmarks.load(tmp_path, "medqa_4.pool") == items[:1]
     changed = [items[:2], items[::-1], [replace(items[0], answer=1), *items[1:]], items]
     digests = [benchmarks.items_digest(some) for some in changed]
     again = benchmarks.items_digest(benchmarks.load(tmp_path, "medqa_4"))

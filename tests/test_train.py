@@ -333,7 +333,7 @@ def test_a_killed_dpo_ends_as_an_undisturbed_one(tmp_path):
 def test_a_reference_that_is_another_model_is_refused(tmp_path):
     p = staged(tmp_path, train_stages=["sft", "dpo"])
     start = train.run(p, tmp_path, 1, "sft") / "adapter"
-    trainer = train.build(p, model.located(tmp_path), *train.rows_of("dpo", tmp_path, p), tmp_path / "stage",
+    trainer = train.build(p, model.located(tmp_path), *train.rows_of("dpo", tmp_path, p, 2), tmp_path / "stage",
                           SimpleNamespace(kind="dpo", seed=0, start=str(start)))
     assert callbacks.rehearse(trainer) == pytest.approx(math.log(2), abs=1e-6)
     for name, weight in trainer.model.named_parameters():
@@ -343,14 +343,26 @@ def test_a_reference_that_is_another_model_is_refused(tmp_path):
         callbacks.rehearse(trainer)
 
 
+def test_a_round_of_dpo_reads_its_own_sources_and_those_of_all(tmp_path):
+    p = staged(tmp_path, train_stages=["sft", "dpo", "dpo"], data_holdout=0, dpo_rounds={"first": 1, "second": 2})
+    names = [name for name in ("first", "second", "each") for _ in range(5)]
+    pairs = [{"prompt_ids": [1, n], "chosen_ids": [n, 2], "rejected_ids": [n + 1, 2], "source": name}
+             for n, name in enumerate(names, 3)]
+    Dataset.from_list(pairs).save_to_disk(tmp_path / "preferences")
+    shutil.rmtree(tmp_path / "data/preferences")
+    shutil.move(tmp_path / "preferences", tmp_path / "data/preferences")
+    read = [{ids[1] for ids in train.rows_of("dpo", tmp_path, p, number)[0]["prompt_ids"]} for number in (2, 3)]
+    assert read == [{*range(3, 8), *range(13, 18)}, set(range(8, 18))]
+
+
 def test_data_that_a_stage_lacks_is_one_sentence(tmp_path):
     p = staged(tmp_path, train_stages=["cpt", "dpo"])
     Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}]).save_to_disk(tmp_path / "other/data/preferences")
     with pytest.raises(StudyError, match="has the columns prompt, chosen, rejected, and stage dpo needs prompt_ids"):
-        train.rows_of("dpo", tmp_path / "other", p)
+        train.rows_of("dpo", tmp_path / "other", p, 2)
     with pytest.raises(StudyError, match="stage cpt reads data/text, which is not there"):
-        train.rows_of("cpt", tmp_path / "other", p)
-    rows, holdout = train.rows_of("cpt", tmp_path, p)
+        train.rows_of("cpt", tmp_path / "other", p, 1)
+    rows, holdout = train.rows_of("cpt", tmp_path, p, 1)
     assert (len(rows), len(holdout)) == (36, 4) and not {*map(str, rows["input_ids"])} & {*map(str, holdout["input_ids"])}
 
 
