@@ -128,7 +128,7 @@ def packed(module, query, key, value, attention_mask, cu_seq_lens_q=None, spans=
         parts = zip(*(states.split(cu_seq_lens_q.diff().tolist(), dim=2) for states in (query, key, value)))
         return torch.cat([sdpa_attention_forward(module, *part, None, **how)[0] for part in parts], dim=1), None
     if not spans:
-        if attention_mask is None and how["position_ids"].diff().lt(1).any():
+        if attention_mask is None and how.get("position_ids", query.new_zeros(1)).diff().lt(1).any():
             raise ValueError("packed sequences came without cu_seq_lens_q and would see each other")
         return sdpa_attention_forward(module, query, key, value, attention_mask, **how)
     found = []

@@ -17,6 +17,8 @@ from sm70lib import provenance
 from sm70lib.params import ROOT, StudyError, affects
 from sm70lib.provenance import digest, write_json, write_text
 
+__all__ = ["ROOT", "STEPS", "begin", "digest", "outputs", "progress", "status", "write_json", "write_text"]
+
 STEPS = {  # what a step reads below outputs/<study>/
     "00_base": (),
     "01_data": ("base/tokenizer", "base/world"),
@@ -62,8 +64,7 @@ def mark(folder: Path, name: str, kind: str = "done") -> dict[str, Any]:
 
 def maker(path: str) -> str:
     """The step that writes a file or folder of a study."""
-    top = path.removeprefix("../").split("/")
-    return next(name for name, owned in WRITES.items() if {*owned} & {*top})
+    return next(name for name, owned in WRITES.items() if {*owned} & {*path.removeprefix("../").split("/")})
 
 
 def _inputs(name: str, params: Any) -> dict[str, str | None]:
