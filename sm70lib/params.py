@@ -183,8 +183,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         known = ", ".join(sorted(other.stem for other in (ROOT / "params").glob("*.yml")))
         raise StudyError(f"{path}: there is no such file; the studies in params/ are: {known}")
-    values = value_of(path.read_bytes(), str(path))
-    if not isinstance(values, dict):
+    if not isinstance(values := value_of(path.read_bytes(), str(path)), dict):
         raise StudyError(f"{path}: a study file holds lines such as 'seed: 0', and this one holds none")
     return values
 

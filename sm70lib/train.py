@@ -82,8 +82,7 @@ def launcher(line: str) -> list[str]:
     words = shlex.split(line)
     if words[0] == "python":
         return [sys.executable, *words[1:]]
-    found = shutil.which(words[0], path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-    if found is None:
+    if not (found := shutil.which(words[0], path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")):
         raise StudyError(f"train_launcher: there is no program {words[0]}; give python, torchrun or accelerate launch")
     return [found, *words[1:]]
 
@@ -173,6 +172,8 @@ def rows_of(kind: str, folder: Path, p, number: int) -> tuple:
     if kind == "dpo":
         turn = p.train_stages[:number].count("dpo")
         rows = rows.select([n for n, name in enumerate(rows["source"]) if p.dpo_rounds.get(name, turn) == turn])
+        if not len(rows):
+            raise StudyError(f"dpo_rounds leaves round {turn} without a pair: give it a source or drop the round")
     chosen = set(random.Random(p.seed).sample(range(len(rows)), min(p.data_holdout, len(rows) // 10)))
     kept = [n for n in range(len(rows)) if n not in chosen]
     return tuple(rows.select(part).select_columns(columns) for part in (kept, sorted(chosen)))

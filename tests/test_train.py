@@ -353,6 +353,9 @@ def test_a_round_of_dpo_reads_its_own_sources_and_those_of_all(tmp_path):
     shutil.move(tmp_path / "preferences", tmp_path / "data/preferences")
     read = [{ids[1] for ids in train.rows_of("dpo", tmp_path, p, number)[0]["prompt_ids"]} for number in (2, 3)]
     assert read == [{*range(3, 8), *range(13, 18)}, set(range(8, 18))]
+    p.dpo_rounds = dict.fromkeys(("first", "second", "each"), 1)
+    with pytest.raises(StudyError, match="dpo_rounds leaves round 2 without a pair"):
+        train.rows_of("dpo", tmp_path, p, 3)
 
 
 def test_data_that_a_stage_lacks_is_one_sentence(tmp_path):

@@ -1,11 +1,11 @@
 """Speed of tuning on a CPU: useful (not padding) tokens a second, ours against what one would write instead.
 
-Three ways to train the same NF4 model on the same rows at the same limit, interleaved: ours (rows packed, attention
+Ways to train the same NF4 model on the same rows at the same limit, interleaved: ours (rows packed, attention
 row by row, nothing recomputed, targets alone through the head), TRL's SFTConfig as it comes (eight rows padded to the
-longest of them, gradient checkpointing), and rows padded to the limit, as most tutorials write it. All three share
+longest of them, gradient checkpointing), rows padded to the limit, as most tutorials write it, and ours with PEFT's own
+sum of layer and adapter, which ours adds in place. All share
 learning rate, adapter, loss and precision, see every row once and must end at the same held-out loss. Precision is TRL's
-default, bf16, on a processor that multiplies in it; on one that has to emulate it, where TRL's default would take many
-times longer, all three have 32 bits. Row lengths are drawn as those of Medical Meadow: each set's share of rows, its
+default, bf16, on a processor that multiplies in it; on one that has to emulate it all have 32 bits. Row lengths are drawn as those of Medical Meadow: each set's share of rows, its
 mean characters (Data Provenance Collection, "Medical Meadow"), four characters a token and 50 tokens of template; once
 whole, as SM70 implies (nine rows in ten are abstracts of like length, which leaves little to pack), and once with CORD-19
 capped at 50,000 rows, as MedAlpaca trained. How widely lengths vary is the spread of log length in real text of the same
@@ -79,16 +79,16 @@ def pefts_sum(*given):
     return trainer
 
 
-def theirs(p, base: str, data, held_out, folder: Path, bf16: bool = BF16, **changes):
+def theirs(p, base: str, data, held_out, folder: Path, **changes):
     """SFTTrainer with its own defaults, but for learning rate, limit, length of training, and precision without bf16."""
     utils._use_triton = chunked_logprob._use_triton  # ours puts targets alone through the head; TRL on a CPU everything
     lora = LoraConfig(r=p.lora_r, lora_alpha=p.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM")
-    config = SFTConfig(output_dir=str(folder), max_length=LIMIT, learning_rate=p.sft_lr, num_train_epochs=1, bf16=bf16,
+    config = SFTConfig(output_dir=str(folder), max_length=LIMIT, learning_rate=p.sft_lr, num_train_epochs=1, bf16=BF16,
                        use_cpu=True, report_to=[], disable_tqdm=True, save_strategy="no", seed=0, **changes)
     trainer = SFTTrainer(model=model.load(base, p), args=config, peft_config=lora, train_dataset=data,
                          eval_dataset=held_out, processing_class=model.load_tokenizer(base))
     for weight in trainer.model.parameters():  # TRL made the adapter bf16
-        weight.data = weight.data.float() if weight.requires_grad and not bf16 else weight.data
+        weight.data = weight.data.float() if weight.requires_grad and not BF16 else weight.data
     return trainer
 
 
@@ -135,8 +135,8 @@ def record(name: str, found: dict, count: int, data, began: float, mix: str) -> 
     ours, others = (round(statistics.median(side)) for side in zip(*pairs))
     tokens = sum(map(len, data["input_ids"]))
     return {"name": f"training over {GOALS[name][0]}, {mix}",
-            "work": f"{count} rows, {tokens:,} tokens, limit {LIMIT}, {'bf16' if BF16 else 'fp32'}", "ours": ours, "theirs": others,
-            "unit": "useful tokens per second", "ratio": round(statistics.median(ratios), 2),
+            "work": f"{count} rows, {tokens:,} tokens, limit {LIMIT}, {'bf16' if BF16 else 'fp32'}",
+            "ours": ours, "theirs": others, "unit": "useful tokens per second", "ratio": round(statistics.median(ratios), 2),
             "spread": [round(min(ratios), 2), round(max(ratios), 2)], "goal": GOALS[name][1], "n": len(pairs),
             "losses": losses, "seconds": round(time.monotonic() - began, 1),
             **{key: about[key] for key in ("commit", "versions", "hardware")}}
