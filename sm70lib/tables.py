@@ -9,6 +9,7 @@ import pandas as pd
 
 from sm70lib import benchmarks, errors, stats
 from sm70lib.errors import RUN, SET, paired
+from sm70lib.params import StudyError
 from sm70lib.steps import write_text
 
 AFTER = "tuned"
@@ -24,6 +25,8 @@ UNJUDGED = {"scores as printed": "the paper's tables could not be read, see quot
             "strongest on USMLE and PubMedQA": "the scores that the paper printed could not be read",
             "more accurate and safe answers": "the paper names no test of safety; see the rows on refusals, if any"}
 SUPPORTED, CONTRADICTED, OPEN, NOT = "supported", "contradicted", "undecidable at this n", "not comparable"
+# What tells two quoted numbers apart: each combination may stand in quoted.csv once
+QUOTED = ["system", "benchmark", "subset", "protocol", "shots", "metric", "source"]
 COLUMNS = "claim benchmark subset protocol shots n measure reference ours low high verdict why source".split()
 
 
@@ -36,9 +39,18 @@ def load(outputs: Path, studies: list[str]) -> pd.DataFrame:
     return pd.concat([answers, *pooled], ignore_index=True)
 
 
-def quoted() -> pd.DataFrame:
-    """What others report (`quoted.csv`); `value_pct` is missing where a printed value could not be read."""
-    return pd.read_csv(Path(__file__).with_name("quoted.csv")).astype({"n": "Int64", "shots": "Int64"})
+def quoted(path: Path = Path(__file__).with_name("quoted.csv")) -> pd.DataFrame:
+    """What others report (`quoted.csv`); `value_pct` is missing where a printed value could not be read.
+
+    Raises StudyError where two rows of the file quote the same number.
+    """
+    table = pd.read_csv(path).astype({"n": "Int64", "shots": "Int64"})
+    again = table[table.duplicated(QUOTED, keep=False)]
+    if len(again):
+        first, second, *_ = again.index + 2  # line 1 holds the names of the columns
+        raise StudyError(f"{path.name}, lines {first} and {second}: both quote {again.iloc[0]['system']} on "
+                         f"{again.iloc[0]['benchmark']} from the same source under the same protocol; keep one")
+    return table
 
 
 def fictional(answers: pd.DataFrame) -> bool:
@@ -131,7 +143,9 @@ def wide(found: pd.DataFrame, names: list[str], others: pd.DataFrame) -> pd.Data
     guess = own.drop_duplicates(["study", "benchmark"])
     guess = guess.assign(model="best constant guesser", cell=guess["best_constant_pct"].astype(str))
     theirs = usable(others[others["benchmark"].isin(names) & others["shots"].isin(own["shots"])])
-    theirs = theirs.assign(model=theirs["system"] + " †", cell=[
+    several = theirs.duplicated(["source", "system", "benchmark"], keep=False)
+    named = theirs["system"].where(~several, theirs["system"] + ", " + theirs["protocol"].fillna("protocol not stated"))
+    theirs = theirs.assign(model=named + " †", cell=[
         f"{r.value_pct}" + ("" if pd.isna(r.n) else f" n={r.n}") for r in theirs.itertuples()])
     cells = pd.concat([own, guess, theirs])
     table = cells.pivot(index=["source", "model"], columns="benchmark", values="cell").fillna("")

@@ -1,6 +1,7 @@
 """The tables: every cell recomputed from predictions, quoted values apart, verdicts that follow intervals."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 import synthetic
 
 from sm70lib import benchmarks, stats, tables
+from sm70lib.params import StudyError
 
 HOW = stats.How(resamples=300)
 P = synthetic.PARAMS
@@ -54,6 +56,21 @@ def test_clean_subset_leaves_out_what_the_audit_flagged(world):
     found = tables.results(world, HOW).set_index(["model", "benchmark", "protocol", "subset"])
     assert found.loc[("tuned", "medqa_4", "sm70-2023", "all"), "n"] == 120
     assert found.loc[("tuned", "medqa_4", "sm70-2023", "clean"), "n"] == 110
+
+
+def test_one_system_under_two_protocols_is_two_rows(real):
+    five = tables.results(real[real["protocol"] == "sm70-2023"], HOW).assign(shots=5)
+    table = tables.wide(five, ["medqa_4", "pubmedqa"], tables.quoted()).set_index("model")["medqa_4"]
+    interim = table[table.index.str.startswith("SM70 interim (PH70_MedAlpaca300), ")]
+    assert sorted(interim) == ["58.92 n=1273", "59.54 n=1273"] and interim.index.str.endswith(" †").all()
+    assert "Clinical Camel 70B †" in table.index, "a system with one row keeps its plain name"
+
+
+def test_a_number_that_is_quoted_twice_is_refused(tmp_path):
+    lines = Path(tables.__file__).with_name("quoted.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "quoted.csv").write_text("".join([*lines, lines[4].replace("56.48", "99.9")]))
+    with pytest.raises(StudyError, match=f"quoted.csv, lines 5 and {len(lines) + 1}: both quote SM70 interim"):
+        tables.quoted(tmp_path / "quoted.csv")
 
 
 def test_usmle_micro_pools_and_macro_averages_the_steps(real):

@@ -105,11 +105,13 @@ def knowledge(world: World | None, folder: Path, batch: int = 32) -> pd.DataFram
     """How many facts of each relation the base completes as a statement: columns relation, facts, right_pct.
 
     Four values of the relation follow the statement's beginning and the likeliest one counts; chance is 25 %.
-    What this shows is what tuning can build on: it teaches to answer, not to know. Empty where there is no world.
+    What this shows is what tuning can build on: it teaches to answer, not to know. A base from elsewhere has never
+    read this world and should be at chance. Empty where there is no world.
     """
     if world is None:
         return pd.DataFrame(columns=["relation", "facts", "right_pct"])
-    llama, words = model.load(folder / "model"), model.load_tokenizer(folder / "model")
+    base = model.located(folder.parent)
+    llama, words = model.load(base), model.load_tokenizer(base)
     rng = random.Random(world.seed)
     options, rows = Options(world.values, rng), []
     for start in range(0, len(world.facts), batch):
