@@ -74,8 +74,8 @@ BENCHMARKS = {
        for name, subjects in (("mmlu_medical", schemas.SIX), ("mmlu_medical_9", schemas.NINE))},
     "truthfulqa": Benchmark(schemas.truthfulqa, "truthfulqa", "truthfulqa/truthful_qa", (
         "data/v1/mc_task.json", "multiple_choice/validation-*.parquet", "multiple_choice/**/*.parquet")),
-    **{f"xstest_{label}": Benchmark(partial(schemas.xstest, label=label), "xstest", None, ("xstest_prompts.csv",))
-       for label in ("safe", "unsafe")},
+    **{f"xstest_{label}": Benchmark(partial(schemas.xstest, label=label), "xstest", "Paul/XSTest",
+                                    ("xstest_prompts.csv",)) for label in ("safe", "unsafe")},
     # whatever parts are there; of train, the audit flags what is in a study's own training rows
     "medsafety": Benchmark(schemas.medsafety, "med_safety_bench", None, ("datasets/{}/*/*_category_*.csv",), ("t*",)),
 }

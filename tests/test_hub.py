@@ -17,14 +17,12 @@ ROWS = [{"instruction": "Answer", "input": "What?", "output": "That."}]
 FILES = {"medical_meadow_wikidoc.json": json.dumps(ROWS).encode(), "README.md": b"not wanted"}
 READ = """
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 from sm70lib import sources
 from sm70lib.params import StudyError
-sources.LOCK = Path(sys.argv[1])
 try:
     root = sources.root(SimpleNamespace(data_root="hub", study="any"))
-    print([row.output for row in sources.read(sys.argv[2], root)])
+    print([row.output for row in sources.read(sys.argv[1], root)])
 except StudyError as error:
     sys.exit(str(error))
 """
@@ -70,13 +68,13 @@ def hub():
 def read(tmp_path, endpoint: str, name: str = "medical_meadow_wikidoc") -> subprocess.CompletedProcess:
     environment = os.environ | {"HF_ENDPOINT": endpoint, "SM70_OUTPUTS": str(tmp_path / "outputs"), "HF_HUB_OFFLINE": "0",
                                 "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "home")}
-    return subprocess.run([sys.executable, "-c", READ, str(tmp_path / "hub.lock"), name], capture_output=True, text=True,
+    return subprocess.run([sys.executable, "-c", READ, name], capture_output=True, text=True,
                           env=environment, timeout=120)
 
 
 def test_a_set_is_downloaded_once_at_the_commit_that_is_locked(hub, tmp_path):
     assert "['That.']" in read(tmp_path, hub).stdout
-    assert json.loads((tmp_path / "hub.lock").read_text()) == {"medalpaca/medical_meadow_wikidoc": COMMIT}
+    assert json.loads((tmp_path / "outputs/hub/hub.lock").read_text()) == {"medalpaca/medical_meadow_wikidoc": COMMIT}
     fetched = [line for line in Hub.asked if "/resolve/" in line]
     assert fetched and all(COMMIT in line and "README" not in line for line in fetched)
     Hub.asked.clear()
@@ -93,6 +91,6 @@ def test_without_a_network_one_sentence_says_so_in_seconds(tmp_path):
     assert said.returncode == 1 and time.monotonic() - started < 30
     last = said.stderr.strip().splitlines()[-1]
     assert "medalpaca/medical_meadow_wikidoc cannot be had" in last and last.endswith("check the network, or give a folder.")
-    assert not (tmp_path / "hub.lock").exists()
+    assert not (tmp_path / "outputs/hub/hub.lock").exists()
     missing = read(tmp_path, "http://127.0.0.1:9", "med_safety_bench").stderr
     assert "no file datasets/" in missing and "README (Data)" in missing  # not on the hub: to be put there by hand

@@ -1,0 +1,45 @@
+"""The models on the hub that studies name (`known_models.yml`): shape, tokenizer habits, access."""
+
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+
+class Shape(BaseModel):
+    """Dimensions of a Llama, in the words of transformers' LlamaConfig."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    vocab_size: int
+    max_position_embeddings: int
+    tie_word_embeddings: bool
+
+
+class KnownModel(BaseModel):
+    """What can be known of a model before anything is downloaded; `source` says from where."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    config: Shape
+    bytes_per_weight: int
+    vocabulary: str
+    bos: str
+    eos: str
+    adds_bos: bool
+    adds_eos: bool
+    chat_template: str | None
+    end_tokens: list[str]
+    gated: bool
+    source: str
+
+
+def _read() -> dict[str, KnownModel]:
+    text = Path(__file__).with_name("known_models.yml").read_text(encoding="utf-8")
+    return {name: KnownModel(**about) for name, about in yaml.safe_load(text).items()}
+
+
+MODELS = _read()
