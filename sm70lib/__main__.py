@@ -1,9 +1,9 @@
-"""Command line: `python -m sm70lib run params/tiny.yml` and `python -m sm70lib report tiny`."""
+"""Command line: `python -m sm70lib run params/tiny.yml`, `rehearse params/sm70.yml`, `report tiny`."""
 
 import argparse
 import sys
 
-from sm70lib import run, steps
+from sm70lib import rehearsal, run, steps
 from sm70lib.params import StudyError
 
 
@@ -13,6 +13,8 @@ def main(words: list[str] | None = None) -> int:
     try:
         if given.command == "run":
             return run.run(given.files, dict(given.p), given.fresh, given.list)
+        if given.command == "rehearse":
+            return rehearsal.rehearse(given.files, dict(given.p), given.resume, given.fresh_kernels)
         return _report(given.study)
     except (StudyError, OSError) as error:  # an OSError is e.g. a full disk, and names the file
         print(f"error: {error}", file=sys.stderr)
@@ -23,9 +25,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sm70lib", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     study = commands.add_parser("run", help="run the unfinished steps of a study")
-    study.add_argument("files", nargs="+", metavar="FILE", help="params/<study>.yml, then overlays")
-    study.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-                       help="override; what changes results needs `-p study NAME` too")
+    short = commands.add_parser("rehearse", help="run a study whole with stand-in models and a few rows")
+    for command in (study, short):
+        command.add_argument("files", nargs="+", metavar="FILE", help="params/<study>.yml, then overlays")
+        command.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                             help="override; what changes results needs `-p study NAME` too")
+    short.add_argument("--resume", action="store_true", help="go on with an earlier rehearsal")
+    short.add_argument("--fresh-kernels", action="store_true", help="a kernel for each notebook, as `run` has")
     study.add_argument("--fresh", action="append", default=[], metavar="STEP", help="redo a step, e.g. 03")
     study.add_argument("--list", action="store_true", help="show what would run, and why; run nothing")
     report = commands.add_parser("report", help="render the report of a study")

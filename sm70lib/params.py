@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic import create_model
 
 ROOT = Path(__file__).resolve().parent.parent
+REHEARSAL = "rehearsal-"  # what the names of rehearsed studies begin with, and no others
 
 
 class StudyError(ValueError):
@@ -154,6 +155,11 @@ class Study(BaseModel):
 FIELDS = Study.model_fields
 
 
+def rehearsal(study: str) -> str:
+    """What stands on every page, table, figure and mark of a rehearsed study; nothing for any other."""
+    return "Rehearsal, stand-in weights: no number here means anything." if study.startswith(REHEARSAL) else ""
+
+
 def affects(name: str) -> str:
     """What a parameter changes: `results`, `looks` or `nothing`."""
     return FIELDS[name].json_schema_extra["affects"]
@@ -264,6 +270,8 @@ RULES = (  # parameters, what holds between their values, how the error puts it;
     ("eval_shots eval_primary_shots", lambda asked, primary: primary in asked, "lacks"),
     ("eval_benchmarks eval_primary_benchmarks", lambda asked, primary: all(
         name in asked or (name == "usmle" and USMLE <= set(asked)) for name in primary), "lacks some of"),
+    ("figures_studies", lambda others: not any(map(rehearsal, others)),
+     "names a rehearsal, whose numbers mean nothing; take it out"),
     ("figures_studies study", lambda others, study: study not in others, "contains"),
 )
 

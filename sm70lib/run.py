@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sm70lib import steps
-from sm70lib.params import ROOT, Study, StudyError, load, value_of
+from sm70lib.params import REHEARSAL, ROOT, Study, StudyError, load, value_of
 from sm70lib.provenance import declared
 
 LINE_SECONDS = 15  # between lines of progress where there is no terminal to overwrite them on
@@ -27,13 +27,17 @@ MEANINGS = {  # a mark in an error's last line, and what the error means
 }
 
 
-def run(files: list[str], overrides: dict[str, str], fresh: list[str] = (), list_only: bool = False) -> int:
+def run(files: list[str], overrides: dict[str, str], fresh: list[str] = (), list_only: bool = False,
+        rehearsing: bool = False) -> int:
     """Runs the unfinished steps of a study; 0 when all are finished, 1 when a notebook failed.
 
     overrides: YAML texts by parameter. fresh: steps, or beginnings of their names, to be made again.
     Raises StudyError for wrong parameters, before anything is started.
     """
     study = load(*files, overrides={name: value_of(text, f"-p {name}") for name, text in overrides.items()})
+    if study.study.startswith(REHEARSAL) and not rehearsing:
+        raise StudyError(f"study {study.study}: names that begin with {REHEARSAL} are kept for rehearsals; choose "
+                         "another, or use the command rehearse")
     names = [name for name in steps.STEPS if steps.notebook(name).exists()]
     if not names:
         raise StudyError(f"there are no notebooks in {steps.notebook('00_base').parent}")
@@ -89,7 +93,8 @@ def _command(files: list[str], overrides: dict[str, str]) -> str:
 
 def _set_environment(study: Study) -> None:
     """What kernels inherit: no hub unless the study asks for it, nothing that differs from run to run."""
-    needs_hub = study.data_root == "hub" or (study.base_model and not (ROOT / study.base_model).is_dir())
+    models = [line.split()[0] for line in study.eval_models.values()] + [study.base_model or "."]
+    needs_hub = study.data_root == "hub" or not all((ROOT / model).is_dir() for model in models)
     os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", PYTHONHASHSEED="0", PYDEVD_DISABLE_FILE_VALIDATION="1",
                       **({} if needs_hub else {"HF_HUB_OFFLINE": "1"}))
     # Tensors below 32 MB stay with the process when they are freed: a twelfth of the page faults, a tenth of the time
@@ -119,7 +124,7 @@ def _finish(name: str, study: Study, folder: Path, again: bool, command: str) ->
         return True
     print(f"{name}: runs ({'--fresh' if again else why})", flush=True)
     display, start = _Display(name, folder), time.monotonic()
-    trouble = _execute(name, study, folder, display)
+    trouble = execute(name, study, folder, display)
     finished, why = steps.status(name, study)
     if finished and not trouble:
         print(f"{name}: finished in {_clock(time.monotonic() - start)}", flush=True)
@@ -135,8 +140,9 @@ def _output(name: str, folder: Path) -> Path:
     return folder / "notebooks" / f"{name}.ipynb"
 
 
-def _execute(name: str, study: Study, folder: Path, display: "_Display") -> str:
+def execute(name: str, study: Study, folder: Path, display: "_Display | None" = None) -> str:
     """Runs a notebook with the parameters it declares; the last line of its error, or nothing."""
+    display = display or _Display(name, folder)
     import papermill  # takes 2 s, and a finished study needs none of it
     values = {n: getattr(study, n) for n in declared(steps.notebook(name))}
     _output(name, folder).parent.mkdir(parents=True, exist_ok=True)

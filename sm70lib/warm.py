@@ -1,0 +1,45 @@
+"""A papermill engine with one kernel for many notebooks: what they import is imported once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jupyter_client.manager import KernelManager
+from papermill.engines import NBClientEngine
+
+# Nothing of a notebook is left for the next one but the modules that it imported
+RESET = "%reset -f\nimport matplotlib.pyplot\nmatplotlib.pyplot.close('all')\n%reset -f"
+SECONDS = 60  # that an idle kernel may take to answer
+
+
+class WarmKernel(NBClientEngine):
+    """Runs every notebook in the same kernel, which is emptied before each."""
+
+    manager: KernelManager | None = None
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **how: Any) -> Any:
+        """Called by papermill for each notebook."""
+        if cls.manager is None or not cls.manager.is_alive():
+            cls.manager = KernelManager(kernel_name=kernel_name)
+            cls.manager.start_kernel(extra_arguments=how.get("extra_arguments", []))
+        else:
+            cls._empty(cls.manager)
+        return super().execute_managed_notebook(nb_man, kernel_name, km=cls.manager, **how)
+
+    @classmethod
+    def stop(cls) -> None:
+        """Ends the kernel, if one was started."""
+        if cls.manager is not None and cls.manager.is_alive():
+            cls.manager.shutdown_kernel(now=True)
+        cls.manager = None
+
+    @staticmethod
+    def _empty(manager: KernelManager) -> None:
+        client = manager.client()
+        client.start_channels()
+        try:
+            client.wait_for_ready(timeout=SECONDS)
+            client.execute_interactive(RESET, store_history=False, timeout=SECONDS)
+        finally:
+            client.stop_channels()
