@@ -7,6 +7,7 @@ cannot be drawn ends here, in a minute on a laptop.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -14,8 +15,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import yaml
 
 from sm70lib import run, steps
 from sm70lib.params import REHEARSAL, Study, StudyError, load, value_of
@@ -47,9 +46,10 @@ def rehearse(files: list[str], overrides: dict[str, str], resume: bool = False, 
     with _local_hub(folder):
         changed |= _stand_ins(written, folder)
         _say(written, changed)
-        given = overrides | {name: yaml.safe_dump(value, default_flow_style=True) for name, value in changed.items()}
+        given = overrides | {name: json.dumps(value) for name, value in changed.items()}  # JSON is YAML
+        again = f"{run.command_line('rehearse', files, overrides)} --resume"
         with _kernel(fresh_kernels):
-            code = run.run(files, given, rehearsing=True) or _ask(folder.name, files, given)
+            code = run.run(files, given, command=again) or _ask(folder.name, files, given)
     if code == 0:
         from sm70lib import report  # slow to import, and a rehearsal that failed needs none of it
         print(f"{report.build(folder.name)}\n{folder.name}: came through in {time.monotonic() - began:.0f} s")
@@ -100,7 +100,7 @@ def _local_hub(folder: Path) -> Iterator[None]:
 def _stand_ins(study: Study, folder: Path) -> dict[str, object]:
     """Makes what the study will look for, and returns where it shall look instead of in a folder of real files."""
     from sm70lib.standins import place  # its libraries read the environment when they are imported
-    served, local = folder / "served", folder / "hub"
+    served, local = folder / "served", folder / ("hub" if study.data_root == "hub" else "data-root")
     texts = place.data(study, served, local)
     names = place.stand_in_models(study, texts, served)
     print(f"stand-ins for {', '.join(names) or 'no model'}; {len(texts):,} texts in place of the data", flush=True)

@@ -28,14 +28,15 @@ MEANINGS = {  # a mark in an error's last line, and what the error means
 
 
 def run(files: list[str], overrides: dict[str, str], fresh: list[str] = (), list_only: bool = False,
-        rehearsing: bool = False) -> int:
+        command: str = "") -> int:
     """Runs the unfinished steps of a study; 0 when all are finished, 1 when a notebook failed.
 
-    overrides: YAML texts by parameter. fresh: steps, or beginnings of their names, to be made again.
+    overrides: YAML texts by parameter. fresh: steps, or beginnings of their names, to be made again. command: what
+    goes on with this run where that is not `run`; a rehearsal has its own, and only a rehearsal may have its name.
     Raises StudyError for wrong parameters, before anything is started.
     """
     study = load(*files, overrides={name: value_of(text, f"-p {name}") for name, text in overrides.items()})
-    if study.study.startswith(REHEARSAL) and not rehearsing:
+    if study.study.startswith(REHEARSAL) and not command:
         raise StudyError(f"study {study.study}: names that begin with {REHEARSAL} are kept for rehearsals; choose "
                          "another, or use the command rehearse")
     names = [name for name in steps.STEPS if steps.notebook(name).exists()]
@@ -48,7 +49,7 @@ def run(files: list[str], overrides: dict[str, str], fresh: list[str] = (), list
         return 0
     _require_data(study, [name for name, state, _ in plan if state == "runs"])
     folder = steps.outputs() / study.study
-    command = _command(files, overrides)
+    command = command or command_line("run", files, overrides)
     _set_environment(study)
     with _alone(folder):
         return 0 if all(_finish(name, study, folder, name in again, command) for name in names) else 1
@@ -84,11 +85,11 @@ def _require_data(study: Study, names: list[str]) -> None:
                          "the folder of sources and benchmarks (make reproduce DATA=... or -p data_root ...)")
 
 
-def _command(files: list[str], overrides: dict[str, str]) -> str:
-    """The command that goes on with this run."""
+def command_line(verb: str, files: list[str], overrides: dict[str, str]) -> str:
+    """The command that does this again, to be shown."""
     python = os.path.relpath(sys.executable) if sys.executable.startswith(os.getcwd()) else "python"
     pairs = [word for pair in overrides.items() for word in ("-p", *pair)]
-    return shlex.join([python, "-m", "sm70lib", "run", *map(str, files), *pairs])
+    return shlex.join([python, "-m", "sm70lib", verb, *map(str, files), *pairs])
 
 
 def _set_environment(study: Study) -> None:
