@@ -254,6 +254,7 @@ def card(p, funnel: pd.DataFrame, contamination: pd.DataFrame, digest: str) -> s
     return "\n".join([
         "---", "license: other", "language: en", "task_categories: [question-answering, text-generation]",
         f"pretty_name: Training set of study {p.study}", "---", "", f"# Training set of study {p.study}", "",
+        *filter(None, [params.rehearsal(p.study)]),
         "Research only: not a medical device, not for clinical use. Medical text from public sources, tokenised; each",
         "source keeps its own licence.", "", f"- sha256 of `train`: `{digest}`",
         f"- template {p.data_template}, at most {p.data_max_length} tokens a row, loss on {p.sft_loss}", "",

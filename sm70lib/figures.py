@@ -16,6 +16,7 @@ import pandas as pd
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 
+from sm70lib.params import rehearsal
 from sm70lib.tables import AFTER, CLAIMS
 
 WIDTH = 6.4  # inches; at 9 points, text stays readable when a page sets the picture at column width
@@ -69,8 +70,12 @@ def titled(fig: Figure, title: str, legend=()) -> Figure:
 
 
 def save(fig: Figure, folder: Path, name: str, provenance: str, dpi: int = 150) -> Image:
-    """Writes `<name>.png` and `.svg` with the provenance line; returns the picture for the notebook."""
+    """Writes `<name>.png` and `.svg` with the provenance line; returns the picture for the notebook.
+
+    `folder` is outputs/<study>/figures; a rehearsed study's pictures say that it is one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    provenance = f"{rehearsal(folder.parent.name)} {provenance}".lstrip()
     lines = textwrap.fill(provenance, 130)
     fig.text(0.008, STRIP / fig.get_figheight(), lines, va="top", fontsize=6.5, color=GREY, linespacing=1.3)
     about = {"Title": fig.get_suptitle(), "Description": provenance}

@@ -1,8 +1,9 @@
-"""A rehearsal: a study file run whole, 00 to 07 and the report, with stand-in models and a few dozen rows.
+"""A rehearsal: a study file run whole, 00 to 07 and the report, with stand-in models and a few
+dozen rows.
 
-Nothing in the way from the study file to the report is replaced. A hub on this machine serves the stand-ins under their
-real names, and only sizes are cut (CUTS); what is cut is printed. So what would end a week on a 70B in a table that
-cannot be drawn ends here, in a minute on a laptop.
+Nothing in the way from the study file to the report is replaced. A hub on this machine serves the
+stand-ins under their real names, and only sizes are cut (CUTS); what is cut is printed. So what
+would end a week on a 70B in a table that cannot be drawn ends here, in a minute on a laptop.
 """
 
 from __future__ import annotations
@@ -22,23 +23,38 @@ from sm70lib.standins.hub import Hub
 
 # What is made smaller; everything else stays as the study file has it
 CUTS = {
-    "world_conditions": 18, "base_steps": 2, "data_holdout": 4, "train_micro_batch_size": 1, "train_save_steps": 1,
+    "world_conditions": 18,
+    "base_steps": 2,
+    "data_holdout": 4,
+    "train_micro_batch_size": 1,
+    "train_save_steps": 1,
     **{f"{kind}_steps": 2 for kind in ("cpt", "sft", "dpo")},
-    **{f"{kind}_batch_size": 2 for kind in ("cpt", "sft", "dpo")},  # two accumulations of one sequence
-    "ask_max_new_tokens": 8, "figures_dpi": 50, "figures_studies": [], "stats_resamples": 100,
+    **{
+        f"{kind}_batch_size": 2 for kind in ("cpt", "sft", "dpo")
+    },  # two accumulations of one sequence
+    "ask_max_new_tokens": 8,
+    "figures_dpi": 50,
+    "figures_studies": [],
+    "stats_resamples": 100,
 }
 LAUNCHERS = ("train_launcher", "eval_launcher")
 
 
-def rehearse(files: list[str], overrides: dict[str, str], resume: bool = False, fresh_kernels: bool = False) -> int:
-    """Rehearses a study below outputs/rehearsal-<study>/; 0 when it came through, 1 when a notebook failed.
+def rehearse(
+    files: list[str], overrides: dict[str, str], resume: bool = False, fresh_kernels: bool = False
+) -> int:
+    """Rehearses a study below outputs/rehearsal-<study>/; 0 when it came through, 1 when a notebook
+    failed.
 
-    overrides: YAML texts by parameter, as for `run`. An earlier rehearsal of the study is deleted first, unless
-    `resume`. One kernel serves all notebooks, emptied between them, unless `fresh_kernels`. Raises StudyError for
-    wrong parameters, and for a model of which nothing is known.
+    overrides: YAML texts by parameter, as for `run`. An earlier rehearsal of the study is deleted
+    first, unless `resume`. One kernel serves all notebooks, emptied between them, unless
+    `fresh_kernels`. Raises StudyError for wrong parameters, and for a model of which nothing is
+    known.
     """
     began = time.monotonic()
-    written = load(*files, overrides={name: value_of(text, f"-p {name}") for name, text in overrides.items()})
+    written = load(
+        *files, overrides={name: value_of(text, f"-p {name}") for name, text in overrides.items()}
+    )
     changed = cuts(written)
     folder = steps.outputs() / f"{REHEARSAL}{written.study}"
     if not resume:
@@ -46,18 +62,23 @@ def rehearse(files: list[str], overrides: dict[str, str], resume: bool = False, 
     with _local_hub(folder):
         changed |= _stand_ins(written, folder)
         _say(written, changed)
-        given = overrides | {name: json.dumps(value) for name, value in changed.items()}  # JSON is YAML
+        given = overrides | {
+            name: json.dumps(value) for name, value in changed.items()
+        }  # JSON is YAML
         again = f"{run.command_line('rehearse', files, overrides)} --resume"
         with _kernel(fresh_kernels):
             code = run.run(files, given, command=again) or _ask(folder.name, files, given)
     if code == 0:
         from sm70lib import report  # slow to import, and a rehearsal that failed needs none of it
-        print(f"{report.build(folder.name)}\n{folder.name}: came through in {time.monotonic() - began:.0f} s")
+
+        print(report.build(folder.name))
+        print(f"{folder.name}: came through in {time.monotonic() - began:.0f} s")
     return code
 
 
 def cuts(study: Study) -> dict[str, object]:
-    """The parameters that a rehearsal changes, with their values: its name, and sizes that are larger in the study."""
+    """The parameters that a rehearsal changes, with their values: its name, and sizes that are
+    larger in the study."""
     changed: dict[str, object] = {"study": f"{REHEARSAL}{study.study}"}
     unused = {kind for kind in ("cpt", "sft", "dpo") if kind not in study.train_stages}
     unused |= {"world"} if study.data_root != "world" else set()
@@ -72,7 +93,8 @@ def cuts(study: Study) -> dict[str, object]:
 
 
 def one_process(launcher: str) -> str:
-    """A launcher with one process of its kind, on the CPU: torchrun and accelerate; any other stays as it is."""
+    """A launcher with one process of its kind, on the CPU: torchrun and accelerate; any other stays
+    as it is."""
     words = shlex.split(launcher)
     if words[0] == "torchrun":
         return "torchrun --standalone --nproc-per-node 1"
@@ -83,10 +105,17 @@ def one_process(launcher: str) -> str:
 
 @contextmanager
 def _local_hub(folder: Path) -> Iterator[None]:
-    """The local hub, and an environment in which it is the only one; both end with the rehearsal."""
+    """The local hub, and an environment in which it is the only one; both end with the
+    rehearsal."""
     hub = Hub(folder / "served")
-    ours = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "cache"), "SM70_HUB": str(folder / "hub"),
-            "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    ours = {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(folder / "cache"),
+        "SM70_HUB": str(folder / "hub"),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)
     try:
@@ -98,17 +127,22 @@ def _local_hub(folder: Path) -> Iterator[None]:
 
 
 def _stand_ins(study: Study, folder: Path) -> dict[str, object]:
-    """Makes what the study will look for, and returns where it shall look instead of in a folder of real files."""
+    """Makes what the study will look for, and returns where it shall look instead of in a folder of
+    real files."""
     from sm70lib.standins import place  # its libraries read the environment when they are imported
+
     served, local = folder / "served", folder / ("hub" if study.data_root == "hub" else "data-root")
     texts = place.data(study, served, local)
     names = place.stand_in_models(study, texts, served)
-    print(f"stand-ins for {', '.join(names) or 'no model'}; {len(texts):,} texts in place of the data", flush=True)
+    print(
+        f"stand-ins for {', '.join(names) or 'no model'}; {len(texts):,} texts as data", flush=True
+    )
     return {} if study.data_root in ("world", "hub") else {"data_root": str(local)}
 
 
 def _say(study: Study, changed: dict[str, object]) -> None:
-    print("cut: " + ", ".join(f"{name} {getattr(study, name)} -> {value}" for name, value in changed.items()), flush=True)
+    pairs = [f"{name} {getattr(study, name)} -> {value}" for name, value in changed.items()]
+    print(f"cut: {', '.join(pairs)}", flush=True)
 
 
 @contextmanager
@@ -120,6 +154,7 @@ def _kernel(fresh: bool) -> Iterator[None]:
     from papermill.engines import papermill_engines
 
     from sm70lib.warm import WarmKernel
+
     cold = papermill_engines.get_engine()
     papermill_engines.register(None, WarmKernel)
     try:
@@ -131,7 +166,9 @@ def _kernel(fresh: bool) -> Iterator[None]:
 
 def _ask(name: str, files: list[str], given: dict[str, str]) -> int:
     """07, which is no step of a study, since a hand asks there: its cells run too."""
-    study = load(*files, overrides={key: value_of(text, f"-p {key}") for key, text in given.items()})
+    study = load(
+        *files, overrides={key: value_of(text, f"-p {key}") for key, text in given.items()}
+    )
     trouble = run.execute("07_ask", study, steps.outputs() / name)
     if trouble:
         raise StudyError(f"07_ask of {name}: {trouble}")

@@ -19,7 +19,7 @@ from nbconvert import HTMLExporter
 from PIL import Image
 from pygments.formatters import HtmlFormatter
 
-from sm70lib.params import StudyError
+from sm70lib.params import StudyError, rehearsal
 from sm70lib.steps import outputs, write_text
 
 # Headings and what stands under them, by file name without ending; what is not named here comes last.
@@ -47,7 +47,7 @@ def build(study: str) -> Path:
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=FileSystemLoader(
         Path(__file__).parent)).get_template("report.html.j2")
     paths, manifest = sorted((folder / "notebooks").glob("*.ipynb")), folder / "manifest.json"
-    shared = {"study": study, "notebooks": [path.stem for path in paths],
+    shared = {"study": study, "rehearsal": rehearsal(study), "notebooks": [path.stem for path in paths],
               "made": json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {},
               "code_style": Markup(HtmlFormatter(style="friendly").get_style_defs(".highlight"))}
     for path in paths:

@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from sm70lib import provenance
-from sm70lib.params import ROOT, StudyError, affects
+from sm70lib.params import ROOT, StudyError, affects, rehearsal
 from sm70lib.provenance import digest, write_json, write_text
 
 __all__ = ["ROOT", "STEPS", "begin", "digest", "outputs", "progress", "status", "write_json", "write_text"]
@@ -172,7 +172,7 @@ class Step:
                 raise StudyError(f"{self.name} was to write {pattern} and did not: run its cells in order")
         paths, used = _owned(self.folder, self.name, artifacts), provenance.energy()
         write_json(self.folder / "steps" / self.name / "done.json", {
-            "step": self.name, "study": self.folder.name, "key": self.key, "code": self.code,
+            "step": self.name, "study": self.folder.name, **_rehearsed(self.folder), "key": self.key, "code": self.code,
             "parameters": {n: getattr(self.params, n) for n in provenance.declared(notebook(self.name))},
             "outputs": {path.relative_to(self.folder).as_posix(): provenance.record(path) for path in paths},
             "external": {name: provenance.record(path) for name, path in (external or {}).items()},
@@ -190,13 +190,20 @@ def _owned(folder: Path, name: str, patterns: tuple[str, ...]) -> list[Path]:
     return sorted(found - {folder / path for outputs in others for path in outputs})
 
 
+def _rehearsed(folder: Path) -> dict[str, str]:
+    """What a mark says of a rehearsed study, and of no other."""
+    said = rehearsal(folder.name)
+    return {"rehearsal": said} if said else {}
+
+
 def _write_manifest(folder: Path) -> None:
     """Gathers the marks of a study, and its parameters as used, in one file."""
     done = {name: mark(folder, name) for name in STEPS if mark(folder, name)}
     last = max(done.values(), key=lambda step: step["finished"])
     used = {n: value for step in done.values() for n, value in step["parameters"].items()}
     write_json(folder / "manifest.json", {
-        "study": folder.name, "parameters": used, "seeds": {n: used[n] for n in used if n.endswith(("seed", "seeds"))},
+        "study": folder.name, **_rehearsed(folder), "parameters": used,
+        "seeds": {n: used[n] for n in used if n.endswith(("seed", "seeds"))},
         "steps": done, **{n: last[n] for n in ("commit", "versions", "hardware", "finished")}})
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from sm70lib import benchmarks, errors, stats
 from sm70lib.errors import RUN, SET, paired
-from sm70lib.params import StudyError
+from sm70lib.params import StudyError, rehearsal
 from sm70lib.steps import write_text
 
 AFTER = "tuned"
@@ -92,7 +92,11 @@ def caption(text: str, answers: pd.DataFrame) -> str:
 
 
 def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> pd.DataFrame:
-    """Writes `<name>.csv`, `.md` and `.tex`, returns the table; rows of quoted systems (†) are in italics."""
+    """Writes `<name>.csv`, `.md` and `.tex`, returns the table; rows of quoted systems (†) are in italics.
+
+    `folder` is outputs/<study>/tables; a rehearsed study's captions say that it is one.
+    """
+    caption = f"{rehearsal(folder.parent.name)} {caption}".lstrip()
     text = table.astype(object).where(table.notna(), "").astype(str)
     quoted = [i for i, row in text.iterrows() if row.str.endswith("†").any()]
     marked = text.replace({r"\|": r"\\|", r"\s*\n\s*": " "}, regex=True)

@@ -1,20 +1,19 @@
 """The hub: a server of our own that speaks its protocol, and none at all."""
 
-import http.server
 import json
 import os
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
 
 from conftest import ROOT
+from sm70lib.standins.hub import COMMIT, Hub
+from sm70lib.steps import write_text
 
-COMMIT = "a" * 40
 ROWS = [{"instruction": "Answer", "input": "What?", "output": "That."}]
-FILES = {"medical_meadow_wikidoc.json": json.dumps(ROWS).encode(), "README.md": b"not wanted"}
+FILES = {"medical_meadow_wikidoc.json": json.dumps(ROWS), "README.md": "not wanted"}
 READ = """
 import sys
 from types import SimpleNamespace
@@ -28,41 +27,12 @@ except StudyError as error:
 """
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    """As much of the hub as a data set needs: its commit, its list of files, its files."""
-
-    asked: list[str] = []
-
-    def log_message(self, *_):
-        self.asked.append(f"{self.command} {self.path}")
-
-    def do_HEAD(self):
-        self.do_GET(body=False)
-
-    def do_GET(self, body: bool = True):
-        if "/tree/" in self.path:
-            content = json.dumps([{"type": "file", "path": name, "size": len(data), "oid": "0" * 40}
-                                  for name, data in FILES.items()]).encode()
-        elif self.path.startswith("/api/"):
-            content = json.dumps({"id": "any/name", "sha": COMMIT, "siblings": []}).encode()
-        else:
-            content = FILES[self.path.split("/")[-1]]
-        self.send_response(200)
-        for name, value in {"Content-Length": str(len(content)), "ETag": f'"{"b" * 40}"',
-                            "Content-Type": "application/json", "X-Repo-Commit": COMMIT}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-
 @pytest.fixture
-def hub():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    Hub.asked.clear()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+def hub(tmp_path):
+    for name, content in FILES.items():
+        write_text(tmp_path / "served/datasets/medalpaca/medical_meadow_wikidoc" / name, content)
+    with Hub(tmp_path / "served") as running:
+        yield running
 
 
 def read(tmp_path, endpoint: str, name: str = "medical_meadow_wikidoc") -> subprocess.CompletedProcess:
@@ -73,16 +43,16 @@ def read(tmp_path, endpoint: str, name: str = "medical_meadow_wikidoc") -> subpr
 
 
 def test_a_set_is_downloaded_once_at_the_commit_that_is_locked(hub, tmp_path):
-    assert "['That.']" in read(tmp_path, hub).stdout
+    assert "['That.']" in read(tmp_path, hub.url).stdout
     assert json.loads((tmp_path / "outputs/hub/hub.lock").read_text()) == {"medalpaca/medical_meadow_wikidoc": COMMIT}
-    fetched = [line for line in Hub.asked if "/resolve/" in line]
+    fetched = [line for line in hub.asked if "/resolve/" in line]
     assert fetched and all(COMMIT in line and "README" not in line for line in fetched)
-    Hub.asked.clear()
+    hub.asked.clear()
     assert "['That.']" in read(tmp_path, "http://127.0.0.1:9").stdout  # no network is needed any more
     for file in (tmp_path / "outputs/hub/medical_meadow_wikidoc").rglob("*"):
         file.is_file() and file.unlink()
-    read(tmp_path, hub)
-    assert Hub.asked and not [line for line in Hub.asked if line.endswith("wikidoc")]  # which commit is not asked again
+    read(tmp_path, hub.url)
+    assert hub.asked and not [line for line in hub.asked if line.endswith("wikidoc")]  # which commit is not asked again
 
 
 def test_without_a_network_one_sentence_says_so_in_seconds(tmp_path):

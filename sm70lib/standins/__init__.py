@@ -1,1 +1,2 @@
-"""Stand-ins for a rehearsal: small models and a few rows under real names, and a hub that serves them."""
+"""Stand-ins for a rehearsal: small models and a few rows under real names, and a hub that serves
+them."""

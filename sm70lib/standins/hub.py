@@ -1,4 +1,5 @@
-"""A hub on this machine: it serves folders as repositories, in the words that huggingface_hub understands."""
+"""A hub on this machine: it serves folders as repositories, in the words that huggingface_hub
+understands."""
 
 from __future__ import annotations
 
@@ -19,9 +20,11 @@ ROUTES = (  # paths that a client asks for; a repository is `owner/name`
 
 
 class Hub:
-    """Serves `folder`/models/<owner>/<name> and `folder`/datasets/<owner>/<name> while it is entered.
+    """Serves `folder`/models/<owner>/<name> and `folder`/datasets/<owner>/<name> while it is
+    entered.
 
-    `url` is what HF_ENDPOINT has to be; `asked` lists the requests so far, such as `GET /api/models/a/b`.
+    `url` is what HF_ENDPOINT has to be; `asked` lists the requests so far, such as `GET
+    /api/models/a/b`.
     """
 
     def __init__(self, folder: Path):
@@ -73,8 +76,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _tree(self, body: bool, kind: str, name: str, below: str | None) -> None:
         if folder := self._repository(kind, name, body):
             paths = sorted(path for path in (folder / (below or "")).rglob("*") if path.is_file())
-            self._json(body, [{"type": "file", "path": path.relative_to(folder).as_posix(), "oid": "0" * 40,
-                               "size": path.stat().st_size} for path in paths])
+            self._json(
+                body,
+                [
+                    {
+                        "type": "file",
+                        "path": path.relative_to(folder).as_posix(),
+                        "oid": "0" * 40,
+                        "size": path.stat().st_size,
+                    }
+                    for path in paths
+                ],
+            )
 
     def _file(self, body: bool, kind: str | None, name: str, relative: str) -> None:
         if folder := self._repository("datasets" if kind else "models", name, body):
@@ -83,7 +96,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 return self._send(404, b"", body, {"X-Error-Code": "EntryNotFound"})
             content = path.read_bytes()
             etag = hashlib.sha256(content).hexdigest()[:40]
-            return self._send(200, content, body, {"ETag": f'"{etag}"', "Content-Type": "application/octet-stream"})
+            return self._send(
+                200,
+                content,
+                body,
+                {"ETag": f'"{etag}"', "Content-Type": "application/octet-stream"},
+            )
         return None
 
     def _json(self, body: bool, value: object) -> None:
@@ -91,7 +109,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _send(self, code: int, content: bytes, body: bool, headers: dict[str, str]) -> None:
         self.send_response(code)
-        for name, value in {"Content-Length": str(len(content)), "X-Repo-Commit": COMMIT, **headers}.items():
+        for name, value in {
+            "Content-Length": str(len(content)),
+            "X-Repo-Commit": COMMIT,
+            **headers,
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         if body:

@@ -1,7 +1,8 @@
-"""Small models under real names: the tokenizer habits and head ratio of the real one, and replies that can be read.
+"""Small models under real names, with the tokenizer habits and the head ratio of the real ones.
 
-A stand-in writes one of REPLIES after a prompt and then stops. Which one depends on the prompt, so that a rehearsal
-sees refusals, answers and replies that nobody can read. It knows nothing: its scores are chance.
+A stand-in writes one of REPLIES after a prompt and then stops. Which one depends on the prompt, so
+that a rehearsal sees refusals, answers and replies that nobody can read. It knows nothing: its
+scores are chance.
 """
 
 from __future__ import annotations
@@ -19,18 +20,23 @@ VOCABULARY = 1000  # entries at most
 WIDTH = 64
 LAYERS = 2
 HEADS = 8
-# A refusal, a letter, a verdict, and a reply that no rule can read. Their words share no token but the first,
-# since what a stand-in writes next depends on the last token alone.
+# A refusal, a letter, a verdict, and a reply that no rule can read. Their words share no token but
+# the first, since what a stand-in writes next depends on the last token alone.
 REPLIES = ("I cannot help.", "Answer: B", "yes", "...")
 ENDINGS = (":", "\n", "\n\n", " [/INST]", "[/INST]", "]")  # what prompts end in
 # Our own wording of the formats that arXiv 2307.09288 (Llama 2) and Llama 3's model card describe
 CHAT_TEMPLATES = {
-    "llama-2": "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
-               "{{ '[INST] ' + message['content'] | trim + ' [/INST]' }}{% else %}"
-               "{{ ' ' + message['content'] | trim + ' ' + eos_token }}{% endif %}{% endfor %}",
-    "llama-3": "{{ bos_token }}{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + "
-               "'<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}{% endfor %}"
-               "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
+    "llama-2": (
+        "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
+        "{{ '[INST] ' + message['content'] | trim + ' [/INST]' }}{% else %}"
+        "{{ ' ' + message['content'] | trim + ' ' + eos_token }}{% endif %}{% endfor %}"
+    ),
+    "llama-3": (
+        "{{ bos_token }}{% for message in messages %}"
+        "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}"
+        "{{ message['content'] | trim + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}"
+        "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+    ),
 }
 LLAMA_3_MARKS = ["<|start_header_id|>", "<|end_header_id|>"]
 
@@ -53,7 +59,7 @@ def _edit(path: Path, **values: object) -> None:
     path.write_text(json.dumps(content | values, indent=1, sort_keys=True))
 
 
-# ---- tokenizers -------------------------------------------------------------------------------------
+# ---- tokenizers ---------------------------------------------------------------------------------
 
 
 def _tokenizer(about: KnownModel, texts: list[str]) -> PreTrainedTokenizerFast:
@@ -68,29 +74,52 @@ def _sentencepiece(about: KnownModel, texts: list[str]) -> PreTrainedTokenizerFa
     bpe = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
     single = [f"<0x{byte:02X}>" for byte in range(256)]
-    bpe.train_from_iterator(texts, trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=["<unk>", about.bos, about.eos, *single], show_progress=False))
+    bpe.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY,
+            special_tokens=["<unk>", about.bos, about.eos, *single],
+            show_progress=False,
+        ),
+    )
     made = json.loads(bpe.to_str())["model"]
-    return LlamaTokenizer(vocab=made["vocab"], merges=[tuple(pair) for pair in made["merges"]], bos_token=about.bos,
-                          eos_token=about.eos, add_bos_token=about.adds_bos, add_eos_token=about.adds_eos)
+    return LlamaTokenizer(
+        vocab=made["vocab"],
+        merges=[tuple(pair) for pair in made["merges"]],
+        bos_token=about.bos,
+        eos_token=about.eos,
+        add_bos_token=about.adds_bos,
+        add_eos_token=about.adds_eos,
+    )
 
 
 def _byte_level(about: KnownModel, texts: list[str]) -> PreTrainedTokenizerFast:
     """As Llama 3's: BPE over bytes, the beginning of a sequence put in front by a template."""
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    bpe.pre_tokenizer, bpe.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
     special = list(dict.fromkeys([about.bos, about.eos, *about.end_tokens, *LLAMA_3_MARKS]))
-    bpe.train_from_iterator(texts, trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=special, show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    bpe.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY,
+            special_tokens=special,
+            show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )
     bpe.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     around = [about.bos] * about.adds_bos + ["$A"] + [about.eos] * about.adds_eos
     named = [(token, bpe.token_to_id(token)) for token in dict.fromkeys([about.bos, about.eos])]
-    bpe.post_processor = processors.TemplateProcessing(single=" ".join(around), special_tokens=named)
+    bpe.post_processor = processors.TemplateProcessing(
+        single=" ".join(around), special_tokens=named
+    )
     return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=about.bos, eos_token=about.eos)
 
 
-# ---- weights ----------------------------------------------------------------------------------------
+# ---- weights ------------------------------------------------------------------------------------
 
 
 def _model(about: KnownModel, tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
@@ -98,24 +127,37 @@ def _model(about: KnownModel, tokenizer: PreTrainedTokenizerFast, seed: int) -> 
     torch.manual_seed(seed)
     real = about.config
     sharing = real.num_attention_heads // real.num_key_value_heads  # queries to a key
-    model = LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=2 * WIDTH, num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS, num_key_value_heads=max(HEADS // sharing, 1),
-        max_position_embeddings=real.max_position_embeddings, tie_word_embeddings=False,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, initializer_range=0.02))
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=WIDTH,
+            intermediate_size=2 * WIDTH,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            num_key_value_heads=max(HEADS // sharing, 1),
+            max_position_embeddings=real.max_position_embeddings,
+            tie_word_embeddings=False,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            initializer_range=0.02,
+        )
+    )
     _teach_replies(model, tokenizer)
     return model.to(torch.bfloat16)
 
 
 @torch.no_grad()
 def _teach_replies(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Each token's direction in the embedding raises the logit of the tokens that may follow it in a reply.
+    """Each token's direction in the embedding raises the logit of the tokens that may follow it in
+    a reply.
 
-    Embeddings are nearly orthogonal directions of length 8, layers add little to them, and the norm before the
-    output keeps their length: a taught pair gains about 8 logits. After a prompt every reply's first token gains
-    the same, and what attention adds of the prompt decides between them.
+    Embeddings are nearly orthogonal directions of length 8, layers add little to them, and the norm
+    before the output keeps their length: a taught pair gains about 8 logits. After a prompt every
+    reply's first token gains the same, and what attention adds of the prompt decides between them.
     """
-    embedding = torch.nn.functional.normalize(torch.randn_like(model.model.embed_tokens.weight), dim=1)
+    embedding = torch.nn.functional.normalize(
+        torch.randn_like(model.model.embed_tokens.weight), dim=1
+    )
     model.model.embed_tokens.weight.copy_(8 * embedding)
     for layer in model.model.layers:
         layer.self_attn.v_proj.weight.mul_(8)
@@ -124,8 +166,13 @@ def _teach_replies(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) 
     for ending in ENDINGS:
         before = tokenizer(ending, add_special_tokens=False)["input_ids"]
         for reply in REPLIES:
-            whole = [*tokenizer(ending + reply, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-            first = len(before) if whole[:len(before)] == before else len(before) - 1
-            pairs |= set(zip(whole[first - 1:], whole[first:])) if first else {(before[-1], whole[0])}
+            whole = [
+                *tokenizer(ending + reply, add_special_tokens=False)["input_ids"],
+                tokenizer.eos_token_id,
+            ]
+            first = len(before) if whole[: len(before)] == before else len(before) - 1
+            pairs |= (
+                set(zip(whole[first - 1 :], whole[first:])) if first else {(before[-1], whole[0])}
+            )
     for token, following in pairs:
         model.lm_head.weight[following] += embedding[token]

@@ -1,4 +1,5 @@
-"""Puts the stand-ins that a study needs where it will look for them: on the local hub, or by hand in a folder."""
+"""Puts the stand-ins that a study needs where it will look for them: on the local hub, or by hand
+in a folder."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from sm70lib import known
 from sm70lib.benchmarks import BENCHMARKS
 from sm70lib.params import ROOT, StudyError
 from sm70lib.sources import SOURCES
-from sm70lib.standins import items, models, rows
+from sm70lib.standins import items, meadow, models, rows
+from sm70lib.standins.writer import Files
 from sm70lib.steps import write_text
 from sm70lib.tiny.world import World, make
 
@@ -27,8 +29,9 @@ BY_HAND = {"test_ground_truth.json"}  # which 500 of PubMedQA are the test: on n
 def data(p, served: Path, local: Path) -> list[str]:
     """Writes the files of every source and benchmark of a study, and returns all their texts.
 
-    What has an address on the hub goes to `served`, if the study reads from the hub; everything else goes to
-    `local`, the folder that the study reads. A study of the generated world needs none of it.
+    What has an address on the hub goes to `served`, if the study reads from the hub; everything
+    else goes to `local`, the folder that the study reads. A study of the generated world needs none
+    of it.
     """
     if p.data_root == "world":
         return []
@@ -37,19 +40,23 @@ def data(p, served: Path, local: Path) -> list[str]:
     for folder, hub, found in _wanted(p, world):
         repository = served / "datasets" / hub if hub and p.data_root == "hub" else local / folder
         for path, content in found.items():
-            write(local / folder / path if Path(path).name in BY_HAND else repository / path, content)
+            write(
+                local / folder / path if Path(path).name in BY_HAND else repository / path, content
+            )
             texts += _texts(content)
     return texts
 
 
-def _wanted(p, world: World) -> Iterator[tuple[str, str | None, rows.Files]]:
+def _wanted(p, world: World) -> Iterator[tuple[str, str | None, Files]]:
     """Folder, address on the hub and files of everything that the study reads."""
     own_base = [] if p.base_model else p.base_text
     for name in dict.fromkeys([*p.data_sources, *p.cpt_sources, *p.dpo_sources, *own_base]):
         source = SOURCES[name]
         yield source.folder, source.hub, rows.files(name, world, items.leaking(world))
     if CAUSAL in p.data_sources and p.audit_label != "report":
-        labels = [{"sentence": text, "label": label} for text, label in rows.causal_sentences(world)]
+        labels = [
+            {"sentence": text, "label": label} for text, label in meadow.causal_sentences(world)
+        ]
         yield REFERENCE, None, {f"{REFERENCE}.jsonl": labels}
     for name in p.eval_benchmarks:
         yield BENCHMARKS[name].folder, BENCHMARKS[name].hub, items.files(name, world)
@@ -58,16 +65,18 @@ def _wanted(p, world: World) -> Iterator[tuple[str, str | None, rows.Files]]:
 def stand_in_models(p, texts: list[str], served: Path) -> list[str]:
     """Writes a stand-in for every model on the hub that a study names, and returns their names.
 
-    Models that the study names by a folder are there already. Raises StudyError for a model of which
-    known_models.yml says nothing.
+    Models that the study names by a folder are there already. Raises StudyError for a model of
+    which known_models.yml says nothing.
     """
     lines = [(f"eval_models, {name}", line.split()[0]) for name, line in p.eval_models.items()]
     lines += [("base_model", p.base_model)] if p.base_model else []
     wanted = {model: where for where, model in lines if not (ROOT / model).is_dir()}
     for seed, (model, where) in enumerate(sorted(wanted.items())):
         if model not in known.MODELS:
-            raise StudyError(f"{where}: {model} has no line in sm70lib/known_models.yml, so no stand-in can be made "
-                             f"for it; add its shape there. Known are {', '.join(known.MODELS)}")
+            raise StudyError(
+                f"{where}: sm70lib/known_models.yml says nothing of {model}, so no stand-in can be "
+                f"made for it; add its shape there. It knows {', '.join(known.MODELS)}"
+            )
         models.write(known.MODELS[model], texts, served / "models" / model, seed)
     return sorted(wanted)
 
