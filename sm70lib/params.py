@@ -185,6 +185,11 @@ def value_of(text: str | bytes, where: str) -> Any:
         raise StudyError(f"{where}{line}: this is not readable YAML: {problem}") from None
 
 
+def parsed(overrides: dict[str, str]) -> dict[str, Any]:
+    """The values of `-p NAME VALUE` words, which are YAML; raises StudyError for what is none."""
+    return {name: value_of(text, f"-p {name}") for name, text in overrides.items()}
+
+
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         known = ", ".join(sorted(other.stem for other in (ROOT / "params").glob("*.yml")))

@@ -1,9 +1,9 @@
-"""A rehearsal: a study file run whole, 00 to 07 and the report, with stand-in models and a few
-dozen rows.
+"""A rehearsal: a study file run whole, 00 to 07 and the report, on stand-ins.
 
 Nothing in the way from the study file to the report is replaced. A hub on this machine serves the
-stand-ins under their real names, and only sizes are cut (CUTS); what is cut is printed. So what
-would end a week on a 70B in a table that cannot be drawn ends here, in a minute on a laptop.
+stand-ins, small models and a few rows, under their real names, and only sizes are cut (CUTS); what
+is cut is printed. So what would end a week on a 70B in a table that cannot be drawn ends here, in a
+minute on a laptop.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sm70lib import run, steps
-from sm70lib.params import REHEARSAL, Study, StudyError, load, value_of
+from sm70lib.params import REHEARSAL, Study, StudyError, load, parsed
 from sm70lib.standins.hub import Hub
 
 # What is made smaller; everything else stays as the study file has it
@@ -28,10 +28,9 @@ CUTS = {
     "data_holdout": 4,
     "train_micro_batch_size": 1,
     "train_save_steps": 1,
-    **{f"{kind}_steps": 2 for kind in ("cpt", "sft", "dpo")},
-    **{
-        f"{kind}_batch_size": 2 for kind in ("cpt", "sft", "dpo")
-    },  # two accumulations of one sequence
+    **dict.fromkeys(("cpt_steps", "sft_steps", "dpo_steps"), 2),
+    # two accumulations of one sequence
+    **dict.fromkeys(("cpt_batch_size", "sft_batch_size", "dpo_batch_size"), 2),
     "ask_max_new_tokens": 8,
     "figures_dpi": 50,
     "figures_studies": [],
@@ -43,18 +42,22 @@ LAUNCHERS = ("train_launcher", "eval_launcher")
 def rehearse(
     files: list[str], overrides: dict[str, str], resume: bool = False, fresh_kernels: bool = False
 ) -> int:
-    """Rehearses a study below outputs/rehearsal-<study>/; 0 when it came through, 1 when a notebook
-    failed.
+    """Rehearses a study below outputs/rehearsal-<study>/.
 
-    overrides: YAML texts by parameter, as for `run`. An earlier rehearsal of the study is deleted
-    first, unless `resume`. One kernel serves all notebooks, emptied between them, unless
-    `fresh_kernels`. Raises StudyError for wrong parameters, and for a model of which nothing is
-    known.
+    Args:
+        files: the study file, then overlays.
+        overrides: YAML texts by parameter, as for `run`.
+        resume: go on with an earlier rehearsal, which is deleted otherwise.
+        fresh_kernels: a kernel for each notebook; otherwise one serves all, emptied between them.
+
+    Returns:
+        0 when the study came through, 1 when a notebook failed.
+
+    Raises:
+        StudyError: a parameter is wrong, or nothing is known of a model that the study names.
     """
     began = time.monotonic()
-    written = load(
-        *files, overrides={name: value_of(text, f"-p {name}") for name, text in overrides.items()}
-    )
+    written = load(*files, overrides=parsed(overrides))
     changed = cuts(written)
     folder = steps.outputs() / f"{REHEARSAL}{written.study}"
     if not resume:
@@ -62,9 +65,8 @@ def rehearse(
     with _local_hub(folder):
         changed |= _stand_ins(written, folder)
         _say(written, changed)
-        given = overrides | {
-            name: json.dumps(value) for name, value in changed.items()
-        }  # JSON is YAML
+        texts = {name: json.dumps(value) for name, value in changed.items()}  # JSON is YAML too
+        given = overrides | texts
         again = f"{run.command_line('rehearse', files, overrides)} --resume"
         with _kernel(fresh_kernels):
             code = run.run(files, given, command=again) or _ask(folder.name, files, given)
@@ -77,8 +79,7 @@ def rehearse(
 
 
 def cuts(study: Study) -> dict[str, object]:
-    """The parameters that a rehearsal changes, with their values: its name, and sizes that are
-    larger in the study."""
+    """The parameters that a rehearsal changes: its name, and what is larger in the study."""
     changed: dict[str, object] = {"study": f"{REHEARSAL}{study.study}"}
     unused = {kind for kind in ("cpt", "sft", "dpo") if kind not in study.train_stages}
     unused |= {"world"} if study.data_root != "world" else set()
@@ -93,8 +94,7 @@ def cuts(study: Study) -> dict[str, object]:
 
 
 def one_process(launcher: str) -> str:
-    """A launcher with one process of its kind, on the CPU: torchrun and accelerate; any other stays
-    as it is."""
+    """The launcher with one process on the CPU; only torchrun and accelerate start more."""
     words = shlex.split(launcher)
     if words[0] == "torchrun":
         return "torchrun --standalone --nproc-per-node 1"
@@ -105,8 +105,7 @@ def one_process(launcher: str) -> str:
 
 @contextmanager
 def _local_hub(folder: Path) -> Iterator[None]:
-    """The local hub, and an environment in which it is the only one; both end with the
-    rehearsal."""
+    """Runs the local hub, in an environment that knows no other, until the rehearsal is over."""
     hub = Hub(folder / "served")
     ours = {
         "HF_ENDPOINT": hub.url,
@@ -127,8 +126,7 @@ def _local_hub(folder: Path) -> Iterator[None]:
 
 
 def _stand_ins(study: Study, folder: Path) -> dict[str, object]:
-    """Makes what the study will look for, and returns where it shall look instead of in a folder of
-    real files."""
+    """Makes what the study will look for; returns `data_root` where that is a folder of files."""
     from sm70lib.standins import place  # its libraries read the environment when they are imported
 
     served, local = folder / "served", folder / ("hub" if study.data_root == "hub" else "data-root")
@@ -166,9 +164,7 @@ def _kernel(fresh: bool) -> Iterator[None]:
 
 def _ask(name: str, files: list[str], given: dict[str, str]) -> int:
     """07, which is no step of a study, since a hand asks there: its cells run too."""
-    study = load(
-        *files, overrides={key: value_of(text, f"-p {key}") for key, text in given.items()}
-    )
+    study = load(*files, overrides=parsed(given))
     trouble = run.execute("07_ask", study, steps.outputs() / name)
     if trouble:
         raise StudyError(f"07_ask of {name}: {trouble}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sm70lib import steps
-from sm70lib.params import REHEARSAL, ROOT, Study, StudyError, load, value_of
+from sm70lib.params import REHEARSAL, ROOT, Study, StudyError, load, parsed
 from sm70lib.provenance import declared
 
 LINE_SECONDS = 15  # between lines of progress where there is no terminal to overwrite them on
@@ -35,7 +35,7 @@ def run(files: list[str], overrides: dict[str, str], fresh: list[str] = (), list
     goes on with this run where that is not `run`; a rehearsal has its own, and only a rehearsal may have its name.
     Raises StudyError for wrong parameters, before anything is started.
     """
-    study = load(*files, overrides={name: value_of(text, f"-p {name}") for name, text in overrides.items()})
+    study = load(*files, overrides=parsed(overrides))
     if study.study.startswith(REHEARSAL) and not command:
         raise StudyError(f"study {study.study}: names that begin with {REHEARSAL} are kept for rehearsals; choose "
                          "another, or use the command rehearse")
