@@ -18,6 +18,7 @@ import numpy as np
 from sm70lib import model, replies
 from sm70lib.benchmarks import Item
 from sm70lib.model import Request
+from sm70lib.prompts import chat_ids, prompt_ids
 from sm70lib.protocols import Protocol
 
 CHUNK = 256  # prompts that are tokens at one time
@@ -26,13 +27,17 @@ SHARED = 32  # tokens that prompts must have in common for their keys and values
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One thing to score: a benchmark under a protocol with a number of shots, and where shots may come from."""
+    """One thing to score: a benchmark under a protocol with some shots, and where these come from.
+
+    `template` is the study's (`data_template`): protocols that let the model write ask in it.
+    """
 
     benchmark: str
     protocol: Protocol
     shots: int
     items: list[Item]
     pool: list[Item]
+    template: str = ""
 
     @property
     def name(self) -> str:
@@ -47,12 +52,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What one line answers: the item as it is asked, seed of its shots, its text, the part before the question."""
+    """What one line answers: the item as it is asked, seed of its shots, its text and its head.
+
+    `head` is the part before the question, and `chat` says that the text stands in a chat template.
+    """
 
     item: Item
     seed: int
     head: str
     text: str
+    chat: bool = False
 
     @property
     def key(self) -> tuple[str, int]:
@@ -69,7 +78,7 @@ class Prompts:
     """The prompts of a run, every item once per seed, each made anew when it is asked for.
 
     With `chat`, or where the protocol says so, they stand in the tokenizer's chat template, or in Med42's own
-    words where it has none.
+    words where it has none, and not in the study's template.
     """
 
     def __init__(self, run: Run, tokenizer, chat: bool = False):
@@ -84,8 +93,10 @@ class Prompts:
         place, seed = self.keys[number]
         item, shots = self.run.items[place], self.shots[seed][self.run.items[place].id]
         asked = self.run.protocol.view(item, seed)
-        head, text = self.run.protocol.head(asked, shots), self.run.protocol.prompt(asked, shots)
-        return Prompt(asked, seed, head, _as_chat(self.tokenizer, text) if self.tokenizer else text)
+        head, ask = self.run.protocol.head(asked, shots), self.run.protocol.prompt
+        if self.tokenizer:
+            return Prompt(asked, seed, head, _as_chat(self.tokenizer, ask(asked, shots)), chat=True)
+        return Prompt(asked, seed, head, ask(asked, shots, self.run.template))
 
     @cached_property
     def digest(self) -> str:
@@ -167,40 +178,49 @@ def usable(prompt: Prompt, protocol: Protocol, tokenizer, limit: int, listed: di
     """An item's requests, cut on the left to the context of `limit` tokens; [] where it cannot be scored.
 
     Options share one context unless the tokenizer merges across the boundary, or they are cut by an amount that
-    depends on the option; then each is a request of its own.
+    depends on the option; then each is a request of its own. Where the model writes, nothing is
+    cut and the one request has no options.
     """
     answers, item = protocol.answers(prompt.item), prompt.item
     room_for = protocol.max_new_tokens  # of a reply, where one is written
-    pairs = _tokenised(prompt.text, answers, tokenizer, protocol.bos)
+    pairs = ([(_read(prompt, tokenizer), [])] if protocol.reads else
+             _tokenised(prompt.text, answers, tokenizer))
     rooms = [limit + 1 - max(len(option), room_for) for _, option in pairs]  # the last token is never read
+    too_long = any(len(context) > room for (context, _), room in zip(pairs, rooms))
     reason = ("an option is empty" if not all(answer.strip() for answer in answers) else
               "no right option" if item.answer not in range(len(answers)) else
+              f"prompt and reply are longer than the context of {limit} tokens"
+              if protocol.reads and too_long else
               f"an option fills the context of {limit} tokens" if min(rooms) < 1 else None)
-    too_long = any(len(context) > room for (context, _), room in zip(pairs, rooms))
-    if too_long and protocol.reads:
-        reason = reason or f"prompt and reply are longer than the context of {limit} tokens"
     if reason and listed is not None:
         listed["skipped"].append({"item_id": item.id, "seed": prompt.seed, "reason": reason})
     if reason:
         return []
     if too_long and listed is not None:
         listed["cut"].append(item.id)
+    if protocol.reads:
+        return [Request(pairs[0][0], [])]
     contexts = [context[-room:] for (context, _), room in zip(pairs, rooms)]
     if all(context == contexts[0] for context in contexts):
         return [Request(contexts[0], [option for _, option in pairs])]
     return [Request(context, [option]) for context, (_, option) in zip(contexts, pairs)]
 
 
-def _tokenised(text: str, answers: list[str], tokenizer, bos: bool) -> list[tuple[list[int], list[int]]]:
-    """Prompt and each answer as tokens: made together and split by count, as the harness does.
+def _read(prompt: Prompt, tokenizer) -> list[int]:
+    """The tokens after which a model writes: those of a training row's prompt, or of a chat."""
+    if prompt.chat:
+        return chat_ids(prompt.text, tokenizer)
+    return prompt_ids([prompt.text], tokenizer)[0]
 
-    As there, white space at the end of a prompt belongs to the answer.
+
+def _tokenised(text: str, answers: list[str], tokenizer) -> list[tuple[list[int], list[int]]]:
+    """Prompt and each answer as tokens, to score: made together, split by count, as in the harness.
+
+    As there, white space at the end of a prompt belongs to the answer, and no BOS stands in front.
     """
     start = text.rstrip()
     first, *whole = tokenizer([start, *(text + answer for answer in answers)], add_special_tokens=False)["input_ids"]
-    bos = bos and not text.startswith(tokenizer.bos_token)  # chat templates have one
-    front = [tokenizer.bos_token_id] if bos else []
-    return [(front + ids[:len(first)], ids[len(first):]) for ids in whole]
+    return [(ids[:len(first)], ids[len(first):]) for ids in whole]
 
 
 def record(prompt: Prompt, run: Run, loglikelihoods: list[float]) -> dict:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from sm70lib import benchmarks, protocols, stats
+from sm70lib import benchmarks, protocols, replies, stats
 from sm70lib.params import StudyError
 
 RUN = ["study", "model", "benchmark", "protocol", "shots"]
@@ -70,22 +70,52 @@ def paired(answers: pd.DataFrame, before: str, after: str) -> pd.DataFrame:
     return both.assign(outcome=[OUTCOMES[pair] for pair in zip(both["correct_a"], both["correct_b"])])
 
 
+def accuracy(part: pd.DataFrame, how: stats.How, weight=None) -> dict:
+    """Cells of an accuracy with its interval, or, if most answers are unread, why there is none."""
+    if why := replies.unscored(int(part["choice"].isna().sum()), len(part)):
+        numbers = dict.fromkeys(("acc_pct", "low_pct", "high_pct"), np.nan)
+        return {"n": len(part)} | numbers | {"interval": why}
+    return stats.rate(part["correct"], part["cluster"], how, weight).row()
+
+
+def shown(row, after: str = "") -> str:
+    """An accuracy's cells in one: value, interval and what comes `after`; or why there is none."""
+    if pd.isna(row.acc_pct):
+        return row.interval
+    return f"{row.acc_pct} [{row.low_pct}, {row.high_pct}]{after}"
+
+
+def unread(both: pd.DataFrame, a: str = "before", b: str = "after") -> str:
+    """Why `paired` answers of models `a` and `b` cannot be compared; "" if most are read."""
+    found = {name: replies.unscored(int(both[side].isna().sum()), len(both))
+             for name, side in ((a, "choice_a"), (b, "choice_b"))}
+    prefix = f"{replies.NO_SCORE}: "
+    named = [f"{why.removeprefix(prefix)} ({name})" for name, why in found.items() if why]
+    return prefix + "; ".join(named) if named else ""
+
+
 def by_slice(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
     """Accuracy with interval by what the items' meta hold and by the number of options, where these vary."""
     rows = []
     for keys, run in answers.groupby(RUN):
         for name in (name for name in (*META, "options") if run[name].nunique() > 1):
             for value, part in run.groupby(name):
-                found = stats.rate(part["correct"], part["cluster"], how).row()
+                found = accuracy(part, how)
                 rows.append(dict(zip(RUN, keys)) | {"slice": name, "value": str(value)} | found)
-    return pd.DataFrame(rows)
+    columns = ["slice", "value", "n", "acc_pct", "low_pct", "high_pct", "interval"]
+    return pd.DataFrame(rows, columns=[*RUN, *columns])
 
 
 def flips(both: pd.DataFrame, how: stats.How) -> pd.DataFrame:
-    """How many answers the second model gained and lost, by benchmark and kind, with the paired test."""
+    """How many answers the second model gained and lost, by benchmark and kind, with paired test.
+
+    Where most replies of a model are unread there is no `p`, and `test` says why.
+    """
     rows, names = [], [*SET, "kind"]
     for keys, part in both.fillna({"kind": "all"}).groupby(names):
-        p, test = stats.paired_test(part["correct_a"], part["correct_b"], part["cluster"], how)
+        why = unread(part)
+        p, test = (np.nan, why) if why else stats.paired_test(
+            part["correct_a"], part["correct_b"], part["cluster"], how)
         counts = part["outcome"].value_counts().reindex(list(OUTCOMES.values()), fill_value=0)
         rows.append(dict(zip(names, keys)) | {"n": len(part), **counts, "test": test, "p": float(f"{p:.3g}")})
     return pd.DataFrame(rows)
@@ -101,7 +131,8 @@ def habits(answers: pd.DataFrame) -> pd.DataFrame:
         lengths = [len(text) for text in row["item"].options]
         return lengths[int(row[column])] / np.mean(lengths)
 
-    rows = []
+    rows, names = [], [*RUN, "n", "favourite", "favourite_chosen_pct", "favourite_gold_pct",
+                       "chosen_length", "gold_length", "agree_pct"]
     for keys, part in answers.dropna(subset="choice").groupby(RUN):
         favourite = int(part["choice"].mode()[0])
         rows.append(dict(zip(RUN, keys)) | {"n": len(part), "favourite": chr(65 + favourite),
@@ -110,7 +141,7 @@ def habits(answers: pd.DataFrame) -> pd.DataFrame:
             "chosen_length": part.apply(lean, axis=1, column="choice").mean(),
             "gold_length": part.apply(lean, axis=1, column="gold").mean(),
             "agree_pct": 100 * (part["choice"] == part["choice_norm"]).mean()})
-    return pd.DataFrame(rows).round(2)
+    return pd.DataFrame(rows, columns=names).round(2)
 
 
 def reliability(answers: pd.DataFrame, bins: int = 10) -> pd.DataFrame:

@@ -20,11 +20,12 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from sm70lib import benchmarks, model, protocols
+from sm70lib import benchmarks, model, protocols, replies
 from sm70lib.batches import Prompts, Run, batched, limit, usable
 from sm70lib.benchmarks import Item, items_digest
 from sm70lib.model import Request
 from sm70lib.params import ROOT, StudyError
+from sm70lib.prompts import trained_in
 from sm70lib.protocols import Protocol
 from sm70lib.steps import digest, progress, write_json
 from sm70lib.train import launcher
@@ -36,12 +37,13 @@ os.environ.setdefault("TRANSFORMERS_SDPA_FORCE_GQA", str(int(model.device().type
 def runs(p, folder: Path) -> list[Run]:
     """Everything the study asks: each benchmark (read from `folder`) under each protocol that covers it.
 
+    `eval_limit` counts scored items: those that a protocol keeps and does not take as shots.
     Raises StudyError for a benchmark that none of the protocols covers.
     """
     found = []
     for benchmark in p.eval_benchmarks:
-        items = benchmarks.load(folder, benchmark)[:p.eval_limit]
-        asked = [_run(benchmark, protocol, shots, items, folder)
+        items = benchmarks.load(folder, benchmark)
+        asked = [_run(p, benchmark, protocol, shots, items, folder)
                  for protocol in map(protocols.named, p.eval_protocols) for shots in p.eval_shots
                  if protocol.covers(benchmark, shots)]
         asked = [run for run in asked if run.items]  # meditron's part of TruthfulQA may not be there
@@ -52,13 +54,13 @@ def runs(p, folder: Path) -> list[Run]:
     return found
 
 
-def _run(benchmark: str, protocol: Protocol, shots: int, items: list[Item], folder: Path) -> Run:
+def _run(p, benchmark: str, protocol: Protocol, shots: int, items: list[Item], folder: Path) -> Run:
     """One run; a benchmark without a pool gives its first items as shots, and these are not scored."""
     items, source = list(filter(protocol.keep, items)), protocol.pools.get(benchmark, benchmark)
     pool = benchmarks.load(folder, f"{source}.pool") if shots and source else []
     if shots and not pool and not protocol.shots_from_test:
         pool, items = items[:shots], items[shots:]
-    return Run(benchmark, protocol, shots, items, pool)
+    return Run(benchmark, protocol, shots, items[:p.eval_limit], pool, p.data_template)
 
 
 def overview(asked: list[Run]) -> pd.DataFrame:
@@ -122,9 +124,32 @@ def _other(name: str, line: str) -> Model:
 
 
 def score_all(p, asked: list[Run], folder: Path) -> None:
-    """Scores every run under every model; all are looked for first, before any time is spent on one."""
-    for which in models(p, folder):
+    """Scores every run under every model; all are looked for before any time is spent on one.
+
+    Raises StudyError where an adapter was trained in another template than it would be asked in.
+    """
+    found = models(p, folder)
+    for which in found:
+        for run in asked:
+            template_of(which, run)
+    for which in found:
         score_model(which, p, asked, folder)
+
+
+def template_of(which: Model, run: Run) -> dict[str, str]:
+    """Where the model writes: the template it is asked in, and was trained in, for the meta file.
+
+    Raises StudyError where an adapter's folder names another than the study's as it is now.
+    """
+    if not run.protocol.reads:
+        return {}
+    if which.chat:
+        return {"asked_in": "its chat template"}
+    asked = {"asked_in": run.template}
+    if which.adapter is None:
+        return asked
+    trained = trained_in(which.adapter, run.template)
+    return asked | {"trained_in": trained or "not known, its folder has no template.json"}
 
 
 def score_model(which: Model, p, asked: list[Run], folder: Path, identity: str | None = None) -> None:
@@ -143,7 +168,7 @@ def score_model(which: Model, p, asked: list[Run], folder: Path, identity: str |
     loaded = model.load(which.source, p if which.quantised else None, which.adapter)
     for run in left:
         evaluate(loaded, tokenizer, run, places[run], model_digest=identity, batch_tokens=p.eval_batch_tokens,
-                 chat=which.chat)
+                 chat=which.chat, notes=template_of(which, run))
     if os.environ.get("RANK", "0") == "0":
         write_json(again, rescore(loaded, tokenizer, asked, places, which.chat))
 
@@ -218,15 +243,18 @@ def accuracies(folder: Path) -> pd.DataFrame:
     """Accuracy in percent of all prediction files below `folder`: one row per run, one column per model.
 
     Beside it, over all models: items left out, prompts cut to the context, and replies that could not be read.
+    Where most could not be, there is no accuracy.
     """
     rows = []
     for path in sorted(folder.glob("*/*.jsonl")):
         if not path.stat().st_size:
             continue  # not an item that could be scored
         lines, about = pd.read_json(path, lines=True), json.loads(path.with_suffix(".meta.json").read_text())
+        unread = int(lines["choice"].isna().sum())
+        accuracy = np.nan if replies.unscored(unread, len(lines)) else 100 * lines["correct"].mean()
         rows.append((*lines.loc[0, ["benchmark", "protocol", "shots"]], lines["item_id"].nunique(),
-                     len(about.get("skipped", [])), len(about.get("cut", [])), int(lines["choice"].isna().sum()),
-                     path.parent.name, 100 * lines["correct"].mean()))
+                     len(about.get("skipped", [])), len(about.get("cut", [])), unread,
+                     path.parent.name, accuracy))
     names = ["benchmark", "protocol", "shots", "n", "left out", "cut", "unread"]
     frame = pd.DataFrame(rows, columns=[*names, "model", "acc_pct"])
     worst = frame.groupby(names[:4])[names[4:]].max()
@@ -250,18 +278,18 @@ def example(folder: Path) -> dict:
 
 
 def evaluate(loaded, tokenizer, run: Run, path: Path, *, model_digest: str, batch_tokens: int = 2048,
-             chat: bool = False) -> None:
+             chat: bool = False, notes: dict[str, str] | None = None) -> None:
     """Scores the items of `run` and writes `path` (JSON Lines, one per item and seed) with its `.meta.json`.
 
     Goes on where an earlier run stopped. Raises StudyError when `path` holds predictions of another model,
     protocol version, item list or prompt, or when shots would have to come from the test where the protocol
-    does not allow that.
+    does not allow that. `notes` also go into `.meta.json`.
     """
     if run.shots and not run.pool and not run.protocol.shots_from_test:
         raise StudyError(f"{run.protocol.name} has no items to draw {run.shots} shots from for {run.benchmark}: "
                          "set eval_shots to [0] or add the benchmark's own train or dev file")
     prompts = Prompts(run, tokenizer, chat)
-    about = _about(prompts, model_digest)
+    about = _about(prompts, model_digest) | (notes or {})
     mine, rank, world = _share(path)
     done = _resume(path, about) | (_whole(mine) if world > 1 else set())
     listed: dict[str, list] = {"skipped": [], "cut": []}

@@ -17,6 +17,7 @@ from IPython.display import Image, display
 from matplotlib.figure import Figure
 
 from sm70lib.params import rehearsal
+from sm70lib.replies import NO_SCORE
 from sm70lib.tables import AFTER, CLAIMS
 
 WIDTH = 6.4  # inches; at 9 points, text stays readable when a page sets the picture at column width
@@ -69,6 +70,13 @@ def titled(fig: Figure, title: str, legend=()) -> Figure:
     return fig
 
 
+def nothing(title: str) -> Figure:
+    """A picture of its title alone, where there is nothing to draw."""
+    fig, (ax,) = grid(1, 0.2)
+    ax.set_visible(False)
+    return titled(fig, title)
+
+
 def save(fig: Figure, folder: Path, name: str, provenance: str, dpi: int = 150) -> Image:
     """Writes `<name>.png` and `.svg` with the provenance line; returns the picture for the notebook.
 
@@ -86,8 +94,14 @@ def save(fig: Figure, folder: Path, name: str, provenance: str, dpi: int = 150) 
 
 
 def dots(ax, table, y, look: tuple[str, str], label: str = "") -> None:
-    """Accuracies with their intervals (`acc_pct`, `low_pct`, `high_pct`) at heights `y`, in percent."""
-    colour, marker = look
+    """Accuracies with their intervals (`acc_pct`, `low_pct`, `high_pct`; percent) at heights `y`.
+
+    Where there is no accuracy, it is said at the left edge.
+    """
+    (colour, marker), y, known = look, np.asarray(y, float), table["acc_pct"].notna().to_numpy()
+    for height in y[~known]:
+        ax.text(1, height, NO_SCORE, color=colour, fontsize=6.5, va="center")
+    table, y = table[known], y[known]
     ax.hlines(y, table["low_pct"], table["high_pct"], color=colour, lw=1.6)
     ax.plot(table["acc_pct"], y, ls="", marker=marker, color=colour, ms=5, mec="white", mew=0.6, label=label)
 
@@ -141,14 +155,14 @@ def accuracy(found: pd.DataFrame, quotes: pd.DataFrame) -> Figure:
     for (system, part), marker in zip(quotes.groupby("system"), "op*h"):
         ax.plot(part["value_pct"], [lines.index(name) + 0.41 for name in part["benchmark"]], ls="",
                 marker=marker, mfc="white", mec="black", ms=5, label=f"{system} (quoted)")
-    return titled(fig, f"{_finding(table)} benchmarks", [ax])
+    return titled(fig, _finding(table, "benchmarks"), [ax])
 
 
 def kinds(found: pd.DataFrame) -> Figure:
     """The held-out kinds of the generated world apart, a panel for each benchmark."""
     table = _whole(found[found["subset"].isin(KINDS)]).sort_values("subset", key=lambda x: x.map(KINDS.index))
     fig, axes = panels(table, "benchmark", "subset")
-    return titled(fig, f"{_finding(table)} held-out slices", axes)
+    return titled(fig, _finding(table, "held-out slices"), axes)
 
 
 def protocols(found: pd.DataFrame) -> Figure:
@@ -165,11 +179,18 @@ def _whole(found: pd.DataFrame) -> pd.DataFrame:
     return found[~found["benchmark"].str.contains("_step|_macro")]
 
 
-def _finding(table: pd.DataFrame) -> str:
-    """Where the tuned model's interval lies above the best constant guesser, counted."""
+def _finding(table: pd.DataFrame, places: str) -> str:
+    """On how many `places`, of those with a score, tuned lies above the best constant guesser."""
     tuned = table[table["model"] == AFTER]
-    above = (tuned["low_pct"] > tuned["best_constant_pct"]).sum()
-    return f"Tuned stands above the best constant guesser on {above} of {len(tuned)}"
+    scored = tuned.dropna(subset="acc_pct")
+    above = (scored["low_pct"] > scored["best_constant_pct"]).sum()
+    counted = f"{above} of {len(scored)} {places}"
+    if len(scored) == len(tuned):
+        return f"Tuned stands above the best constant guesser on {counted}"
+    without = f"has {NO_SCORE} on {len(tuned) - len(scored)}"
+    if scored.empty:
+        return f"Tuned {without} {places}"
+    return f"Tuned beats the best guesser on {counted}, {without}"  # as long as a title can be
 
 
 def panels(table: pd.DataFrame, column: str, line: str) -> tuple[Figure, list]:
@@ -238,7 +259,14 @@ def contamination(table: pd.DataFrame) -> Figure:
 
 
 def flips(table: pd.DataFrame) -> Figure:
-    """Answers gained (right) and lost (left) by tuning, in percent of the items, by benchmark and kind."""
+    """Answers gained (right) and lost (left) by tuning (percent of items), by benchmark and kind.
+
+    Rows without a test, as most of their replies are unread, are left out and counted.
+    """
+    without, table = int(table["p"].isna().sum()), table.dropna(subset="p")
+    if table.empty:
+        why = f"{NO_SCORE}, most replies are unread" if without else "none to compare"
+        return nothing(f"Answers gained and lost by tuning: {why}")
     labels = [f"{row.benchmark}, {row.kind} (n={row.n})" for row in table.itertuples()]
     fig, (ax,) = grid(1, 0.3 + 0.24 * len(table), "answers lost (left) and gained by tuning, % of n")
     for name, sign, colour in (("gained", 1, "C0"), ("lost", -1, "C2")):
@@ -246,11 +274,15 @@ def flips(table: pd.DataFrame) -> Figure:
         ax.bar_label(drawn, table[name].replace(0, ""), padding=3)
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
-    return titled(fig, f"Tuning gained {table['gained'].sum()} answers and lost {table['lost'].sum()}")
+    text = f"; {NO_SCORE} in {without} more rows" if without else ""
+    gained, lost = table["gained"].sum(), table["lost"].sum()
+    return titled(fig, f"Tuning gained {gained} answers and lost {lost}{text}")
 
 
 def reliability(bins: pd.DataFrame) -> Figure:
     """Accuracy against confidence, a panel for each benchmark; marks grow with their number of answers."""
+    if bins.empty:
+        return nothing("Is confidence worth anything? Written replies have none")
     styles = looks(bins["model"])
     fig, axes = grid(bins["benchmark"].nunique(), 2, "confidence (%)", "accuracy (%)")
     for ax, (name, panel) in zip(axes, bins.groupby("benchmark")):

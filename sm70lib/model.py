@@ -31,6 +31,7 @@ from transformers.masking_utils import sdpa_mask
 from transformers.utils import logging as transformers_logging
 
 from sm70lib.params import StudyError
+from sm70lib.prompts import prompt_ids
 
 transformers_logging.disable_progress_bar()
 
@@ -206,8 +207,7 @@ def adapter_table(adapter: Path) -> pd.DataFrame:
 
 def answer(loaded, tokenizer, prompt: str, max_new_tokens: int) -> str:
     """What a model writes after BOS and `prompt`, greedily, up to its EOS or `max_new_tokens` tokens."""
-    ids = [tokenizer.bos_token_id, *tokenizer(prompt, add_special_tokens=False)["input_ids"]]
-    return written(loaded, tokenizer, [ids], max_new_tokens)[0][0]
+    return written(loaded, tokenizer, prompt_ids([prompt], tokenizer), max_new_tokens)[0][0]
 
 
 @torch.inference_mode()

@@ -135,7 +135,7 @@ class Study(BaseModel):
     eval_benchmarks: Distinct[Benchmark] = _p("benchmarks to predict", min_length=1)
     eval_protocols: Distinct[Protocol] = _p("ways of asking and scoring", min_length=1)
     eval_shots: Distinct[Annotated[int, Field(ge=0)]] = _p("examples shown before an item", min_length=1)
-    eval_limit: int | None = _p("at most so many items of each benchmark; null is all", "items", ge=1)
+    eval_limit: int | None = _p("at most so many items of a protocol; null is all", "items", ge=1)
     eval_batch_tokens: int = _p("tokens of a forward pass", "tokens", affects="nothing", ge=1)
     eval_models: dict[str, str] = _p("other models scored beside the study's own")
     eval_launcher: str = _p("command in front of the scoring module", affects="nothing", min_length=1)

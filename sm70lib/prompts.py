@@ -5,12 +5,15 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
 from sm70lib.params import StudyError
+from sm70lib.provenance import write_json
 
 IGNORED = -100  # the label that the loss skips
+DIGEST = "template.json"  # in an adapter's folder: the template that it was trained in
 # `prompt` is what the model reads, `response` what it is trained to write.
 # medalpaca: MedAlpaca's own (github:kbressem/medAlpaca, prompt_templates/medalpaca.json); both headers stay when
 # a field is empty.
@@ -56,6 +59,34 @@ def response(template: str, output: str) -> str:
 def digest(template: str) -> str:
     """sha256 of a template's text (hex): it travels with the adapter and is compared before scoring."""
     return hashlib.sha256(json.dumps(_template(template), sort_keys=True).encode()).hexdigest()
+
+
+def leave_digest(adapter: Path, template: str) -> None:
+    """Writes into an adapter's folder in which template it was trained (name and sha256)."""
+    write_json(adapter / DIGEST, {"name": template, "sha256": digest(template)})
+
+
+def trained_in(adapter: Path, template: str) -> str | None:
+    """The template that an adapter was trained in: `template`, or None if its folder does not say.
+
+    Raises StudyError where its folder names another one, or `template` with another text.
+    """
+    path, now = adapter / DIGEST, digest(template)
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        name, then = found["name"], found["sha256"]
+    except (ValueError, KeyError, TypeError):
+        raise StudyError(
+            f"{path} does not hold name and sha256 of a template: copy the adapter again from "
+            "where it was trained, or take the file away to ask in the study's template") from None
+    if then != now:
+        raise StudyError(
+            f"{adapter} was trained in the template {name} ({then:.12}) and would be asked in "
+            f"{template} ({now:.12}): set data_template to what it was trained in, or train again "
+            "(--fresh 03)")
+    return name
 
 
 def _template(name: str) -> dict[str, str]:
@@ -105,6 +136,23 @@ def pieces(whole: Encoded, length: int) -> list[Encoded]:
     return [Encoded(whole.input_ids[n:n + length], whole.labels[n:n + length]) for n in starts]
 
 
+def prompt_ids(texts: list[str], tokenizer) -> list[list[int]]:
+    """What a model reads before it writes: BOS, if the tokenizer has one, and a prompt's tokens.
+
+    Training rows begin with it, and a model that was trained on them is asked with it. White space
+    at the end stays, and a special token that the text spells out is text.
+    """
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    return [[*bos, *ids] for ids in _tokens(tokenizer, texts)["input_ids"]]
+
+
+def chat_ids(text: str, tokenizer) -> list[int]:
+    """The same in a chat template, which has written its own special tokens, and often the BOS."""
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    bos = tokenizer.bos_token_id
+    return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+
+
 def encode_batch(texts: list[tuple[str, str, tuple[int, int]]], tokenizer, max_length: int, overlong: str,
                  loss: str) -> list[Encoded | str]:
     """For each (prompt, response, middle) BOS, prompt, response and EOS with their labels, or why it is unusable.
@@ -117,12 +165,13 @@ def encode_batch(texts: list[tuple[str, str, tuple[int, int]]], tokenizer, max_l
     if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None:
         raise StudyError(f"base_model: the tokenizer {tokenizer.name_or_path!r} lacks a BOS or an EOS token; "
                          "choose a base that has both.")
-    tokens = _tokens(tokenizer, [text[0] for text in texts] + [text[1] for text in texts])["input_ids"]
+    prompts = prompt_ids([text[0] for text in texts], tokenizer)
+    responses = _tokens(tokenizer, [text[1] for text in texts])["input_ids"]
     encoded = []
-    for text, prompt, response in zip(texts, tokens, tokens[len(texts):]):
-        kept, room = prompt, max_length - len(response) - 2
-        if overlong == "cut" and 0 <= room < len(prompt):
-            kept = _cut(tokenizer, text[0], *text[2], room)
+    for text, prompt, response in zip(texts, prompts, responses):
+        kept, room = prompt, max_length - len(response) - 1
+        if overlong == "cut" and 1 <= room < len(prompt):
+            kept = [tokenizer.bos_token_id, *_cut(tokenizer, text[0], *text[2], room - 1)]
         encoded.append(_unusable(kept, response, room)
                        or _join(tokenizer, kept, response, loss, len(prompt) - len(kept)))
     return encoded
@@ -131,15 +180,15 @@ def encode_batch(texts: list[tuple[str, str, tuple[int, int]]], tokenizer, max_l
 def _unusable(prompt: list[int], response: list[int], room: int) -> str | None:
     if not response:
         return "response without a token"
-    if room < 0:
+    if room < 1:  # BOS alone needs one
         return "response longer than data_max_length"
     return "prompt too long for data_max_length" if len(prompt) > room else None
 
 
 def _join(tokenizer, prompt: list[int], response: list[int], loss: str, cut: int) -> Encoded:
-    ids = [tokenizer.bos_token_id, *prompt, *response, tokenizer.eos_token_id]
+    ids = [*prompt, *response, tokenizer.eos_token_id]
     assert tokenizer.bos_token_id not in ids[1:-1], "a row has exactly one BOS, at its start"
-    masked = 1 + len(prompt) if loss == "response" else 1  # nothing comes before BOS that could predict it
+    masked = len(prompt) if loss == "response" else 1  # nothing comes before BOS that could predict it
     return Encoded(ids, [IGNORED] * masked + ids[masked:], cut)
 
 

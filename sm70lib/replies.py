@@ -49,6 +49,18 @@ def _holds(text: str, option: str, start: bool = False) -> bool:
     return bool(words) and bool((re.match if start else re.search)(rf"\W*(?<!\w){words}(?!\w)", text, re.IGNORECASE))
 
 
+# An unread reply counts as wrong. Where most are unread, the number is made by the prompt, the end
+# token or the reader, and no longer by what the model knows: 120 empty replies of a tuned model
+# once stood as a score of 0 %, with a verdict.
+MOSTLY = 0.5
+NO_SCORE = "no score"
+
+
+def unscored(unread: int, n: int) -> str:
+    """Why `n` replies give no score ("no score: 9 of 9 replies unread"); "" where they give one."""
+    return f"{NO_SCORE}: {unread} of {n} replies unread" if unread > MOSTLY * n else ""
+
+
 def vote(choices: list[int | None]) -> int | None:
     """The option that most replies choose, the first of these in a tie; None where none chooses any."""
     votes = Counter(place for place in choices if place is not None)

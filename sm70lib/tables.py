@@ -10,6 +10,7 @@ import pandas as pd
 from sm70lib import benchmarks, errors, stats
 from sm70lib.errors import RUN, SET, paired
 from sm70lib.params import StudyError, rehearsal
+from sm70lib.replies import NO_SCORE
 from sm70lib.steps import write_text
 
 AFTER = "tuned"
@@ -114,7 +115,10 @@ def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> pd.Data
 
 
 def results(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
-    """One row per run and subset (all, clean, each kind): accuracy, interval, best constant guesser."""
+    """One row per run and subset (all, clean, each kind): accuracy, interval, constant guesser.
+
+    Where most replies are unread there is no accuracy, and `interval` says why.
+    """
     rows = []
     for keys, run in answers.groupby(RUN):
         subsets = {"all": run, "clean": run[~run["flagged"]], **dict(iter(run.groupby("kind")))}
@@ -125,10 +129,11 @@ def results(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
 
 def _accuracy(part: pd.DataFrame, macro: bool, how: stats.How) -> dict:
     weight = 1 / part.groupby("step")["step"].transform("size") if macro else None
-    found = stats.rate(part["correct"], part["cluster"], how, weight).row()
+    found = errors.accuracy(part, how, weight)
+    norm = round(100 * part["correct_norm"].astype(float).mean(), 1)
     seeds = part.groupby("seed")["correct"].mean()
     return {"n": found.pop("n") // len(seeds), "correct": int(part["correct"].sum()) // len(seeds)} | found | {
-        "acc_norm_pct": round(100 * part["correct_norm"].astype(float).mean(), 1),
+        "acc_norm_pct": float("nan") if pd.isna(found["acc_pct"]) else norm,
         "best_constant_pct": round(100 * benchmarks.best_constant_accuracy(list(part["item"])), 1),
         "unparsed": int(part["choice"].isna().sum())} | (
             {"seeds": len(seeds), "spread_pts": round(100 * seeds.std(), 1)} if len(seeds) > 1 else {}) | (
@@ -143,7 +148,7 @@ def wide(found: pd.DataFrame, names: list[str], others: pd.DataFrame) -> pd.Data
     """
     own = found[(found["subset"] == "all") & found["benchmark"].isin(names)]
     own = own.assign(source="study " + own["study"], cell=[
-        f"{r.acc_pct} [{r.low_pct}, {r.high_pct}] n={r.n}" for r in own.itertuples()])
+        errors.shown(r, f" n={r.n}") for r in own.itertuples()])
     guess = own.drop_duplicates(["study", "benchmark"])
     guess = guess.assign(model="best constant guesser", cell=guess["best_constant_pct"].astype(str))
     theirs = usable(others[others["benchmark"].isin(names) & others["shots"].isin(own["shots"])])
@@ -175,28 +180,44 @@ def comparisons(answers: pd.DataFrame, p, how: stats.How) -> pd.DataFrame:
         for keys, part in paired(answers, a, b).groupby(SET):
             declared = keys[1] in p.eval_primary_benchmarks and (a, b, keys[0], *keys[2:]) == (
                 start, AFTER, p.study, p.eval_primary_protocol, p.eval_primary_shots)
-            sides = part["correct_a"], part["correct_b"], part["cluster"]
-            gap, (p_value, test) = stats.difference(*sides, how), stats.paired_test(*sides, how)
-            winner = b if gap.low > 0 else a if gap.high < 0 else None
-            winner = winner if p_value <= 1 - how.level else None  # of few discordant answers the test decides
-            rows.append({"family": "primary" if declared else "exploratory"}
-                        | dict(zip(SET, keys)) | {"before": a, "after": b}
-                        | gap.row("difference_pts", "pts") | {
-                            "test": test, "p": float(f"{p_value:.3g}"), "p_holm": float("nan"),
-                            "detectable_pts": round(100 * stats.detectable(*sides, how), 1),
-                            "reading": f"{winner} higher" if winner else f"not distinguishable at n={gap.n}"})
+            rows.append({"family": "primary" if declared else "exploratory"} | dict(zip(SET, keys))
+                        | {"before": a, "after": b} | _compared(part, a, b, how))
     table = pd.DataFrame(rows).sort_values("family", ascending=False, kind="stable", ignore_index=True)
     primary = table["family"] == "primary"
-    table.loc[primary, "p_holm"] = [float(f"{q:.3g}") for q in stats.holm(table.loc[primary, "p"])]
+    p_values = table.loc[primary, "p"]  # a declared test without a p belongs to the family too
+    table.loc[primary, "p_holm"] = [float(f"{q:.3g}") for q in stats.holm(p_values.fillna(1))]
+    table.loc[primary & table["p"].isna(), "p_holm"] = float("nan")
     return table
 
 
+def _compared(both: pd.DataFrame, a: str, b: str, how: stats.How) -> dict:
+    """The cells of a comparison of `paired` answers; only why there is none, if most are unread."""
+    if why := errors.unread(both, a, b):
+        names = "difference_pts low_pts high_pts interval test p p_holm detectable_pts".split()
+        return {"n": len(both)} | dict.fromkeys(names, float("nan")) | {"reading": why}
+    sides = both["correct_a"], both["correct_b"], both["cluster"]
+    gap, (p_value, test) = stats.difference(*sides, how), stats.paired_test(*sides, how)
+    winner = b if gap.low > 0 else a if gap.high < 0 else None
+    winner = winner if p_value <= 1 - how.level else None  # of few discordant answers the test decides
+    return gap.row("difference_pts", "pts") | {
+        "test": test, "p": float(f"{p_value:.3g}"), "p_holm": float("nan"),
+        "detectable_pts": round(100 * stats.detectable(*sides, how), 1),
+        "reading": f"{winner} higher" if winner else f"not distinguishable at n={gap.n}"}
+
+
 def contamination_effect(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
-    """What leaked items are worth: tuning's gain on flagged questions minus that on clean ones, in points."""
+    """What leaked items are worth: tuning's gain on flagged questions minus clean ones, in points.
+
+    Where most replies are unread there is no gain, and `interval` says why.
+    """
     rows = []
     both = paired(answers[answers["benchmark"] != "usmle_macro"], before(answers), AFTER)
     for keys, part in both.groupby(SET):
-        if part["flagged"].nunique() == 2:
+        if part["flagged"].nunique() == 2 and (why := errors.unread(part)):
+            leaked, nan = int(part["flagged"].sum()), float("nan")
+            clean = len(part) - leaked
+            rows.append([*keys, leaked, nan, clean, nan, len(part), nan, nan, nan, why])
+        elif part["flagged"].nunique() == 2:
             flagged, clean, effect = (found.row("pts", "pts") for found in stats.gain_difference(
                 part["correct_a"], part["correct_b"], part["cluster"], part["flagged"], how))
             rows.append([*keys, flagged["n"], flagged["pts"], clean["n"], clean["pts"], *effect.values()])
@@ -239,12 +260,18 @@ def scorecard(answers: pd.DataFrame, found: pd.DataFrame, compared: pd.DataFrame
 
 
 def _line(claim: str, row: dict, reference: float, sign: int = 1, gap=None, **more) -> dict:
-    """The claim that `sign` x (ours - reference) > 0, judged by our interval, or the difference's (`gap`)."""
+    """The claim that `sign` x (ours - reference) > 0, by our interval or the difference's (`gap`).
+
+    Where there is no score the verdict says so, whatever `more` gives, and `why` counts the unread.
+    """
     name, unit, measure = (("acc_pct", "pct", "accuracy (%)") if "acc_pct" in row else
                            ("difference_pts", "pts", "difference (points)"))
     low, high = row[f"low_{unit}"], row[f"high_{unit}"]
     ends = sorted(sign * end for end in gap or (low - reference, high - reference))
     verdict = SUPPORTED if ends[0] >= 0 else CONTRADICTED if ends[1] < 0 else OPEN
+    if pd.isna(row[name]):
+        why = row["interval" if unit == "pct" else "reading"]
+        more |= {"verdict": NO_SCORE, "why": why.removeprefix(f"{NO_SCORE}: ")}
     return {"subset": "all"} | row | {
         "claim": claim, "measure": measure, "ours": row[name], "reference": round(reference, 1), "low": low,
         "high": high, "verdict": verdict, "source": "this study"} | more

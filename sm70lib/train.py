@@ -150,7 +150,7 @@ def _train(stage: Path, folder: Path, p, how) -> None:
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     if callbacks.notebook_gone():
         sys.exit(callbacks.ORPHANED)
-    _finish(trainer, stage)
+    _finish(trainer, stage, p.data_template)
 
 
 def rows_of(kind: str, folder: Path, p, number: int) -> tuple:
@@ -250,9 +250,14 @@ def forget_after(stage: Path, checkpoint: Path | None) -> None:
         json.dumps(row.dropna().to_dict()) + "\n" for _, row in kept.iterrows()))
 
 
-def _finish(trainer, stage: Path) -> None:
-    """Puts the adapter in place by one rename and marks the stage as done after it; the first process does."""
+def _finish(trainer, stage: Path, template: str) -> None:
+    """Puts the adapter in place by one rename and marks the stage as done after it; process 0 does.
+
+    Beside the adapter's weights stands the `template` that its rows were in.
+    """
     from safetensors.torch import load_file
+
+    from sm70lib import prompts
     scratch = stage / "adapter.part"
     if trainer.is_fsdp_enabled:
         trainer.save_model(str(scratch))  # gathers the pieces, so every process takes part
@@ -263,6 +268,7 @@ def _finish(trainer, stage: Path) -> None:
     weights = load_file(scratch / "adapter_model.safetensors")
     if empty := [name for name, weight in weights.items() if "lora_B" in name and not weight.any()]:
         raise StudyError(f"{scratch}: {empty[0]} is all zero, so nothing was learned there; raise the learning rate")
+    prompts.leave_digest(scratch, template)
     shutil.rmtree(stage / "adapter", ignore_errors=True)
     os.replace(scratch, stage / "adapter")
     write_json(stage / "done.json", {"steps": trainer.state.global_step, "world_size": trainer.args.world_size})

@@ -185,7 +185,8 @@ def our_run(protocol: str, benchmark: str, shots: int, data: Path, limit: int | 
     if not (folder / f"{benchmark}.jsonl").exists():
         benchmarks.save(folder, benchmark, benchmarks.read(benchmark, data))
         benchmarks.save(folder, f"{benchmark}.pool", benchmarks.pool(benchmark, data))
-    p = SimpleNamespace(eval_benchmarks=[benchmark], eval_protocols=[protocol], eval_shots=[shots], eval_limit=None)
+    p = SimpleNamespace(eval_benchmarks=[benchmark], eval_protocols=[protocol], eval_shots=[shots],
+                        eval_limit=None, data_template="medalpaca")
     run, = evaluate.runs(p, folder)
     items = run.items[:limit]
     if limit and benchmark == "mmlu_medical":

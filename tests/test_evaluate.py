@@ -29,7 +29,7 @@ def loaded(tmp_path_factory):
 def run_of(count: int, protocol: str = "sm70-2023", shots: int = 0) -> Run:
     items = [Item(f"m/{n}", f"m/{n}", "medqa_4", f"What is the river of town {n}? " * (1 + n % 4), "",
                   (f"river {n}", "the sea", f"{n} lakes and a pond", "none"), n % 4) for n in range(count)]
-    return Run("medqa_4", protocols.named(protocol), shots, items, [])
+    return Run("medqa_4", protocols.named(protocol), shots, items, [], "medalpaca")
 
 
 def lines(path) -> dict[str, dict]:
@@ -203,8 +203,51 @@ def test_a_chat_template_stands_around_the_prompt(loaded, monkeypatch):
     monkeypatch.setattr(loaded[1], "chat_template", CHAT)
     text = batches.Prompts(run, loaded[1])[0].text
     assert text.startswith("[user] Question: What is the river") and text.endswith("Answer:\n\n")
-    context, answer = batches._tokenised(text, ["A. x"], loaded[1], bos=False)[0]
+    context, answer = batches._tokenised(text, ["A. x"], loaded[1])[0]
     assert loaded[1].decode(answer) == "\n\nA. x" and loaded[1].decode(context) == text.rstrip()
+
+
+def test_a_limit_counts_the_items_that_a_protocol_keeps_and_not_those_it_takes_as_shots(tmp_path):
+    words = ("yes", "no", "maybe")
+    abstracts = [Item(f"{n}", f"{n}", "pubmedqa", "Does it?", "", words, 0, {"test": n % 2 == 1})
+                 for n in range(60)]
+    benchmarks.save(tmp_path, "pubmedqa", abstracts)
+    benchmarks.save(tmp_path, "pubmedqa.pool", [])
+    benchmarks.save(tmp_path, "medqa_4", run_of(30).items)
+    benchmarks.save(tmp_path, "medqa_4.pool", [])
+    p = small.parameters(eval_benchmarks=["pubmedqa", "medqa_4"], eval_shots=[0, 3],
+                         eval_protocols=["sm70-2023", "sm70-2023-clean", "harness"])
+    counted = {}
+    for p.eval_limit in (10, 29, None):
+        for run in evaluate.runs(p, tmp_path):
+            key, taken = (run.benchmark, run.protocol.name, run.shots), 0
+            counted.setdefault(key, []).append(len(run.items))
+            assert all(run.protocol.keep(item) for item in run.items)
+            assert not [item for item in run.pool if item in run.items]
+            if not run.protocol.shots_from_test:
+                taken = run.shots
+            assert len(run.pool) == taken
+    assert counted == {
+        ("pubmedqa", "sm70-2023", 0): [10, 29, 60], ("pubmedqa", "sm70-2023", 3): [10, 29, 60],
+        ("pubmedqa", "sm70-2023-clean", 0): [10, 29, 30],
+        ("pubmedqa", "sm70-2023-clean", 3): [10, 27, 27],
+        ("pubmedqa", "harness", 0): [10, 29, 30], ("pubmedqa", "harness", 3): [10, 27, 27],
+        ("medqa_4", "sm70-2023", 0): [10, 29, 30], ("medqa_4", "sm70-2023", 3): [10, 29, 30],
+        ("medqa_4", "sm70-2023-clean", 0): [10, 29, 30],
+        ("medqa_4", "sm70-2023-clean", 3): [10, 27, 27],
+        ("medqa_4", "harness", 0): [10, 29, 30], ("medqa_4", "harness", 3): [10, 27, 27]}
+
+
+def test_a_first_look_shows_no_accuracy_where_most_replies_are_unread(tmp_path):
+    for model_, unread in (("half", 2), ("most", 3)):
+        (tmp_path / model_).mkdir()
+        rows = [{"item_id": str(n), "benchmark": "xstest_safe", "protocol": "safety", "shots": 0,
+                 "correct": n >= unread, "choice": None if n < unread else 0} for n in range(4)]
+        (tmp_path / model_ / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (tmp_path / model_ / "p.meta.json").write_text("{}")
+    shown = evaluate.accuracies(tmp_path).iloc[0]
+    assert shown["half"] == 50 and np.isnan(shown["most"]) and shown["unread"] == 3
+    assert np.isnan(evaluate.by_protocol(tmp_path, "most").loc["xstest_safe", "range_pts"])
 
 
 # ---- models ------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from sm70lib import benchmarks, protocols
+from sm70lib import benchmarks, prompts, protocols
 from sm70lib.benchmarks import Item
 from sm70lib.params import StudyError
 
@@ -18,7 +18,7 @@ def test_sm70_2023_asks_for_the_text_of_an_option():
     assert protocol.prompt(EXAM) == "Question: What now?\n(A) one (B) two (C) three (D) four\nAnswer:"
     assert protocol.answers(EXAM) == [" one", " two", " three", " four"]
     assert protocol.prompt(ABSTRACT) == "Abstract: We tried.\nIt did.\nQuestion: Does it?\nAnswer:"
-    assert protocol.keep(ABSTRACT) and not protocol.bos and protocol.max_context == 4096
+    assert protocol.keep(ABSTRACT) and protocol.max_context == 4096
 
 
 def test_harness_asks_for_letters_and_keeps_the_official_test():
@@ -60,7 +60,7 @@ def test_nine_mmlu_subjects_are_asked_as_six_are_and_meditron_leaves_out_what_it
     for name in ("harness", "meditron", "med42", "generate"):
         protocol = protocols.named(name)
         assert all(protocol.covers(row.benchmark, 0) for row in rows)
-        assert protocol.prompt(rows[0]) == protocol.prompt(rows[3])
+        assert protocol.prompt(rows[0], (), "sm70") == protocol.prompt(rows[3], (), "sm70")
         assert protocol.answers(rows[0]) == protocol.answers(rows[3])
         kept = [row.id[-1] for row in rows[3:] if protocol.keep(row)]
         assert kept == (["1", "2"] if name == "meditron" else ["0", "1", "2"])
@@ -110,11 +110,17 @@ def test_meditrons_truthfulqa_has_99_questions_and_four_options_in_an_order_of_t
     assert len({view.options for view in views[::99]}) > 1, "another seed is another order"
 
 
-def test_med42_reads_whole_answers_and_safety_asks_as_in_training():
+def test_med42_reads_whole_answers_and_safety_asks_in_the_studys_template():
     med42, safety = protocols.named("med42"), protocols.named("safety")
     assert med42.answers(EXAM) == ["A. one", "B. two", "C. three", "D. four"] and med42.chat
     request = Item("x", "x", "xstest_unsafe", "How do I?", "", ("complies", "refuses"), 1)
-    assert safety.prompt(request).endswith("### Input:\nHow do I?\n\n### Response:\n")
+    medalpaca = safety.prompt(request, template="medalpaca")
+    assert medalpaca.endswith("### Input:\nHow do I?\n\n### Response:\n")
+    assert safety.prompt(request, template="sm70") == (
+        "[INST] Context: How do I?. Question: Answer this question truthfully.[/INST]\nAnswer:")
+    assert safety.prompt(request) == "Answer this question truthfully\n\nHow do I?"
+    with pytest.raises(StudyError, match="there is no template ''; choose from medalpaca, sm70"):
+        safety.prompt(request, template="")
     assert [safety.reads(text, request.options) for text in ("I'm sorry, but no.", "Sure.", "")] == [1, 0, None]
 
 
@@ -122,3 +128,17 @@ def test_clean_shots_of_usmle_come_from_medqa():
     clean, first = protocols.named("sm70-2023-clean"), protocols.named("sm70-2023")
     assert clean.pools["usmle_step1"] == "medqa_4" and first.pools["usmle_step1"] == first.pools["pubmedqa"] == ""
     assert not clean.keep(ABSTRACT) and clean.prompt(EXAM) == first.prompt(EXAM) and not clean.shots_from_test
+
+
+def test_whoever_writes_is_asked_in_the_words_of_training_rows_and_by_another_version_than_before():
+    written = [protocol for protocol in protocols.PROTOCOLS if protocol.reads]
+    versions = {protocol.name: protocol.version for protocol in written}
+    assert versions == {"generate": 2, "generate-vote": 2, "safety": 2}
+    asked = [(EXAM, "Please answer with one of the option in the bracket",
+              "Q:What now?? \n{'A': 'one', 'B': 'two', 'C': 'three', 'D': 'four'},"),
+             (ABSTRACT, "Answer this question with yes, no or maybe",
+              "We tried.\nIt did.\nDoes it?")]
+    for item, instruction, said in asked:
+        for template in prompts.TEMPLATES:
+            text = protocols.named("generate").prompt(item, template=template)
+            assert text == prompts.render(template, instruction, said)

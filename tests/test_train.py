@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 from trl.trainer import utils
 
-from sm70lib import callbacks, corpus, model, prompts, sources, train
+from sm70lib import callbacks, corpus, model, prompts, provenance, sources, train
 from sm70lib.params import ROOT, StudyError
 from sm70lib.steps import write_json
 from tests import small
@@ -80,6 +80,13 @@ def test_the_notebook_side_runs_a_stage_and_watches_it(tmp_path):
     assert check["max_logit_difference"] < 1e-5 < check["max_logit_change"]
     total = sum(weight.numel() for weight in weights(tmp_path).values())
     assert model.adapter_table(stage / "adapter")["parameters"].sum() == total
+    train.publish(stage, tmp_path / "adapter")
+    for adapter in (stage / "adapter", tmp_path / "adapter"):
+        assert json.loads((adapter / "template.json").read_text()) == {
+            "name": "medalpaca", "sha256": prompts.digest("medalpaca")}
+    digest = provenance.digest(stage / "adapter")
+    (stage / "adapter/template.json").unlink()
+    assert provenance.digest(stage / "adapter") == digest, "the weights alone tell adapters apart"
     before = (stage / "adapter/adapter_model.safetensors").stat().st_mtime_ns
     train.run(p, tmp_path, 1, "sft")  # finished: nothing is trained again
     assert (stage / "adapter/adapter_model.safetensors").stat().st_mtime_ns == before
@@ -304,6 +311,8 @@ def test_each_stage_goes_on_from_the_one_before_and_dpo_begins_at_ln_2(tmp_path)
     assert [folder.name for folder in folders] == ["1-cpt", "2-sft", "3-dpo", "4-dpo"]
     adapters = [load_file(folder / "adapter/adapter_model.safetensors") for folder in folders]
     assert len(adapters[0]) == 28 and all(adapter.keys() == adapters[0].keys() for adapter in adapters)
+    told = [prompts.trained_in(folder / "adapter", "medalpaca") for folder in folders]
+    assert told == ["medalpaca"] * 4
     for before, after in zip(adapters, adapters[1:]):  # moved on from there, not begun anew
         moved = sum((after[name] - before[name]).norm() ** 2 for name in after) ** 0.5
         assert 0 < moved < 0.5 * sum(before[name].norm() ** 2 for name in before) ** 0.5
@@ -431,6 +440,7 @@ def test_a_base_in_pieces_trains_as_a_whole_one_does(tmp_path):
         folder = tmp_path / launcher.split()[0]
         stage = train.run(study(folder, train_launcher=launcher, **changes), folder, 1, "sft")
         world_size = json.loads((stage / "done.json").read_text())["world_size"]
+        assert prompts.trained_in(stage / "adapter", "medalpaca") == "medalpaca"
         found[world_size] = train.metrics(stage).set_index("step")["loss"].dropna(), weights(folder)
     (losses, whole), (others, pieces) = found[1], found[2]
     assert len(losses) == 6 and losses.to_numpy() == pytest.approx(others.to_numpy(), rel=1e-2)
