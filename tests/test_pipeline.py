@@ -99,6 +99,41 @@ def test_nothing_is_done_twice_and_a_change_redoes_what_depends_on_it(undisturbe
         assert [line.split()[0] for line in said.splitlines() if line.split()[1] == "runs"] == redone, words
 
 
+def again(outputs: Path, step: str, *words: str) -> subprocess.CompletedProcess:
+    """One notebook, as JupyterLab or plain papermill run it, with values of its own."""
+    given = json.loads((outputs / "smoke/manifest.json").read_text())["steps"][step]["parameters"]
+    values = [word for name, value in given.items() for word in ("-y", json.dumps({name: value}))]
+    return subprocess.run([sys.executable, "-m", "papermill", f"notebooks/{step}.ipynb", str(outputs / "out.ipynb"), *values,
+                           *words, "--no-progress-bar"], cwd=ROOT, capture_output=True, text=True, timeout=300,
+                          env=os.environ | {"SM70_OUTPUTS": str(outputs)})
+
+
+def trained(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Weights, checkpoints and logs of training, with inode and time."""
+    files = [path for part in ("base/model", "adapter", "stages", "merged") for path in (folder / part).rglob("*")]
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files if path.is_file()}
+
+
+def test_finished_notebooks_run_again_train_nothing(undisturbed):
+    folder = undisturbed / "smoke"
+    before, marks = trained(folder), {step: mark(folder, step) for step in STEPS}
+    for step in ("00_base", "03_qlora_finetune"):
+        done = again(undisturbed, step)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert (mark(folder, step)["seconds"], mark(folder, step)["finished"]) == (
+            marks[step]["seconds"], marks[step]["finished"])
+    assert trained(folder) == before and any(path.name.startswith("checkpoint") for path in folder.glob("stages/*/*"))
+    assert "runs" not in run(undisturbed)
+
+
+def test_a_changed_parameter_in_03_touches_nothing(undisturbed):
+    folder = undisturbed / "smoke"
+    before = trained(folder)
+    done = again(undisturbed, "03_qlora_finetune", "-p", "lora_alpha", "64")
+    assert done.returncode != 0 and "(lora_alpha: 32 -> 64)" in done.stderr and "--from smoke" in done.stderr
+    assert trained(folder) == before and not (folder / "replaced").exists()
+
+
 def test_the_report_is_built_from_what_is_there(undisturbed):
     done = subprocess.run([sys.executable, "-m", "sm70lib", "report", "smoke"], cwd=ROOT, capture_output=True, text=True,
                           env=os.environ | {"SM70_OUTPUTS": str(undisturbed)}, timeout=120)
