@@ -94,10 +94,13 @@ def test_without_hard_links_weights_are_copied(made, monkeypatch):
 
 def test_stages_are_taken_one_by_one_where_03_differs(made, monkeypatch, capsys):
     monkeypatch.delenv("SM70_NOTEBOOKS")  # the real 03 declares what its stages' keys are made of
-    old = params.load(
-        made.toy.file,
-        overrides={"study": "old", "train_stages": ["cpt", "sft", "dpo"], "train_seeds": [0, 1]},
-    )
+    shared = {
+        "train_stages": ["cpt", "sft", "dpo"],
+        "cpt_sources": ["gazetteer"],
+        "dpo_sources": ["preference_pairs"],
+    }
+    given = {"study": "old", "train_seeds": [0, 1]} | shared
+    old = params.load(made.toy.file, overrides=given)
     for name in list(steps.STEPS)[:3]:
         step = steps.begin(name, old)
         exec(TOY[name][1], {"step": step, "steps": steps, "p": old})
@@ -108,7 +111,6 @@ def test_stages_are_taken_one_by_one_where_03_differs(made, monkeypatch, capsys)
     step = steps.begin(TUNING, old)
     steps.write_text(step.path("adapter/adapter_model.safetensors"), "0 3")
     step.finish("adapter", "stages/*/adapter")
-    shared = {"train_stages": ["cpt", "sft", "dpo"]}
     for changes, taken in (
         (
             {"dpo_beta": 0.5, "train_seeds": [0, 1]},
@@ -129,9 +131,8 @@ def test_stages_are_taken_one_by_one_where_03_differs(made, monkeypatch, capsys)
         assert not list(new.glob("stages/*/checkpoint-*")), "what is finished needs none"
         for path in new.glob("stages/*"):
             seed = study.train_seeds[0] if "seed" not in path.name else int(path.name[-1])
-            assert (
-                path / "adapter/adapter_model.safetensors"
-            ).read_text() == f"{seed} {path.name[0]}"
+            weights = (path / "adapter/adapter_model.safetensors").read_text()
+            assert weights == f"{seed} {path.name[0]}"
         shutil.rmtree(new)
 
 
