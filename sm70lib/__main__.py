@@ -12,7 +12,7 @@ def main(words: list[str] | None = None) -> int:
     given = _parser().parse_args(words)
     try:
         if given.command == "run":
-            return run.run(given.files, dict(given.p), given.fresh, given.list)
+            return run.run(given.files, dict(given.p), given.fresh, given.list, lender=given.lender)
         if given.command == "rehearse":
             return rehearsal.rehearse(given.files, dict(given.p), given.resume, given.fresh_kernels)
         return _report(given.study)
@@ -33,6 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     short.add_argument("--resume", action="store_true", help="go on with an earlier rehearsal")
     short.add_argument("--fresh-kernels", action="store_true", help="a kernel for each notebook, as `run` has")
     study.add_argument("--fresh", action="append", default=[], metavar="STEP", help="redo a step, e.g. 03")
+    study.add_argument("--from", dest="lender", metavar="STUDY",
+                       help="take over each step and stage of STUDY that this one would make alike")
     study.add_argument("--list", action="store_true", help="show what would run, and why; run nothing")
     report = commands.add_parser("report", help="render the report of a study")
     report.add_argument("study", metavar="STUDY")

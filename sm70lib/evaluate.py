@@ -20,7 +20,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from sm70lib import benchmarks, model, protocols, replies
+from sm70lib import benchmarks, model, predictions, protocols, replies
 from sm70lib.batches import Prompts, Run, batched, limit, usable
 from sm70lib.benchmarks import Item, items_digest
 from sm70lib.model import Request
@@ -132,6 +132,7 @@ def score_all(p, asked: list[Run], folder: Path) -> None:
     for which in found:
         for run in asked:
             template_of(which, run)
+    keep(found, asked, folder)
     for which in found:
         score_model(which, p, asked, folder)
 
@@ -150,6 +151,21 @@ def template_of(which: Model, run: Run) -> dict[str, str]:
         return asked
     trained = trained_in(which.adapter, run.template)
     return asked | {"trained_in": trained or "not known, its folder has no template.json"}
+
+
+def keep(found: list[Model], asked: list[Run], folder: Path) -> None:
+    """Leaves the prediction files of just these models and runs where they are, where they match."""
+    for part in sorted(folder.glob("predictions/*/*.part")):  # of processes that were killed
+        _gather(part.with_name(f"{part.name.rsplit('.', 2)[0]}.jsonl"))
+    predictions.keep_asked(folder, {which.name: {run.name for run in asked} for which in found})
+    for which in found:
+        places = {run: folder / "predictions" / which.name / f"{run.name}.jsonl" for run in asked}
+        there = [run for run in asked if predictions.may_match(folder, places[run])]
+        if there:
+            identity, tokenizer = which.identity(), model.load_tokenizer(which.source)
+        for run in there:
+            about = _about(Prompts(run, tokenizer, which.chat), identity)
+            predictions.keep_matching(folder, places[run], about)
 
 
 def score_model(which: Model, p, asked: list[Run], folder: Path, identity: str | None = None) -> None:
@@ -329,7 +345,7 @@ def _same(path: Path, about: dict) -> dict:
     """What stands beside `path` ({} if nothing); raises StudyError where it tells of something else."""
     meta = path.with_suffix(".meta.json")
     was = json.loads(meta.read_text()) if meta.exists() else {}
-    for name in ("model_digest", "protocol_version", "items_digest", "prompts_digest"):
+    for name in predictions.IDENTITY:
         if was and was[name] != about[name]:
             raise StudyError(f"{path} was made with another {name.replace('_', ' ')} ({was[name]!s:.12} there, "
                              f"{about[name]!s:.12} now): score again with --fresh 04, or use another study name")

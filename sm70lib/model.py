@@ -95,20 +95,6 @@ def shut_cpu_inference_kernel(model: torch.nn.Module) -> int:
     return len(layers)
 
 
-def merge(base: str, p, adapter: Path, into: str, folder: Path) -> None:
-    """Writes base and adapter as one plain model to `folder`, with its tokenizer; on the CPU, in memory once.
-
-    `into` original: the base as published, which is what SM70's own checkpoints look like; dequantised: the
-    NF4 base written out, which is what the adapter was trained on. Merging into four bits would quantise the
-    sum once more, and move it.
-    """
-    plain = load(base, p if into == "dequantised" else None, where=torch.device("cpu"))
-    if into == "dequantised" and p.quant_type != "none":
-        plain = plain.dequantize()
-    PeftModel.from_pretrained(plain, adapter).merge_and_unload().save_pretrained(folder)
-    load_tokenizer(base).save_pretrained(folder)
-
-
 class Span(NamedTuple):
     """Tokens `first` to `last` of a packed row: they see it from `begin` on, causally or as `mask` (0, -inf) says."""
 
@@ -165,22 +151,6 @@ class AddedInPlace(Linear4bit):
         low = self.lora_A[name](self.lora_dropout[name](tokens.to(self.lora_A[name].weight.dtype)))
         output.addmm_(low.to(output.dtype), self.lora_B[name].weight.T.to(output.dtype), alpha=self.scaling[name])
         return output.view(*x.shape[:-1], -1)
-
-
-@torch.inference_mode()
-def parity(tuned: torch.nn.Module, merged: torch.nn.Module, rows) -> dict[str, float]:
-    """Two models on the same rows (input_ids, labels): items, target tokens, flips, largest logit difference.
-
-    flips: target positions at which they find different tokens likeliest.
-    """
-    tokens, flips, largest = 0, 0, 0.0
-    for row in rows:
-        asked, ids = torch.tensor(row["labels"][1:]) >= 0, torch.tensor([row["input_ids"]])
-        one, other = (model(input_ids=ids.to(model.device), use_cache=False).logits[0, :-1].float().cpu()[asked]
-                      for model in (tuned, merged))
-        tokens, flips = tokens + len(one), flips + (one.argmax(-1) != other.argmax(-1)).sum().item()
-        largest = max(largest, (one - other).abs().max().item())
-    return {"items": len(rows), "tokens": tokens, "flips": flips, "largest_logit_difference": largest}
 
 
 def _dtype(p) -> torch.dtype | str:

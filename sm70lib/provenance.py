@@ -59,9 +59,15 @@ def _size(path: Path) -> dict[str, int]:
             "mtime_ns": max((stat.st_mtime_ns for stat in stats), default=0)}
 
 
-def record(path: Path) -> dict[str, Any] | None:
-    """Digest, bytes and newest change (ns) of a file or folder; None if there is none."""
-    return {"sha256": digest(path)} | _size(path) if path.exists() else None
+def record(path: Path, known: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    """Digest, bytes and newest change (ns) of a file or folder; None if there is none.
+
+    Where size and time are those of an earlier record, `known`, nothing is read.
+    """
+    if not path.exists():
+        return None
+    size = _size(path)
+    return known if known and size.items() <= known.items() else {"sha256": digest(path)} | size
 
 
 def holds(path: Path, recorded: dict[str, Any] | None) -> bool:

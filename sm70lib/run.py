@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from sm70lib import steps
+from sm70lib import kept, lent, steps
 from sm70lib.params import REHEARSAL, ROOT, Study, StudyError, load, parsed
 from sm70lib.provenance import declared
 
@@ -28,12 +28,14 @@ MEANINGS = {  # a mark in an error's last line, and what the error means
 
 
 def run(files: list[str], overrides: dict[str, str], fresh: list[str] = (), list_only: bool = False,
-        command: str = "") -> int:
+        command: str = "", lender: str | None = None) -> int:
     """Runs the unfinished steps of a study; 0 when all are finished, 1 when a notebook failed.
 
-    overrides: YAML texts by parameter. fresh: steps, or beginnings of their names, to be made again. command: what
-    goes on with this run where that is not `run`; a rehearsal has its own, and only a rehearsal may have its name.
-    Raises StudyError for wrong parameters, before anything is started.
+    overrides: YAML texts by parameter. fresh: steps, or beginnings of their names, to be made again. command:
+    what goes on with this run where that is not `run`; a rehearsal has its own, and only a rehearsal may have
+    its name. lender: a study from which finished steps are taken over first, where this one would make the same.
+    Raises StudyError for wrong parameters, and where a base or an adapter would have to give way: before
+    anything is started if it can be known, else when it is that step's turn.
     """
     study = load(*files, overrides=parsed(overrides))
     if study.study.startswith(REHEARSAL) and not command:
@@ -43,13 +45,20 @@ def run(files: list[str], overrides: dict[str, str], fresh: list[str] = (), list
     if not names:
         raise StudyError(f"there are no notebooks in {steps.notebook('00_base').parent}")
     again = {_step(beginning, names) for beginning in fresh}
-    plan = _plan(study, names, again)
+    if list_only and lender:
+        raise StudyError("--list takes nothing over: give --from without it, or --list alone")
+    folder, command = steps.outputs() / study.study, command or command_line("run", files, overrides)
+    if lender:
+        lent.require(study.study, lender)
+        with _alone(folder):
+            lent.take_over(study, lender, names)
+    plan = _plan(study, names, again, command)
     if list_only:
         print("\n".join(f"{name:<18}  {state:<8}  {why}".rstrip() for name, state, why in plan))
         return 0
+    if refused := [why for _, state, why in plan if state == "refuses"]:
+        raise StudyError(refused[0])
     _require_data(study, [name for name, state, _ in plan if state == "runs"])
-    folder = steps.outputs() / study.study
-    command = command or command_line("run", files, overrides)
     _set_environment(study)
     with _alone(folder):
         return 0 if all(_finish(name, study, folder, name in again, command) for name in names) else 1
@@ -62,18 +71,31 @@ def _step(beginning: str, names: list[str]) -> str:
     return found[0]
 
 
-def _plan(study: Study, names: list[str], again: set[str]) -> list[tuple[str, str, str]]:
-    """Per step: finished, runs, or depends (on a step before it that runs), and why."""
+def _plan(study: Study, names: list[str], again: set[str], command: str
+          ) -> list[tuple[str, str, str]]:
+    """Per step what would happen, and why.
+
+    finished; runs; returns (an earlier result does, as its key has); refuses; or depends (on a step
+    before it that runs or returns).
+    """
     rows, running = [], []
     for name in names:
         finished, why = steps.status(name, study)
         before = [maker for maker in map(steps.maker, steps.STEPS[name]) if maker in running]
-        if name in again or not finished:
-            rows.append((name, "runs", "--fresh" if name in again else why))
-            running.append(name)
+        verdict = kept.judge(name, study, {*before}, command)
+        if name in again:
+            rows.append((name, "runs", "--fresh"))
+        elif verdict.what == "refuses":
+            rows.append((name, "refuses", verdict.why))
+        elif verdict.what == "comes back":
+            place = verdict.place.relative_to(steps.outputs() / study.study)
+            rows.append((name, "returns", f"from {place}"))
+        elif not finished:
+            rows.append((name, "runs", why))
         else:
             why = f"runs if {before[0]} changes what it reads" if before else why.removeprefix("finished")
             rows.append((name, "depends" if before else "finished", why))
+        running += [name] if rows[-1][1] not in ("finished", "depends") else []
     return rows
 
 
@@ -118,7 +140,9 @@ def _alone(folder: Path) -> Iterator[None]:
 def _finish(name: str, study: Study, folder: Path, again: bool, command: str) -> bool:
     """Brings one step to its end, and says so; False if its notebook failed."""
     if again:
-        steps.set_aside(folder, name)
+        kept.make_anew(name, study)
+    else:
+        kept.make_way(name, study, command)
     finished, why = steps.status(name, study)
     if finished:
         print(f"{name}: {why}", flush=True)

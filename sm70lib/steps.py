@@ -1,112 +1,36 @@
 """Steps: what each notebook reads and writes, and whether that still holds. A step is one notebook."""
 
 import io
-import json
 import os
-import shutil
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from sm70lib import provenance
+from sm70lib import keys, kept, provenance
+from sm70lib.keys import QUICK, STEPS, TUNING, difference, maker, mark, notebook, outputs
 from sm70lib.params import ROOT, StudyError, affects, rehearsal
 from sm70lib.provenance import digest, write_json, write_text
 
-__all__ = ["ROOT", "STEPS", "begin", "digest", "outputs", "progress", "status", "write_json", "write_text"]
-
-STEPS = {  # what a step reads below outputs/<study>/
-    "00_base": (),
-    "01_data": ("base/tokenizer", "base/world"),
-    "02_load_4bit": ("base/base.json", "base/model"),
-    "03_qlora_finetune": ("base/base.json", "base/model", "data/train", "data/holdout", "data/text",
-                          "data/preferences"),
-    "04_eval": ("base/base.json", "base/model", "adapter", "stages/*/adapter", "merged/*", "data/benchmarks"),
-    "05_error_analysis": ("base/base.json", "predictions", "data/benchmarks", "data/contaminated_items.csv"),
-    "06_figures": ("base/base.json", "predictions", "data/benchmarks", "data/*.csv", "memory.csv",
-                   "base/metrics.jsonl", "stages/*/metrics.jsonl"),
-}
-WRITES = {  # and what it writes there
-    "00_base": ("base",),
-    "01_data": ("data",),
-    "02_load_4bit": ("memory.csv",),
-    "03_qlora_finetune": ("adapter", "stages", "merged"),
-    "04_eval": ("predictions",),
-    "05_error_analysis": ("tables/errors*", "figures/errors*"),
-    "06_figures": ("tables/*", "figures/*", "scorecard*"),
-}
-QUICK = ("01_data", "05_error_analysis", "06_figures")  # made again when their code changes, others never
-OPTIONAL = ("base/world", "base/model", "base/metrics.jsonl",  # made where the base is trained here
-            "data/text", "data/preferences", "stages/*/adapter", "merged/*")  # and where a stage has them
-
-
-def outputs() -> Path:
-    """The folder of all studies: $SM70_OUTPUTS, or outputs/ in the repository."""
-    return Path(os.environ.get("SM70_OUTPUTS", ROOT / "outputs")).resolve()
-
-
-def notebook(name: str) -> Path:
-    """The notebook of a step, in $SM70_NOTEBOOKS or in notebooks/ in the repository."""
-    return Path(os.environ.get("SM70_NOTEBOOKS", ROOT / "notebooks")).resolve() / f"{name}.ipynb"
-
-
-def mark(folder: Path, name: str, kind: str = "done") -> dict[str, Any]:
-    """What `done.json` or `begun.json` of a step says; empty if there is none, or a broken one."""
-    try:
-        return json.loads((folder / "steps" / name / f"{kind}.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-
-
-def maker(path: str) -> str:
-    """The step that writes a file or folder of a study."""
-    return next(name for name, owned in WRITES.items() if {*owned} & {*path.removeprefix("../").split("/")})
-
-
-def _inputs(name: str, params: Any) -> dict[str, str | None]:
-    """Digests of a step's inputs as their makers recorded them; None where one has not been made."""
-    wanted = [("", pattern) for pattern in STEPS[name]]
-    if name == "06_figures":
-        wanted += [(f"../{other}/", "predictions") for other in getattr(params, "figures_studies", ())]
-    found = {}
-    for study, pattern in wanted:
-        made = mark(outputs() / params.study / study, maker(pattern)).get("outputs", {})
-        hits = {f"{study}{path}": made[path]["sha256"] for path in made if fnmatch(path, pattern)}
-        found |= hits or ({} if pattern in OPTIONAL else {f"{study}{pattern}": None})
-    return found
-
-
-def key(name: str, params: Any) -> dict[str, dict[str, Any]]:
-    """What decides a step's result: parameters, digests of its inputs and, for quick steps, of its code."""
-    values = {n: getattr(params, n) for n in provenance.declared(notebook(name)) if affects(n) != "nothing"}
-    if "data_root" in provenance.declared(notebook(name)):  # its contents count, and not where they lie
-        values["data_root"] = params.data_root if params.data_root in ("world", "hub") else "a folder"
-    code = provenance.code(notebook(name)) if name in QUICK else {}
-    return {"parameters": values, "inputs": _inputs(name, params), "code": code}
-
-
-def _difference(old: dict, new: dict) -> str:
-    """What differs between two keys, in words: `lora_r: 16 -> 8, data/train changed`."""
-    names = [(part, n) for part in old for n in sorted(old[part] | new[part])]
-    pairs = [(part, n, old[part].get(n), new[part].get(n)) for part, n in names]
-    return ", ".join(f"{n}: {before} -> {after}" if part == "parameters" else f"{n} changed"
-                     for part, n, before, after in pairs if before != after)
+__all__ = ["QUICK", "ROOT", "STEPS", "Step", "begin", "digest", "maker", "mark", "notebook",
+           "outputs", "progress", "status", "write_json", "write_manifest", "write_text"]
 
 
 def status(name: str, params: Any) -> tuple[bool, str]:
     """Whether a step is finished for these parameters, and why it is or is not."""
-    folder, now = outputs() / params.study, key(name, params)
+    folder, now = outputs() / params.study, keys.of_step(name, params)
     done, begun = mark(folder, name), mark(folder, name, "begun")
     if absent := [path for path, sha in now["inputs"].items() if sha is None]:
         return False, f"waits for {absent[0]} of {maker(absent[0])}"
+    if not done and not begun:
+        return False, "not run yet"
     if not done:
-        return False, "goes on where it stopped" if begun.get("key") == now else "not run yet"
-    if changed := _difference(done["key"], now):
-        return False, changed
+        return False, difference(begun["key"], now) or "goes on where it stopped"
+    if why := difference(done["key"], now):
+        return False, why
     recorded = {folder / path: record for path, record in done["outputs"].items()}
     root = ROOT / params.data_root
     if root.is_dir():  # data that has been moved away cannot have changed
@@ -114,19 +38,33 @@ def status(name: str, params: Any) -> tuple[bool, str]:
     for path, record in recorded.items():
         if not provenance.holds(path, record):
             return False, f"{path.name} is not as it was"
+    if name == TUNING and (why := _merges(folder, params)):
+        return False, why
     if done["code"] != provenance.code(notebook(name)):
         return True, f"finished, made by commit {done['commit']}, other code now; --fresh {name[:2]} to redo"
     return True, "finished"
 
 
+def _merges(folder: Path, params: Any) -> str:
+    """What is wrong with the merged models; "" where each one asked for is there, and no other."""
+    there = mark(folder, TUNING, "merged")
+    for into in params.train_merge:
+        stale = into not in there or difference(there[into]["key"], keys.of_merge(params, folder, into))
+        if stale or not (folder / "merged" / into).is_dir():
+            return f"merged/{into} is not there yet"
+    more = [into for into in there if into not in params.train_merge]
+    return f"merged/{more[0]} is no longer asked for" if more else ""
+
+
 def begin(name: str, params: Any) -> "Step":
     """Starts a step, or goes on with it; the third code cell of every notebook.
 
-    What the step wrote under another key is set aside first, so that old and new never mix. Raises
-    StudyError where an input is missing or not as it was written.
+    What the step wrote under another key moves aside first, so that old and new never mix, and comes
+    back when its key does. Raises StudyError where an input is missing or not as it was written, and
+    where a base or an adapter would have to give way (see `kept`).
     """
-    folder, now = outputs() / params.study, key(name, params)
-    command = f"python -m sm70lib run params/{params.study}.yml"
+    folder, now = outputs() / params.study, keys.of_step(name, params)
+    command = kept.runs(params.study)
     for path, sha in now["inputs"].items():
         made_by = maker(path)
         if sha is None:
@@ -134,10 +72,8 @@ def begin(name: str, params: Any) -> "Step":
         if not (folder / path).exists() or digest(folder / path) != sha:
             raise StudyError(f"{folder / path} is not as {made_by} wrote it: make it again "
                              f"({command} --fresh {made_by[:2]})")
-    last = mark(folder, name, "begun") or mark(folder, name)
-    if last and last["key"] != now:
-        set_aside(folder, name)
-    write_json(folder / "steps" / name / "begun.json", {"key": now, "process": os.getpid()})
+    kept.make_way(name, params)
+    kept.begun(folder, name, now)
     os.environ["SM70_STUDY_FOLDER"] = str(folder)  # for progress(), in processes started from here too
     return Step(name, params, folder, now, provenance.code(notebook(name)), time.monotonic(), provenance.energy())
 
@@ -163,31 +99,52 @@ class Step:
     def finish(self, *artifacts: str, external: dict[str, Path] | None = None, notes: dict | None = None) -> None:
         """Records what was written and marks the step finished: the last act of a notebook.
 
-        artifacts: files, folders or patterns below `folder`, less what other steps recorded. external: files
-        read from data_root, by their name there. notes: what else the manifest should tell. Raises StudyError
-        where an artifact is missing.
+        artifacts: files, folders or patterns below `folder`, less what other steps recorded. external:
+        files read from data_root, by their name there. notes: what else the manifest should tell. A step
+        that was finished, and whose results are the same, keeps what its mark says about how they were
+        made. Raises StudyError where an artifact is missing.
         """
         for pattern in artifacts:
             if not any(self.folder.glob(pattern)):
                 raise StudyError(f"{self.name} was to write {pattern} and did not: run its cells in order")
-        paths, used = _owned(self.folder, self.name, artifacts), provenance.energy()
-        write_json(self.folder / "steps" / self.name / "done.json", {
-            "step": self.name, "study": self.folder.name, **_rehearsed(self.folder), "key": self.key, "code": self.code,
-            "parameters": {n: getattr(self.params, n) for n in provenance.declared(notebook(self.name))},
-            "outputs": {path.relative_to(self.folder).as_posix(): provenance.record(path) for path in paths},
-            "external": {name: provenance.record(path) for name, path in (external or {}).items()},
-            "seconds": round(time.monotonic() - self.started, 1), "notes": notes or {},
-            "energy_kwh": None if None in (self.energy, used) else round(used - self.energy, 4),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"), **provenance.circumstances()})
+        last = mark(self.folder, self.name)
+        written = {path.relative_to(self.folder).as_posix(): path
+                   for path in kept.owned(self.folder, self.name, artifacts)}
+        about = {"key": self.key, "notes": notes or {},
+                 "outputs": _records(written, last.get("outputs", {})),
+                 "external": _records(external or {}, last.get("external", {}))}
+        used = self._parameters("results", "looks")
+        if last and not difference(last["key"], self.key) and _same(last, about):
+            about = last | about | {"parameters": last["parameters"] | used}
+        else:
+            about |= {"parameters": used | self._parameters("nothing"), **self._circumstances()}
+        write_json(self.folder / "steps" / self.name / "done.json", about)
         (self.folder / "steps" / self.name / "begun.json").unlink(missing_ok=True)
-        _write_manifest(self.folder)
+        write_manifest(self.folder)
+
+    def _parameters(self, *kinds: str) -> dict[str, Any]:
+        declared = provenance.declared(notebook(self.name))
+        return {n: getattr(self.params, n) for n in declared if affects(n) in kinds}
+
+    def _circumstances(self) -> dict[str, Any]:
+        """How the step was made: by which code, in how many seconds, with what energy, where."""
+        used = provenance.energy()
+        return {"step": self.name, "study": self.folder.name, **_rehearsed(self.folder), "code": self.code,
+                "seconds": round(time.monotonic() - self.started, 1),
+                "energy_kwh": None if None in (self.energy, used) else round(used - self.energy, 4),
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"), **provenance.circumstances()}
 
 
-def _owned(folder: Path, name: str, patterns: tuple[str, ...]) -> list[Path]:
-    """What lies at the patterns, less what other steps recorded as theirs (05 and 06 share folders)."""
-    others = [mark(folder, other).get("outputs", ()) for other in STEPS if other != name]
-    found = {path for pattern in patterns for path in folder.glob(pattern)}
-    return sorted(found - {folder / path for outputs in others for path in outputs})
+def _records(paths: dict[str, Path], known: dict[str, dict]) -> dict[str, dict[str, Any] | None]:
+    return {name: provenance.record(path, known.get(name)) for name, path in paths.items()}
+
+
+def _same(last: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether what was recorded before is still so; something may have joined it, or left."""
+    pairs = [(last[part][name], now[part][name]) for part in ("outputs", "external")
+             for name in last[part].keys() & now[part].keys()]
+    digests = [[(record or {}).get("sha256") for record in pair] for pair in pairs]
+    return digests != [] and all(one == other for one, other in digests)
 
 
 def _rehearsed(folder: Path) -> dict[str, str]:
@@ -196,7 +153,7 @@ def _rehearsed(folder: Path) -> dict[str, str]:
     return {"rehearsal": said} if said else {}
 
 
-def _write_manifest(folder: Path) -> None:
+def write_manifest(folder: Path) -> None:
     """Gathers the marks of a study, and its parameters as used, in one file."""
     done = {name: mark(folder, name) for name in STEPS if mark(folder, name)}
     last = max(done.values(), key=lambda step: step["finished"])
@@ -205,18 +162,6 @@ def _write_manifest(folder: Path) -> None:
         "study": folder.name, **_rehearsed(folder), "parameters": used,
         "seeds": {n: used[n] for n in used if n.endswith(("seed", "seeds"))},
         "steps": done, **{n: last[n] for n in ("commit", "versions", "hardware", "finished")}})
-
-
-def set_aside(folder: Path, name: str) -> None:
-    """Clears what a step wrote: a finished result moves to replaced/, a half-made one is deleted."""
-    marks, kept = folder / "steps" / name, folder / "replaced" / name
-    finished = (marks / "done.json").exists()
-    for path in (*_owned(folder, name, WRITES[name]), marks / "begun.json", marks / "done.json"):
-        target = kept / path.relative_to(folder) if finished else path
-        shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
-        if finished and path.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, target)
 
 
 class progress(tqdm):

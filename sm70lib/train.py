@@ -26,8 +26,9 @@ from typing import Callable
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from sm70lib import keys
 from sm70lib.params import StudyError
-from sm70lib.steps import ROOT, progress, write_json
+from sm70lib.steps import ROOT, digest, progress, write_json
 
 # What a stage reads below the study's folder, and the columns that its trainer is given.
 READS = {"cpt": ("data/text", ["input_ids", "labels"]), "sft": ("data/train", ["input_ids", "labels"]),
@@ -41,14 +42,21 @@ def run(p, folder: Path, number: int, kind: str, watch: Callable[[pd.DataFrame],
     """Trains stage `number` of kind `kind` below the study's `folder` and returns the stage's folder.
 
     It starts from the adapter of the stage before it, trained with the same `seed` (by default the first of
-    `train_seeds`). Goes on from the last complete checkpoint; returns at once where the stage is finished.
-    `watch` gets the metrics so far (one row per logged step) every two seconds. Raises StudyError with the
-    trainer's sentence when it fails.
+    `train_seeds`). Goes on from the last complete checkpoint; returns at once, without a process, where the
+    stage is finished. `watch` gets the metrics so far (one row per logged step) every two seconds. Raises
+    StudyError with the trainer's sentence when it fails, and where the folder holds something trained with
+    other data or parameters.
     """
     seed = p.train_seeds[0] if seed is None else seed
-    stage, before = (stage_folder(p, folder, n, seed) for n in (number, number - 1))
+    stage, before = (keys.stage_folder(p, folder, n, seed) for n in (number, number - 1))
+    key = keys.of_stage(p, folder, number, seed)
+    _require_same(stage, key)
+    if finished(stage):
+        watch(metrics(stage))
+        return stage
     write_json(stage / "stage.json", {
-        "study_folder": str(folder), "kind": kind, "number": number, "seed": seed, "params": p.model_dump(),
+        "study_folder": str(folder), "kind": kind, "number": number, "seed": seed, "key": key,
+        "params": p.model_dump(),
         "start": str(before / "adapter") if number > 1 else None})
     command = [*launcher(p.train_launcher), "-m", "sm70lib.train", str(stage)]
     environment = os.environ | {"SM70_NOTEBOOK": f"{socket.gethostname()}:{os.getpid()}"}
@@ -68,10 +76,20 @@ def run(p, folder: Path, number: int, kind: str, watch: Callable[[pd.DataFrame],
     return stage
 
 
-def stage_folder(p, folder: Path, number: int, seed: int) -> Path:
-    """`stages/<number>-<kind>` for the first of `train_seeds`; the others have their seed behind it."""
-    suffix = "" if seed == p.train_seeds[0] else f"-seed{seed}"
-    return folder / "stages" / f"{number}-{p.train_stages[number - 1]}{suffix}"
+def finished(stage: Path) -> bool:
+    """Whether a stage's adapter is in place, and marked as whole."""
+    return (stage / "done.json").exists() and (stage / "adapter").is_dir()
+
+
+def _require_same(stage: Path, key: keys.Key) -> None:
+    """Refuses to go on with a stage folder in which something else was trained."""
+    # A folder of an earlier version has no key; that of 03 as a whole was looked at before.
+    was = keys.read(stage / "stage.json").get("key", key)
+    differs = keys.difference(was, key)
+    if differs and (finished(stage) or any(stage.glob("checkpoint-*"))):
+        raise StudyError(f"{stage} was trained with something else ({differs}), and nothing is trained "
+                         "over it: make 03 again (--fresh 03, which moves it aside), or give the new "
+                         "training a study of its own (-p study NAME --from OLD)")
 
 
 def launcher(line: str) -> list[str]:
@@ -95,9 +113,14 @@ def metrics(stage: Path) -> pd.DataFrame:
 
 
 def publish(stage: Path, adapter: Path) -> None:
-    """Copies a stage's adapter to where the next notebooks look for the study's last one."""
+    """Copies a stage's adapter, whole, to where the next notebooks look for the study's last one."""
+    if adapter.is_dir() and digest(adapter) == digest(stage / "adapter"):
+        return
+    scratch = adapter.with_name(f"{adapter.name}.part")
+    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.copytree(stage / "adapter", scratch)
     shutil.rmtree(adapter, ignore_errors=True)
-    shutil.copytree(stage / "adapter", adapter)
+    os.replace(scratch, adapter)
 
 
 # ---- the trainer's process ------------------------------------------------------------------------
@@ -115,11 +138,11 @@ def main(stage: Path) -> int:
     description = json.loads((stage / "stage.json").read_text())
     processes = PartialState(cpu=model.device().type == "cpu")
     with _alone(stage) if processes.is_main_process else nullcontext():
-        finished = (stage / "done.json").exists()
-        if processes.is_main_process and not finished:
+        done = finished(stage)
+        if processes.is_main_process and not done:
             forget_after(stage, callbacks.last_checkpoint(stage))
         processes.wait_for_everyone()
-        if not finished:
+        if not done:
             _train(stage, Path(description["study_folder"]), SimpleNamespace(**description["params"]),
                    SimpleNamespace(**description))
     return 0

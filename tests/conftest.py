@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,56 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     made = Toy(tmp_path)
     for name, value in made.environment.items():
         monkeypatch.setenv(name, value)
+    return made
+
+
+class Made:
+    """Runs toy steps in this process, and counts how often each ran."""
+
+    def __init__(self, toy: Toy):
+        self.toy, self.ran = toy, Counter()
+
+    @property
+    def study(self):
+        """The toy study's parameters as its file has them now."""
+        from sm70lib import params
+        return params.load(self.toy.file)
+
+    def run(self, name: str, anew: bool = False) -> None:
+        """One step, as its notebook would; `anew` as after --fresh."""
+        from sm70lib import kept, steps
+        if anew:
+            kept.make_anew(name, self.study)
+        step = steps.begin(name, self.study)
+        exec(TOY[name][1], {"step": step, "steps": steps, "p": self.study})
+        self.ran[name] += 1
+
+    def all(self, again: tuple[str, ...] = ()) -> dict[str, int]:
+        """Brings everything to its end; the steps that had to run, those of `again` anew."""
+        from sm70lib import kept, steps
+        before = Counter(self.ran)
+        for name in steps.STEPS:
+            anew = name in again and kept.judge(name, self.study).what == "refuses"
+            if not anew:
+                kept.make_way(name, self.study)
+            if not steps.status(name, self.study)[0]:
+                self.run(name, anew)
+        assert all(steps.status(name, self.study)[0] for name in steps.STEPS)
+        return dict(self.ran - before)
+
+    def why(self, name: str) -> str:
+        """Why a step is not finished."""
+        from sm70lib import steps
+        finished, why = steps.status(name, self.study)
+        assert not finished
+        return why
+
+
+@pytest.fixture
+def made(toy: Toy) -> Made:
+    """A toy study with every step finished."""
+    made = Made(toy)
+    assert len(made.all()) == 7
     return made
 
 

@@ -16,6 +16,8 @@ from sm70lib import batches, benchmarks, evaluate, model, protocols
 from sm70lib.benchmarks import Item
 from sm70lib.batches import Run
 from sm70lib.params import ROOT, StudyError
+from sm70lib.steps import write_json
+from test_model import with_adapter
 from tests import small
 
 
@@ -275,6 +277,96 @@ def test_other_models_are_looked_for_before_any_is_scored(study):
         p.eval_models = {"other": line}
         with pytest.raises(StudyError, match=sentence):
             evaluate.score_all(p, [], folder)
+
+
+# ---- what is kept ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scored(study, monkeypatch):
+    """A finished evaluation of two models, and a function that scores and tells which files that wrote to."""
+    folder, p = study
+    (folder / "adapter").mkdir()
+    with_adapter(model.load(folder / "base/model")).save_pretrained(folder / "adapter")
+    p.eval_protocols = ["sm70-2023"]
+    written, evaluate_, load = [], evaluate.evaluate, model.load
+    monkeypatch.setattr(evaluate, "evaluate", lambda *given, **named: (
+        written.append(f"{given[3].parent.name} {given[3].stem}"), evaluate_(*given, **named)))
+    loads = []
+    monkeypatch.setattr(model, "load", lambda *given: (loads.append(given), load(*given))[1])
+
+    def score() -> list[str]:
+        written.clear(), loads.clear()
+        evaluate.score_all(p, evaluate.runs(p, folder / "data/benchmarks"), folder)
+        assert len(loads) == len({line.split()[0] for line in written}), "only what is asked is loaded"
+        return list(written)
+
+    assert score() == ["base medqa_4-sm70-2023-0", "tuned medqa_4-sm70-2023-0"] and score() == []
+    return folder, p, score
+
+
+def content(folder) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.json*"))}
+
+
+def test_a_benchmark_added_is_scored_and_nothing_else_is(scored):
+    folder, p, score = scored
+    before = content(folder / "predictions")
+    items = [replace(item, benchmark="usmle_step1") for item in run_of(6).items]
+    benchmarks.save(folder / "data/benchmarks", "usmle_step1", items)
+    benchmarks.save(folder / "data/benchmarks", "usmle_step1.pool", [])
+    p.eval_benchmarks = ["medqa_4", "usmle_step1"]
+    assert score() == ["base usmle_step1-sm70-2023-0", "tuned usmle_step1-sm70-2023-0"]
+    after = content(folder / "predictions")
+    assert {name: after[name] for name in before if "batch_1" not in name} == {
+        name: text for name, text in before.items() if "batch_1" not in name}
+    p.eval_benchmarks = ["medqa_4"]  # and taken out again
+    assert score() == [] and not list(folder.glob("predictions/*/usmle*"))
+    assert len(list(folder.glob("replaced/04_eval/*/predictions/*/usmle_step1-sm70-2023-0.jsonl"))) == 2
+    p.eval_benchmarks = ["medqa_4", "usmle_step1"]
+    assert score() == [] and content(folder / "predictions") == after, "it comes back"
+
+
+def test_what_another_adapter_said_moves_aside_and_comes_back_with_it(scored):
+    folder, p, score = scored
+    before = content(folder / "predictions")
+    shutil.move(folder / "adapter", folder / "kept")
+    with_adapter(model.load(folder / "base/model"), seed=5).save_pretrained(folder / "adapter")
+    assert score() == ["tuned medqa_4-sm70-2023-0"]
+    moved = {path.relative_to(folder).parts[-1] for path in folder.glob("replaced/04_eval/*/predictions/tuned/*")}
+    assert moved == {"medqa_4-sm70-2023-0.jsonl", "medqa_4-sm70-2023-0.meta.json", "batch_1.json"}
+    shutil.rmtree(folder / "adapter")
+    shutil.move(folder / "kept", folder / "adapter")
+    assert score() == [] and content(folder / "predictions") == before
+
+
+def test_fewer_items_and_models_move_aside_and_come_back(scored):
+    folder, p, score = scored
+    before = content(folder / "predictions")
+    p.eval_limit = 5
+    assert len(score()) == 2
+    p.eval_limit, p.eval_models = None, {"other": str(folder / "base/model")}
+    assert score() == ["other medqa_4-sm70-2023-0"]
+    p.eval_models = {}
+    assert score() == [] and content(folder / "predictions") == before
+    assert len(list(folder.glob("replaced/04_eval/*/predictions/other/*"))) == 3
+
+
+def test_what_was_to_be_scored_afresh_does_not_come_back(scored):
+    folder, p, score = scored
+    write_json(folder / "steps/04_eval/begun.json", {"fresh": True})
+    shutil.move(folder / "predictions", folder / "replaced/04_eval/0123/predictions")
+    assert len(score()) == 2
+    (folder / "steps/04_eval/begun.json").unlink()
+    shutil.rmtree(folder / "predictions")
+    assert score() == []
+
+
+def test_lines_without_what_stands_beside_them_are_moved_and_not_deleted(scored):
+    folder, p, score = scored
+    (folder / "predictions/base/medqa_4-sm70-2023-0.meta.json").unlink()
+    assert score() == ["base medqa_4-sm70-2023-0"]
+    assert (folder / "replaced/04_eval/unmarked/predictions/base/medqa_4-sm70-2023-0.jsonl").exists()
 
 
 DDP = "params/accelerate/ddp.yml"  # two processes; where there is no GPU they meet over gloo

@@ -12,11 +12,11 @@ from sm70lib.params import StudyError
 from tests import small
 
 
-def with_adapter(loaded):
+def with_adapter(loaded, seed: int = 1):
     """The same adapter on any copy of the base: both matrices random, so that both get a gradient."""
     torch.manual_seed(0)
     wrapped = get_peft_model(loaded, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed)
     for name, weight in sorted(wrapped.named_parameters()):
         if weight.requires_grad:
             weight.data = torch.randn(weight.shape, generator=generator) * 0.05
@@ -55,23 +55,6 @@ def test_a_pickle_is_not_loaded(tmp_path):
     torch.save({"model.embed_tokens.weight": torch.zeros(1)}, weights.with_name("pytorch_model.bin"))
     with pytest.raises(OSError, match="safetensors"):
         model.load(tmp_path / "base/model")
-
-
-def test_merged_into_the_dequantised_base_it_is_the_model_that_was_trained(tmp_path):
-    p = small.base(tmp_path)
-    base = tmp_path / "base/model"
-    with_adapter(model.load(base, p)).save_pretrained(tmp_path / "adapter")
-    generator = torch.Generator().manual_seed(3)
-    rows = [{"input_ids": (ids := torch.randint(3, 500, (40,), generator=generator).tolist()),
-             "labels": [-100] * 20 + ids[20:]} for _ in range(8)]
-    tuned, found = model.load(base, p, tmp_path / "adapter"), {}
-    for into in ("dequantised", "original"):
-        model.merge(base, p, tmp_path / "adapter", into, tmp_path / into)
-        found[into] = model.parity(tuned, model.load(tmp_path / into), rows)
-        assert model.load_tokenizer(tmp_path / into).bos_token_id is not None
-    assert found["dequantised"]["items"] == 8 and found["dequantised"]["tokens"] == 8 * 20
-    assert found["dequantised"]["flips"] == 0 and found["dequantised"]["largest_logit_difference"] < 1e-4
-    assert found["original"]["largest_logit_difference"] > 1e-2, "what quantisation moved is not in that base"
 
 
 @torch.inference_mode()

@@ -98,3 +98,38 @@ def test_nothing_is_done_twice(undisturbed):
     assert "runs" not in said and said.count(": finished") == len(STEPS) + 1  # 07 asks again
     page = undisturbed / NAME / "report/index.html"
     assert "not a medical device" in page.read_text().lower() and len(list(page.parent.glob("*.html"))) == len(STEPS) + 2
+
+
+def again(outputs: Path, step: str, *words: str) -> subprocess.CompletedProcess:
+    """One notebook, as JupyterLab or plain papermill run it, with values of its own."""
+    given = json.loads((outputs / NAME / "manifest.json").read_text())["steps"][step]["parameters"]
+    values = [word for name, value in given.items() for word in ("-y", json.dumps({name: value}))]
+    return subprocess.run([sys.executable, "-m", "papermill", f"notebooks/{step}.ipynb", str(outputs / "out.ipynb"), *values,
+                           *words, "--no-progress-bar"], cwd=ROOT, capture_output=True, text=True, timeout=300,
+                          env=os.environ | {"SM70_OUTPUTS": str(outputs)})
+
+
+def trained(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Weights, checkpoints and logs of training, with inode and time."""
+    files = [path for part in ("base/model", "adapter", "stages", "merged") for path in (folder / part).rglob("*")]
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files if path.is_file()}
+
+
+def test_finished_notebooks_run_again_train_nothing(undisturbed):
+    folder = undisturbed / NAME
+    before, marks = trained(folder), {step: mark(folder, step) for step in STEPS}
+    for step in ("00_base", "03_qlora_finetune"):
+        done = again(undisturbed, step)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert (mark(folder, step)["seconds"], mark(folder, step)["finished"]) == (
+            marks[step]["seconds"], marks[step]["finished"])
+    assert trained(folder) == before and any(path.name.startswith("checkpoint") for path in folder.glob("stages/*/*"))
+    assert "runs" not in rehearse(undisturbed)
+
+
+def test_a_changed_parameter_in_03_touches_nothing(undisturbed):
+    folder = undisturbed / NAME
+    before = trained(folder)
+    done = again(undisturbed, "03_qlora_finetune", "-p", "lora_alpha", "64")
+    assert done.returncode != 0 and "(lora_alpha: 32 -> 64)" in done.stderr and f"--from {NAME}" in done.stderr
+    assert trained(folder) == before and not (folder / "replaced").exists()

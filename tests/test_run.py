@@ -60,8 +60,8 @@ def test_list_says_what_would_run_and_why(finished, tmp_path):
     shutil.copytree(finished.study, toy.study)
     toy.change("lora_r", 8)
     rows = [line.split(maxsplit=2) for line in toy.run("--list").stdout.splitlines()]
-    assert [row[1] for row in rows] == ["finished"] * 3 + ["runs", "depends", "finished", "depends"]
-    assert rows[3][2] == "lora_r: 16 -> 8" and rows[4][2] == "runs if 03_qlora_finetune changes what it reads"
+    assert [row[1] for row in rows] == ["finished"] * 3 + ["refuses", "depends", "finished", "depends"]
+    assert "(lora_r: 16 -> 8)" in rows[3][2] and rows[4][2] == "runs if 03_qlora_finetune changes what it reads"
     assert "--fresh" in toy.run("--list", "--fresh", "02").stdout
     assert ran(toy.run("--list")) == []
 
@@ -71,7 +71,11 @@ def test_fresh_and_looks(finished, tmp_path):
     shutil.copytree(finished.study, toy.study)
     assert ran(toy.run("--fresh", "05", "--fresh", "06_figures", "-p", "figures_dpi", "200")) == ["05", "06"]
     assert (toy.study / "figures/main.png").read_text() == "200"
-    assert (toy.study / "replaced/06_figures/figures/main.png").read_text() == "150"
+    moved, = toy.study.glob("replaced/06_figures/*/figures/main.png")
+    assert moved.read_text() == "150" and (moved.parents[1] / "notebooks/06_figures.ipynb").exists()
+    ended = toy.run()
+    assert ran(ended) == [] and "06_figures: brought back from replaced/06_figures/" in ended.stdout
+    assert (toy.study / "figures/main.png").read_text() == "150", "an earlier result comes back with its look"
 
 
 @pytest.mark.parametrize("words, sentence", [

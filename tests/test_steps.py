@@ -3,51 +3,12 @@
 import json
 import os
 import shutil
-from collections import Counter
 
 import pytest
 
 from conftest import TOY
-from sm70lib import params, provenance, steps
+from sm70lib import kept, params, provenance, steps
 from sm70lib.params import StudyError
-
-
-class Made:
-    """Runs toy steps in this process, and counts how often each ran."""
-
-    def __init__(self, toy):
-        self.toy, self.ran = toy, Counter()
-
-    @property
-    def study(self):
-        return params.load(self.toy.file)
-
-    def run(self, name: str, **given) -> None:
-        step = steps.begin(name, self.study)
-        exec(TOY[name][1], {"step": step, "steps": steps, "p": self.study, **given})
-        self.ran[name] += 1
-
-    def all(self) -> dict[str, int]:
-        """Brings everything to its end; the steps that had to run."""
-        before = Counter(self.ran)
-        for name in steps.STEPS:
-            if not steps.status(name, self.study)[0]:
-                self.run(name)
-        assert all(steps.status(name, self.study)[0] for name in steps.STEPS)
-        return dict(self.ran - before)
-
-    def why(self, name: str) -> str:
-        finished, why = steps.status(name, self.study)
-        assert not finished
-        return why
-
-
-@pytest.fixture
-def made(toy) -> Made:
-    """A toy study with every step finished."""
-    made = Made(toy)
-    assert len(made.all()) == 7
-    return made
 
 
 def test_a_finished_study_has_its_marks(made):
@@ -71,13 +32,13 @@ def test_a_finished_study_has_its_marks(made):
 ])
 def test_a_parameter_redoes_what_declares_it_and_what_reads_that(made, name, value, runs):
     made.toy.change(name, value)
-    assert [step[:2] for step in sorted(made.all())] == runs.split()
+    assert [step[:2] for step in sorted(made.all(again=kept.TRAINED))] == runs.split()
 
 
 def test_the_reason_is_named(made):
     made.toy.change("lora_r", 8)
     assert made.why("03_qlora_finetune") == "lora_r: 16 -> 8"
-    made.run("03_qlora_finetune")
+    made.run("03_qlora_finetune", anew=True)
     assert made.why("04_eval") == "adapter changed"
 
 
@@ -123,14 +84,15 @@ def test_data_count_by_content(made, tmp_path):
     (folder / "rows.txt").write_text("a")
     made.toy.change("data_root", folder)
     assert made.why("01_data") == "data_root: world -> a folder"
-    made.all()
+    made.all(again=kept.TRAINED)
     shutil.move(folder, tmp_path / "moved")
     assert made.all() == {}, "data moved away cannot have changed"
     made.toy.change("data_root", tmp_path / "moved")
     assert made.all() == {}, "the same data elsewhere"
     (tmp_path / "moved/rows.txt").write_text("b")
     assert made.why("01_data") == "rows.txt is not as it was"
-    assert "03_qlora_finetune" in made.all()
+    made.run("01_data")
+    assert made.why("03_qlora_finetune") == "data/holdout changed, data/train changed"
 
 
 def test_size_and_time_are_compared_before_content(made, monkeypatch):
@@ -173,22 +135,6 @@ def test_a_missing_output_is_refused(toy):
     with pytest.raises(StudyError, match="was to write base/model and did not"):
         step.finish("base/model")
     assert steps.status("00_base", params.load(toy.file)) == (False, "goes on where it stopped")
-
-
-def test_old_results_are_set_aside_and_half_made_ones_deleted(made):
-    folder, log = made.toy.study, made.toy.study / "stages/1-sft/log.txt"
-    made.toy.change("lora_r", 8)
-    steps.begin("03_qlora_finetune", made.study)
-    assert not log.exists() and not (folder / "adapter").exists()
-    kept = folder / "replaced/03_qlora_finetune"
-    assert (kept / "adapter/adapter_model.safetensors").exists() and (kept / "stages/1-sft/log.txt").exists()
-    steps.write_text(log, "0 ")
-    steps.begin("03_qlora_finetune", made.study)
-    assert log.read_text() == "0 ", "the same parameters go on"
-    made.toy.change("lora_r", 4)
-    steps.begin("03_qlora_finetune", made.study)
-    assert not log.exists(), "half-made under other parameters"
-    assert (kept / "adapter/adapter_model.safetensors").exists(), "what was finished is still kept"
 
 
 def test_05_and_06_share_a_folder(made):

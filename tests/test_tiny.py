@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 
 from sm70lib import benchmarks, sources
-from sm70lib.tiny import twins, world
+from sm70lib.tiny import pretrain, twins, world
+from tests import small
 
 SIZES = {"medqa_4": 300, "pubmedqa": 300, "usmle_step1": 100, "usmle_step2": 100, "usmle_step3": 100, "truthfulqa": 300}
 SOURCES = ["medical_flashcards", "wikidoc", "wikidoc_patient_information", "medqa", "mmmlu", "pubmed_causal",
@@ -92,3 +93,23 @@ def test_options_hold_the_answer_once_and_need_enough_values(made):
     assert set(places.values()) == {60}
     with pytest.raises(ValueError, match="has 20 values, and 21 were asked"):
         options.draw(found.facts[0], 21)
+
+
+def test_a_finished_base_is_not_trained_again(tmp_path, monkeypatch):
+    p = small.parameters(base_steps=2)
+    documents = twins.gazetteer(world.make(3, 18))
+
+    def make() -> dict[str, int]:
+        words = pretrain.tokenizer(p, documents, tmp_path / "base/tokenizer")
+        pretrain.base(p, documents, words, tmp_path / "base")
+        assert words.bos_token == "<s>" and words.pad_token == "<pad>" and len(words) == 600
+        return {path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+
+    before = make()
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain, "train", None)
+        patch.setattr(pretrain, "ByteLevelBPETokenizer", None)
+        assert make() == before and {"base.json", "model.safetensors", "tokenizer.json"} <= before.keys()
+    (tmp_path / "base/base.json").unlink()  # it is written last: this one was killed
+    after = make()
+    assert after["model.safetensors"] > before["model.safetensors"]

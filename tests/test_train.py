@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 from trl.trainer import utils
 
-from sm70lib import callbacks, corpus, model, prompts, provenance, sources, train
+from sm70lib import callbacks, corpus, keys, model, prompts, provenance, sources, train
 from sm70lib.params import ROOT, StudyError
 from sm70lib.steps import write_json
 from tests import small
@@ -87,9 +87,55 @@ def test_the_notebook_side_runs_a_stage_and_watches_it(tmp_path):
     digest = provenance.digest(stage / "adapter")
     (stage / "adapter/template.json").unlink()
     assert provenance.digest(stage / "adapter") == digest, "the weights alone tell adapters apart"
-    before = (stage / "adapter/adapter_model.safetensors").stat().st_mtime_ns
-    train.run(p, tmp_path, 1, "sft")  # finished: nothing is trained again
-    assert (stage / "adapter/adapter_model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_finished_stage_starts_no_process(tmp_path, monkeypatch):
+    p, seen = study(tmp_path, sft_steps=3), []
+    stage = train.run(p, tmp_path, 1, "sft")
+    train.publish(stage, tmp_path / "adapter")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    monkeypatch.setattr(subprocess, "Popen", None)
+    assert train.run(p, tmp_path, 1, "sft", watch=lambda metrics: seen.append(len(metrics))) == stage
+    train.publish(stage, tmp_path / "adapter")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before and seen and seen[0] >= 3
+    shutil.rmtree(stage / "adapter")
+    with pytest.raises(TypeError):  # the process that would make it again
+        train.run(p, tmp_path, 1, "sft")
+
+
+@pytest.mark.parametrize("left", ["done.json", "checkpoint-3"])
+def test_a_stage_of_another_key_is_not_trained_over(tmp_path, left):
+    p = study(tmp_path, sft_steps=6)
+    stage = train.run(p, tmp_path, 1, "sft")
+    for path in (stage / "done.json", stage / "checkpoint-3", stage / "checkpoint-6"):
+        if path.name != left:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    before = {path: path.stat().st_mtime_ns for path in stage.rglob("*")}
+    for other, words in ((small.parameters(sft_steps=6, lora_alpha=16), "lora_alpha: 8 -> 16"),
+                         (small.parameters(sft_steps=9), "sft_steps: 6 -> 9")):
+        with pytest.raises(StudyError, match=rf"1-sft was trained with something else \({words}\)"):
+            train.run(other, tmp_path, 1, "sft")
+    shutil.rmtree(tmp_path / "data/train")
+    Dataset.from_list([{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}] * 12).save_to_disk(tmp_path / "data/train")
+    with pytest.raises(StudyError, match="data/train changed"):
+        train.run(p, tmp_path, 1, "sft")
+    assert {path: path.stat().st_mtime_ns for path in stage.rglob("*")} == before
+
+
+def test_a_stage_has_a_key_of_what_decides_its_adapter(tmp_path):
+    p = staged(tmp_path, train_stages=["cpt", "sft", "dpo", "dpo"])
+    keys_of = {number: keys.of_stage(p, tmp_path, number, 0) for number in (1, 2, 3, 4)}
+    assert len({keys.short(key) for key in keys_of.values()}) == 4
+    changes = {"cpt_lr": {1, 2, 3, 4}, "sft_lr": {2, 3, 4}, "dpo_beta": {3, 4}, "lora_alpha": {1, 2, 3, 4},
+               "train_micro_batch_size": set(), "train_merge": set(), "data_holdout": {1, 2, 3, 4}}
+    for name, moved in changes.items():
+        other = SimpleNamespace(**vars(p) | {name: 1 if name != "train_merge" else ["original"]})
+        found = {n for n, key in keys_of.items() if keys.difference(key, keys.of_stage(other, tmp_path, n, 0))}
+        assert found == moved, name
+    assert keys.difference(keys_of[3], keys.of_stage(p, tmp_path, 3, 7)).startswith("train_seed: 0 -> 7")
+    shutil.rmtree(tmp_path / "data/preferences")
+    shutil.copytree(tmp_path / "data/text", tmp_path / "data/preferences")
+    assert {n for n, key in keys_of.items() if keys.difference(key, keys.of_stage(p, tmp_path, n, 0))} == {3, 4}
 
 
 def test_the_saved_adapter_is_the_trained_one(tmp_path):

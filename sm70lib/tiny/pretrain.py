@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from itertools import chain
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from transformers import (LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
                           TrainingArguments, set_seed)
 
 from sm70lib import callbacks, model, prompts, sources
+from sm70lib.keys import read
 from sm70lib.steps import progress, write_json
 from sm70lib.tiny.world import Options, World, opening
 
@@ -36,8 +38,11 @@ def documents(p, root: Path) -> list[str]:
 def tokenizer(p, documents: list[str], folder: Path) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with `<s>`, `</s>`, `<pad>`, saved to `folder`; or the given model's own.
 
-    It adds no BOS by itself: `sm70lib.prompts` is the one place that does.
+    It adds no BOS by itself: `sm70lib.prompts` is the one place that does. Where the base beside it is
+    finished, the tokenizer that is there is returned.
     """
+    if _finished(folder.parent) and folder.is_dir():
+        return model.load_tokenizer(folder)
     if p.base_model:
         found = model.load_tokenizer(p.base_model)
     else:
@@ -51,7 +56,12 @@ def tokenizer(p, documents: list[str], folder: Path) -> PreTrainedTokenizerFast:
 
 
 def base(p, documents: list[str], tokenizer, folder: Path) -> None:
-    """Trains the base into `folder/model`; `folder/base.json` says where it is, and how large if made here."""
+    """Trains the base into `folder/model`; `folder/base.json` says where it is, and its size if made here.
+
+    Returns at once where that is done: `base.json` is written last.
+    """
+    if _finished(folder):
+        return
     about = {"model": p.base_model or "base/model"}
     if not p.base_model:
         llama = small_llama(p, tokenizer)
@@ -59,6 +69,12 @@ def base(p, documents: list[str], tokenizer, folder: Path) -> None:
         train(llama, blocks(documents, tokenizer, p.base_length), p, folder)
         tokenizer.save_pretrained(folder / "model")
     write_json(folder / "base.json", about)
+
+
+def _finished(folder: Path) -> bool:
+    """Whether the base below `folder` is whole: `base.json` is there, and the model if made here."""
+    name = read(folder / "base.json").get("model")
+    return name is not None and (name != "base/model" or (folder / "model").is_dir())
 
 
 def blocks(documents: list[str], tokenizer, length: int) -> Dataset:
@@ -98,6 +114,8 @@ def train(llama: LlamaForCausalLM, rows: Dataset, p, folder: Path) -> None:
         trainer = Trainer(model=llama, args=arguments, train_dataset=rows, callbacks=watchers)
         trainer.remove_callback(PrinterCallback)
         trainer.train()
+    # Never written in place: another study may share the file.
+    shutil.rmtree(folder / "model", ignore_errors=True)
     llama.float().save_pretrained(folder / "model")
 
 

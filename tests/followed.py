@@ -1,0 +1,242 @@
+"""Which parameters a notebook may read: found by following them through the code.
+
+Followed is where the parameters go: from the notebook's `p` through every call that hands them on,
+across modules, and into the processes that are started by `-m sm70lib.<module>`, whose main reads
+them from a file.
+"""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from sm70lib.params import FIELDS, ROOT
+
+STAGES = "cpt|sft|dpo"
+
+
+class Module(NamedTuple):
+    """A module's functions (methods by plain name), what its names stand for, and its tree."""
+
+    functions: dict[str, ast.FunctionDef]
+    names: dict[str, tuple[str, str]]  # alias -> (module, name in it, or "" for the module itself)
+    tree: ast.Module
+
+
+def parsed(source: str) -> Module:
+    tree = ast.parse(re.sub(r"(?m)^[%!].*", "", source))
+    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    names = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and f"{node.module}".startswith("sm70lib"):
+            for alias in node.names:
+                below = path_of(f"{node.module}.{alias.name}")
+                names[alias.asname or alias.name] = (
+                    (f"{node.module}.{alias.name}", "") if below else (node.module, alias.name)
+                )
+    return Module(functions, names, tree)
+
+
+def path_of(module: str) -> Path | None:
+    stem = ROOT.joinpath(*module.split("."))
+    return next(
+        (path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None
+    )
+
+
+@cache
+def library(module: str) -> Module:
+    return parsed(path_of(module).read_text())
+
+
+def cells(notebook: Path) -> str:
+    book = json.loads(notebook.read_text())
+    code = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+    return "\n".join(
+        "".join(cell["source"])
+        for cell in code
+        if "parameters" not in cell["metadata"].get("tags", ())
+    )
+
+
+# ---- where the parameters go ---------------------------------------------------------------------
+
+
+def carries(node: ast.AST, bound: set[str]) -> bool:
+    """Whether an expression is the parameters: a name, one branch of a choice, a file's `params`."""
+    if isinstance(node, ast.IfExp):
+        return carries(node.body, bound) or carries(node.orelse, bound)
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "SimpleNamespace":
+        return any(
+            isinstance(word.value, ast.Subscript) and ast.unparse(word.value.slice) == "'params'"
+            for word in node.keywords
+        )
+    return isinstance(node, ast.Name) and node.id in bound
+
+
+def bindings(body: ast.AST, bound: set[str]) -> set[str]:
+    """The names bound to the parameters in a function, those that it assigns among them."""
+    pairs = []
+    for node in ast.walk(body):
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            several = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
+            pairs += zip(target.elts, node.value.elts) if several else [(target, node.value)]
+    return bound | {
+        target.id
+        for target, value in pairs
+        if isinstance(target, ast.Name) and carries(value, bound)
+    }
+
+
+def handed_on(call: ast.Call, function: ast.FunctionDef, bound: set[str]) -> frozenset[str]:
+    """The function's own names for the parameters that a call hands it."""
+    given = call.args[1:] if ast.unparse(call.func) == "partial" else call.args
+    own = [one.arg for one in (*function.args.posonlyargs, *function.args.args)]
+    own = own[1:] if own[:1] == ["self"] else own
+    found = {name for name, value in zip(own, given) if carries(value, bound)}
+    return frozenset(
+        found | {word.arg for word in call.keywords if word.arg and carries(word.value, bound)}
+    )
+
+
+def called(call: ast.Call, home: str, module: Module) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """The functions that a call may mean: by name, by module, or every method of that name.
+
+    A callee that is a variable may be any function that a table of its module holds.
+    """
+    target = call.args[0] if ast.unparse(call.func) == "partial" else call.func
+    if (
+        isinstance(target, ast.Attribute)
+        and isinstance(target.value, ast.Name)
+        and target.value.id in module.names
+    ):
+        where, name = module.names[target.value.id]
+        if not name and target.attr in library(where).functions:
+            yield where, library(where).functions[target.attr]
+    elif isinstance(target, ast.Attribute):
+        for path in sorted((ROOT / "sm70lib").rglob("*.py")):
+            where = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            for made in (
+                node for node in library(where).tree.body if isinstance(node, ast.ClassDef)
+            ):
+                yield from (
+                    (where, node)
+                    for node in made.body
+                    if isinstance(node, ast.FunctionDef) and node.name == target.attr
+                )
+    elif isinstance(target, ast.Name) and target.id in module.names:
+        where, name = module.names[target.id]
+        if name in library(where).functions:
+            yield where, library(where).functions[name]
+    elif isinstance(target, ast.Name) and target.id in module.functions:
+        yield home, module.functions[target.id]
+    elif isinstance(target, ast.Name):
+        tables = [
+            node.value
+            for node in module.tree.body
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)
+        ]
+        named = {
+            node.id for table in tables for node in ast.walk(table) if isinstance(node, ast.Name)
+        }
+        yield from (
+            (home, module.functions[name]) for name in sorted(named & module.functions.keys())
+        )
+
+
+# ---- what is read of them -----------------------------------------------------------------------
+
+
+def reads(body: ast.AST, bound: set[str]) -> set[str]:
+    """Parameters that a function reads: p.NAME, getattr(p, f"{kind}_steps"), a stage's own block.
+
+    Of a name that is put together, {kind} is a training stage and everything else any one word.
+    With a default, getattr demands nothing, and under `if "NAME" in ...:` neither does p.NAME.
+    """
+    patterns, blocks, asked = set(), set(), set()
+    for node in ast.walk(body):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Compare):
+            name = node.test.left.value if isinstance(node.test.left, ast.Constant) else None
+            asked |= {
+                part
+                for line in node.body
+                for part in ast.walk(line)
+                if isinstance(part, ast.Attribute) and part.attr == name
+            }
+    for node in ast.walk(body):
+        if isinstance(node, ast.Attribute) and carries(node.value, bound) and node not in asked:
+            patterns.add(node.attr)
+        if is_getattr(node) and carries(node.args[0], bound):
+            patterns.add(pattern(node.args[1]))
+        if isinstance(node, ast.Assign) and any(is_vars(part, bound) for part in ast.walk(node)):
+            # own = {name[4:]: ... for ... in vars(p) if name.startswith(f"{kind}_")}
+            blocks.add(node.targets[0].id)
+    patterns |= {
+        f"({STAGES})_{node.attr}"
+        for node in ast.walk(body)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in blocks
+    }
+    return {name for name in FIELDS for one in patterns if re.fullmatch(one, name)}
+
+
+def is_getattr(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr" and len(node.args) == 2
+    )
+
+
+def is_vars(node: ast.AST, bound: set[str]) -> bool:
+    return ast.unparse(node) in {f"vars({name})" for name in bound}
+
+
+def pattern(name: ast.AST) -> str:
+    """A regular expression of the names that an expression may be."""
+    if isinstance(name, ast.Constant):
+        return re.escape(name.value)
+    if not isinstance(name, ast.JoinedStr):
+        return "(?!)"  # names out of a list of declared ones
+    return "".join(
+        re.escape(part.value)
+        if isinstance(part, ast.Constant)
+        else f"({STAGES})"
+        if ast.unparse(part.value).endswith("kind")
+        else "[a-z]+"
+        for part in name.values
+    )
+
+
+def needed(notebook: Path) -> dict[str, str]:
+    """Every parameter that a notebook's code may read, and a function that does."""
+    found, seen = {}, set()
+    waiting = [
+        (notebook.stem, parsed(cells(notebook)), parsed(cells(notebook)).tree, frozenset({"p"}))
+    ]
+    while waiting:
+        home, module, body, bound = waiting.pop()
+        if (home, getattr(body, "name", ""), getattr(body, "lineno", 0), bound) in seen:
+            continue
+        seen.add((home, getattr(body, "name", ""), getattr(body, "lineno", 0), bound))
+        bound = bindings(body, {*bound})
+        found |= dict.fromkeys(reads(body, bound), f"{home}.{getattr(body, 'name', 'cells')}")
+        for node in ast.walk(body):
+            if isinstance(node, ast.Call):
+                for where, function in called(node, home, module):
+                    if handed := handed_on(node, function, bound):
+                        waiting.append((where, library(where), function, handed))
+            if isinstance(node, ast.Constant) and re.fullmatch(
+                r"sm70lib\.\w+", str(node.value)
+            ):  # after -m
+                waiting.append(
+                    (
+                        node.value,
+                        library(node.value),
+                        library(node.value).functions["main"],
+                        frozenset(),
+                    )
+                )
+    return found
