@@ -13,11 +13,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sm70lib import provenance
+from sm70lib import memory, provenance
 from sm70lib.params import ROOT, StudyError, affects, rehearsal
 from sm70lib.provenance import digest, write_json, write_text
 
-__all__ = ["ROOT", "STEPS", "begin", "digest", "outputs", "progress", "status", "write_json", "write_text"]
+__all__ = ["LEFT_OUT", "ROOT", "STEPS", "begin", "digest", "outputs", "progress", "status", "write_json", "write_text"]
 
 STEPS = {  # what a step reads below outputs/<study>/
     "00_base": (),
@@ -40,6 +40,7 @@ WRITES = {  # and what it writes there
     "06_figures": ("tables/*", "figures/*", "scorecard*"),
 }
 QUICK = ("01_data", "05_error_analysis", "06_figures")  # made again when their code changes, others never
+LEFT_OUT = "left_out.json"  # in predictions/: the models for which 04 had too little memory
 OPTIONAL = ("base/world", "base/model", "base/metrics.jsonl",  # made where the base is trained here
             "data/text", "data/preferences", "stages/*/adapter", "merged/*")  # and where a stage has them
 
@@ -114,9 +115,18 @@ def status(name: str, params: Any) -> tuple[bool, str]:
     for path, record in recorded.items():
         if not provenance.holds(path, record):
             return False, f"{path.name} is not as it was"
+    if name == "04_eval" and (fitting := _fit_now(folder)):
+        return False, f"{', '.join(fitting)} {'fits' if len(fitting) == 1 else 'fit'} here now"
     if done["code"] != provenance.code(notebook(name)):
         return True, f"finished, made by commit {done['commit']}, other code now; --fresh {name[:2]} to redo"
     return True, "finished"
+
+
+def _fit_now(folder: Path) -> list[str]:
+    """Models that 04 left out for want of memory, and for which there is enough here."""
+    path = folder / "predictions" / LEFT_OUT
+    left = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return [name for name in left if left[name]["needed_gb"] <= memory.at_hand().gb]
 
 
 def begin(name: str, params: Any) -> "Step":
