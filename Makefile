@@ -6,11 +6,14 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PY := .venv/bin/python
 BENCHMARKS ?= data evaluation training
 
-.PHONY: reproduce rehearse test lab bench parity reference evidence clean help
+.PHONY: reproduce plan rehearse test lab bench parity reference evidence clean help
 
 reproduce: .venv/installed  ## run a study and render its report: STUDY=tiny DATA=folder of real files
 	$(PY) -m sm70lib run params/$(STUDY).yml $(if $(DATA),-p data_root "$(DATA)")
 	$(PY) -m sm70lib report $(STUDY)
+
+plan: .venv/installed  ## what every step of a study needs, and whether it fits here: STUDY=sm70
+	@$(PY) -m sm70lib plan params/$(STUDY).yml $(if $(DATA),-p data_root "$(DATA)")
 
 rehearse: .venv/installed  ## run a study whole with stand-in models and a few rows: STUDY=sm70
 	$(PY) -m sm70lib rehearse params/$(STUDY).yml

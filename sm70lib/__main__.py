@@ -1,10 +1,10 @@
-"""Command line: `python -m sm70lib run params/tiny.yml`, `rehearse params/sm70.yml`, `report tiny`."""
+"""Command line: `python -m sm70lib run params/tiny.yml`, `plan ...`, `rehearse ...`, `report tiny`."""
 
 import argparse
 import sys
 
 from sm70lib import rehearsal, run, steps
-from sm70lib.params import StudyError
+from sm70lib.params import Study, StudyError, load, parsed
 
 
 def main(words: list[str] | None = None) -> int:
@@ -13,6 +13,9 @@ def main(words: list[str] | None = None) -> int:
     try:
         if given.command == "run":
             return run.run(given.files, dict(given.p), given.fresh, given.list, lender=given.lender)
+        if given.command == "plan":
+            study = load(*given.files, overrides=parsed(dict(given.p)))
+            return _plan(study, given.gb, given.before)
         if given.command == "rehearse":
             return rehearsal.rehearse(given.files, dict(given.p), given.resume, given.fresh_kernels)
         return _report(given.study)
@@ -24,12 +27,17 @@ def main(words: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sm70lib", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    needs = commands.add_parser("plan", help="say what every step of a study needs; load nothing")
     study = commands.add_parser("run", help="run the unfinished steps of a study")
     short = commands.add_parser("rehearse", help="run a study whole with stand-in models and a few rows")
-    for command in (study, short):
+    for command in (needs, study, short):
         command.add_argument("files", nargs="+", metavar="FILE", help="params/<study>.yml, then overlays")
         command.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                              help="override; what changes results needs `-p study NAME` too")
+    needs.add_argument("--gb", type=float, action="append", default=[], metavar="SIZE",
+                       help="for a card of so many GB, not this machine; may be repeated")
+    needs.add_argument("--before", action="append", default=[], metavar="STEP",
+                       help="only what does not fit here, in short, before these steps run")
     short.add_argument("--resume", action="store_true", help="go on with an earlier rehearsal")
     short.add_argument("--fresh-kernels", action="store_true", help="a kernel for each notebook, as `run` has")
     study.add_argument("--fresh", action="append", default=[], metavar="STEP", help="redo a step, e.g. 03")
@@ -39,6 +47,13 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="render the report of a study")
     report.add_argument("study", metavar="STUDY")
     return parser
+
+
+def _plan(study: Study, sizes: list[float], before: list[str]) -> int:
+    from sm70lib import forecast  # slow to import, and `run` needs none of it
+    lines = forecast.short(study, before) if before else [forecast.text(study, sizes)]
+    print("".join(f"{line}\n" for line in lines), end="")
+    return 0
 
 
 def _report(study: str) -> int:

@@ -165,13 +165,20 @@ def batched(prompts: Prompts, tokenizer, limit: int, batch_tokens: int, listed: 
         common = common if len(common) >= SHARED else ()
         together, tokens = [], 0
         for one in asked:
-            own = sum(request.length - len(common) for request in one[1])
+            own = _tokens(one[1], prompts.run.protocol, len(common))
             if together and tokens + own > batch_tokens:
                 yield Batch(common, together)
                 together, tokens = [], 0
             together, tokens = [*together, one], tokens + own
         if together:
             yield Batch(common, together)
+
+
+def _tokens(requests: list[Request], protocol: Protocol, common: int) -> int:
+    """Tokens of an item in memory at one time: of its requests, or of all that is read and written."""
+    if protocol.reads:
+        return protocol.samples * (len(requests[0].context) + protocol.max_new_tokens)
+    return sum(request.length - common for request in requests)
 
 
 def usable(prompt: Prompt, protocol: Protocol, tokenizer, limit: int, listed: dict | None) -> list[Request]:

@@ -118,7 +118,7 @@ def flips(both: pd.DataFrame, how: stats.How) -> pd.DataFrame:
             part["correct_a"], part["correct_b"], part["cluster"], how)
         counts = part["outcome"].value_counts().reindex(list(OUTCOMES.values()), fill_value=0)
         rows.append(dict(zip(names, keys)) | {"n": len(part), **counts, "test": test, "p": float(f"{p:.3g}")})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*names, "n", *OUTCOMES.values(), "test", "p"])
 
 
 def habits(answers: pd.DataFrame) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from sm70lib import benchmarks, model, predictions, protocols, replies
+from sm70lib import benchmarks, leftout, memory, model, predictions, protocols, replies
 from sm70lib.batches import Prompts, Run, batched, limit, usable
 from sm70lib.benchmarks import Item, items_digest
 from sm70lib.model import Request
@@ -111,6 +111,13 @@ def models(p, folder: Path) -> list[Model]:
 
 
 def _other(name: str, line: str) -> Model:
+    found = described(name, line)
+    model.require(found.source, f"eval_models: {name}")
+    return found
+
+
+def described(name: str, line: str) -> Model:
+    """The model that a line of `eval_models` describes; StudyError where it is not understood."""
     source, *words = line.split()
     given = dict(word.partition("=")[::2] for word in words)
     allowed = {"quant": ("nf4", "none"), "chat": ("yes", "no"), "adapter": (given.get("adapter"),)}
@@ -118,7 +125,6 @@ def _other(name: str, line: str) -> Model:
         if value not in allowed.get(key, ()):
             raise StudyError(f"eval_models: {name}: {key}={value} is not understood; allowed are quant=nf4 or none, "
                              "adapter=FOLDER, chat=yes or no")
-    model.require(source, f"eval_models: {name}")
     return Model(name, source, given.get("quant") == "nf4", given.get("adapter") and Path(given["adapter"]),
                  given.get("chat") == "yes")
 
@@ -126,15 +132,22 @@ def _other(name: str, line: str) -> Model:
 def score_all(p, asked: list[Run], folder: Path) -> None:
     """Scores every run under every model; all are looked for before any time is spent on one.
 
-    Raises StudyError where an adapter was trained in another template than it would be asked in.
+    A model for which there is not memory enough is not loaded: `left_out.json` records it, and
+    where there is more, 04 runs again and adds it. Raises StudyError where there is enough for none,
+    and where an adapter was trained in another template than it would be asked in.
     """
     found = models(p, folder)
     for which in found:
         for run in asked:
             template_of(which, run)
     keep(found, asked, folder)
-    for which in found:
-        score_model(which, p, asked, folder)
+    scored = {which.name: score_model(which, p, asked, folder) for which in found}
+    lacking = {name: lack for name, lack in scored.items() if lack}
+    leftout.write(folder / "predictions", lacking)
+    if len(lacking) == len(found) and not any(folder.glob("predictions/*/*.jsonl")):
+        least = min(lack["needed_gb"] for lack in lacking.values())
+        raise StudyError("not one model can be scored here: the smallest needs "
+                         f"{memory.words(least)}; run 04 on a machine with more memory")
 
 
 def template_of(which: Model, run: Run) -> dict[str, str]:
@@ -168,31 +181,40 @@ def keep(found: list[Model], asked: list[Run], folder: Path) -> None:
             predictions.keep_matching(folder, places[run], about)
 
 
-def score_model(which: Model, p, asked: list[Run], folder: Path, identity: str | None = None) -> None:
+def score_model(which: Model, p, asked: list[Run], folder: Path,
+                identity: str | None = None) -> dict | None:
     """Scores every run under one model, here or in the processes that `eval_launcher` starts.
 
     The model is loaded only where something is left to score; 64 items are then scored again, one at a time.
+    Returns what is lacking where there is too little memory, even for batches of one prompt.
     """
     places = {run: folder / "predictions" / which.name / f"{run.name}.jsonl" for run in asked}
     identity, tokenizer = identity or which.identity(), model.load_tokenizer(which.source)
     left = [run for run in asked if not _finished(places[run], Prompts(run, tokenizer, which.chat), identity)]
     again = folder / "predictions" / which.name / "batch_1.json"
     if not left and again.exists():
-        return
+        return None
+    if "RANK" in os.environ:  # the process that started this one has looked
+        tokens = p.eval_batch_tokens
+    elif (tokens := leftout.batch_tokens(which, p)) is None:
+        return leftout.lack(which, p)
     if p.eval_launcher != "python" and "RANK" not in os.environ:
-        return _launch(which, p, asked, folder, identity)
+        return _launch(which, p, asked, folder, identity, tokens)
     loaded = model.load(which.source, p if which.quantised else None, which.adapter)
     for run in left:
-        evaluate(loaded, tokenizer, run, places[run], model_digest=identity, batch_tokens=p.eval_batch_tokens,
+        evaluate(loaded, tokenizer, run, places[run], model_digest=identity, batch_tokens=tokens,
                  chat=which.chat, notes=template_of(which, run))
     if os.environ.get("RANK", "0") == "0":
         write_json(again, rescore(loaded, tokenizer, asked, places, which.chat))
+    return None
 
 
-def _launch(which: Model, p, asked: list[Run], folder: Path, identity: str) -> None:
+def _launch(which: Model, p, asked: list[Run], folder: Path, identity: str, tokens: int) -> None:
     """Starts `eval_launcher` with this module, once the places of its lines are known to be right."""
     task = folder / "predictions" / which.name / "task.json"
-    write_json(task, {"name": which.name, "folder": str(folder), "params": p.model_dump(), "identity": identity})
+    given = p.model_dump() | {"eval_batch_tokens": tokens}
+    write_json(task, {"name": which.name, "folder": str(folder), "params": given,
+                      "identity": identity})
     done = subprocess.run([*launcher(p.eval_launcher), "-m", "sm70lib.evaluate", str(task)], cwd=ROOT, text=True,
                           stderr=subprocess.PIPE)
     task.unlink()
@@ -278,16 +300,22 @@ def accuracies(folder: Path) -> pd.DataFrame:
 
 
 def by_protocol(folder: Path, name: str = "tuned") -> pd.DataFrame:
-    """How far the protocol alone moves a model's score: accuracy (percent) by benchmark, and the range in points."""
-    frame = accuracies(folder)[name].reset_index()
+    """How far the protocol alone moves a model's accuracy (percent), and the range in points.
+
+    Of another model where that one was not scored.
+    """
+    found = accuracies(folder)
+    name = name if name in found else min(folder.glob("*/*.jsonl")).parent.name
+    frame = found[name].reset_index()
     frame["way"] = frame["protocol"] + ", " + frame["shots"].astype(str) + "-shot"
     table = frame.pivot(index="benchmark", columns="way", values=name)
     return table.assign(range_pts=table.max(axis=1) - table.min(axis=1)).round(1)
 
 
 def example(folder: Path) -> dict:
-    """The first line of the first prediction file of the tuned model."""
-    return json.loads(min((folder / "tuned").glob("*.jsonl")).read_text().splitlines()[0])
+    """The first line of the tuned model's first file, or of another's where it was not scored."""
+    files = sorted((folder / "tuned").glob("*.jsonl")) or sorted(folder.glob("*/*.jsonl"))
+    return json.loads(files[0].read_text().splitlines()[0])
 
 
 # ---- lines, as they come ----------------------------------------------------------------------------

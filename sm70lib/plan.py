@@ -1,206 +1,338 @@
-"""What a study needs before anything is loaded, part by part, and the same measured on the loaded model."""
+"""What a model needs to be loaded, trained on, merged and scored with, before anything is."""
 
 from __future__ import annotations
 
-import os
-from functools import lru_cache
+import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
-import bitsandbytes as bnb
 import pandas as pd
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
+from safetensors import safe_open
 
-from sm70lib.model import load
+from sm70lib import memory, protocols
+from sm70lib.model import READ
 from sm70lib.params import ROOT
+from sm70lib.shapes import Shape, adapted, configuration, shape, stored_bytes
 
 MB = 2**20
 BLOCK = 64  # weights that share one constant in bitsandbytes
 NESTED_BLOCK = 256  # constants that share one constant of the second level
-ADAM_BYTES = {"adamw_torch": 8, "paged_adamw_32bit": 8, "paged_adamw_8bit": 2, "adamw_bnb_8bit": 2,
-              "rmsprop": 4}
-TILE = (4096, 32768)  # tokens and vocabulary entries whose logits TRL 1.16 holds at once (its chunked_logprob.py)
-# Shapes that are planned without a download: Llama 2 (arXiv 2307.09288) and Llama 3 (arXiv 2407.21783, table 3), as in
-# their config.json: width, feed-forward width, layers, heads, key-value heads, vocabulary.
-SHAPES = {"meta-llama/Llama-2-7b-hf": (4096, 11008, 32, 32, 32, 32000),
-          "meta-llama/Llama-2-70b-hf": (8192, 28672, 80, 64, 8, 32000),
-          "meta-llama/Meta-Llama-3-8B-Instruct": (4096, 14336, 32, 32, 8, 128256),
-          "meta-llama/Meta-Llama-3-70B-Instruct": (8192, 28672, 80, 64, 8, 128256)}
-# What a study can change to need less, in the order of what it costs: nothing, time, precision, capacity.
-SAVES = {"train_micro_batch_size": 1, "train_gradient_checkpointing": True, "sft_optimizer": "paged_adamw_8bit",
-         "lora_dtype": "bf16", "lora_r": 8, "data_max_length": 512}
-
-
-def plan(name: str | Path, p) -> pd.DataFrame:
-    """Planned bytes of every part in MB (2^20): columns part, parameters, planned_mb.
-
-    The model is built without storage, so a 70B plan costs nothing. NF4 takes half a byte a weight; the
-    constants follow QLoRA (arXiv 2305.14314, section 3): one byte for 64 weights, four more for 256 of those
-    bytes; without double quantisation four bytes for 64 weights. DoRA adds a magnitude for each output. What the
-    driver and the allocator take comes on top.
-    """
-    model = _empty(str(name))
-    linear = _linear_layers(model)
-    quantised = sum(layer.weight.numel() for layer in linear) if p.quant_type != "none" else 0
-    others = sum(weight.numel() for weight in model.parameters()) - quantised
-    lora = sum(p.lora_r * layer.in_features + (p.lora_r + p.lora_dora) * layer.out_features for layer in linear)
-    width = 4 if p.lora_dtype == "fp32" else 2
-    rows = [("NF4 weights", quantised, quantised / 2), ("quantisation constants", 0, constants(linear, p)),
-            ("other weights", others, others * _wide(p)), ("LoRA weights", lora, lora * width),
-            ("LoRA gradients", lora, lora * width), ("optimiser state", lora, lora * ADAM_BYTES[p.sft_optimizer]),
-            *((part, 0, size) for part, size in activations(model.config, p).items())]
-    frame = pd.DataFrame(rows, columns=["part", "parameters", "planned_mb"])
-    return frame.assign(planned_mb=frame["planned_mb"] / MB)
+CODEBOOK = 256 * 4 + 4  # the second level's own table and its offset, per layer
+ADAM_BYTES = {
+    "adamw_torch": 8,
+    "paged_adamw_32bit": 8,
+    "paged_adamw_8bit": 2,
+    "adamw_bnb_8bit": 2,
+    "rmsprop": 4,
+}
+TILE = (
+    4096,
+    32768,
+)  # tokens and vocabulary entries whose logits TRL 1.16 holds at once (its chunked_logprob.py)
+# What a study can change to need less, in the order of what it costs: nothing, time, precision,
+# capacity.
+SAVES = {
+    "train_micro_batch_size": 1,
+    "train_gradient_checkpointing": True,
+    "optimizer": "paged_adamw_8bit",
+    "lora_dtype": "bf16",
+    "lora_r": 8,
+    "data_max_length": 512,
+}
+SEVERAL = "several GPUs by FSDP (train_launcher, params/accelerate/fsdp-qlora.yml)"
+ATTENTION = (
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+)  # these read one and the same input,
+OUTPUT = "self_attn.o_proj"
+GATED = ("mlp.gate_proj", "mlp.up_proj")  # and so do these
+DOWN = "mlp.down_proj"
 
 
 def _wide(p) -> int:
     return torch.finfo(getattr(torch, p.quant_compute_dtype)).bits // 8
 
 
-def activations(config, p) -> dict[str, float]:
-    """Bytes that a pass of a Llama with LoRA on all linear layers keeps, for its longest possible batch.
+# ---- training ------------------------------------------------------------------------------
 
-    A layer keeps, for each token: the inputs of both norms (32 bits), queries, keys, values, what attention
-    gave, three feed-forward products, and what goes into LoRA's matrices: shared, or a copy for each layer
-    where types differ or dropout (with its mask) comes between. Attention itself is never stored. With
-    checkpointing only a layer's input is kept, and one layer at a time is computed again. `working space`:
-    the largest matrix out of NF4 and the gradients of its products. Equals what autograd keeps
-    (tests/test_plan.py).
+
+def plan(model, p, kind: str = "sft", continued: bool = False) -> pd.DataFrame:
+    """Planned bytes of every part of a stage in MB (2^20): columns part, parameters, planned_mb.
+
+    NF4 takes half a byte a weight; the constants follow QLoRA (arXiv 2305.14314, section 3): one
+    byte for 64 weights, four more for 256 of those bytes; without double quantisation four bytes
+    for 64 weights. DoRA adds a magnitude for each output. A stage of dpo that goes on from an
+    adapter (`continued`) keeps a frozen copy of it. What the driver and the allocator take comes
+    on top.
     """
-    tokens, wide = p.train_micro_batch_size * p.data_max_length, _wide(p)
-    width, inner = config.hidden_size, config.intermediate_size
-    keys = 2 * config.num_key_value_heads * width // config.num_attention_heads
-    apart = p.lora_dropout > 0 or wide != (4 if p.lora_dtype == "fp32" else 2)
-    copied = 6 * width + inner
-    layer = (8 * width + wide * (2 * width + keys + 3 * inner + 7 * p.lora_r) + 4 * (config.num_attention_heads + 2)
-             + wide * (copied if apart else 2 * width + inner) + copied * (p.lora_dropout > 0))
+    found, width = shape(model), 4 if p.lora_dtype == "fp32" else 2
+    quantised = found.quantisable if p.quant_type != "none" else 0
+    lora, others = adapter_weights(found, p), found.weights - quantised
+    rows = [
+        ("NF4 weights", quantised, quantised / 2),
+        ("quantisation constants", 0, constants(found, p)),
+        ("other weights", others, others * _wide(p)),
+        ("LoRA weights", lora, lora * width),
+        ("LoRA gradients", lora, lora * width),
+        ("optimiser state", lora, lora * ADAM_BYTES[getattr(p, f"{kind}_optimizer")]),
+    ]
+    if kind == "dpo" and continued:
+        rows.append(("reference adapter", lora, lora * width))
+    rows += [(part, 0, size) for part, size in activations(configuration(model), p, kind).items()]
+    frame = pd.DataFrame(rows, columns=["part", "parameters", "planned_mb"])
+    return frame.assign(planned_mb=frame["planned_mb"] / MB)
+
+
+def adapter_weights(found: Shape, p) -> int:
+    """Weights of the adapter."""
+    return sum(
+        p.lora_r * inputs + (p.lora_r + p.lora_dora) * outputs
+        for _, inputs, outputs in adapted(found, p.lora_targets)
+    )
+
+
+def constants(found: Shape, p) -> float:
+    """Bytes of the quantisation constants."""
+    if p.quant_type == "none":
+        return 0.0
+    blocks = [-(-inputs * outputs // BLOCK) for _, inputs, outputs in found.linear]
+    if not p.quant_double:
+        return 4.0 * sum(blocks)
+    return float(sum(count + 4 * -(-count // NESTED_BLOCK) + CODEBOOK for count in blocks))
+
+
+def activations(config, p, kind: str = "sft") -> dict[str, float]:
+    """Bytes that a pass of a Llama with LoRA keeps for its longest batch (dpo: two answers).
+
+    With checkpointing only a layer's input is kept, and one layer at a time is computed again.
+    `working space`: the largest matrix out of NF4 and the gradients of its products. Equals what
+    autograd keeps (tests/test_plan.py).
+    """
+    tokens, wide = (
+        p.train_micro_batch_size * p.data_max_length * (2 if kind == "dpo" else 1),
+        _wide(p),
+    )
+    width, inner, _ = _widths(config)
+    layers = [_kept(config, p, number) for number in range(config.num_hidden_layers)]
     if p.train_gradient_checkpointing:
-        kept = {"activations, a layer's input each": tokens * wide * width * config.num_hidden_layers,
-                "activations, one layer again": tokens * layer}
+        kept = {
+            "activations, a layer's input each": tokens * wide * width * len(layers),
+            "activations, one layer again": tokens * max(layers),
+        }
     else:
-        kept = {"activations": tokens * layer * config.num_hidden_layers}
+        kept = {"activations": tokens * sum(layers)}
     logits = min(tokens, TILE[0]) * min(config.vocab_size, TILE[1]) * (wide + 4)
     return kept | {"logits": logits, "working space": wide * inner * (width + 3 * tokens)}
 
 
-def constants(linear: list[torch.nn.Linear], p) -> float:
-    """Bytes of the quantisation constants of these layers."""
-    if p.quant_type == "none":
-        return 0.0
-    blocks = [-(-layer.weight.numel() // BLOCK) for layer in linear]
-    if not p.quant_double:
-        return 4.0 * sum(blocks)
-    codebook = 256 * 4 + 4  # the second level's own table and its offset, per layer
-    return float(sum(count + 4 * -(-count // NESTED_BLOCK) + codebook for count in blocks))
+def _kept(config, p, number: int) -> float:
+    """Bytes that a layer keeps for each token.
+
+    The inputs of both norms (32 bits), queries, keys, values, what attention gave, three
+    feed-forward products, and what goes into LoRA's matrices: shared, or a copy for each of them
+    where types differ or dropout (with its mask) comes between. Attention itself is never stored.
+    """
+    wide, (width, inner, keys) = _wide(p), _widths(config)
+    every = p.lora_targets.lower() == "all-linear"
+    targets = {
+        kind
+        for kind in (*ATTENTION, OUTPUT, *GATED, DOWN)
+        if every or re.fullmatch(p.lora_targets, f"model.layers.{number}.{kind}")
+    }
+    copied = width * len(targets - {DOWN}) + inner * (DOWN in targets)
+    shared = width * (bool(targets & {*ATTENTION}) + bool(targets & {*GATED})) + inner * (
+        DOWN in targets
+    )
+    apart = p.lora_dropout > 0 or wide != (4 if p.lora_dtype == "fp32" else 2)
+    return (
+        8 * width
+        + 4 * (config.num_attention_heads + 2)
+        + wide * (2 * width + keys + 3 * inner + len(targets) * p.lora_r)
+        + wide * (copied if apart else shared)
+        + copied * (p.lora_dropout > 0)
+    )
 
 
-def _linear_layers(model: torch.nn.Module) -> list[torch.nn.Linear]:
-    """What bitsandbytes quantises and LoRA adapts: every linear layer but the output head."""
-    head = model.get_output_embeddings()
-    return [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head]
+def needed(model, p, kind: str = "sft", continued: bool = False) -> float:
+    """Bytes that a stage needs."""
+    return plan(model, p, kind, continued)["planned_mb"].sum() * MB
 
 
-def measure(model: torch.nn.Module) -> pd.DataFrame:
-    """Bytes that the parts of a loaded model really take, in MB (2^20): columns part, measured_mb."""
-    layers = [module for module in model.modules() if isinstance(module, bnb.nn.Linear4bit)]
-    packed = sum(_bytes(layer.weight) for layer in layers)
-    every = sum(_bytes(weight) for weight in model.parameters())
-    rows = [("NF4 weights", packed), ("quantisation constants", sum(_state_bytes(layer) for layer in layers)),
-            ("other weights", every - packed)]
-    return pd.DataFrame(rows, columns=["part", "measured_mb"]).assign(
-        measured_mb=lambda frame: frame["measured_mb"] / MB)
+def verdict(model, p) -> str:
+    """One sentence: what is needed, what there is (GB, 10^9 bytes), and what to change."""
+    there = memory.at_hand()
+    return (
+        f"{needed(model, p) / 1e9:,.2f} GB of {there.gb:,.3g} GB in {there.where}: "
+        f"{advice(model, p, there.gb * memory.GB)}"
+    )
 
 
-def _state_bytes(layer: bnb.nn.Linear4bit) -> int:
-    state = layer.weight.quant_state
-    tensors = [state.absmax]
-    if state.nested:
-        tensors += [state.offset, state.state2.absmax, state.state2.code]
-    return sum(_bytes(tensor) for tensor in tensors)
+def advice(model, p, there: float, kind: str = "sft", continued: bool = False) -> str:
+    """`fits`, or the fewest changes (in the order of SAVES) to fit into `there` bytes."""
+    if needed(model, p, kind, continued) < there:
+        return "fits"
+    return f"does not fit; {less(model, p, there, kind, continued)}"
 
 
-def _bytes(tensor: torch.Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
-
-
-def layers(model: torch.nn.Module) -> pd.DataFrame:
-    """Every kind of layer once: class, dtype of its weight, how many, whether it was quantised."""
-    rows = [(name.split(".")[-1], type(module).__name__, str(module.weight.dtype).removeprefix("torch."))
-            for name, module in model.named_modules() if getattr(module, "weight", None) is not None]
-    frame = pd.DataFrame(rows, columns=["layer", "class", "stored_as"])
-    return frame.groupby(["layer", "class", "stored_as"], sort=False).size().rename("count").reset_index()
-
-
-def verdict(name: str | Path, p) -> str:
-    """One sentence: what the parts add up to, what there is (GB, 10^9 bytes), and which parameters to change."""
-    there, where = _available_bytes(), torch.cuda.get_device_name() if torch.cuda.is_available() else "this machine"
-    return f"{_needed(name, p) / 1e9:,.2f} GB of {there / 1e9:,.0f} GB in {where}: {advice(name, p, there)}"
-
-
-def _needed(name: str | Path, p) -> float:
-    return plan(name, p)["planned_mb"].sum() * MB
-
-
-def advice(name: str | Path, p, there: float) -> str:
-    """`fits`, or the fewest changes (in the order of SAVES) with which the study fits into `there` bytes."""
+def less(model, p, there: float, kind: str = "sft", continued: bool = False) -> str:
+    """The fewest changes with which a stage fits into `there` bytes, one at least."""
     values, changed = p.model_dump(), {}
-    for parameter, value in [("study", values["study"]), *SAVES.items()]:
-        changed |= {} if values[parameter] == value else {parameter: value}
-        if _needed(name, SimpleNamespace(**values | changed)) < there:
-            words = ", ".join(f"{n} {v}" for n, v in changed.items())
-            return f"does not fit; change to {words}" if words else "fits"
-    return "does not fit; several GPUs by FSDP (train_launcher, params/accelerate/fsdp-qlora.yml)"
+    before = needed(model, p, kind, continued)
+    for parameter, value in SAVES.items():
+        name = f"{kind}_{parameter}" if parameter == "optimizer" else parameter
+        if (
+            values[name] == value
+            or isinstance(value, int)
+            and not isinstance(value, bool)
+            and values[name] < value
+        ):
+            continue
+        after = needed(model, SimpleNamespace(**values | changed | {name: value}), kind, continued)
+        if after < before:
+            changed, before = changed | {name: value}, after
+            if after < there:
+                return "change to " + ", ".join(f"{n} {v}" for n, v in changed.items())
+    return SEVERAL
 
 
-def gpus(name: str | Path, p) -> pd.DataFrame:
-    """The study on each GPU of params/gpus.csv: needed_gb (10^9 bytes), verdict, hours at most, dollars.
+# ---- loading, merging, scoring -------------------------------------------------------------
 
-    Hours are those of supervised tuning with every sequence full, on one card, at the published speed of a
-    70B (`source`) times 70B over this model's weights; empty where no speed is known.
+
+def loaded(model, p, guess: bool = True) -> float:
+    """Bytes of the base as `p` quantises it; `p` None: in its checkpoint's own precision."""
+    found = shape(model, guess)
+    if p is None:
+        return found.weights * stored_bytes(model, guess)
+    quantised = found.quantisable if p.quant_type != "none" else 0
+    return quantised / 2 + constants(found, p) + (found.weights - quantised) * _wide(p)
+
+
+def load_peak(model, p, guess: bool = True) -> float:
+    """Bytes while a base is quantised: one matrix at a time is whole (transformers 5.23)."""
+    whole = (
+        shape(model, guess).largest * stored_bytes(model, guess) if p.quant_type != "none" else 0
+    )
+    return loaded(model, p, guess) + whole
+
+
+def compared(model, guess: bool = True, rows: int = 8, tokens: int = 129) -> float:
+    """Bytes in which the full base is compared: weights, logits and their log-probabilities."""
+    return (
+        loaded(model, None, guess) + 2 * 4 * rows * tokens * configuration(model, guess).vocab_size
+    )
+
+
+def adapter_bytes(model, p) -> float:
+    """Bytes of the study's adapter once it is read: PEFT makes 32 bits of 16."""
+    return 4.0 * adapter_weights(shape(model), p)
+
+
+def saved_adapter_bytes(folder: Path) -> float:
+    """The same of an adapter that there is."""
+    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+        return 4.0 * sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
+
+
+def merging(model, p) -> float:
+    """Bytes of RAM in which an adapter is merged: base, adapter, one product."""
+    return loaded(model, None) + adapter_bytes(model, p) + 4 * shape(model).largest
+
+
+def scoring(
+    model, p, quantised: bool, adapter: float, tokens: int | None = None, guess: bool = True
+) -> float:
+    """Bytes to score a model and its `adapter` in batches of `tokens` (`eval_batch_tokens`).
+
+    To the weights comes what a pass without gradients holds: inputs and products of one
+    feed-forward layer (beside an adapter also PEFT's, in 32 bits), a matrix out of NF4, logits of a
+    few places, and keys and values: of all tokens where the model writes, else of the shots that
+    prompts share.
     """
-    weights = sum(weight.numel() for weight in _empty(str(name)).parameters())
-    tokens = p.sft_steps * p.sft_batch_size * p.data_max_length
-    table = pd.read_csv(ROOT / "params/gpus.csv")
-    hours = tokens / (table["tokens_per_second_70b"] * 70e9 / weights) / 3600
+    config, found, asked = (
+        configuration(model, guess).get_text_config(),
+        shape(model, guess),
+        _asked(p),
+    )
+    width, inner, keys = _widths(config)
+    wide = _wide(p) if quantised else stored_bytes(model, guess)
+    context = longest(model, p, guess)
+    tokens = max(tokens or p.eval_batch_tokens, context)  # one prompt may be as long as that
+    remembered = (
+        tokens if any(protocol.reads for protocol in asked) else context if max(p.eval_shots) else 0
+    )
+    held = tokens * (4 * wide * width + (3 * wide + 8 * bool(adapter)) * inner)
+    held += config.num_hidden_layers * keys * wide * remembered
+    held += READ * config.vocab_size * (wide + 8) + (wide * found.largest if quantised else 0)
+    return loaded(model, p if quantised else None, guess) + adapter + held
+
+
+def _widths(config) -> tuple[int, int, int]:
+    """Width of a layer, of its feed-forward part (if unnamed four times that), of keys and values."""
+    width, heads = config.hidden_size, config.num_attention_heads
+    shared = getattr(config, "num_key_value_heads", None) or heads
+    return (
+        width,
+        getattr(config, "intermediate_size", None) or 4 * width,
+        2 * shared * (getattr(config, "head_dim", None) or width // heads),
+    )
+
+
+def batch_tokens(
+    model, p, quantised: bool, adapter: float, there_gb: float, guess: bool = True
+) -> int | None:
+    """`eval_batch_tokens`, or the largest half, quarter ... of it that `there_gb` can score with.
+
+    None where not even batches of one prompt fit.
+    """
+    tokens, least = p.eval_batch_tokens, longest(model, p, guess)
+    while memory.rounded_up(scoring(model, p, quantised, adapter, tokens, guess)) > there_gb:
+        if tokens <= least:
+            return None
+        tokens = max(tokens // 2, least)
+    return tokens
+
+
+def longest(model, p, guess: bool = True) -> int:
+    """Tokens of the longest prompt that model and protocols allow."""
+    allowed = max(protocol.max_context for protocol in _asked(p))
+    config = configuration(model, guess).get_text_config()
+    return min(allowed, getattr(config, "max_position_embeddings", allowed))
+
+
+def _asked(p) -> list[protocols.Protocol]:
+    return [protocols.named(name) for name in p.eval_protocols]
+
+
+# ---- cards ---------------------------------------------------------------------------------
+
+
+def cards() -> pd.DataFrame:
+    """The GPUs of params/gpus.csv: gpu, memory_gb, tokens_per_second_70b (if published), source."""
+    return pd.read_csv(ROOT / "params/gpus.csv")
+
+
+def hours(model, tokens: float, speed):
+    """Hours for so many tokens at the `speed` of a 70B, times 70B over this model's weights."""
+    return tokens / (speed * 70e9 / shape(model).weights) / 3600
+
+
+def gpus(model, p) -> pd.DataFrame:
+    """The study on each GPU of params/gpus.csv: needed_gb (10^9), verdict, hours at most, dollars.
+
+    Hours are those of supervised tuning with every sequence full, on one card, at the published
+    speed of a 70B (`source`); empty where no speed is known.
+    """
+    table = cards()
+    most = hours(
+        model, p.sft_steps * p.sft_batch_size * p.data_max_length, table["tokens_per_second_70b"]
+    )
     return table[["gpu", "memory_gb"]].assign(
-        needed_gb=round(_needed(name, p) / 1e9, 2),
-        verdict=[advice(name, p, memory * 1e9) for memory in table["memory_gb"]], hours_at_most=hours.round(1),
-        dollars=(hours * (p.plan_dollars_per_hour or float("nan"))).round(), source=table["source"])
-
-
-def _available_bytes() -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.mem_get_info()[1]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-@torch.inference_mode()
-def quantisation_error(base: str, quantised: torch.nn.Module, tokens: int = 128, rows: int = 8) -> pd.Series:
-    """How far quantisation moves the next-token distribution on text that the base itself samples (seed 0).
-
-    kl_nats: mean Kullback-Leibler divergence of the quantised from the full model (nats per token);
-    agreement_pct: positions at which both find the same token likeliest. Empty where the full model does not
-    fit beside the quantised one.
-    """
-    if 4 * sum(weight.numel() for weight in _empty(str(base)).parameters()) > _available_bytes():
-        return pd.Series({"kl_nats": None, "agreement_pct": None})
-    full = load(base)
-    torch.manual_seed(0)
-    start = torch.full((rows, 1), full.config.bos_token_id, device=full.device)
-    ids = full.generate(start, do_sample=True, max_new_tokens=tokens, use_cache=True)
-    was, now = (model(input_ids=ids, use_cache=False).logits.float().log_softmax(-1) for model in (full, quantised))
-    return pd.Series({"kl_nats": (was.exp() * (was - now)).sum(-1).mean().item(),
-                      "agreement_pct": 100 * (was.argmax(-1) == now.argmax(-1)).float().mean().item()}).round(4)
-
-
-@lru_cache
-def _empty(name: str) -> torch.nn.Module:
-    """The model's modules without storage; of a known shape nothing is read."""
-    if name in SHAPES:
-        names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
-        config = LlamaConfig(**dict(zip((*names, "vocab_size"), SHAPES[name])))
-    else:
-        config = AutoConfig.from_pretrained(name)
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)
+        needed_gb=round(needed(model, p) / 1e9, 2),
+        verdict=[advice(model, p, there * memory.GB) for there in table["memory_gb"]],
+        hours_at_most=most.round(1),
+        dollars=(most * (p.plan_dollars_per_hour or float("nan"))).round(),
+        source=table["source"],
+    )

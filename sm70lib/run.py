@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import subprocess
 import sys
 import threading
 import time
@@ -17,10 +18,13 @@ from sm70lib import kept, lent, steps
 from sm70lib.params import REHEARSAL, ROOT, Study, StudyError, load, parsed
 from sm70lib.provenance import declared
 
+LOADING = ("02_load_4bit", "03_qlora_finetune", "04_eval")  # steps that load models
 LINE_SECONDS = 15  # between lines of progress where there is no terminal to overwrite them on
 MEANINGS = {  # a mark in an error's last line, and what the error means
-    "DeadKernelError": "the kernel died, probably for lack of memory",
-    "MemoryError": "memory ran out: lower train_micro_batch_size or eval_batch_tokens",
+    "DeadKernelError": "the kernel died, probably for lack of memory; python -m sm70lib plan says "
+                       "what each step needs, and 04 needs less with a lower eval_batch_tokens",
+    "MemoryError": "memory ran out; python -m sm70lib plan says what each step needs, and 04 needs "
+                   "less with a lower eval_batch_tokens",
     "No space left": "the disk is full",
     "StudyError": "something given is not as it must be; the sentence above says what to do",
     "stopped by hand": "nothing that was finished is lost",
@@ -47,7 +51,8 @@ def run(files: list[str], overrides: dict[str, str], fresh: list[str] = (), list
     again = {_step(beginning, names) for beginning in fresh}
     if list_only and lender:
         raise StudyError("--list takes nothing over: give --from without it, or --list alone")
-    folder, command = steps.outputs() / study.study, command or command_line("run", files, overrides)
+    folder, rehearsed = steps.outputs() / study.study, bool(command)
+    command = command or command_line("run", files, overrides)
     if lender:
         lent.require(study.study, lender)
         with _alone(folder):
@@ -58,8 +63,12 @@ def run(files: list[str], overrides: dict[str, str], fresh: list[str] = (), list
         return 0
     if refused := [why for _, state, why in plan if state == "refuses"]:
         raise StudyError(refused[0])
-    _require_data(study, [name for name, state, _ in plan if state == "runs"])
+    running = [name for name, state, _ in plan if state == "runs"]
+    _require_data(study, running)
+    _require_by_hand(study, running)
     _set_environment(study)
+    if not rehearsed:  # whose models are small, whatever their names say
+        _forewarn(study, running, files, overrides)
     with _alone(folder):
         return 0 if all(_finish(name, study, folder, name in again, command) for name in names) else 1
 
@@ -105,6 +114,32 @@ def _require_data(study: Study, names: list[str]) -> None:
     if reading and study.data_root not in ("world", "hub") and not (ROOT / study.data_root).is_dir():
         raise StudyError(f"data_root {study.data_root} is no folder, and {reading[0]} reads from it: give "
                          "the folder of sources and benchmarks (make reproduce DATA=... or -p data_root ...)")
+
+
+def _require_by_hand(study: Study, running: list[str]) -> None:
+    """Fails now where something that the hub does not have has to be put in place first."""
+    if study.data_root == "hub" and {"00_base", "01_data"} & {*running}:
+        from sm70lib import byhand  # takes a second, and a finished study needs none of it
+        byhand.require(study, running)
+
+
+def _forewarn(study: Study, running: list[str], files: list[str], overrides: dict[str, str]) -> None:
+    """Says what will not fit here, and whose owners have to be asked.
+
+    In a process of its own, as this one goes on for days and would hold PyTorch all that time. A
+    base that is trained here is left out: it was given its size for this machine. Raises
+    StudyError as the plan does.
+    """
+    if not (study.base_model or study.eval_models) or not {"00_base", *LOADING} & {*running}:
+        return
+    pairs = [word for pair in overrides.items() for word in ("-p", *pair)]
+    before = [word for name in running for word in ("--before", name)]
+    command = [sys.executable, "-m", "sm70lib", "plan", *map(str, files), *pairs, *before]
+    done = subprocess.run(command, capture_output=True, text=True)
+    last = done.stderr.strip().splitlines()[-1:] or [""]
+    if done.returncode == 2:
+        raise StudyError(last[0].removeprefix("error: "))
+    print(done.stdout or last[0], end="" if done.stdout or not last[0] else "\n", flush=True)
 
 
 def command_line(verb: str, files: list[str], overrides: dict[str, str]) -> str:

@@ -10,13 +10,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sm70lib import keys, kept, provenance
+from sm70lib import keys, kept, memory, provenance
 from sm70lib.keys import QUICK, STEPS, TUNING, difference, maker, mark, notebook, outputs
 from sm70lib.params import ROOT, StudyError, affects, rehearsal
 from sm70lib.provenance import digest, write_json, write_text
 
-__all__ = ["QUICK", "ROOT", "STEPS", "Step", "begin", "digest", "maker", "mark", "notebook",
+__all__ = ["LEFT_OUT", "QUICK", "ROOT", "STEPS", "Step", "begin", "digest", "maker", "mark", "notebook",
            "outputs", "progress", "status", "write_json", "write_manifest", "write_text"]
+
+LEFT_OUT = "left_out.json"  # in predictions/: the models for which 04 had too little memory
 
 
 def status(name: str, params: Any) -> tuple[bool, str]:
@@ -40,6 +42,8 @@ def status(name: str, params: Any) -> tuple[bool, str]:
             return False, f"{path.name} is not as it was"
     if name == TUNING and (why := _merges(folder, params)):
         return False, why
+    if name == "04_eval" and (fitting := _fit_now(folder)):
+        return False, f"{', '.join(fitting)} {'fits' if len(fitting) == 1 else 'fit'} here now"
     if done["code"] != provenance.code(notebook(name)):
         return True, f"finished, made by commit {done['commit']}, other code now; --fresh {name[:2]} to redo"
     return True, "finished"
@@ -54,6 +58,12 @@ def _merges(folder: Path, params: Any) -> str:
             return f"merged/{into} is not there yet"
     more = [into for into in there if into not in params.train_merge]
     return f"merged/{more[0]} is no longer asked for" if more else ""
+
+
+def _fit_now(folder: Path) -> list[str]:
+    """Models that 04 left out for want of memory, and for which there is enough here."""
+    left = keys.read(folder / "predictions" / LEFT_OUT)
+    return [name for name in left if left[name]["needed_gb"] <= memory.at_hand().gb]
 
 
 def begin(name: str, params: Any) -> "Step":

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pandas as pd
 
-from sm70lib import benchmarks, errors, stats
+from sm70lib import benchmarks, errors, memory, stats
 from sm70lib.errors import RUN, SET, paired
 from sm70lib.params import StudyError, rehearsal
 from sm70lib.replies import NO_SCORE
-from sm70lib.steps import write_text
+from sm70lib.steps import LEFT_OUT, write_text
 
 AFTER = "tuned"
 FLOOR = 10  # points above the best constant guesser that count as having read the question
@@ -140,11 +141,23 @@ def _accuracy(part: pd.DataFrame, macro: bool, how: stats.How) -> dict:
             {"mass_pct": round(100 * part["mass"].mean(), 1)} if "mass" in part and part["mass"].notna().all() else {})
 
 
-def wide(found: pd.DataFrame, names: list[str], others: pd.DataFrame) -> pd.DataFrame:
+def left_out(outputs: Path, studies: list[str]) -> pd.DataFrame:
+    """Models that 04 had no memory for: study, model, cell (`not scored here: 138 GB`)."""
+    rows = []
+    for study in studies:
+        path = outputs / study / "predictions" / LEFT_OUT
+        lacking = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        rows += [(study, name, f"not scored here: {memory.words(lack['needed_gb'])}")
+                 for name, lack in lacking.items()]
+    return pd.DataFrame(rows, columns=["study", "model", "cell"])
+
+
+def wide(found: pd.DataFrame, names: list[str], others: pd.DataFrame,
+         lacking: pd.DataFrame | None = None) -> pd.DataFrame:
     """Models by benchmarks, as papers print it: ours, the best constant guesser, quoted systems (†).
 
     `found` holds one protocol and one number of shots of `results`; of the verified quoted rows, those of the
-    same shots are shown.
+    same shots are shown. `lacking` (`left_out`) are models that could not be scored, or not in all.
     """
     own = found[(found["subset"] == "all") & found["benchmark"].isin(names)]
     own = own.assign(source="study " + own["study"], cell=[
@@ -156,12 +169,21 @@ def wide(found: pd.DataFrame, names: list[str], others: pd.DataFrame) -> pd.Data
     named = theirs["system"].where(~several, theirs["system"] + ", " + theirs["protocol"].fillna("protocol not stated"))
     theirs = theirs.assign(model=named + " †", cell=[
         f"{r.value_pct}" + ("" if pd.isna(r.n) else f" n={r.n}") for r in theirs.itertuples()])
-    cells = pd.concat([own, guess, theirs])
+    unscored = _unscored(own, lacking) if lacking is not None else own[:0]
+    cells = pd.concat([own, guess, theirs, unscored])
     table = cells.pivot(index=["source", "model"], columns="benchmark", values="cell").fillna("")
     rank = {AFTER: "~1", "best constant guesser": "~2"}  # "~" sorts after the other models' names
     table = table.loc[sorted(table.index, key=lambda row: (
         not row[0].startswith("study "), row[0], rank.get(row[1], row[1])))].reset_index()
     return table[["model", *(name for name in names if name in table), "source"]].rename_axis(columns=None)
+
+
+def _unscored(own: pd.DataFrame, lacking: pd.DataFrame) -> pd.DataFrame:
+    """A cell for every benchmark that a study asked and a model left out was not asked."""
+    asked = own[["study", "source", "benchmark"]].drop_duplicates().merge(lacking, on="study")
+    there = set(zip(own["study"], own["model"], own["benchmark"]))
+    keys = zip(asked["study"], asked["model"], asked["benchmark"])
+    return asked[[key not in there for key in keys]]
 
 
 def usable(quotes: pd.DataFrame) -> pd.DataFrame:
@@ -182,7 +204,11 @@ def comparisons(answers: pd.DataFrame, p, how: stats.How) -> pd.DataFrame:
                 start, AFTER, p.study, p.eval_primary_protocol, p.eval_primary_shots)
             rows.append({"family": "primary" if declared else "exploratory"} | dict(zip(SET, keys))
                         | {"before": a, "after": b} | _compared(part, a, b, how))
-    table = pd.DataFrame(rows).sort_values("family", ascending=False, kind="stable", ignore_index=True)
+    measured = stats.Estimate(0, 0, 0, 0, "").row("difference_pts", "pts")
+    columns = ["family", *SET, "before", "after", *measured, "test", "p", "p_holm",
+               "detectable_pts", "reading"]
+    table = pd.DataFrame(rows, columns=columns).sort_values(
+        "family", ascending=False, kind="stable", ignore_index=True)
     primary = table["family"] == "primary"
     p_values = table.loc[primary, "p"]  # a declared test without a p belongs to the family too
     table.loc[primary, "p_holm"] = [float(f"{q:.3g}") for q in stats.holm(p_values.fillna(1))]

@@ -35,6 +35,10 @@ READS = {"cpt": ("data/text", ["input_ids", "labels"]), "sft": ("data/train", ["
          "dpo": ("data/preferences", ["prompt_ids", "chosen_ids", "rejected_ids"])}
 
 NO_SPACE = 28  # exit code of a trainer that could not write (errno ENOSPC)
+KILLED = (-9, 137)  # exit codes of a trainer that was killed, as a machine does when memory is full
+# What a trainer, or the launcher above it, says of an end for want of memory
+NO_MEMORY = ("OutOfMemoryError", "out of memory", "MemoryError", "not enough memory",
+             "Cannot allocate memory", "Signal 9 (SIGKILL)", "exitcode: -9", "exitcode  : -9")
 
 
 def run(p, folder: Path, number: int, kind: str, watch: Callable[[pd.DataFrame], None] = lambda frame: None,
@@ -70,6 +74,9 @@ def run(p, folder: Path, number: int, kind: str, watch: Callable[[pd.DataFrame],
         said = (stage / "log.txt").read_bytes()[written:].decode(errors="replace").strip().splitlines() or ["no output"]
         why = no_space(stage) if process.returncode == NO_SPACE else next(
             (line for line in said if line.startswith("error: ")), said[-1])  # launchers have the last word
+        starved = any(mark in line for line in said for mark in NO_MEMORY)
+        if process.returncode in KILLED or starved:
+            why = f"memory ran out: {_less(p, folder, number, kind)} ({why})"
         raise StudyError(f"training stopped with exit code {process.returncode}: {why} "
                          f"(all of it: {stage / 'log.txt'})")
     watch(metrics(stage))
@@ -90,6 +97,16 @@ def _require_same(stage: Path, key: keys.Key) -> None:
         raise StudyError(f"{stage} was trained with something else ({differs}), and nothing is trained "
                          "over it: make 03 again (--fresh 03, which moves it aside), or give the new "
                          "training a study of its own (-p study NAME --from OLD)")
+
+
+def _less(p, folder: Path, number: int, kind: str) -> str:
+    """What the plan would change for this stage on this machine."""
+    from sm70lib import memory, model, plan
+    base, there = model.located(folder), memory.at_hand()
+    needed = memory.rounded_up(plan.needed(base, p, kind, number > 1))
+    change = plan.less(base, p, there.gb * memory.GB, kind, number > 1)
+    return (f"{kind} needs {memory.words(needed)} by the plan, and there are "
+            f"{memory.words(there.gb)} in {there.where}; {change}")
 
 
 def launcher(line: str) -> list[str]:

@@ -68,7 +68,7 @@ def test_the_shape_is_that_of_llama_2_70b():
             "from transformers import AutoModelForCausalLM, LlamaConfig\n"
             "with torch.device('meta'): model = AutoModelForCausalLM.from_config(LlamaConfig(**gpu_70b.SHAPES['70b']))\n"
             "print(sum(w.numel() for w in model.parameters()),"
-            " sum(w.numel() for w in plan._empty('meta-llama/Llama-2-70b-hf').parameters()))")
+            " plan.shape('meta-llama/Llama-2-70b-hf').weights)")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.stdout.split() == ["68976648192"] * 2, done.stderr[-1000:]
 
