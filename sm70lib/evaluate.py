@@ -6,28 +6,26 @@ depend on the item list alone, it ends with the very numbers of an undisturbed r
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 
-from sm70lib import benchmarks, leftout, memory, model, predictions, protocols, replies
+from sm70lib import benchmarks, leftout, memory, model, predictions, protocols
 from sm70lib.batches import Prompts, Run, batched, limit, usable
 from sm70lib.benchmarks import Item, items_digest
+from sm70lib.candidates import Model, models
 from sm70lib.model import Request
 from sm70lib.params import ROOT, StudyError
 from sm70lib.prompts import trained_in
 from sm70lib.protocols import Protocol
-from sm70lib.steps import digest, progress, write_json
+from sm70lib.steps import progress, write_json
 from sm70lib.train import launcher
 
 # A CPU needs no copy of the keys that heads share, masked or not.
@@ -61,72 +59,6 @@ def _run(p, benchmark: str, protocol: Protocol, shots: int, items: list[Item], f
     if shots and not pool and not protocol.shots_from_test:
         pool, items = items[:shots], items[shots:]
     return Run(benchmark, protocol, shots, items[:p.eval_limit], pool, p.data_template)
-
-
-def overview(asked: list[Run]) -> pd.DataFrame:
-    """One row per run: benchmark, protocol, shots, n, and the pool that shots come from."""
-    rows = [(run.benchmark, run.protocol.name, run.shots, len(run.items),
-             "-" if not run.shots else f"{len(run.pool)} other items" if run.pool else "the test items (flagged)")
-            for run in asked]
-    return pd.DataFrame(rows, columns=["benchmark", "protocol", "shots", "n", "shots from"])
-
-
-def first_of_each_protocol(asked: list[Run]) -> list[Run]:
-    """The first run of every protocol, for a look at its prompt."""
-    return list({run.protocol.name: run for run in reversed(asked)}.values())[::-1]
-
-
-@dataclass(frozen=True)
-class Model:
-    """What is scored: its name in tables, weights (folder or hub name), how they are loaded, adapter, prompt."""
-
-    name: str
-    source: str
-    quantised: bool = False
-    adapter: Path | None = None
-    chat: bool = False
-
-    def identity(self) -> str:
-        """sha256 (hex) of the weights (or the hub name), the adapter's, and the way they are loaded and asked."""
-        weights = _digest(Path(self.source)) if Path(self.source).is_dir() else self.source
-        text = f"{self.quantised} {self.chat} {weights} {self.adapter and digest(self.adapter)}"
-        return hashlib.sha256(text.encode()).hexdigest()
-
-
-_digest = lru_cache(digest)  # three models share a base of up to 140 GB
-
-
-def models(p, folder: Path) -> list[Model]:
-    """The study's own models (base, in NF4, other stages and seeds, merged, tuned), and those of `eval_models`.
-
-    Raises StudyError where one of these cannot be read, or its line is not understood.
-    """
-    base, four = model.located(folder), p.quant_type != "none"
-    own = [Model("base", base), *([Model("base-nf4", base, True)] if four else [])]
-    stages = sorted(folder.glob("stages/*/adapter"), key=lambda path: ("-seed" in path.parent.name, path))
-    last = [path for path in stages if "-seed" not in path.parent.name][-1:]  # published as `adapter`
-    own += [Model(f"tuned-{path.parent.name}", base, four, path) for path in stages if path not in last]
-    own += [Model(f"merged-{path.name}", str(path)) for path in sorted(folder.glob("merged/*"))]
-    return [*own, Model("tuned", base, four, folder / "adapter"), *(_other(*pair) for pair in p.eval_models.items())]
-
-
-def _other(name: str, line: str) -> Model:
-    found = described(name, line)
-    model.require(found.source, f"eval_models: {name}")
-    return found
-
-
-def described(name: str, line: str) -> Model:
-    """The model that a line of `eval_models` describes; StudyError where it is not understood."""
-    source, *words = line.split()
-    given = dict(word.partition("=")[::2] for word in words)
-    allowed = {"quant": ("nf4", "none"), "chat": ("yes", "no"), "adapter": (given.get("adapter"),)}
-    for key, value in given.items():
-        if value not in allowed.get(key, ()):
-            raise StudyError(f"eval_models: {name}: {key}={value} is not understood; allowed are quant=nf4 or none, "
-                             "adapter=FOLDER, chat=yes or no")
-    return Model(name, source, given.get("quant") == "nf4", given.get("adapter") and Path(given["adapter"]),
-                 given.get("chat") == "yes")
 
 
 def score_all(p, asked: list[Run], folder: Path) -> None:
@@ -172,7 +104,7 @@ def keep(found: list[Model], asked: list[Run], folder: Path) -> None:
         _gather(part.with_name(f"{part.name.rsplit('.', 2)[0]}.jsonl"))
     predictions.keep_asked(folder, {which.name: {run.name for run in asked} for which in found})
     for which in found:
-        places = {run: folder / "predictions" / which.name / f"{run.name}.jsonl" for run in asked}
+        places = _places(which, asked, folder)
         there = [run for run in asked if predictions.may_match(folder, places[run])]
         if there:
             identity, tokenizer = which.identity(), model.load_tokenizer(which.source)
@@ -181,32 +113,48 @@ def keep(found: list[Model], asked: list[Run], folder: Path) -> None:
             predictions.keep_matching(folder, places[run], about)
 
 
-def score_model(which: Model, p, asked: list[Run], folder: Path,
-                identity: str | None = None) -> dict | None:
+def score_model(which: Model, p, asked: list[Run], folder: Path) -> dict | None:
     """Scores every run under one model, here or in the processes that `eval_launcher` starts.
 
-    The model is loaded only where something is left to score; 64 items are then scored again, one at a time.
-    Returns what is lacking where there is too little memory, even for batches of one prompt.
+    Nothing is loaded where nothing is left to score. Returns what is lacking where there is too
+    little memory, even for batches of one prompt.
     """
-    places = {run: folder / "predictions" / which.name / f"{run.name}.jsonl" for run in asked}
-    identity, tokenizer = identity or which.identity(), model.load_tokenizer(which.source)
-    left = [run for run in asked if not _finished(places[run], Prompts(run, tokenizer, which.chat), identity)]
-    again = folder / "predictions" / which.name / "batch_1.json"
-    if not left and again.exists():
+    identity, tokenizer = which.identity(), model.load_tokenizer(which.source)
+    places = _places(which, asked, folder)
+    whole = [_finished(places[run], Prompts(run, tokenizer, which.chat), identity) for run in asked]
+    if all(whole) and _again(which, folder).exists():
         return None
-    if "RANK" in os.environ:  # the process that started this one has looked
-        tokens = p.eval_batch_tokens
-    elif (tokens := leftout.batch_tokens(which, p)) is None:
+    if (tokens := leftout.batch_tokens(which, p)) is None:
         return leftout.lack(which, p)
-    if p.eval_launcher != "python" and "RANK" not in os.environ:
-        return _launch(which, p, asked, folder, identity, tokens)
-    loaded = model.load(which.source, p if which.quantised else None, which.adapter)
-    for run in left:
-        evaluate(loaded, tokenizer, run, places[run], model_digest=identity, batch_tokens=tokens,
-                 chat=which.chat, notes=template_of(which, run))
-    if os.environ.get("RANK", "0") == "0":
-        write_json(again, rescore(loaded, tokenizer, asked, places, which.chat))
+    if p.eval_launcher == "python":
+        score_here(which, p, asked, folder, identity, tokens)
+    else:
+        _launch(which, p, asked, folder, identity, tokens)
     return None
+
+
+def score_here(which: Model, p, asked: list[Run], folder: Path, identity: str, tokens: int) -> None:
+    """Scores what is left of every run in this process, or its share of it where there are several.
+
+    64 items are then scored again, one at a time. `tokens` is the size of a batch.
+    """
+    places, tokenizer = _places(which, asked, folder), model.load_tokenizer(which.source)
+    loaded = model.load(which.source, p if which.quantised else None, which.adapter)
+    for run in asked:
+        if not _finished(places[run], Prompts(run, tokenizer, which.chat), identity):
+            evaluate(loaded, tokenizer, run, places[run], model_digest=identity,
+                     batch_tokens=tokens, chat=which.chat, notes=template_of(which, run))
+    if os.environ.get("RANK", "0") == "0":
+        found = rescore(loaded, tokenizer, asked, places, which.chat)
+        write_json(_again(which, folder), found)
+
+
+def _places(which: Model, asked: list[Run], folder: Path) -> dict[Run, Path]:
+    return {run: folder / "predictions" / which.name / f"{run.name}.jsonl" for run in asked}
+
+
+def _again(which: Model, folder: Path) -> Path:
+    return folder / "predictions" / which.name / predictions.RESCORED
 
 
 def _launch(which: Model, p, asked: list[Run], folder: Path, identity: str, tokens: int) -> None:
@@ -219,8 +167,9 @@ def _launch(which: Model, p, asked: list[Run], folder: Path, identity: str, toke
                           stderr=subprocess.PIPE)
     task.unlink()
     if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no output"]
-        raise StudyError(f"eval_launcher: scoring stopped with exit code {done.returncode}: {last[0]}; what is "
+        said = done.stderr.strip().splitlines() or ["no output"]
+        why = next((line for line in said if line.startswith("error: ")), said[-1])  # launchers have the last word
+        raise StudyError(f"eval_launcher: scoring stopped with exit code {done.returncode}: {why}; what is "
                          "finished is kept, run 04 again")
     for run in asked:
         _gather(task.with_name(f"{run.name}.jsonl"))
@@ -231,7 +180,8 @@ def main(task: Path) -> None:
     about = json.loads(task.read_text())
     p, folder = SimpleNamespace(**about["params"]), Path(about["folder"])
     which, = [one for one in models(p, folder) if one.name == about["name"]]
-    score_model(which, p, runs(p, folder / "data/benchmarks"), folder, about["identity"])
+    asked = runs(p, folder / "data/benchmarks")
+    score_here(which, p, asked, folder, about["identity"], p.eval_batch_tokens)
 
 
 def _share(path: Path) -> tuple[Path, int, int]:
@@ -270,52 +220,6 @@ def rescore(loaded, tokenizer, asked: list[Run], places: dict[Run, Path], chat: 
             worst = max(worst, *(abs(a - b) for a, b in zip(alone, line["loglikelihoods"])))
             flips, n = flips + (int(np.argmax(alone)) != line["choice"]), n + 1
     return {"items": n, "largest_difference_nats": worst, "flips": flips}
-
-
-def rescored(folder: Path) -> dict:
-    """By model: what scoring items alone changed."""
-    return {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/batch_1.json"))}
-
-
-def accuracies(folder: Path) -> pd.DataFrame:
-    """Accuracy in percent of all prediction files below `folder`: one row per run, one column per model.
-
-    Beside it, over all models: items left out, prompts cut to the context, and replies that could not be read.
-    Where most could not be, there is no accuracy.
-    """
-    rows = []
-    for path in sorted(folder.glob("*/*.jsonl")):
-        if not path.stat().st_size:
-            continue  # not an item that could be scored
-        lines, about = pd.read_json(path, lines=True), json.loads(path.with_suffix(".meta.json").read_text())
-        unread = int(lines["choice"].isna().sum())
-        accuracy = np.nan if replies.unscored(unread, len(lines)) else 100 * lines["correct"].mean()
-        rows.append((*lines.loc[0, ["benchmark", "protocol", "shots"]], lines["item_id"].nunique(),
-                     len(about.get("skipped", [])), len(about.get("cut", [])), unread,
-                     path.parent.name, accuracy))
-    names = ["benchmark", "protocol", "shots", "n", "left out", "cut", "unread"]
-    frame = pd.DataFrame(rows, columns=[*names, "model", "acc_pct"])
-    worst = frame.groupby(names[:4])[names[4:]].max()
-    return frame.pivot(index=names[:4], columns="model", values="acc_pct").round(1).join(worst)
-
-
-def by_protocol(folder: Path, name: str = "tuned") -> pd.DataFrame:
-    """How far the protocol alone moves a model's accuracy (percent), and the range in points.
-
-    Of another model where that one was not scored.
-    """
-    found = accuracies(folder)
-    name = name if name in found else min(folder.glob("*/*.jsonl")).parent.name
-    frame = found[name].reset_index()
-    frame["way"] = frame["protocol"] + ", " + frame["shots"].astype(str) + "-shot"
-    table = frame.pivot(index="benchmark", columns="way", values=name)
-    return table.assign(range_pts=table.max(axis=1) - table.min(axis=1)).round(1)
-
-
-def example(folder: Path) -> dict:
-    """The first line of the tuned model's first file, or of another's where it was not scored."""
-    files = sorted((folder / "tuned").glob("*.jsonl")) or sorted(folder.glob("*/*.jsonl"))
-    return json.loads(files[0].read_text().splitlines()[0])
 
 
 # ---- lines, as they come ----------------------------------------------------------------------------

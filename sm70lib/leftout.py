@@ -10,7 +10,7 @@ from sm70lib.steps import LEFT_OUT, write_json
 
 
 def batch_tokens(which, p) -> int | None:
-    """Tokens of a batch for which there is memory to score `which` (evaluate.Model) here.
+    """Tokens of a batch for which there is memory to score `which` (candidates.Model) here.
 
     `eval_batch_tokens` at most; None where not even a batch of one prompt fits.
     """

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sm70lib import evaluate, memory, plan, shapes, steps
+from sm70lib import candidates, memory, plan, shapes, steps
 from sm70lib.params import ROOT
 from sm70lib.sources import SOURCES
 
@@ -191,7 +191,7 @@ def _scoring(p, base) -> list[Need]:
     return found
 
 
-def expected(p, base) -> list[evaluate.Model]:
+def expected(p, base) -> list[candidates.Model]:
     """Every model that will be scored once all stages are trained; `base` is a name or a shape."""
     four, adapter = p.quant_type != "none", Path("adapter")
     stages = [f"{number}-{kind}" for number, kind in enumerate(p.train_stages, 1)]
@@ -200,12 +200,12 @@ def expected(p, base) -> list[evaluate.Model]:
         *(f"{stage}-seed{seed}" for seed in p.train_seeds[1:] for stage in stages),
     ]
     return [
-        evaluate.Model("base", base),
-        *([evaluate.Model("base-nf4", base, True)] if four else []),
-        *(evaluate.Model(f"tuned-{name}", base, four, adapter) for name in earlier),
-        *(evaluate.Model(f"merged-{into}", base) for into in p.train_merge),
-        evaluate.Model("tuned", base, four, adapter),
-        *(evaluate.described(*pair) for pair in p.eval_models.items()),
+        candidates.Model("base", base),
+        *([candidates.Model("base-nf4", base, True)] if four else []),
+        *(candidates.Model(f"tuned-{name}", base, four, adapter) for name in earlier),
+        *(candidates.Model(f"merged-{into}", base) for into in p.train_merge),
+        candidates.Model("tuned", base, four, adapter),
+        *(candidates.described(*pair) for pair in p.eval_models.items()),
     ]
 
 

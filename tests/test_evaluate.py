@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sm70lib import batches, benchmarks, evaluate, model, protocols
+from sm70lib import batches, benchmarks, candidates, evaluate, first_look, model, protocols
 from sm70lib.benchmarks import Item
 from sm70lib.batches import Run
 from sm70lib.params import ROOT, StudyError
@@ -172,7 +172,7 @@ def test_replies_are_read_voted_on_and_counted_where_they_say_nothing(loaded, tm
         assert {key: line["choice"] for key, line in found.items()} == {"m/0": 0, "m/1": 1, "m/2": None, "m/3": 3}
         assert sum(line["correct"] for line in found.values()) == 3 and found["m/0"]["loglikelihoods"] is None
         assert len(found["m/0"]["parsed"]) == run.protocol.samples
-    shown = evaluate.accuracies(tmp_path).reset_index()
+    shown = first_look.accuracies(tmp_path).reset_index()
     assert shown["m"].tolist() == [75.0, 75.0] and shown["unread"].tolist() == [1, 1]
 
 
@@ -247,9 +247,9 @@ def test_a_first_look_shows_no_accuracy_where_most_replies_are_unread(tmp_path):
                  "correct": n >= unread, "choice": None if n < unread else 0} for n in range(4)]
         (tmp_path / model_ / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         (tmp_path / model_ / "p.meta.json").write_text("{}")
-    shown = evaluate.accuracies(tmp_path).iloc[0]
+    shown = first_look.accuracies(tmp_path).iloc[0]
     assert shown["half"] == 50 and np.isnan(shown["most"]) and shown["unread"] == 3
-    assert np.isnan(evaluate.by_protocol(tmp_path, "most").loc["xstest_safe", "range_pts"])
+    assert np.isnan(first_look.by_protocol(tmp_path, "most").loc["xstest_safe", "range_pts"])
 
 
 # ---- models ------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ def study(tmp_path):
 def test_other_models_are_looked_for_before_any_is_scored(study):
     folder, p = study
     p.eval_models = {"other": f"{folder / 'base/model'} quant=nf4 chat=yes"}
-    found = {one.name: one for one in evaluate.models(p, folder)}
+    found = {one.name: one for one in candidates.models(p, folder)}
     assert list(found) == ["base", "tuned", "other"] and found["other"].quantised and found["other"].chat
     assert len({found["base"].identity(), found["other"].identity()}) == 2
     for line, sentence in (("outputs/nowhere", "no model in outputs/nowhere"), (str(folder), "cannot be read"),
@@ -378,13 +378,13 @@ def test_two_processes_write_what_one_writes_and_items_are_scored_again_alone(st
     for launcher in ("python", "torchrun --standalone --nproc-per-node 2",
                      f"accelerate launch --config_file {DDP} --main_process_port 0"):
         p.eval_launcher = launcher
-        evaluate.score_model(evaluate.Model("base", str(folder / "base/model")), p, asked, folder)
+        evaluate.score_model(candidates.Model("base", str(folder / "base/model")), p, asked, folder)
         found.append(lines(folder / "predictions/base/medqa_4-sm70-2023-0.jsonl"))
-        again = evaluate.rescored(folder / "predictions")["base"]
+        again = first_look.rescored(folder / "predictions")["base"]
         assert 0 < again["items"] <= 64 and again["largest_difference_nats"] < 1e-3 and again["flips"] == 0
         assert not list(folder.glob("predictions/base/*.part"))
         other = [replace(run, protocol=replace(run.protocol, version=2)) for run in asked]
         with pytest.raises(StudyError, match="was made with another protocol version"):  # finished or not
-            evaluate.score_model(evaluate.Model("base", str(folder / "base/model")), p, other, folder)
+            evaluate.score_model(candidates.Model("base", str(folder / "base/model")), p, other, folder)
         shutil.rmtree(folder / "predictions")
     assert found[0] == found[1] == found[2] and len(found[0]) == 30

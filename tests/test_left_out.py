@@ -15,6 +15,7 @@ from peft import LoraConfig, get_peft_model
 from sm70lib import (
     batches,
     benchmarks,
+    candidates,
     evaluate,
     leftout,
     memory,
@@ -119,7 +120,7 @@ def needs(folder, p) -> dict[str, float]:
         one.name: memory.rounded_up(
             plan.scoring(one.source, p, one.quantised, leftout._adapter(one), 1)
         )
-        for one in evaluate.models(p, folder)
+        for one in candidates.models(p, folder)
     }
 
 
@@ -175,7 +176,7 @@ def test_a_machine_that_holds_no_model_at_all_is_one_sentence(study, monkeypatch
 
 def test_batches_are_smaller_where_memory_is_short(study, monkeypatch, capsys):
     folder, p = study
-    which = evaluate.Model("base", str(folder / "base/model"))
+    which = candidates.Model("base", str(folder / "base/model"))
     monkeypatch.setenv(
         memory.LIMIT, str(memory.rounded_up(plan.scoring(which.source, p, False, 0, 1024)))
     )

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sm70lib import benchmarks, evaluate, model, prompts
+from sm70lib import benchmarks, candidates, evaluate, model, prompts
 from sm70lib.benchmarks import Item
 from sm70lib.params import StudyError
 from tests import small
@@ -70,7 +70,7 @@ def test_an_adapter_from_elsewhere_is_asked_in_the_studys_template_and_that_is_s
         "chatty": f"{folder / 'base/model'} chat=yes",
     }
     (run,) = evaluate.runs(p, folder / "data/benchmarks")
-    found = {which.name: evaluate.template_of(which, run) for which in evaluate.models(p, folder)}
+    found = {which.name: evaluate.template_of(which, run) for which in candidates.models(p, folder)}
     assert found == {
         "base": {"asked_in": "medalpaca"},
         "tuned": {"asked_in": "medalpaca", "trained_in": "medalpaca"},
