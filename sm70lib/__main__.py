@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from sm70lib import rehearsal, run, steps
+from sm70lib import rehearsal, run, steps, variants
 from sm70lib.params import Study, StudyError, load, parsed
 
 
@@ -18,6 +18,8 @@ def main(words: list[str] | None = None) -> int:
             return _plan(study, given.gb, given.before)
         if given.command == "rehearse":
             return rehearsal.rehearse(given.files, dict(given.p), given.resume, given.fresh_kernels)
+        if given.command == "overlays":
+            return variants.first_steps(variants.overlays())
         return _report(given.study)
     except (StudyError, OSError) as error:  # an OSError is e.g. a full disk, and names the file
         print(f"error: {error}", file=sys.stderr)
@@ -40,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
                        help="only what does not fit here, in short, before these steps run")
     short.add_argument("--resume", action="store_true", help="go on with an earlier rehearsal")
     short.add_argument("--fresh-kernels", action="store_true", help="a kernel for each notebook, as `run` has")
+    commands.add_parser("overlays", help="take every overlay of params/overlays to its first training step")
     study.add_argument("--fresh", action="append", default=[], metavar="STEP", help="redo a step, e.g. 03")
     study.add_argument("--from", dest="lender", metavar="STUDY",
                        help="take over each step and stage of STUDY that this one would make alike")

@@ -62,8 +62,8 @@ def rehearse(
     folder = steps.outputs() / f"{REHEARSAL}{written.study}"
     if not resume:
         shutil.rmtree(folder, ignore_errors=True)
-    with _local_hub(folder):
-        changed |= _stand_ins(written, folder)
+    with local_hub(folder):
+        changed |= stand_ins(written, folder)
         _say(written, changed)
         texts = {name: json.dumps(value) for name, value in changed.items()}  # JSON is YAML too
         given = overrides | texts
@@ -104,7 +104,7 @@ def one_process(launcher: str) -> str:
 
 
 @contextmanager
-def _local_hub(folder: Path) -> Iterator[None]:
+def local_hub(folder: Path) -> Iterator[None]:
     """Runs the local hub, in an environment that knows no other, until the rehearsal is over."""
     hub = Hub(folder / "served")
     ours = {
@@ -125,7 +125,7 @@ def _local_hub(folder: Path) -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _stand_ins(study: Study, folder: Path) -> dict[str, object]:
+def stand_ins(study: Study, folder: Path) -> dict[str, object]:
     """Makes what the study will look for; returns `data_root` where that is a folder of files."""
     from sm70lib.standins import place  # its libraries read the environment when they are imported
 

@@ -51,17 +51,10 @@ def run(p, folder: Path, number: int, kind: str, watch: Callable[[pd.DataFrame],
     StudyError with the trainer's sentence when it fails, and where the folder holds something trained with
     other data or parameters.
     """
-    seed = p.train_seeds[0] if seed is None else seed
-    stage, before = (keys.stage_folder(p, folder, n, seed) for n in (number, number - 1))
-    key = keys.of_stage(p, folder, number, seed)
-    _require_same(stage, key)
+    stage = describe(p, folder, number, kind, p.train_seeds[0] if seed is None else seed)
     if finished(stage):
         watch(metrics(stage))
         return stage
-    write_json(stage / "stage.json", {
-        "study_folder": str(folder), "kind": kind, "number": number, "seed": seed, "key": key,
-        "params": p.model_dump(),
-        "start": str(before / "adapter") if number > 1 else None})
     command = [*launcher(p.train_launcher), "-m", "sm70lib.train", str(stage)]
     environment = os.environ | {"SM70_NOTEBOOK": f"{socket.gethostname()}:{os.getpid()}"}
     with open(stage / "log.txt", "a") as log:
@@ -80,6 +73,22 @@ def run(p, folder: Path, number: int, kind: str, watch: Callable[[pd.DataFrame],
         raise StudyError(f"training stopped with exit code {process.returncode}: {why} "
                          f"(all of it: {stage / 'log.txt'})")
     watch(metrics(stage))
+    return stage
+
+
+def describe(p, folder: Path, number: int, kind: str, seed: int) -> Path:
+    """Writes what the trainer's process is to do, `stage.json`, and returns the stage's folder.
+
+    A finished stage is left as it is. Raises StudyError where the folder holds something else.
+    """
+    stage, before = (keys.stage_folder(p, folder, n, seed) for n in (number, number - 1))
+    key = keys.of_stage(p, folder, number, seed)
+    _require_same(stage, key)
+    if not finished(stage):
+        write_json(stage / "stage.json", {
+            "study_folder": str(folder), "kind": kind, "number": number, "seed": seed, "key": key,
+            "params": p.model_dump(),
+            "start": str(before / "adapter") if number > 1 else None})
     return stage
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT
-from sm70lib import params, rehearsal
+from sm70lib import params, rehearsal, variants
 from sm70lib.params import StudyError
 from sm70lib.steps import STEPS, mark
 
@@ -79,6 +79,18 @@ def test_every_kind_of_stage_launcher_and_protocol_comes_through(tmp_path):
     written = [json.loads(line) for path in folder.glob("predictions/*/*-generate-0.jsonl") for line in path.open()]
     read = sum(line["choice"] is not None for line in written)
     assert 0 < read < len(written), "stand-ins write replies that can be read, and others that cannot"
+
+
+def test_every_overlay_takes_its_first_step_on_the_study_it_belongs_to(tmp_path):
+    pairs = {overlay.stem: study.stem for study, overlay in variants.overlays()}
+    assert pairs["sm70-clean"] == "sm70" and pairs["grid-lr1e-4-sm70-all"] == "sm70-7b" and pairs["tiny-control"] == "tiny"
+    done = subprocess.run([sys.executable, "-m", "sm70lib", "overlays"], cwd=ROOT, capture_output=True, text=True,
+                          timeout=900, env=os.environ | {"SM70_OUTPUTS": str(tmp_path)})
+    assert done.returncode == 0, done.stdout + done.stderr
+    took = dict(re.findall(r"^(\S+): (\d+) rows, first step", done.stdout, re.MULTILINE))
+    assert len(took) == len(pairs) == len(list((ROOT / "params/overlays").glob("*.yml"))) >= 15
+    assert int(took["sm70-clean"]) < int(took["sm70-100k"]) and int(took["sm70-medqa"]) < 30
+    print(f"{len(took)} overlays")
 
 
 def test_what_is_cut_is_what_is_larger():
