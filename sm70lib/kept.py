@@ -33,9 +33,8 @@ class Verdict(NamedTuple):
 def judge(name: str, params: Any, unknown: set[str] = frozenset(), command: str = "") -> Verdict:
     """What becomes of what is there of a step.
 
-    Inputs that the steps in `unknown` are still to write are not compared.
-
-    A refusal names the ways on with `command`, which runs the study.
+    Inputs that the steps in `unknown` are still to write are not compared. A refusal names the ways
+    on with `command`, which runs the study.
     """
     command = command or runs(params.study)
     folder, now = outputs() / params.study, keys.of_step(name, params)
@@ -65,9 +64,8 @@ def make_way(name: str, params: Any, command: str = "") -> None:
         if verdict.what == "comes back":
             bring_back(folder, name, verdict.place)
             also = f"; what was there lies in {aside.relative_to(folder)}" if aside else ""
-            print(
-                f"{name}: brought back from {verdict.place.relative_to(folder)}{also}", flush=True
-            )
+            place = verdict.place.relative_to(folder)
+            print(f"{name}: brought back from {place}{also}", flush=True)
 
 
 def make_anew(name: str, params: Any) -> None:
@@ -193,9 +191,9 @@ def _sentence(name: str, study: str, old: Key, now: Key, why: str, command: str)
         f" -p {n} {shlex.quote(json.dumps(value))}" for n, _, value in keys.changed(old, now)
     )
     return (
-        f"{name} of study {study} was made with something else ({why}), and nothing of it is thrown "
-        f"away; two ways on: with these values in the study's file, {command} --fresh {name[:2]} "
-        "makes it again and moves the old result to replaced/, from where it comes back when its "
-        "values do; or a new study takes over what still agrees "
+        f"{name} of study {study} was made with something else ({why}), and nothing of it is "
+        f"thrown away; two ways on: with these values in the study's file, {command} --fresh "
+        f"{name[:2]} makes it again and moves the old result to replaced/, from where it comes back "
+        "when its values do; or a new study takes over what still agrees "
         f"({command}{values} -p study NAME --from {study})"
     )

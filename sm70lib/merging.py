@@ -20,9 +20,7 @@ from sm70lib import keys, kept, model, train
 from sm70lib.keys import TUNING
 from sm70lib.steps import write_json
 
-COMPARED = (
-    1024  # target tokens whose logits are kept: 0.5 GB where a vocabulary has 128,000 entries
-)
+COMPARED = 1024  # target tokens whose logits are kept: 0.5 GB with a vocabulary of 128,000
 COLUMNS = ["items", "tokens", "flips", "largest_logit_difference"]
 
 
@@ -33,21 +31,9 @@ def all_wanted(p, folder: Path) -> pd.DataFrame:
     is asked for no longer, moves to replaced/, and comes back when it is asked for again. Columns
     as `parity` says.
     """
-    done, wanted = keys.mark(folder, TUNING, "merged"), {}
-    for into in p.train_merge:
-        wanted[into] = keys.of_merge(p, folder, into)
-    for path in sorted(folder.glob("merged/*")):
-        of = done.get(path.name)
-        if of is None or path.name not in wanted or keys.difference(of["key"], wanted[path.name]):
-            _aside(path, folder, of)
-    done = {into: of for into, of in done.items() if (folder / "merged" / into).is_dir()}
-    done |= {
-        into: of
-        for into, key in wanted.items()
-        if into not in done and (of := _back(into, key, folder))
-    }
-    _note(folder, done)
-    missing, tuned = [into for into in wanted if into not in done], []
+    wanted = {into: keys.of_merge(p, folder, into) for into in p.train_merge}
+    done = _kept(folder, wanted)
+    missing = [into for into in wanted if into not in done]
     if missing:
         rows = compared_rows(p, folder)
         tuned = logits_of(model.located(folder), p, folder / "adapter", rows)
@@ -55,12 +41,25 @@ def all_wanted(p, folder: Path) -> pd.DataFrame:
         merged = _made(p, folder, into)
         found = parity(tuned, merged, rows)
         (folder / "merged").mkdir(exist_ok=True)
-        os.replace(
-            merged, folder / "merged" / into
-        )  # so that what lies there is whole, and was compared
+        os.replace(merged, folder / "merged" / into)  # what lies there is whole and was compared
         done |= {into: {"key": wanted[into], "parity": found}}
         _note(folder, done)
     return pd.DataFrame({into: done[into]["parity"] for into in wanted}, index=COLUMNS).T
+
+
+def _kept(folder: Path, wanted: dict[str, keys.Key]) -> dict[str, dict]:
+    """The merged models that are there as wanted, or came back; all others have moved aside."""
+    done = keys.mark(folder, TUNING, "merged")
+    for path in sorted(folder.glob("merged/*")):
+        of, now = done.get(path.name), wanted.get(path.name)
+        if of is None or now is None or keys.difference(of["key"], now):
+            _aside(path, folder, of)
+    done = {into: of for into, of in done.items() if (folder / "merged" / into).is_dir()}
+    for into in wanted.keys() - done.keys():
+        if of := _back(into, wanted[into], folder):
+            done[into] = of
+    _note(folder, done)
+    return done
 
 
 def _made(p, folder: Path, into: str) -> Path:

@@ -66,7 +66,7 @@ def cells(notebook: Path) -> str:
 
 
 def carries(node: ast.AST, bound: set[str]) -> bool:
-    """Whether an expression is the parameters: a name, one branch of a choice, a file's `params`."""
+    """Whether an expression is the parameters: a name, a branch of a choice, a file's `params`."""
     if isinstance(node, ast.IfExp):
         return carries(node.body, bound) or carries(node.orelse, bound)
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "SimpleNamespace":

@@ -8,7 +8,7 @@ import pytest
 
 from conftest import TOY, Toy
 from sm70lib import keys, lent, params, steps
-from test_kept import tree
+from tests.test_kept import tree
 
 TUNING = "03_qlora_finetune"
 QUICK = ("05_error_analysis", "06_figures")

@@ -10,7 +10,7 @@ from datasets import Dataset
 from sm70lib import keys, merging, model, params, steps
 from sm70lib.provenance import digest
 from tests import small
-from test_model import with_adapter
+from tests.test_model import with_adapter
 
 TUNING = "03_qlora_finetune"
 
