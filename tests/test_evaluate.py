@@ -17,8 +17,8 @@ from sm70lib.benchmarks import Item
 from sm70lib.batches import Run
 from sm70lib.params import ROOT, StudyError
 from sm70lib.steps import write_json
-from test_model import with_adapter
 from tests import small
+from tests.test_model import with_adapter
 
 
 @pytest.fixture(scope="module")
