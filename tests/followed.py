@@ -170,9 +170,8 @@ def called(call: ast.Call, home: str, module: Module) -> Iterator[tuple[str, ast
 def reads(body: ast.AST, bound: set[str], known: Texts) -> set[str]:
     """Parameters that a function reads: p.NAME, getattr(p, f"{kind}_steps"), a stage's own block.
 
-    Of a name that is put together, {kind} is a training stage and everything else any one word,
-    unless it is `known`. With a default, getattr demands nothing, and under `if "NAME" in ...:`
-    neither does p.NAME.
+    Of a name that is put together, what is not `known` is any word, and {kind} a training stage.
+    With a default, getattr demands nothing, and under `if "NAME" in ...:` neither does p.NAME.
     """
     patterns, blocks, asked = set(), set(), set()
     for node in ast.walk(body):
