@@ -18,6 +18,9 @@ from sm70lib.params import FIELDS, ROOT
 STAGES = "cpt|sft|dpo"
 
 
+Texts = frozenset[tuple[str, str]]  # names and the text that each stands for
+
+
 class Module(NamedTuple):
     """A module's functions (methods by plain name), what its names stand for, and its tree."""
 
@@ -91,15 +94,29 @@ def bindings(body: ast.AST, bound: set[str]) -> set[str]:
     }
 
 
-def handed_on(call: ast.Call, function: ast.FunctionDef, bound: set[str]) -> frozenset[str]:
-    """The function's own names for the parameters that a call hands it."""
+def arguments(call: ast.Call, function: ast.FunctionDef) -> dict[str, ast.AST]:
+    """What a call gives each of a function's arguments, defaults among it."""
     given = call.args[1:] if ast.unparse(call.func) == "partial" else call.args
     own = [one.arg for one in (*function.args.posonlyargs, *function.args.args)]
+    defaults = dict(zip(reversed(own), reversed(function.args.defaults)))
     own = own[1:] if own[:1] == ["self"] else own
-    found = {name for name, value in zip(own, given) if carries(value, bound)}
-    return frozenset(
-        found | {word.arg for word in call.keywords if word.arg and carries(word.value, bound)}
-    )
+    return defaults | dict(zip(own, given)) | {word.arg: word.value for word in call.keywords}
+
+
+def texts(given: dict[str, ast.AST], function: ast.FunctionDef, known: Texts) -> Texts:
+    """The arguments that are one known text all through the function, such as kind="sft"."""
+    stored = {
+        node.id
+        for node in ast.walk(function)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    found = set()
+    for name, value in given.items():
+        text = dict(known).get(value.id) if isinstance(value, ast.Name) else None
+        text = value.value if isinstance(value, ast.Constant) else text
+        if isinstance(text, str) and name not in stored:
+            found.add((name, text))
+    return frozenset(found)
 
 
 def called(call: ast.Call, home: str, module: Module) -> Iterator[tuple[str, ast.FunctionDef]]:
@@ -150,10 +167,10 @@ def called(call: ast.Call, home: str, module: Module) -> Iterator[tuple[str, ast
 # ---- what is read of them -----------------------------------------------------------------------
 
 
-def reads(body: ast.AST, bound: set[str]) -> set[str]:
+def reads(body: ast.AST, bound: set[str], known: Texts) -> set[str]:
     """Parameters that a function reads: p.NAME, getattr(p, f"{kind}_steps"), a stage's own block.
 
-    Of a name that is put together, {kind} is a training stage and everything else any one word.
+    Of a name that is put together, what is not `known` is any word, and {kind} a training stage.
     With a default, getattr demands nothing, and under `if "NAME" in ...:` neither does p.NAME.
     """
     patterns, blocks, asked = set(), set(), set()
@@ -170,7 +187,7 @@ def reads(body: ast.AST, bound: set[str]) -> set[str]:
         if isinstance(node, ast.Attribute) and carries(node.value, bound) and node not in asked:
             patterns.add(node.attr)
         if is_getattr(node) and carries(node.args[0], bound):
-            patterns.add(pattern(node.args[1]))
+            patterns.add(pattern(node.args[1], dict(known)))
         if isinstance(node, ast.Assign) and any(is_vars(part, bound) for part in ast.walk(node)):
             # own = {name[4:]: ... for ... in vars(p) if name.startswith(f"{kind}_")}
             blocks.add(node.targets[0].id)
@@ -194,49 +211,40 @@ def is_vars(node: ast.AST, bound: set[str]) -> bool:
     return ast.unparse(node) in {f"vars({name})" for name in bound}
 
 
-def pattern(name: ast.AST) -> str:
+def pattern(name: ast.AST, known: dict[str, str]) -> str:
     """A regular expression of the names that an expression may be."""
     if isinstance(name, ast.Constant):
         return re.escape(name.value)
     if not isinstance(name, ast.JoinedStr):
         return "(?!)"  # names out of a list of declared ones
-    return "".join(
-        re.escape(part.value)
-        if isinstance(part, ast.Constant)
-        else f"({STAGES})"
-        if ast.unparse(part.value).endswith("kind")
-        else "[a-z]+"
-        for part in name.values
-    )
+    found = ""
+    for part in name.values:
+        said = "" if isinstance(part, ast.Constant) else ast.unparse(part.value)
+        any_word = f"({STAGES})" if said.endswith("kind") else "[a-z]+"
+        text = known.get(said) if said else part.value
+        found += any_word if text is None else re.escape(text)
+    return found
 
 
 def needed(notebook: Path) -> dict[str, str]:
     """Every parameter that a notebook's code may read, and a function that does."""
-    found, seen = {}, set()
-    waiting = [
-        (notebook.stem, parsed(cells(notebook)), parsed(cells(notebook)).tree, frozenset({"p"}))
-    ]
+    found, seen, cell = {}, set(), parsed(cells(notebook))
+    waiting = [(notebook.stem, cell, cell.tree, frozenset({"p"}), frozenset())]
     while waiting:
-        home, module, body, bound = waiting.pop()
-        if (home, getattr(body, "name", ""), getattr(body, "lineno", 0), bound) in seen:
+        home, module, body, bound, known = waiting.pop()
+        here = (home, getattr(body, "name", ""), getattr(body, "lineno", 0), bound, known)
+        if here in seen:
             continue
-        seen.add((home, getattr(body, "name", ""), getattr(body, "lineno", 0), bound))
+        seen.add(here)
         bound = bindings(body, {*bound})
-        found |= dict.fromkeys(reads(body, bound), f"{home}.{getattr(body, 'name', 'cells')}")
+        found |= dict.fromkeys(reads(body, bound, known), f"{home}.{here[1] or 'cells'}")
         for node in ast.walk(body):
-            if isinstance(node, ast.Call):
-                for where, function in called(node, home, module):
-                    if handed := handed_on(node, function, bound):
-                        waiting.append((where, library(where), function, handed))
-            if isinstance(node, ast.Constant) and re.fullmatch(
-                r"sm70lib\.\w+", str(node.value)
-            ):  # after -m
-                waiting.append(
-                    (
-                        node.value,
-                        library(node.value),
-                        library(node.value).functions["main"],
-                        frozenset(),
-                    )
-                )
+            for where, function in called(node, home, module) if isinstance(node, ast.Call) else ():
+                given = arguments(node, function)
+                if handed := frozenset(n for n, value in given.items() if carries(value, bound)):
+                    fixed = texts(given, function, known)
+                    waiting.append((where, library(where), function, handed, fixed))
+            if isinstance(node, ast.Constant) and re.fullmatch(r"sm70lib\.\w+", str(node.value)):
+                started = library(node.value)  # after -m
+                waiting.append((node.value, started, started.functions["main"], *[frozenset()] * 2))
     return found

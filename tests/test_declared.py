@@ -70,3 +70,10 @@ def test_parameters_that_are_not_handed_on_are_not_read():
     assert "quant_type" not in needed(ROOT / "notebooks/00_base.ipynb"), (
         "model.load gets no p there"
     )
+
+
+def test_a_stage_that_is_known_needs_no_parameters_of_another():
+    read = needed(ROOT / "notebooks/02_load_4bit.ipynb")
+    assert "sft_optimizer" in read and "dpo_optimizer" not in read, (
+        "02 plans supervised tuning alone"
+    )

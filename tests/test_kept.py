@@ -139,6 +139,19 @@ def test_the_same_key_made_again_is_really_made(made):
         )
 
 
+def test_04_scores_all_of_it_again_until_that_is_finished(made):
+    kept.make_anew("04_eval", made.study)
+    assert not (made.toy.study / "predictions").exists()
+    for _ in range(2):  # begun, killed, and begun again
+        steps.begin("04_eval", made.study)
+        assert steps.mark(made.toy.study, "04_eval", "begun")["fresh"]
+    made.run("04_eval")
+    made.toy.change("eval_limit", 3)
+    steps.begin("04_eval", made.study)
+    assert not steps.mark(made.toy.study, "04_eval", "begun")["fresh"]
+    assert (made.toy.study / "predictions/tuned/a.jsonl").exists(), "another key moves none of it"
+
+
 def test_a_stored_result_that_was_changed_does_not_come_back(made):
     made.toy.change("lora_r", 8)
     made.all(again=(TUNING,))
