@@ -8,7 +8,6 @@ are computed only where they predict an option's token.
 
 from __future__ import annotations
 
-import gc
 import itertools
 import json
 import os
@@ -58,7 +57,6 @@ def load(name: str | Path, p=None, adapter: str | Path | None = None, trainable:
     `quant_compute_dtype`); without, they stay in the checkpoint's precision. Only safetensors are read and
     no remote code runs. Raises StudyError where the folder has no model.
     """
-    gc.collect()  # what circles of references keep of an earlier model goes first: two may not fit
     model = AutoModelForCausalLM.from_pretrained(
         _found(name), quantization_config=quantisation(p), dtype=_dtype(p), attn_implementation="sdpa",
         use_safetensors=True, trust_remote_code=False, device_map=None if sharded() else {"": where or device()})

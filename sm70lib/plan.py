@@ -270,7 +270,7 @@ def scoring(
 
 
 def _widths(config) -> tuple[int, int, int]:
-    """Width of a layer, of its feed-forward part (if unnamed four times that), of keys and values."""
+    """Width of a layer, of its feed-forward part (else four times that), of keys, values."""
     width, heads = config.hidden_size, config.num_attention_heads
     shared = getattr(config, "num_key_value_heads", None) or heads
     return (

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import weakref
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import synthetic
+import torch
 from peft import LoraConfig, get_peft_model
 
 from sm70lib import (
@@ -55,6 +57,9 @@ def study(tmp_path, monkeypatch):
         model.load(folder / "base/model", p),
         LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"),
     )
+    for name, weight in adapter.named_parameters():
+        if "lora_B" in name:  # an adapter that says something else than the base
+            torch.nn.init.normal_(weight, std=0.5, generator=torch.Generator().manual_seed(0))
     for place in ("adapter", "stages/1-sft/adapter"):
         adapter.save_pretrained(folder / place)
     benchmarks.save(folder / "data/benchmarks", "medqa_4", run_of(12).items)
@@ -112,6 +117,7 @@ def test_asking_without_the_adapter_is_asking_the_base(study, capsys):
     assert len(prompts) == 3
     for prompt in prompts:
         assert f"base: {model.answer(bare, tokenizer, prompt, 8)}\n" in said
+    assert len(set(re.findall(r"(?:base|tuned): (.*)", said))) > 3, "the adapter says something else"
 
 
 def needs(folder, p) -> dict[str, float]:

@@ -315,7 +315,7 @@ def test_the_runner_ends_at_once_where_a_file_is_to_be_fetched_by_hand(tmp_path)
         "error: data_root is hub, which does not have all" in done.stderr
         and "med_safety_bench" in done.stderr
     )
-    assert time.monotonic() - start < 6 and not (tmp_path / "outputs/sm70").exists()
+    assert time.monotonic() - start < 15 and not (tmp_path / "outputs/sm70").exists()
 
 
 def test_the_runner_says_what_will_not_fit_before_it_starts(monkeypatch):
