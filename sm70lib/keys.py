@@ -197,11 +197,10 @@ def difference(old: Key, new: Key, unknown: set[str] = frozenset()) -> str:
     named = [f"{n}: {before} -> {after}" for n, before, after in changed(old, new)]
     for part in ("inputs", "code"):
         before, after = old[part], new[part]
-        named += [
-            f"{n} changed"
-            for n in sorted(before | after)
-            if before.get(n) != after.get(n) and not (unknown and maker(n) in unknown)
-        ]
+        differing = [n for n in sorted(before | after) if before.get(n) != after.get(n)]
+        if part == "inputs" and unknown:
+            differing = [n for n in differing if maker(n) not in unknown]
+        named += [f"{n} changed" for n in differing]
     return ", ".join(named)
 
 
