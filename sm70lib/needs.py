@@ -161,18 +161,14 @@ def speed(there: memory.Memory) -> float | None:
 
 
 def _merging(p, base) -> list[Need]:
-    found = []
-    for into in p.train_merge:
-        ram = memory.rounded_up(plan.merging(base, p))
-        found += [
-            Need("03", f"merging into the {into} base", ram_gb=ram, disk_gb=_loaded_gb(base)),
-            Need(
-                "03",
-                f"merged-{into}, compared",
-                memory.rounded_up(plan.compared(base, rows=1, tokens=p.data_max_length)),
-            ),
-        ]
-    return found
+    """Merged on the CPU, and compared there too where the GPU is too small for the merged model."""
+    ram = memory.rounded_up(
+        max(plan.merging(base, p), plan.compared(base, rows=1, tokens=p.data_max_length))
+    )
+    return [
+        Need("03", f"merging into the {into} base", ram_gb=ram, disk_gb=_loaded_gb(base))
+        for into in p.train_merge
+    ]
 
 
 def _scoring(p, base) -> list[Need]:
