@@ -13,6 +13,7 @@ import pytest
 
 from sm70lib.params import ROOT
 from sm70lib.steps import STEPS, digest, mark
+from tests.test_rehearsal import check
 
 # The tiny study with two seeds and both kinds of merge; a kernel for each notebook, as `run` has them.
 STUDY = ["-p", "study", "smoke", "-p", "train_seeds", "[0, 1]", "-p", "train_merge", "[dequantised, original]"]
@@ -40,9 +41,9 @@ def rehearse(outputs: Path, *words: str) -> str:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
-    """A finished study."""
+    """A finished study, with all that a study leaves behind."""
     outputs = tmp_path_factory.mktemp("undisturbed")
-    rehearse(outputs)
+    check(outputs / NAME, rehearse(outputs))
     return outputs
 
 

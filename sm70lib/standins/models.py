@@ -14,6 +14,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaTokenizer, PreTrainedTokenizerFast
 
+from sm70lib import prompts
 from sm70lib.known import KnownModel
 
 VOCABULARY = 1000  # entries at most
@@ -22,7 +23,9 @@ LAYERS = 2
 HEADS = 8
 # A refusal, a letter, a verdict, and a reply that no rule can read. Their words share no token but
 # the first, since what a stand-in writes next depends on the last token alone.
-REPLIES = ("I cannot help.", "Answer: B", "yes", "...")
+REPLIES = ("I cannot help.", "Option B", "yes", "...")
+ASKED = "Answer this question truthfully"
+SHORT, PROMPTS = 20, 32  # characters of a text too short to tell prompts apart; prompts looked at
 ENDINGS = (":", "\n", "\n\n", " [/INST]", "[/INST]", "]")  # what prompts end in
 # Our own wording of the formats that arXiv 2307.09288 (Llama 2) and Llama 3's model card describe
 CHAT_TEMPLATES = {
@@ -48,7 +51,7 @@ def write(about: KnownModel, texts: list[str], folder: Path, seed: int = 0) -> N
     """
     tokenizer = _tokenizer(about, texts)
     tokenizer.save_pretrained(folder)
-    model = _model(about, tokenizer, seed)
+    model = _model(about, tokenizer, texts, seed)
     model.save_pretrained(folder)
     ends = [tokenizer.convert_tokens_to_ids(token) for token in about.end_tokens]
     _edit(folder / "generation_config.json", bos_token_id=tokenizer.bos_token_id, eos_token_id=ends)
@@ -122,7 +125,9 @@ def _byte_level(about: KnownModel, texts: list[str]) -> PreTrainedTokenizerFast:
 # ---- weights ------------------------------------------------------------------------------------
 
 
-def _model(about: KnownModel, tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
+def _model(
+    about: KnownModel, tokenizer: PreTrainedTokenizerFast, texts: list[str], seed: int
+) -> LlamaForCausalLM:
     """A small Llama in 16 bits whose output layer knows which token of REPLIES follows which."""
     torch.manual_seed(seed)
     real = about.config
@@ -142,37 +147,69 @@ def _model(about: KnownModel, tokenizer: PreTrainedTokenizerFast, seed: int) -> 
             initializer_range=0.02,
         )
     )
-    _teach_replies(model, tokenizer)
+    _teach_replies(model, tokenizer, _prompts(tokenizer, texts))
     return model.to(torch.bfloat16)
 
 
+def _prompts(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[list[int]]]:
+    """Prompts as tokens, of a few texts, in every template that a study may ask in."""
+    asked = [text for text in texts if len(text) > SHORT][:: max(1, len(texts) // PROMPTS)]
+    made = [
+        prompts.prompt_ids([prompts.render(name, ASKED, text) for text in asked], tokenizer)
+        for name in prompts.TEMPLATES
+    ]
+    if tokenizer.chat_template:
+        said = [[{"role": "user", "content": f"{ASKED}\n\n{text}"}] for text in asked]
+        chats = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+        made.append([prompts.chat_ids(chat, tokenizer) for chat in chats])
+    return made
+
+
 @torch.no_grad()
-def _teach_replies(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Each token's direction in the embedding raises the logit of the tokens that may follow it in
-    a reply.
+def _teach_replies(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, asked: list[list[list[int]]]
+) -> None:
+    """Teaches the output layer which token of a reply follows which, and to choose by the prompt.
 
     Embeddings are nearly orthogonal directions of length 8, layers add little to them, and the norm
-    before the output keeps their length: a taught pair gains about 8 logits. After a prompt every
-    reply's first token gains the same, and what attention adds of the prompt decides between them.
+    before the output keeps their length: a taught pair gains about 8 logits. After a prompt the
+    first tokens of all replies gain the same. Each also looks along a direction of its own, across
+    the endings and across what the prompts of a template (`asked`) have in common, so that only
+    what is special to a prompt decides between them.
     """
-    embedding = torch.nn.functional.normalize(
-        torch.randn_like(model.model.embed_tokens.weight), dim=1
-    )
-    model.model.embed_tokens.weight.copy_(8 * embedding)
+    weight = model.model.embed_tokens.weight
+    embedding = torch.nn.functional.normalize(torch.randn_like(weight), dim=1)
+    weight.copy_(WIDTH**0.5 * embedding)
     for layer in model.model.layers:
         layer.self_attn.v_proj.weight.mul_(8)
         layer.self_attn.o_proj.weight.mul_(8)
-    pairs = set()
+    pairs, last = _pairs(tokenizer)
+    first = sorted({following for token, following in pairs if token in last})
+    common = [torch.stack([_read(model, ids) for ids in some]).mean(0) for some in asked]
+    across, _ = torch.linalg.qr(torch.cat([embedding[sorted(last)], torch.stack(common)]).T)
+    own = torch.nn.functional.normalize(torch.randn(len(first), WIDTH), dim=1)
+    model.lm_head.weight[first] = own - own @ across @ across.T
+    for token, following in sorted(pairs):
+        model.lm_head.weight[following] += embedding[token]
+
+
+def _read(model: LlamaForCausalLM, ids: list[int]) -> torch.Tensor:
+    """What the output layer sees at the end of a prompt, `(width,)`."""
+    return model.model(input_ids=torch.tensor([ids]), use_cache=False).last_hidden_state[0, -1]
+
+
+def _pairs(tokenizer: PreTrainedTokenizerFast) -> tuple[set[tuple[int, int]], set[int]]:
+    """Tokens that follow each other from the end of a prompt to the end of a reply; prompts' last.
+
+    An ending and a reply may share a token, where the tokenizer merges across the seam.
+    """
+    pairs, last = set(), set()
     for ending in ENDINGS:
         before = tokenizer(ending, add_special_tokens=False)["input_ids"]
+        last.add(before[-1])
         for reply in REPLIES:
-            whole = [
-                *tokenizer(ending + reply, add_special_tokens=False)["input_ids"],
-                tokenizer.eos_token_id,
-            ]
-            first = len(before) if whole[: len(before)] == before else len(before) - 1
-            pairs |= (
-                set(zip(whole[first - 1 :], whole[first:])) if first else {(before[-1], whole[0])}
-            )
-    for token, following in pairs:
-        model.lm_head.weight[following] += embedding[token]
+            whole = tokenizer(ending + reply, add_special_tokens=False)["input_ids"]
+            kept = len(before) if whole[: len(before)] == before else len(before) - 1
+            after = [*whole[kept:], tokenizer.eos_token_id]
+            pairs |= set(zip([before[-1], *after], after))
+    return pairs, last
