@@ -212,6 +212,7 @@ def rescore(loaded, tokenizer, asked: list[Run], places: dict[Run, Path], chat: 
         prompts = Prompts(run, tokenizer, chat)
         numbers = {(run.items[place].id, seed): at for at, (place, seed) in enumerate(prompts.keys)}
         share = count // len(runs_) + (number < count % len(runs_))
+        share = min(share, max(1, len(lines) // 10))  # a check shall not cost more than what it checks
         for line in lines[::max(1, len(lines) // max(1, share))][:share]:
             prompt = prompts[numbers[line["item_id"], line["seed"]]]
             requests = usable(prompt, run.protocol, tokenizer, limit(loaded, run), None)
