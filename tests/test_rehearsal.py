@@ -76,7 +76,8 @@ def test_every_kind_of_stage_launcher_and_protocol_comes_through(tmp_path):
     assert set(results["protocol"]) == set(p.eval_protocols) and set(results["model"]) >= {
         "base", "base-nf4", "tuned-1-cpt", "tuned-2-sft", "tuned-3-dpo", "tuned", "merged-original"}
     assert "train_launcher torchrun --nproc-per-node 8 -> torchrun --standalone --nproc-per-node 1" in done.stdout
-    written = [json.loads(line) for path in folder.glob("predictions/*/*-generate-0.jsonl") for line in path.open()]
+    files = [path for kind in ("generate", "generate-vote", "safety") for path in folder.glob(f"predictions/*/*-{kind}-0.jsonl")]
+    written = [json.loads(line) for path in files for line in path.open()]
     read = sum(line["choice"] is not None for line in written)
     assert 0 < read < len(written), "stand-ins write replies that can be read, and others that cannot"
 

@@ -24,7 +24,12 @@ HEADS = 8
 # A refusal, a letter, a verdict, and a reply that no rule can read. Their words share no token but
 # the first, since what a stand-in writes next depends on the last token alone.
 REPLIES = ("I cannot help.", "Option B", "yes", "...")
-ASKED = "Answer this question truthfully"
+# What a study asks in words (sm70lib/protocols.py): instruction, and the form of the input
+ASKED = (
+    ("Answer this question truthfully", "{}"),
+    ("Answer this question with yes, no or maybe", "{}"),
+    ("Please answer with one of the option in the bracket", "Q:{}? \n{{'A': 'one', 'B': 'two'}},"),
+)
 SHORT, PROMPTS = 20, 32  # characters of a text too short to tell prompts apart; prompts looked at
 ENDINGS = (":", "\n", "\n\n", " [/INST]", "[/INST]", "]")  # what prompts end in
 # Our own wording of the formats that arXiv 2307.09288 (Llama 2) and Llama 3's model card describe
@@ -152,16 +157,18 @@ def _model(
 
 
 def _prompts(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[list[int]]]:
-    """Prompts as tokens, of a few texts, in every template that a study may ask in."""
-    asked = [text for text in texts if len(text) > SHORT][:: max(1, len(texts) // PROMPTS)]
-    made = [
-        prompts.prompt_ids([prompts.render(name, ASKED, text) for text in asked], tokenizer)
-        for name in prompts.TEMPLATES
-    ]
-    if tokenizer.chat_template:
-        said = [[{"role": "user", "content": f"{ASKED}\n\n{text}"}] for text in asked]
-        chats = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
-        made.append([prompts.chat_ids(chat, tokenizer) for chat in chats])
+    """Prompts as tokens, of a few texts, in each form and template that a study may ask in."""
+    few = [text for text in texts if len(text) > SHORT][:: max(1, len(texts) // PROMPTS)]
+    made = []
+    for instruction, form in ASKED:
+        asked = [form.format(text) for text in few]
+        for name in prompts.TEMPLATES:
+            whole = [prompts.render(name, instruction, text) for text in asked]
+            made.append(prompts.prompt_ids(whole, tokenizer))
+        if tokenizer.chat_template:
+            said = [[{"role": "user", "content": f"{instruction}\n\n{text}"}] for text in asked]
+            chats = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+            made.append([prompts.chat_ids(chat, tokenizer) for chat in chats])
     return made
 
 
