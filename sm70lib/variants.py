@@ -41,7 +41,8 @@ def overlays() -> list[tuple[Path, Path]]:
 def first_steps(variants: list[tuple[Path, ...]]) -> int:
     """Takes each variant (a study file, then overlays) to its first training step; returns 0.
 
-    Raises StudyError where one does not get there.
+    What it made is deleted then; where one fails, it stays to be looked at. Raises StudyError where
+    one does not get there.
     """
     folder = steps.outputs() / f"{REHEARSAL}variants"
     shutil.rmtree(folder, ignore_errors=True)
@@ -53,6 +54,7 @@ def first_steps(variants: list[tuple[Path, ...]]) -> int:
                 changed = rehearsal.cuts(written) | ONE_STEP
                 changed |= rehearsal.stand_ins(written, folder)
                 rows = _first_step(load(*files, overrides=changed))
+            shutil.rmtree(steps.outputs() / changed["study"])
             seconds = time.monotonic() - began
             print(f"{written.study}: {rows} rows, first step in {seconds:.1f} s", flush=True)
     return 0
@@ -65,9 +67,10 @@ def _first_step(study: Study) -> int:
     from sm70lib import train
 
     matplotlib.use("agg")
+    folder = steps.outputs() / study.study
+    shutil.rmtree(folder, ignore_errors=True)
     _run_cells("00_base", study)
     _run_cells("01_data", study)
-    folder = steps.outputs() / study.study
     for number, kind in enumerate(study.train_stages, 1):
         stage = train.describe(study, folder, number, kind, study.train_seeds[0])
         train.main(stage)
