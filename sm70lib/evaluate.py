@@ -136,7 +136,7 @@ def score_model(which: Model, p, asked: list[Run], folder: Path) -> dict | None:
 def score_here(which: Model, p, asked: list[Run], folder: Path, identity: str, tokens: int) -> None:
     """Scores what is left of every run in this process, or its share of it where there are several.
 
-    64 items are then scored again, one at a time. `tokens` is the size of a batch.
+    64 items, but no more than a tenth of a run, are then scored again, one at a time. `tokens` is the size of a batch.
     """
     places, tokenizer = _places(which, asked, folder), model.load_tokenizer(which.source)
     loaded = model.load(which.source, p if which.quantised else None, which.adapter)

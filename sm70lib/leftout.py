@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from sm70lib import memory, plan
+from sm70lib import keys, memory, plan
 from sm70lib.steps import LEFT_OUT, write_json
 
 
@@ -57,5 +56,4 @@ def write(folder: Path, lacking: dict[str, dict]) -> None:
 
 def read(folder: Path) -> dict[str, dict]:
     """What `write` recorded; {} where nothing was left out."""
-    path = folder / LEFT_OUT
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return keys.read(folder / LEFT_OUT)

@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sm70lib import kept, lent, steps
-from sm70lib.params import REHEARSAL, ROOT, Study, StudyError, load, parsed
+from sm70lib.params import REHEARSAL, ROOT, Study, StudyError, load, parsed, rehearsal
 from sm70lib.provenance import declared
 
 LOADING = ("02_load_4bit", "03_qlora_finetune", "04_eval")  # steps that load models
@@ -42,7 +42,7 @@ def run(files: list[str], overrides: dict[str, str], fresh: list[str] = (), list
     anything is started if it can be known, else when it is that step's turn.
     """
     study = load(*files, overrides=parsed(overrides))
-    if study.study.startswith(REHEARSAL) and not command:
+    if rehearsal(study.study) and not command:
         raise StudyError(f"study {study.study}: names that begin with {REHEARSAL} are kept for rehearsals; choose "
                          "another, or use the command rehearse")
     names = [name for name in steps.STEPS if steps.notebook(name).exists()]
@@ -51,7 +51,7 @@ def run(files: list[str], overrides: dict[str, str], fresh: list[str] = (), list
     again = {_step(beginning, names) for beginning in fresh}
     if list_only and lender:
         raise StudyError("--list takes nothing over: give --from without it, or --list alone")
-    folder, rehearsed = steps.outputs() / study.study, bool(command)
+    folder = steps.outputs() / study.study
     command = command or command_line("run", files, overrides)
     if lender:
         lent.require(study.study, lender)
@@ -67,7 +67,7 @@ def run(files: list[str], overrides: dict[str, str], fresh: list[str] = (), list
     _require_data(study, running)
     _require_by_hand(study, running)
     _set_environment(study)
-    if not rehearsed:  # whose models are small, whatever their names say
+    if not rehearsal(study.study):  # whose models are small, whatever their names say
         _forewarn(study, running, files, overrides)
     with _alone(folder):
         return 0 if all(_finish(name, study, folder, name in again, command) for name in names) else 1

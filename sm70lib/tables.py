@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pandas as pd
 
 from sm70lib import benchmarks, errors, memory, stats
 from sm70lib.errors import RUN, SET, paired
+from sm70lib.keys import read as read_json
 from sm70lib.params import StudyError, rehearsal
 from sm70lib.replies import NO_SCORE
 from sm70lib.steps import LEFT_OUT, write_text
@@ -145,8 +145,7 @@ def left_out(outputs: Path, studies: list[str]) -> pd.DataFrame:
     """Models that 04 had no memory for: study, model, cell (`not scored here: 138 GB`)."""
     rows = []
     for study in studies:
-        path = outputs / study / "predictions" / LEFT_OUT
-        lacking = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        lacking = read_json(outputs / study / "predictions" / LEFT_OUT)
         rows += [(study, name, f"not scored here: {memory.words(lack['needed_gb'])}")
                  for name, lack in lacking.items()]
     return pd.DataFrame(rows, columns=["study", "model", "cell"])

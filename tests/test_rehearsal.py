@@ -21,8 +21,8 @@ from sm70lib.steps import STEPS, mark
 # The tiny study is rehearsed in tests/test_pipeline.py, with two seeds and both kinds of merge.
 STUDIES = sorted({path.stem for path in (ROOT / "params").glob("*.yml")} - {"tiny"})
 SAID = "Rehearsal, stand-in weights"
-# What a rehearsal may cost: seconds of one core, and so much more for each process that trains. Measured on an idle
-# machine; a busy or older one is granted SLACK times that.
+# What a rehearsal shall cost: seconds of one core, and so much more for each process that trains. The test prints
+# what it did cost, and fails where a busy machine cannot be the reason: at SLACK times that.
 SECONDS, TRAINING_SECONDS, SLACK = 50, 12, 3
 
 

@@ -21,8 +21,8 @@ VOCABULARY = 1000  # entries at most
 WIDTH = 64
 LAYERS = 2
 HEADS = 8
-# A refusal, a letter, a verdict, and a reply that no rule can read. Their words share no token but
-# the first, since what a stand-in writes next depends on the last token alone.
+# A refusal, a letter, a verdict, and a reply that no rule can read. No two share a token, since what
+# a stand-in writes next depends on the last token alone.
 REPLIES = ("I cannot help.", "Option B", "yes", "...")
 # What a study asks in words (sm70lib/protocols.py): instruction, and the form of the input
 ASKED = (

@@ -1,5 +1,4 @@
-"""Puts the stand-ins that a study needs where it will look for them: on the local hub, or by hand
-in a folder."""
+"""Puts a study's stand-ins where it looks for them: on the local hub, or in a folder."""
 
 from __future__ import annotations
 
@@ -13,7 +12,9 @@ import pyarrow
 import pyarrow.parquet
 
 from sm70lib import known
+from sm70lib.audit import CAUSAL, REFERENCE
 from sm70lib.benchmarks import BENCHMARKS
+from sm70lib.byhand import TEST_LIST
 from sm70lib.params import ROOT, StudyError
 from sm70lib.sources import SOURCES
 from sm70lib.standins import items, meadow, models, rows
@@ -22,8 +23,6 @@ from sm70lib.steps import write_text
 from sm70lib.tiny.world import World, make
 
 SEED, CONDITIONS = 5, 24  # of the medicine that the rows speak of
-CAUSAL, REFERENCE = "medical_meadow_pubmed_causal", "pubmed_causal_reference"
-BY_HAND = {"test_ground_truth.json"}  # which 500 of PubMedQA are the test: on no hub
 
 
 def data(p, served: Path, local: Path) -> list[str]:
@@ -40,9 +39,8 @@ def data(p, served: Path, local: Path) -> list[str]:
     for folder, hub, found in _wanted(p, world):
         repository = served / "datasets" / hub if hub and p.data_root == "hub" else local / folder
         for path, content in found.items():
-            write(
-                local / folder / path if Path(path).name in BY_HAND else repository / path, content
-            )
+            by_hand = Path(path).name == TEST_LIST  # is on no hub
+            write((local / folder if by_hand else repository) / path, content)
             texts += _texts(content)
     return texts
 
