@@ -136,7 +136,7 @@ def score_model(which: Model, p, asked: list[Run], folder: Path) -> dict | None:
 def score_here(which: Model, p, asked: list[Run], folder: Path, identity: str, tokens: int) -> None:
     """Scores what is left of every run in this process, or its share of it where there are several.
 
-    64 items, but no more than a tenth of a run, are then scored again, one at a time. `tokens` is the size of a batch.
+    64 items, but no more than one in forty, are then scored again, one at a time. `tokens` is the size of a batch.
     """
     places, tokenizer = _places(which, asked, folder), model.load_tokenizer(which.source)
     loaded = model.load(which.source, p if which.quantised else None, which.adapter)
@@ -202,17 +202,23 @@ def _gather(path: Path) -> None:
         part.unlink()
 
 
+def _lines(path: Path) -> list[dict]:
+    """The predictions in `path` and in what this process wrote beside it."""
+    there = [each for each in sorted({path, _share(path)[0]}) if each.exists()]
+    return [json.loads(line) for each in there for line in each.open()]
+
+
 def rescore(loaded, tokenizer, asked: list[Run], places: dict[Run, Path], chat: bool = False, count: int = 64) -> dict:
     """Scores `count` items spread over the runs alone, option by option: largest difference (nats), flipped choices."""
     runs_ = [run for run in asked if not run.protocol.reads]
+    written = {run: _lines(places[run]) for run in runs_}
+    # A check shall not cost more than what it checks: option by option is many times slower
+    count = min(count, max(1, sum(map(len, written.values())) // 40))
     worst, flips, n = 0.0, 0, 0
-    for number, run in enumerate(runs_):
-        written = [path for path in sorted({places[run], _share(places[run])[0]}) if path.exists()]
-        lines = [json.loads(line) for path in written for line in path.open()]
+    for number, (run, lines) in enumerate(written.items()):
         prompts = Prompts(run, tokenizer, chat)
         numbers = {(run.items[place].id, seed): at for at, (place, seed) in enumerate(prompts.keys)}
         share = count // len(runs_) + (number < count % len(runs_))
-        share = min(share, max(1, len(lines) // 10))  # a check shall not cost more than what it checks
         for line in lines[::max(1, len(lines) // max(1, share))][:share]:
             prompt = prompts[numbers[line["item_id"], line["seed"]]]
             requests = usable(prompt, run.protocol, tokenizer, limit(loaded, run), None)

@@ -1,4 +1,4 @@
-"""Sixteen items of every benchmark, in the layout that its repository on the hub has.
+"""Twelve items of every benchmark, in the layout that its repository on the hub has.
 
 Each set asks its first two questions twice, since real sets do: two clusters of two, so that
 intervals over clusters are rehearsed as well as those over independent items.
@@ -13,7 +13,7 @@ from sm70lib.schemas import NINE, SIX
 from sm70lib.standins.writer import Files, Writer
 from sm70lib.tiny.world import MEDQA, USMLE, World, ask, declare
 
-ITEMS = 16
+ITEMS = 12
 TWICE = 2  # questions that stand there twice
 CATEGORIES = (
     "Health",

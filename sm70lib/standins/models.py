@@ -19,7 +19,7 @@ from sm70lib.known import KnownModel
 
 VOCABULARY = 1000  # entries at most
 WIDTH = 64
-LAYERS = 2
+LAYERS = 1  # a second one costs a rehearsal eight seconds and shows nothing more
 HEADS = 8
 # A refusal, a letter, a verdict, and a reply that no rule can read. No two share a token, since what
 # a stand-in writes next depends on the last token alone.
