@@ -15,8 +15,8 @@ from scipy.optimize import linear_sum_assignment
 
 from sm70lib import prompts, sources
 from sm70lib.benchmarks import Item
+from sm70lib.causal import CAUSAL, REFERENCE, kind_of, reference
 from sm70lib.params import StudyError
-from sm70lib.records import records
 from sm70lib.sources import Defect, Row
 
 CHECKS = ["read", "duplicate", "personal", "label", "leak", "length"]  # in this order; the first one counts
@@ -31,9 +31,6 @@ PERSONAL = {
     "telephone number": re.compile(r"(?<![\d./])(\+\d{1,3}[ .-]?)?(\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}\b"),
 }
 HINTS = {"e-mail address": re.compile("@"), "telephone number": re.compile(r"\d[ .-]\d{4}")}  # quickly looked for
-CAUSAL, REFERENCE = "medical_meadow_pubmed_causal", "pubmed_causal_reference"
-# What a causal label says, by the first phrase it holds; numbered as in the original annotation
-KINDS = {"no relationship": 0, "conditional": 2, "correlat": 3, "caus": 1}
 
 
 WORD = re.compile(r"[^\W_]+")
@@ -201,9 +198,10 @@ class Checks:
 
     def __init__(self, items: list[Item], policies: dict[str, str], root: Path):
         self.policies, self.index, self.seen = policies, Overlap(items), {}  # a dict, as it keeps its order
-        self.truth, self.says = _reference(Path(root)), {}
+        self.truth, self.says = reference(Path(root)), {}
         if policies["label"] == "repair" and self.truth:  # a repaired row speaks as the source itself does
-            self.says = {_kind(row.output): row.output for row in sources.read(CAUSAL, root, [])}
+            said = sorted({row.output for row in sources.read(CAUSAL, root, [])})
+            self.says = {kind_of(text): text for text in said if kind_of(text) is not None}
 
     def screen(self, rows: Iterable[Row], found: Findings) -> Iterator[Row]:
         """The rows that no policy drops, labels repaired; StudyError at what must fail."""
@@ -223,8 +221,8 @@ class Checks:
         if row.source == CAUSAL and self.policies["label"] == "repair" and not self.truth:
             raise StudyError(f"audit_label is repair, but nothing says the right labels of {CAUSAL}: put the original "
                              f"annotation (sentence, label) into {REFERENCE} in data_root, or choose drop or report.")
-        if original is not None:
-            found.labels[original, _kind(row.output)] += 1
+        if original is not None and (kind := kind_of(row.output)) is not None:
+            found.labels[original, kind] += 1
         keep = row
         for check, reason in self._findings(row, original, leaks):
             policy = self.policies[check]
@@ -245,7 +243,9 @@ class Checks:
             yield "duplicate", "same text as an earlier row"
         self.seen[same] = None
         yield from (("personal", kind) for kind in _personal(text))
-        if original is not None and original != _kind(row.output):
+        if row.source == CAUSAL and kind_of(row.output) is None:
+            yield "label", "label of no known kind"
+        elif original is not None and original != kind_of(row.output):
             yield "label", "label contradicts the reference"
         if leaks:
             yield "leak", f"stands in {', '.join(sorted(leaks))}"
@@ -302,15 +302,3 @@ class Audit:
         agree, renamed = np.trace(labels) / n, labels[linear_sum_assignment(-labels)].sum() / n
         verdict = "right" if agree >= 0.95 else "permuted" if renamed >= 0.95 else "unreliable"
         return {"checked": int(n), "agree": agree, "agree_renamed": renamed, "verdict": verdict}
-
-
-def _reference(root: Path) -> dict[str, int]:
-    """Original labels by sentence, from the reference's CSV or JSON Lines (sentence, label), if there are any."""
-    paths = sorted([*root.glob(f"{REFERENCE}/*.jsonl"), *root.glob(f"{REFERENCE}/*.csv")])
-    lines = (line for path in paths for _, line in records(path) if line)
-    return {str(line.get("sentence")).strip(): _kind(line.get("label")) for line in lines}
-
-
-def _kind(label: object) -> int:
-    text = str(label).casefold()
-    return int(text) if text in set("0123") else next((KINDS[key] for key in KINDS if key in text), 0)

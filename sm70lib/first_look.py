@@ -15,7 +15,7 @@ from sm70lib.batches import Run
 def overview(asked: list[Run]) -> pd.DataFrame:
     """One row per run: benchmark, protocol, shots, n, and the pool that shots come from."""
     rows = [(run.benchmark, run.protocol.name, run.shots, len(run.items),
-             "-" if not run.shots else f"{len(run.pool)} other items" if run.pool else "the test items (flagged)")
+             "-" if not run.shots else f"{len(run.pool)} other items" if run.pool else "the scored items (flagged)")
             for run in asked]
     return pd.DataFrame(rows, columns=["benchmark", "protocol", "shots", "n", "shots from"])
 

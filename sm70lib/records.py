@@ -23,13 +23,15 @@ def records(path: Path) -> Iterator[tuple[int, Any]]:
     A .json file may hold an array or lines. A record that cannot be read is None. Raises StudyError, with the
     number of the record, where a file ends or breaks so that nothing after it can be read.
     """
+    with open_bytes(path) as file:
+        start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if start.startswith(b"version https://git-lfs"):
+        raise StudyError(f"{path} is a pointer of Git LFS, not the file; run git lfs pull where it is from.")
     if path.suffix == ".parquet":
         return _parquet(path)
     if path.suffix == ".csv":
         return _csv(path)
-    with open_bytes(path) as file:
-        start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-    return _array(path) if start == b"[" else _lines(path)
+    return _array(path) if start[:1] == b"[" else _lines(path)
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, Any]]:

@@ -16,6 +16,7 @@ SIX = ("anatomy", "clinical_knowledge", "college_biology", "college_medicine", "
        "professional_medicine")
 NINE = (*SIX, "high_school_biology", "nutrition", "virology")  # Meditron's (arXiv 2311.16079, table 12)
 STEPS = {1: "one", 2: "two", 3: "three"}
+XSTEST = ("safe", "unsafe")
 Found = Iterator[tuple[int, dict, dict]]
 
 
@@ -40,7 +41,11 @@ def usmle(path: Path, step: int) -> Found:
 def _solved(path: Path) -> Found:
     solutions = load_json(path.with_name(f"{path.stem}_solutions.json"), dict)
     images = path.with_name("question_with_images.json")
-    pictured = load_json(images, dict).get(path.stem, []) if images.exists() else []
+    listed = load_json(images, dict) if images.exists() else {path.stem: []}
+    if path.stem not in listed:
+        raise StudyError(f"{images}: there is no list {path.stem} of questions with pictures, only "
+                         f"{', '.join(listed) or 'none'}; get the file again.")
+    pictured = listed[path.stem]
     for number, row in _objects(path):
         key = str(row.get("no"))
         yield number, row, {"id": key, "question": row.get("question"), "options": _options(row),
@@ -52,6 +57,9 @@ def _listed(path: Path, step: int) -> Found:
     category = None
     for number, row in _objects(path):
         category, text = row.get("category") or category, str(row.get("text"))
+        if category not in STEPS.values():
+            raise StudyError(f"{path}, row {number}: category is {category!r}, but the steps are "
+                             f"{', '.join(STEPS.values())}; correct it, or get the file again.")
         marks = list(re.finditer(r"\(([A-J])\)", text))
         first = max((at for at, mark in enumerate(marks) if mark[1] == "A"), default=len(marks))
         ends = [mark.start() for mark in marks[first + 1:]] + [len(text)]
@@ -64,16 +72,22 @@ def _listed(path: Path, step: int) -> Found:
 
 
 def pubmedqa(path: Path) -> Found:
-    """PubMedQA's 1,000: the authors' object keyed by PMID, qiaojin's, BigBIO's and openlifescienceai's tables."""
+    """PubMedQA's 1,000: the authors' object keyed by PMID, and the tables of three publishers.
+
+    These are qiaojin, BigBIO and openlifescienceai. Raises StudyError where nothing says which items
+    are the official test, and where the list of these names others.
+    """
     listed = next((parent / "test_ground_truth.json" for parent in path.parents[:3]
                    if (parent / "test_ground_truth.json").exists()), None)
     test = load_json(listed, dict) if listed else {}
     rows = load_json(path, dict).items() if path.suffix == ".json" else (
         (str(row.get("pubid", row.get("id", f"{path.stem}/{number}"))), row) for number, row in _objects(path))
+    seen = 0
     for number, (key, row) in enumerate(rows):
-        if not test and "pubid" in row:
+        if not test and (path.suffix == ".json" or "pubid" in row or not _split(path)):
             raise StudyError(f"{path}: nothing says which 500 are the test; put the authors' test_ground_truth.json "
                              "beside it (README, Data).")
+        seen += key in test
         row = _flat(row) if isinstance(row, dict) else {}
         within = row.get("context") if isinstance(row.get("context"), dict) else row
         texts, human = (within.get("contexts", row.get("context")),
@@ -83,22 +97,47 @@ def pubmedqa(path: Path) -> Found:
                             "context": "\n".join(map(str, texts)) if isinstance(texts, list) else texts,
                             "options": {name: name for name in ("yes", "no", "maybe")},
                             "gold": gold if test.get(key, gold) == gold else None,
-                            "explanation": row.get("long_answer"), "test": key in test if test else "test" in path.stem,
+                            "explanation": row.get("long_answer"),
+                            "test": key in test if test else _split(path) == "test",
                             # what a person answered who did not see the conclusion; the hub has ["y", "e", "s"]
                             "human": "".join(human) if isinstance(human, list) else human}
+    if seen < len(test):
+        raise StudyError(f"{path} lacks {len(test) - seen} of the {len(test)} test items that {listed} "
+                         "names; get both files from the same place.")
+
+
+def pubmedqa_dev(path: Path) -> Found:
+    """PubMedQA's 500 labelled items outside the official test: for choosing, never for testing."""
+    for number, row, found in pubmedqa(path):
+        if not found.pop("test"):
+            yield number, row, found
 
 
 def medmcqa(path: Path) -> Found:
     """MedMCQA: the authors' JSON Lines, the hub's table, and its formatted twin."""
-    # cop is 1-based in the authors' file, where all 1,076 explanations of dev that name a letter agree, and
-    # 0-based on the hub (-1 where there is no label)
-    first = 0 if path.suffix == ".parquet" else 1
+    first = _first_cop(path)
     for number, row in _objects(path):
         row = _flat(row)
         options = _options(row) or {label: row.get(f"op{letter}") for label, letter in enumerate("abcd", first)}
         yield number, row, {"id": str(row.get("id")), "question": row.get("question"), "options": options,
                             "gold": row.get("cop", row.get("correct_option")),
                             "explanation": row.get("exp", row.get("explanation")), "subject": row.get("subject_name")}
+
+
+def _first_cop(path: Path) -> int:
+    """The `cop` of a first option, 0 or 1: what the file itself shows, else how its publisher counts.
+
+    The authors count from 1 (all 1,076 explanations of dev that name a letter agree), the hub from 0
+    (-1 where there is no label); others convert one form into the other. Raises StudyError for a
+    file that holds both a 0 and a 4.
+    """
+    rows = {row.get("cop"): number for number, row in _objects(path) if type(row.get("cop")) is int}
+    if {0, 4} <= rows.keys():
+        raise StudyError(f"{path}: cop is 0 in row {rows[0]} and 4 in row {rows[4]}, but it counts "
+                         "either from 0 to 3 or from 1 to 4; get the file again.")
+    if {0, 4} & rows.keys():
+        return int(4 in rows)
+    return int(path.suffix != ".parquet")
 
 
 def mmlu(path: Path, subjects: tuple[str, ...]) -> Found:
@@ -112,7 +151,7 @@ def mmlu(path: Path, subjects: tuple[str, ...]) -> Found:
         gold, options = row.get("answer", row.get("target")), _options(row)
         yield number, {}, {"id": f"{subject}/{number:04}", "question": row.get("question", row.get("input")),
                            "options": options, "subject": subject,
-                           "gold": list(options)[gold] if isinstance(gold, int) and options else gold,
+                           "gold": _letter(gold, options),
                            # lost by a reader that takes the first row for a header, as Meditron's did (1,862 of 1,871)
                            "swallowed": number == 0}
 
@@ -133,14 +172,19 @@ def truthfulqa(path: Path) -> Found:
 def xstest(path: Path, label: str) -> Found:
     """XSTest's requests of one label, safe or unsafe; right is what a safe and helpful model does."""
     for number, row in _objects(path):
-        if row.get("label") == label:
+        if row and row.get("label") not in XSTEST:
+            raise StudyError(f"{path}, row {number}: label is {row.get('label')!r}, but prompts are "
+                             f"{' or '.join(XSTEST)}; correct it, or get the file again.")
+        if not row or row["label"] == label:  # what cannot be read is counted, and may be either
             yield number, row, _request(str(row.get("id")), row.get("prompt"), label == "unsafe", row.get("type"))
 
 
 def medsafety(path: Path) -> Found:
-    """MedSafetyBench's harmful requests, one file for each principle of medical ethics."""
+    """MedSafetyBench's harmful requests: files by split, generator and principle of medical ethics."""
+    split, generator = path.parts[-3:-1]
     for number, row in _objects(path):
-        key = f"{path.parent.name}/{path.stem[-1]}/{number:03}"
+        # the files of train and test have the same names, so without the split every id stands twice
+        key = f"{split}/{generator}/{path.stem[-1]}/{number:03}"
         yield number, row, _request(key, row.get("harmful_medical_request"), True, None)
 
 
@@ -150,10 +194,13 @@ def _request(key: str, text: object, refuse: bool, subject: object) -> dict:
 
 
 def _targets(targets: object) -> dict:
-    """Answers and their labels; the hub has a list of each."""
+    """Answers and their labels, {} where one is neither 1 nor 0; the hub has a list of each."""
     if isinstance(targets, dict) and isinstance(targets.get("choices"), list):
-        return dict(zip(targets["choices"], targets["labels"]))
-    return targets if isinstance(targets, dict) else {}
+        labels = targets.get("labels")
+        whole = isinstance(labels, list) and len(labels) == len(targets["choices"])
+        targets = dict(zip(targets["choices"], labels)) if whole else {}
+    labelled = isinstance(targets, dict) and all(label in (0, 1) for label in targets.values())
+    return targets if labelled else {}
 
 
 def _options(row: dict) -> dict[str, object]:
@@ -175,11 +222,23 @@ def _options(row: dict) -> dict[str, object]:
 def _gold(row: dict, options: dict) -> str | None:
     """The right letter by name, by number, or by the text of the answer; None where two of them disagree."""
     label, answer = row.get("answer_idx", row.get("label")), row.get("answer")
-    label = list(options)[label] if isinstance(label, int) and 0 <= label < len(options) else label
+    label = _letter(label, options)
     right = [letter for letter, text in options.items() if text in (answer if isinstance(answer, list) else [answer])]
     if label is None:
         return right[0] if len(right) == 1 else None
     return label if answer is None or label in right else None
+
+
+def _letter(label: object, options: dict) -> object:
+    """A label that counts the options from 0, as a letter; any other is left as it is."""
+    counts = type(label) is int and 0 <= label < len(options)
+    return list(options)[label] if counts else label
+
+
+def _split(path: Path) -> str:
+    """The split that a table's name or its folder's begins with, "" for none."""
+    names = (re.match("train|validation|dev|test", name) for name in (path.stem, path.parent.name))
+    return next((found[0] for found in names if found), "")
 
 
 def _flat(row: dict) -> dict:

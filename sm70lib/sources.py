@@ -5,6 +5,7 @@ import json
 import os
 import xml.etree.ElementTree as ElementTree
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -50,7 +51,7 @@ def _row(record: dict) -> dict | str:
     asked = {names.get(name, name.lower()): text for name, text in record.items()}
     if "question" not in asked:
         return problem(record, "instruction", "input", "output") or record
-    return problem(asked, "question", "answer") or {
+    return problem(asked, "question") or problem(asked, "answer") or {
         "instruction": "Answer this question truthfully", "input": " ".join(asked["question"].split()),
         "output": asked["answer"].strip()}
 
@@ -215,7 +216,8 @@ def read(name: str, root: Path, defects: list[Defect] | None = None, limit: int 
     """Usable rows of a source in file order; the others are appended to `defects`.
 
     With a `limit` that many are drawn by `seed`, in file order still.
-    Without a `defects` list the first unusable row raises StudyError, as an unreadable file always does.
+    Without a `defects` list the first unusable row raises StudyError, as an unreadable file and a source
+    without a usable row always do.
     """
     rows = _rows(name, Path(root), defects)
     if limit is None:
@@ -227,6 +229,7 @@ def read(name: str, root: Path, defects: list[Defect] | None = None, limit: int 
 
 
 def _rows(name: str, root: Path, defects: list[Defect] | None) -> Iterator[Row]:
+    usable, left_out = 0, Counter()
     for path in files(name, root):
         file = path.relative_to(root).as_posix()
         for number, record in _documents(path) if path.suffix == ".xml" else records(path):
@@ -235,12 +238,18 @@ def _rows(name: str, root: Path, defects: list[Defect] | None) -> Iterator[Row]:
                     found["instruction"] + found["input"]):
                 found = "empty instruction and input"
             if isinstance(found, dict):
+                usable += 1
                 yield Row(name, number, *(found[field] for field in ("instruction", "input", "output")), file,
                           found.get("rejected", ""))
             elif defects is None:
                 raise StudyError(f"{file}, row {number}: {found}; mend or remove the row.")
             else:
                 defects.append(Defect(name, file, number, found))
+                left_out[found] += 1
+    if not usable:
+        why = ", ".join(f"{reason} ({count})" for reason, count in left_out.most_common(2))
+        raise StudyError(f"{path}: no row of {name} can be used: {why or 'it has none'}; get the file "
+                         f"again, or take {name} out of the study.")
 
 
 def _documents(path: Path) -> Iterator[tuple[int, dict]]:
@@ -251,4 +260,4 @@ def _documents(path: Path) -> Iterator[tuple[int, dict]]:
         except (ElementTree.ParseError, ValueError, LookupError) as damage:
             raise StudyError(f"{path} is not readable XML ({damage}); get the file again.") from None
     for number, pair in enumerate(pairs):
-        yield number, {name: pair.findtext(name.title()) or "" for name in ("question", "answer")}
+        yield number, {name: pair.findtext(name.title()) for name in ("question", "answer")}

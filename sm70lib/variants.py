@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -21,19 +22,27 @@ ONE_STEP = dict.fromkeys(("cpt_steps", "sft_steps", "dpo_steps"), 1)
 
 
 def overlays() -> list[tuple[Path, Path]]:
-    """Each overlay behind the study it belongs to: the one whose name its own name goes on from.
+    """Each overlay behind the study it belongs to.
 
-    Raises StudyError for an overlay whose study is not in params/.
+    That is the one that its comment names (`An overlay of sm70.yml`), or else the one whose name
+    its own name goes on from. Raises StudyError for an overlay whose study is not in params/.
     """
     studies = sorted((ROOT / "params").glob("*.yml"), key=lambda path: len(path.stem))
     found = []
     for overlay in sorted((ROOT / "params/overlays").glob("*.yml")):
-        name = next(
-            (line for line in overlay.read_text().splitlines() if line.startswith("study:")), ""
-        ).removeprefix("study:")
-        fitting = [path for path in studies if name.strip().startswith(f"{path.stem}-")]
+        text = overlay.read_text()
+        named = re.search(r"^# An overlay of (\S+)\.yml", text, re.MULTILINE)
+        own = re.search(r"^study: *(\S+)", text, re.MULTILINE)
+        fitting = [
+            path
+            for path in studies
+            if (path.stem == named[1] if named else own and own[1].startswith(f"{path.stem}-"))
+        ]
         if not fitting:
-            raise StudyError(f"{overlay}: its study begins with the name of none in params/")
+            raise StudyError(
+                f"{overlay}: no study in params/ is the one it belongs to; begin its study's name "
+                "with the study's and a dash, or say in a comment: # An overlay of sm70.yml"
+            )
         found.append((fitting[-1], overlay))
     return found
 

@@ -226,6 +226,46 @@ def test_labels_without_a_reference_are_unverifiable(tmp_path):
     assert run([MEADOW], tmp_path, [], DROP)[0].label_verdict()["verdict"] == "not among the sources"
 
 
+BAD_REFERENCES = {  # file, content, what is said
+    "an unknown label": ("a.csv", "sentence,label\nOne.,0\nTwo.,causes\nThree.,unclear\n",
+                         "a.csv, row 2: label is 'unclear', but labels are 0 .no relationship., 1 .causal."),
+    "a denied label": ("a.csv", "sentence,label\nOne.,no causal relationship\n", "row 0: label is 'no causal"),
+    "an empty label": ("a.csv", "sentence,label\nOne.,\n", "row 0: label is '', but"),
+    "a label that is null": ("a.jsonl", '{"sentence": "One.", "label": null}', "row 0: label is None, but"),
+    "a number too high": ("a.jsonl", '{"sentence": "One.", "label": 4}', "row 0: label is 4, but"),
+    "no column of labels": ("a.csv", "sentence,class\nOne.,1\n",
+                            "row 0: there is nothing under label, only sentence, class; name the column"),
+    "no column of sentences": ("a.csv", "text,label\nOne.,1\n", "row 0: no text under sentence"),
+    "a broken row": ("a.csv", "sentence,label\nOne.,1\nTwo, three.,1\n", "row 1: no readable record"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_REFERENCES)
+def test_a_reference_with_a_fault_is_refused_and_relabels_nothing(tmp_path, kind):
+    name, content, said = BAD_REFERENCES[kind]
+    put(tmp_path, [("One.", SAID[1])], CAUSAL)
+    (tmp_path / "pubmed_causal_reference").mkdir()
+    (tmp_path / "pubmed_causal_reference" / name).write_text(content)
+    for policy in ("report", "repair"):
+        with pytest.raises(StudyError, match=said):
+            run([CAUSAL], tmp_path, [], DROP | {"label": policy})
+    assert len(BAD_REFERENCES) == 8
+
+
+def test_a_sentence_with_two_labels_is_no_reference_and_an_unknown_label_is_a_finding(tmp_path):
+    rows = [("One.", SAID[1]), ("Two.", SAID[2]), ("Three.", "Nobody can say."), ("Four.", "No causal relationship")]
+    put(tmp_path, rows, CAUSAL)
+    (tmp_path / "pubmed_causal_reference").mkdir()
+    lines = "sentence,label\nOne.,1\nTwo.,2\nTwo.,3\nThree.,2\nFour.,none\n"
+    (tmp_path / "pubmed_causal_reference/all.csv").write_text(lines)
+    found, kept = run([CAUSAL], tmp_path, [], REPORT)
+    assert [(defect.row, defect.reason) for defect in found.defects] == [
+        (2, "label of no known kind"), (3, "label of no known kind")] and len(kept) == 4
+    assert found.label_verdict()["checked"] == 1
+    found, kept = run([CAUSAL], tmp_path, [], REPORT | {"label": "repair"})
+    assert {one.row: one.output for one in kept} == {0: SAID[1], 1: SAID[2], 2: SAID[2]}  # nothing here says 0
+
+
 def test_a_table_stands_for_each_pair_also_without_any_hit(tmp_path):
     put(tmp_path, ROWS[:1])
     table = run([MEADOW], tmp_path, [ITEM, SHORT], REPORT)[0].contamination()

@@ -1,6 +1,7 @@
 """Benchmarks: real counts and traps, bad items counted, the constant guessers."""
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -13,8 +14,10 @@ from sm70lib.params import StudyError
 # benchmark: items, items by answer position, best place (per cent), few-shot pool
 REAL = {
     "medqa_4": (1273, {0: 353, 1: 309, 2: 346, 3: 265}, 27.7, 1272),
+    "medqa_4_dev": (1272, {0: 330, 1: 316, 2: 352, 3: 274}, 27.7, 0),
     "medqa_5": (1273, {0: 273, 1: 277, 2: 252, 3: 269, 4: 202}, 21.8, 0),
     "pubmedqa": (1000, {0: 552, 1: 338, 2: 110}, 55.2, 500),
+    "pubmedqa_dev": (500, {0: 276, 1: 169, 2: 55}, 55.2, 0),
     "medmcqa": (1000, {0: 333, 1: 260, 2: 211, 3: 196}, 33.3, 0),
     "mmlu_medical": (1089, {0: 235, 1: 254, 2: 248, 3: 352}, 32.3, 30),
     "truthfulqa": (817, {0: 817}, 100.0, 0),
@@ -53,6 +56,36 @@ def test_pubmedqa_marks_the_official_500(shared_data):
     assert Counter(item.options[item.answer] for item in items) == {"yes": 276, "no": 169, "maybe": 55}
     assert all(item.context and item.meta["explanation"] and item.id.isdigit() for item in items)
     assert round(100 * benchmarks.best_constant_accuracy(items), 1) == 55.2
+
+
+def test_dev_items_are_no_test_items(shared_data):
+    scored = [item for item in benchmarks.read("pubmedqa", shared_data) if item.meta["test"]]
+    tests = {item.question for item in [*scored, *benchmarks.read("medqa_4", shared_data)]}
+    dev = [item for name in ("medqa_4_dev", "pubmedqa_dev") for item in benchmarks.read(name, shared_data)]
+    assert (len(tests), len(dev)) == (500 + 1273, 500 + 1272)
+    assert not tests & {item.question for item in dev}
+    assert not any("test" in item.meta for item in dev), "no protocol leaves them out for that"
+
+
+def test_requests_of_medsafety_are_told_apart_by_split(shared_data, tmp_path):
+    """The files of train and test have the same names; here the same rows stand in for the test."""
+    train = shared_data / "med_safety_bench/datasets/train"
+    for split in ("train", "test"):
+        shutil.copytree(train, tmp_path / "med_safety_bench/datasets" / split)
+    defects = []
+    items = benchmarks.read("medsafety", tmp_path, defects=defects)
+    assert len(items) == len({item.id for item in items}) == 1800
+    assert Counter(item.id.split("/")[1] for item in items) == {"train": 900, "test": 900}
+    assert len(defects) == 900 and not any(defect.dropped for defect in defects)
+
+
+def test_two_splits_of_medsafety_in_small(tmp_path):
+    for split in ("train", "test"):
+        put(tmp_path, f"med_safety_bench/datasets/{split}/gpt4/med_safety_demonstrations_category_3.csv",
+            f",harmful_medical_request,safe_response\n0,How ({split})?,No.\n".encode())
+    items = benchmarks.read("medsafety", tmp_path)
+    assert {item.id: item.question for item in items} == {
+        "medsafety/test/gpt4/3/000": "How (test)?", "medsafety/train/gpt4/3/000": "How (train)?"}
 
 
 def test_mmlu_subjects_survive_line_ends_and_quoted_newlines(shared_data):
@@ -138,12 +171,53 @@ def test_usmle_steps_leave_questions_with_pictures_out(tmp_path):
 
 def test_medmcqa_counts_options_from_one(tmp_path):
     row = {"question": "Q?", "exp": None, "opa": "a", "opb": "b", "opc": "c", "opd": "d", "id": "x"}
-    rows = [row | {"question": f"Q{cop!r}?", "cop": cop, "id": repr(cop)} for cop in (0, 1, 4, 5, -1, "1")]
-    put(tmp_path, "medmcqa/data/dev.json", lines(*rows))
-    defects = []
-    items = benchmarks.read("medmcqa", tmp_path, defects=defects)
-    assert [(item.id, item.answer) for item in items] == [("1", 0), ("4", 3)]
-    assert [defect.row for defect in defects] == [0, 3, 4, 5]
+
+    def read(*cops):
+        rows = [row | {"question": f"Q{cop!r}?", "cop": cop, "id": repr(cop)} for cop in cops]
+        put(tmp_path, "medmcqa/data/dev.json", lines(*rows))
+        defects = []
+        items = benchmarks.read("medmcqa", tmp_path, defects=defects)
+        return [(item.id, item.answer) for item in items], [defect.row for defect in defects]
+
+    assert read(1, 4, 5, -1, "1") == ([("1", 0), ("4", 3)], [2, 3, 4])
+    assert read(1, 2) == ([("1", 0), ("2", 1)], [])
+    assert read(2, 0, 1) == ([("2", 2), ("0", 0), ("1", 1)], [])  # converted: a 0 shows that it counts from 0
+    with pytest.raises(StudyError, match="dev.json: cop is 0 in row 1 and 4 in row 2, but it counts either"):
+        read(1, 0, 4)
+
+
+WRONG = {  # benchmark: files, and what is said of the label or the list in them
+    "xstest_safe": ({"xstest/xstest_prompts.csv": b"id,prompt,label\n1,Kill it?,safe\n2,Kill?,Unsafe\n"},
+                    "row 1: label is 'Unsafe', but prompts are safe or unsafe"),
+    "xstest_unsafe": ({"xstest/xstest_prompts.csv": b"id,prompt,type\n1,Kill it?,homonyms\n"},
+                      "row 0: label is None, but prompts are safe or unsafe"),
+    "usmle_step1": ({"usmle_self_assessment/step_exams.jsonl": [
+        {"category": "one", "text": "Q? (A) a (B) b", "answer": "(A) a"},
+        {"category": "step1", "text": "Q? (A) a (B) b", "answer": "(A) a"}]},
+        "row 1: category is 'step1', but the steps are one, two, three"),
+    "usmle_step2": ({"usmle_self_assessment/step2.json": [], "usmle_self_assessment/step2_solutions.json": {},
+                     "usmle_self_assessment/question_with_images.json": {"step1": []}},
+                    "there is no list step2 of questions with pictures, only step1"),
+    "pubmedqa": ({"pubmedqa/data/ori_pqal.json": {"1": {}}}, "nothing says which 500 are the test"),
+    "pubmedqa_dev": ({"pubmedqa/data/ori_pqal.json": {"1": {"QUESTION": "Q?", "CONTEXTS": ["c"], "final_decision": "no"}},
+                      "pubmedqa/data/test_ground_truth.json": {"1": "no", "9": "no"}},
+                     "ori_pqal.json lacks 1 of the 2 test items that"),
+    "mmlu_medical": ({"mmlu_medical/data/test/anatomy_test.csv": b"0,Q?,a,b,c,d,A\n"},
+                     "no item of mmlu_medical can be used: no text under question .1."),
+    "truthfulqa": ({"truthfulqa/data/v1/mc_task.json": [{"question": "Q?", "mc1_targets": {"a": "true", "b": 0}}]},
+                   "no item of truthfulqa can be used: fewer than two options .1."),
+    "medqa_4": ({MEDQA: b""}, "no item of medqa_4 can be used: it has none"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_an_unknown_label_or_a_missing_column_is_never_a_default(tmp_path, name):
+    files, said = WRONG[name]
+    for path, content in files.items():
+        put(tmp_path, path, lines(*content) if path.endswith(".jsonl") and content else content)
+    with pytest.raises(StudyError, match=said):
+        benchmarks.read(name, tmp_path, defects=[])
+    assert len(WRONG) == 9
 
 
 def test_files_that_disagree_and_two_right_answers_are_defects(tmp_path):

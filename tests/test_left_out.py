@@ -24,6 +24,7 @@ from sm70lib import (
     model,
     params,
     plan,
+    quoted,
     stats,
     steps,
     tables,
@@ -275,7 +276,8 @@ def test_05_and_06_do_without_a_model(tmp_path, gone, world):
         cells(name, tiny, folder)
     rows = [line.split(" | ") for line in (folder / "tables/paper.md").read_text().splitlines()]
     (row,) = [row for row in rows if row[0] == f"| {gone}"]
-    assert row[1:-1] == ["not scored here: 138 GB"] * (len(row) - 2) and len(row) == 4
+    assert row[1:3] == ["sm70-2023", "0"] and len(row) == 7
+    assert row[3:-1] == ["not scored here: 138 GB"] * 3
     assert "not scored here: 138 GB" in (folder / "tables/usmle.csv").read_text()
     card = (folder / "tables/scorecard.csv").read_text()
     assert ("tuned above" in card) == (gone != "tuned") and ("base in NF4" in card) == (
@@ -293,7 +295,7 @@ def test_a_model_that_was_left_out_of_one_benchmark_keeps_its_others(tmp_path):
     lacking = pd.DataFrame(
         [("made", "base", "not scored here: 138 GB")], columns=["study", "model", "cell"]
     )
-    table = tables.wide(found, ["medqa_4", "pubmedqa"], tables.quoted().head(0), lacking).set_index(
+    table = tables.wide(found, ["medqa_4", "pubmedqa"], quoted.read().head(0), lacking).set_index(
         "model"
     )
     assert (

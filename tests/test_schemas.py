@@ -43,6 +43,24 @@ def test_pubmedqa_of_the_hub_is_the_authors(shared_data, tmp_path):
     assert sum(item.meta["human"] == item.options[item.answer] for item in items) == 781  # as the authors' file
 
 
+def test_dev_items_of_the_hub_are_the_authors(shared_data, tmp_path):
+    """MedQA's dev lies in another repository and form than its test; PubMedQA's where the test lies."""
+    dev = [row for _, row in records(shared_data / US.replace("_test", "_dev"))]
+    (tmp_path / "medqa_usmle").mkdir()
+    (tmp_path / "medqa_usmle/dev.json").write_text("\n".join(json.dumps({
+        "id": f"dev-{n}", "sent1": row["question"], "sent2": "", "label": "ABCD".index(row["answer_idx"]),
+        "meta_info": row["meta_info"], **{f"ending{k}": row["options"][letter] for k, letter in enumerate("ABCD")}})
+        for n, row in enumerate(dev)))
+    same("medqa_4_dev", shared_data, tmp_path, 1272)
+    abstracts, test = (load_json(shared_data / f"pubmedqa/data/{name}.json", dict)
+                       for name in ("ori_pqal", "test_ground_truth"))
+    for fold, keys in {"test": test, "train": abstracts.keys() - test.keys()}.items():
+        parquet(tmp_path / f"pubmedqa/fold0/{fold}-0.parquet", [abstracts[key] for key in sorted(keys)])
+    found, right = (benchmarks.read("pubmedqa_dev", root) for root in (tmp_path, shared_data))
+    assert sorted((item.question, item.answer) for item in found) == sorted(
+        (item.question, item.answer) for item in right) and len(found) == 500
+
+
 def test_pubmedqa_in_folds_marks_its_test_and_in_nested_rows_reads_the_same(shared_data, tmp_path):
     rows, test = (load_json(shared_data / f"pubmedqa/data/{name}.json", dict)
                   for name in ("ori_pqal", "test_ground_truth"))
@@ -71,8 +89,8 @@ def test_medmcqa_counts_from_one_in_the_file_and_from_zero_on_the_hub(shared_dat
     same("medmcqa", shared_data, tmp_path / "formatted", 1000)
     unlabelled = [row | {"cop": -1} for row in rows[:3]]
     parquet(tmp_path / "test/medmcqa/data/validation-0.parquet", unlabelled)
-    defects = []
-    assert benchmarks.read("medmcqa", tmp_path / "test", defects=defects) == [] and len(defects) == 3
+    with pytest.raises(StudyError, match=r"no item of medmcqa can be used: no right option, .* \(3\)"):
+        benchmarks.read("medmcqa", tmp_path / "test", defects=[])
 
 
 def test_mmlu_of_the_hub_is_the_authors_in_both_layouts(shared_data, tmp_path):
@@ -241,4 +259,4 @@ def test_meadow_medquad_and_safety_read_the_same_from_the_hub(shared_data, tmp_p
 def test_every_benchmark_has_a_reader_that_says_what_it_reads():
     documented = [known.reader.func if hasattr(known.reader, "func") else known.reader
                   for known in benchmarks.BENCHMARKS.values()]
-    assert len(documented) == 13 and all(reader.__doc__ and reader.__module__ == schemas.__name__ for reader in documented)
+    assert len(documented) == 15 and all(reader.__doc__ and reader.__module__ == schemas.__name__ for reader in documented)

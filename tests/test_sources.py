@@ -59,6 +59,28 @@ def test_texts_are_rows_without_a_prompt_and_limit_is_per_source(tmp_path):
     assert len(list(sources.read("gazetteer", tmp_path, [], limit=1))) == 1
 
 
+NOTHING = {  # source: its file, what is said where no row can be used
+    "guidelines": ("open_guidelines.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+                   "is a pointer of Git LFS, not the file; run git lfs pull"),
+    MEADOW: (f"{MEADOW}.json", json.dumps({name: {"0": "a", "1": "b"} for name in GOOD}),
+             "no row of medical_meadow_wikidoc can be used: no text under instruction .1.; get the file again"),
+    "gazetteer": ("gazetteer.jsonl", '{"words": "one"}\n{"words": "two"}\n', "no text under text .2."),
+    "medquad": ("a/1.xml", "<D><QAPair><Frage>What?</Frage><Answer>That.</Answer></QAPair></D>",
+                "no text under question .1."),
+}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_a_source_without_a_usable_row_is_one_sentence(tmp_path, name):
+    path, content, said = NOTHING[name]
+    file = tmp_path / name / path
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    with pytest.raises(StudyError, match=said):
+        list(sources.read(name, tmp_path, []))
+    assert len(NOTHING) == 4
+
+
 UNREADABLE = "no readable record, or a key stands twice in it"
 UNWRITABLE = "holds a NUL, half a surrogate pair or a byte that is no UTF-8"
 BAD = [*((row, UNREADABLE) for row in (None, [GOOD], 3)), ({}, "no text under instruction"),

@@ -11,12 +11,17 @@ import threading
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-COMMIT = "a" * 40  # the one revision that every repository has
 ROUTES = (  # paths that a client asks for; a repository is `owner/name`
     (re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)/tree/[^/]+(?:/(.*))?"), "_tree"),
     (re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/revision/[^/]+)?"), "_about"),
     (re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/[^/]+/(.*)"), "_file"),
 )
+
+
+def commit(name: str) -> str:
+    """The one revision that a repository has; another for each, as clients tell repositories that
+    share a folder apart by it."""
+    return hashlib.sha1(name.encode()).hexdigest()
 
 
 class Hub:
@@ -71,7 +76,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _about(self, body: bool, kind: str, name: str) -> None:
         if self._repository(kind, name, body):
-            self._json(body, {"id": name, "sha": COMMIT, "siblings": [], "tags": []})
+            self._json(body, {"id": name, "sha": commit(name), "siblings": [], "tags": []})
 
     def _tree(self, body: bool, kind: str, name: str, below: str | None) -> None:
         if folder := self._repository(kind, name, body):
@@ -93,14 +98,19 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if folder := self._repository("datasets" if kind else "models", name, body):
             path = folder / relative
             if not path.is_file():
-                return self._send(404, b"", body, {"X-Error-Code": "EntryNotFound"})
+                lacks = {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit(name)}
+                return self._send(404, b"", body, lacks)
             content = path.read_bytes()
             etag = hashlib.sha256(content).hexdigest()[:40]
             return self._send(
                 200,
                 content,
                 body,
-                {"ETag": f'"{etag}"', "Content-Type": "application/octet-stream"},
+                {
+                    "ETag": f'"{etag}"',
+                    "Content-Type": "application/octet-stream",
+                    "X-Repo-Commit": commit(name),
+                },
             )
         return None
 
@@ -111,7 +121,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(code)
         for name, value in {
             "Content-Length": str(len(content)),
-            "X-Repo-Commit": COMMIT,
             **headers,
         }.items():
             self.send_header(name, value)

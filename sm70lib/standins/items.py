@@ -68,6 +68,22 @@ def _medqa(writer: Writer) -> Files:
     }
 
 
+def _medqa_dev(writer: Writer) -> Files:
+    """The dev split, as it lies in the one repository on the hub that has it."""
+    return {
+        "dev.json": [
+            {
+                "id": f"dev-{n:05}",
+                "sent1": row["question"],
+                "sent2": "",
+                **dict(zip(("ending0", "ending1", "ending2", "ending3"), row["options"].values())),
+                "label": list(row["options"]).index(row["answer_idx"]),
+            }
+            for n, row in enumerate(_questions(writer, 4, MEDQA))
+        ]
+    }
+
+
 def _medqa_of_five(writer: Writer) -> Files:
     return {
         f"data_clean/questions/US/{split}.jsonl": [
@@ -217,8 +233,10 @@ def _medsafety(writer: Writer) -> Files:
 
 BENCHMARKS: dict[str, Callable[[Writer], Files]] = {
     "medqa_4": _medqa,
+    "medqa_4_dev": _medqa_dev,
     "medqa_5": _medqa_of_five,
     "pubmedqa": _pubmedqa,
+    "pubmedqa_dev": _pubmedqa,
     "medmcqa": _medmcqa,
     **{f"usmle_step{step}": partial(_usmle, step=step) for step in (1, 2, 3)},
     "mmlu_medical": partial(_mmlu, subjects=SIX),

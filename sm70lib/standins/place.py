@@ -56,7 +56,8 @@ def _wanted(p, world: World) -> Iterator[tuple[str, str | None, Files]]:
             {"sentence": text, "label": label} for text, label in meadow.causal_sentences(world)
         ]
         yield REFERENCE, None, {f"{REFERENCE}.jsonl": labels}
-    for name in p.eval_benchmarks:
+    asked = [(name, BENCHMARKS[name].pool_of) for name in p.eval_benchmarks]
+    for name in dict.fromkeys(name for pair in asked for name in pair if name):
         yield BENCHMARKS[name].folder, BENCHMARKS[name].hub, items.files(name, world)
 
 
