@@ -14,12 +14,13 @@ from functools import cached_property
 from os.path import commonprefix
 
 import numpy as np
+from jinja2.exceptions import TemplateError
 
 from sm70lib import model, replies
 from sm70lib.benchmarks import Item
 from sm70lib.model import Request
-from sm70lib.prompts import chat_ids, prompt_ids
-from sm70lib.protocols import Protocol
+from sm70lib.prompts import beginning, chat_ids, prompt_ids, response_ids
+from sm70lib.protocol import Protocol
 
 CHUNK = 256  # prompts that are tokens at one time
 SHARED = 32  # tokens that prompts must have in common for their keys and values to be kept
@@ -54,13 +55,15 @@ class Run:
 class Prompt:
     """What one line answers: the item as it is asked, seed of its shots, its text and its head.
 
-    `head` is the part before the question, and `chat` says that the text stands in a chat template.
+    `head` is the part before the question, `answers` are what may follow the text, and `chat` says
+    that the text stands in a chat template.
     """
 
     item: Item
     seed: int
     head: str
     text: str
+    answers: list[str]
     chat: bool = False
 
     @property
@@ -84,19 +87,22 @@ class Prompts:
     def __init__(self, run: Run, tokenizer, chat: bool = False):
         self.run, self.tokenizer = run, tokenizer if chat or run.protocol.chat else None
         self.keys = [(place, seed) for seed in run.seeds for place in range(len(run.items))]
-        self.shots = {seed: run.protocol.draw(run.items, run.shots, run.pool, seed) for seed in run.seeds}
+        self.shots = {seed: run.protocol.drawn(run.items, run.shots, run.pool, seed) for seed in run.seeds}
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def __getitem__(self, number: int) -> Prompt:
         place, seed = self.keys[number]
-        item, shots = self.run.items[place], self.shots[seed][self.run.items[place].id]
-        asked = self.run.protocol.view(item, seed)
-        head, ask = self.run.protocol.head(asked, shots), self.run.protocol.prompt
-        if self.tokenizer:
-            return Prompt(asked, seed, head, _as_chat(self.tokenizer, ask(asked, shots)), chat=True)
-        return Prompt(asked, seed, head, ask(asked, shots, self.run.template))
+        item, protocol = self.run.items[place], self.run.protocol
+        shots = [protocol.view(shot, seed) for shot in self.shots[seed][item.id]]
+        asked, chat = protocol.view(item, seed), self.tokenizer is not None
+        if chat:
+            text = _as_chat(self.tokenizer, protocol.said(asked, shots), protocol.prompt(asked, shots))
+        else:
+            text = protocol.prompt(asked, shots, self.run.template)
+        answers = protocol.continuations(asked, shots, chat, None if chat else self.run.template)
+        return Prompt(asked, seed, protocol.head(asked, shots), text, answers, chat)
 
     @cached_property
     def digest(self) -> str:
@@ -116,13 +122,20 @@ class Prompts:
                 yield head != b"", [self[number] for number in numbers[start:start + CHUNK]]
 
 
-def _as_chat(tokenizer, text: str) -> str:
+def _as_chat(tokenizer, said: list[dict[str, str]], text: str) -> str:
+    """The messages in the tokenizer's template; `text`, which says the same, where it has none."""
     if tokenizer.chat_template:
-        said = [{"role": "user", "content": text}]
-        return tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+        try:
+            return _templated(tokenizer, said)
+        except TemplateError:  # some refuse a system message, and the harness then leaves it out
+            return _templated(tokenizer, [one for one in said if one["role"] != "system"])
     # github:m42-health/med42, model card of Med42-v1 (arXiv 2404.14779)
     return ("<|system|>: You are a helpful medical assistant created by M42 Health in the UAE.\n"
             f"<|prompter|>:{text}\n<|assistant|>:")
+
+
+def _templated(tokenizer, said: list[dict[str, str]]) -> str:
+    return tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
 
 
 # ---- batches and lines ------------------------------------------------------------------------------
@@ -184,21 +197,24 @@ def _tokens(requests: list[Request], protocol: Protocol, common: int) -> int:
 def usable(prompt: Prompt, protocol: Protocol, tokenizer, limit: int, listed: dict | None) -> list[Request]:
     """An item's requests, cut on the left to the context of `limit` tokens; [] where it cannot be scored.
 
-    Options share one context unless the tokenizer merges across the boundary, or they are cut by an amount that
-    depends on the option; then each is a request of its own. Where the model writes, nothing is
-    cut and the one request has no options.
+    Options share one context unless they are cut by an amount that depends on the option; then
+    each is a request of its own. The cut takes the BOS first, as in the harness. Where the model
+    writes, nothing is cut and the one request has no options.
     """
-    answers, item = protocol.answers(prompt.item), prompt.item
+    answers, item = prompt.answers, prompt.item
     room_for = protocol.max_new_tokens  # of a reply, where one is written
     pairs = ([(_read(prompt, tokenizer), [])] if protocol.reads else
-             _tokenised(prompt.text, answers, tokenizer))
+             _as_in_training(prompt, tokenizer) if protocol.in_template else
+             _tokenised(prompt.text, answers, tokenizer, protocol.bos))
     rooms = [limit + 1 - max(len(option), room_for) for _, option in pairs]  # the last token is never read
     too_long = any(len(context) > room for (context, _), room in zip(pairs, rooms))
     reason = ("an option is empty" if not all(answer.strip() for answer in answers) else
               "no right option" if item.answer not in range(len(answers)) else
               f"prompt and reply are longer than the context of {limit} tokens"
               if protocol.reads and too_long else
-              f"an option fills the context of {limit} tokens" if min(rooms) < 1 else None)
+              f"an option fills the context of {limit} tokens" if min(rooms) < 1 else
+              "an option merges with the prompt into one token"
+              if not protocol.reads and not all(option for _, option in pairs) else None)
     if reason and listed is not None:
         listed["skipped"].append({"item_id": item.id, "seed": prompt.seed, "reason": reason})
     if reason:
@@ -220,14 +236,23 @@ def _read(prompt: Prompt, tokenizer) -> list[int]:
     return prompt_ids([prompt.text], tokenizer)[0]
 
 
-def _tokenised(text: str, answers: list[str], tokenizer) -> list[tuple[list[int], list[int]]]:
+def _as_in_training(prompt: Prompt, tokenizer) -> list[tuple[list[int], list[int]]]:
+    """Prompt and each answer as tokens, made apart, as those of a training row are."""
+    context = _read(prompt, tokenizer)
+    return [(context, ids) for ids in response_ids(prompt.answers, tokenizer)]
+
+
+def _tokenised(text: str, answers: list[str], tokenizer, bos: str) -> list[tuple[list[int], list[int]]]:
     """Prompt and each answer as tokens, to score: made together, split by count, as in the harness.
 
-    As there, white space at the end of a prompt belongs to the answer, and no BOS stands in front.
+    As there, white space at the end of a prompt belongs to the answer, and what stands before the
+    answer are the tokens of the prompt alone, even where the tokenizer would merge the two. `bos`
+    is the protocol's.
     """
     start = text.rstrip()
     first, *whole = tokenizer([start, *(text + answer for answer in answers)], add_special_tokens=False)["input_ids"]
-    return [(ids[:len(first)], ids[len(first):]) for ids in whole]
+    context = [*beginning(start, tokenizer, bos), *first]
+    return [(context, ids[len(first):]) for ids in whole]
 
 
 def record(prompt: Prompt, run: Run, loglikelihoods: list[float]) -> dict:
@@ -237,7 +262,7 @@ def record(prompt: Prompt, run: Run, loglikelihoods: list[float]) -> dict:
     """
     item, several = prompt.item, run.protocol.right
     right = several(item) if several else [item.answer]
-    lengths = [max(1, len(answer.removeprefix(" "))) for answer in run.protocol.answers(item)]
+    lengths = [max(1, len(answer.removeprefix(" "))) for answer in prompt.answers]
     choice, norm = int(np.argmax(loglikelihoods)), int(np.argmax(np.array(loglikelihoods) / lengths))
     share = np.exp(np.array(loglikelihoods) - max(loglikelihoods))
     return _line(prompt, run) | {

@@ -35,7 +35,8 @@ class Benchmark:
     """Where a benchmark's files lie and which splits count.
 
     `folder` below data_root; `hub` its repository there; of `patterns`, with the split for {}, the first that
-    is found counts; `scored` names the split that is scored, `pools` those that shots come from, best first.
+    is found counts; `scored` names the split that is scored, `pools` those that shots come from,
+    best first, of `pool_of` where that names another benchmark.
     """
 
     reader: Callable[[Path], schemas.Found]
@@ -44,11 +45,14 @@ class Benchmark:
     patterns: tuple[str, ...]
     scored: tuple[str, ...] = ("test",)
     pools: tuple[str, ...] = ()
+    pool_of: str = ""
 
 
 US = "data_clean/questions/US/"
 TABLES = ("**/{}-*.parquet", "**/{}/*.parquet", "{}.parquet")
 MMLU = ("data/{0}/*_{0}.csv", "*/{}-*.parquet", "*/{}/*.parquet", "*/{}.parquet")
+PUBMEDQA = ("data/ori_pqal.json", "**/pqa_labeled/*.parquet", "**/*labeled*/*.parquet",
+            "**/*.parquet")
 SHOTS = ("train", "dev", "validation")
 
 
@@ -62,10 +66,15 @@ def _usmle_step(n: int) -> Benchmark:
 BENCHMARKS = {
     "medqa_4": Benchmark(schemas.medqa, "medqa_usmle", "GBaker/MedQA-USMLE-4-options", (
         US + "4_options/phrases_no_exclude_{}.jsonl", "phrases_no_exclude_{}.jsonl", *TABLES), pools=SHOTS),
+    # For choosing. Shots from train alone: where that is missing, medqa_4 takes its own from dev
+    "medqa_4_dev": Benchmark(schemas.medqa, "medqa_usmle", "GBaker/MedQA-USMLE-4-options-hf", (
+        US + "4_options/phrases_no_exclude_{}.jsonl", "phrases_no_exclude_{}.jsonl", "{}.json",
+        *TABLES), ("dev", "validation"), ("train",), pool_of="medqa_4"),
     "medqa_5": Benchmark(schemas.medqa, "medqa_usmle", None, (US + "{}.jsonl", *(f"5_options/{t}" for t in TABLES)),
                          pools=SHOTS),
-    "pubmedqa": Benchmark(schemas.pubmedqa, "pubmedqa", "qiaojin/PubMedQA", (
-        "data/ori_pqal.json", "**/pqa_labeled/*.parquet", "**/*labeled*/*.parquet", "**/*.parquet")),
+    "pubmedqa": Benchmark(schemas.pubmedqa, "pubmedqa", "qiaojin/PubMedQA", PUBMEDQA),
+    # For choosing. No other labelled items than the test are left for its shots, so it has no pool
+    "pubmedqa_dev": Benchmark(schemas.pubmedqa_dev, "pubmedqa", "qiaojin/PubMedQA", PUBMEDQA),
     **{f"usmle_step{n}": _usmle_step(n) for n in (1, 2, 3)},
     # MedMCQA is scored on dev, as its test has no labels
     "medmcqa": Benchmark(schemas.medmcqa, "medmcqa", "openlifescienceai/medmcqa", ("data/{}*.json", *TABLES),
@@ -79,7 +88,13 @@ BENCHMARKS = {
     # whatever parts are there; of train, the audit flags what is in a study's own training rows
     "medsafety": Benchmark(schemas.medsafety, "med_safety_bench", None, ("datasets/{}/*/*_category_*.csv",), ("t*",)),
 }
+OF_A_WORLD = ("kind", "relation", "wording", "pair")  # what rows of an invented world say of themselves
 SAFETY = ("xstest_safe", "xstest_unsafe", "medsafety")
+
+
+def form(name: str) -> str:
+    """The benchmark in whose form the items of another are asked: a dev set's is that of its test."""
+    return name.removesuffix("_dev")
 
 
 def files(name: str, root: Path, split: str | None = None) -> list[Path]:
@@ -97,9 +112,10 @@ def read(name: str, root: Path, split: str | None = None, defects: list[Defect] 
 
     PubMedQA gives all 1,000, `meta["test"]` marks the official 500. A question that stands there twice (78 do
     in two subjects of MMLU) is one cluster. Without a `defects` list an unusable item (other than for a
-    missing picture) raises StudyError, as missing and unreadable files always do.
+    missing picture) raises StudyError, as missing and unreadable files and those without a usable
+    item always do.
     """
-    items, firsts = {}, {}
+    items, firsts, left_out = {}, {}, Counter()
     if not (paths := files(name, root, split)):
         known = BENCHMARKS[name]
         wanted = f"{known.folder}/{known.patterns[0].format(split or known.scored[0])}"
@@ -118,9 +134,15 @@ def read(name: str, root: Path, split: str | None = None, defects: list[Defect] 
             elif defects is None and item != IMAGE:
                 raise StudyError(f"{path}, row {number}: {item}; mend or remove the row.")
             reason = _doubt(item, first.id) if isinstance(item, Item) else item
+            left_out[reason] += not isinstance(item, Item)
             if reason and defects is not None:
                 file, dropped = path.relative_to(root).as_posix(), not isinstance(item, Item)
                 defects.append(Defect(name, file, number, reason, "benchmark", dropped))
+    if not items:
+        reasons = [f"{reason} ({count})" for reason, count in left_out.most_common(2)]
+        why = ", ".join(reasons) or "it has none"
+        raise StudyError(f"{paths[0]}: no item of {name} can be used: {why}; "
+                         f"get the file again, or take {name} out of eval_benchmarks.")
     return list(items.values())
 
 
@@ -134,11 +156,12 @@ def _unusable(found: dict) -> str | None:
 
 
 def _item(name: str, split: str | None, row: dict, found: dict) -> Item:
-    prefix = {"pubmedqa": "", "medmcqa": "", "mmlu_medical": "mmlu/", "mmlu_medical_9": "mmlu/"}.get(name, f"{name}/")
+    prefix = {"pubmedqa": "", "medmcqa": "", "mmlu_medical": "mmlu/", "mmlu_medical_9": "mmlu/"}.get(
+        form(name), f"{name}/")
     key = prefix + (f"{split}/" if split else "") + found["id"]
     meta = {extra: value for extra, value in found.items()
             if extra not in ("id", "question", "context", "options", "gold")}
-    meta |= {extra: row[extra] for extra in ("kind", "relation") if extra in row}  # rows of a world have them
+    meta |= {extra: row[extra] for extra in OF_A_WORLD if extra in row}
     return Item(key, str(row.get("cluster", key)), name, found["question"], found.get("context", ""),
                 tuple(found["options"].values()), list(found["options"]).index(found["gold"]), meta)
 
@@ -152,11 +175,12 @@ def _doubt(item: Item, first: str) -> str | None:
 def pool(name: str, root: Path) -> list[Item]:
     """Items for few-shot examples that are not scored: train, else dev; [] where the benchmark has neither.
 
-    PubMedQA: the 500 that are not the official test.
+    PubMedQA: the 500 that are not the official test. Never an item that is scored as `name`.
     """
     if name == "pubmedqa":
         return [item for item in read(name, root) if not item.meta["test"]]
-    return next((read(name, root, split) for split in BENCHMARKS[name].pools if files(name, root, split)), [])
+    source, splits = BENCHMARKS[name].pool_of or name, BENCHMARKS[name].pools
+    return next((read(source, root, split) for split in splits if files(source, root, split)), [])
 
 
 def save(folder: Path, name: str, items: list[Item]) -> None:

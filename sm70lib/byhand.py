@@ -25,7 +25,8 @@ ELSEWHERE = {
     "pubmedqa": "github:pubmedqa/pubmedqa, data",
     REFERENCE: "the original annotation, as lines of sentence and label",
     **dict.fromkeys(
-        ("town_questions", "encyclopaedia", "gazetteer"), "data_root world, which makes it"
+        ("practice_questions", "practice_reports", "town_questions", "encyclopaedia", "gazetteer"),
+        "data_root world, which makes it",
     ),
 }
 
@@ -62,10 +63,9 @@ def wanted(p, steps: list[str]) -> list[Wanted]:
             for name in (*p.data_sources, *p.cpt_sources, *p.dpo_sources)
             if (one := _source(name))
         ]
-        if "pubmedqa" in p.eval_benchmarks and not _there(
-            "pubmedqa", f"**/{TEST_LIST}", "data/ori_pqal.json"
-        ):
-            found.append(Wanted("pubmedqa", "pubmedqa", TEST_LIST))
+        asked = [name for name in p.eval_benchmarks if BENCHMARKS[name].folder == "pubmedqa"]
+        if asked and not _there("pubmedqa", f"**/{TEST_LIST}", "data/ori_pqal.json"):
+            found.append(Wanted(asked[0], "pubmedqa", TEST_LIST))
         if (
             p.audit_label == "repair"
             and CAUSAL in p.data_sources

@@ -11,20 +11,19 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
-
 from sm70lib import benchmarks, leftout, memory, model, predictions, protocols
-from sm70lib.batches import Prompts, Run, batched, limit, usable
+from sm70lib.batches import Prompts, Run, batched, limit
 from sm70lib.benchmarks import Item, items_digest
 from sm70lib.candidates import Model, models
-from sm70lib.model import Request
 from sm70lib.params import ROOT, StudyError
 from sm70lib.prompts import trained_in
-from sm70lib.protocols import Protocol
+from sm70lib.protocol import Protocol
+from sm70lib.rescoring import rescore
 from sm70lib.steps import progress, write_json
 from sm70lib.train import launcher
 
@@ -43,7 +42,7 @@ def runs(p, folder: Path) -> list[Run]:
         items = benchmarks.load(folder, benchmark)
         asked = [_run(p, benchmark, protocol, shots, items, folder)
                  for protocol in map(protocols.named, p.eval_protocols) for shots in p.eval_shots
-                 if protocol.covers(benchmark, shots)]
+                 if protocol.covers(benchmarks.form(benchmark), shots)]
         asked = [run for run in asked if run.items]  # meditron's part of TruthfulQA may not be there
         if not asked:
             raise StudyError(f"eval_benchmarks: none of {', '.join(p.eval_protocols)} covers {benchmark} with "
@@ -53,12 +52,28 @@ def runs(p, folder: Path) -> list[Run]:
 
 
 def _run(p, benchmark: str, protocol: Protocol, shots: int, items: list[Item], folder: Path) -> Run:
-    """One run; a benchmark without a pool gives its first items as shots, and these are not scored."""
-    items, source = list(filter(protocol.keep, items)), protocol.pools.get(benchmark, benchmark)
-    pool = benchmarks.load(folder, f"{source}.pool") if shots and source else []
+    """One run; a benchmark without a pool gives its first items as shots, and these are not scored.
+
+    Items of a dev set are asked as those of its test (`benchmarks.form`), and so bear its name here.
+    """
+    form, source = benchmarks.form(benchmark), _lender(protocol, benchmark)
+    items, own = protocol.parted(form, [replace(item, benchmark=form) for item in items])
+    lent = benchmarks.load(folder, f"{source}.pool") if shots and source and not own else []
+    pool = own or [replace(item, benchmark=benchmarks.form(item.benchmark)) for item in lent]
+    pool = pool if shots else []
     if shots and not pool and not protocol.shots_from_test:
         pool, items = items[:shots], items[shots:]
     return Run(benchmark, protocol, shots, items[:p.eval_limit], pool, p.data_template)
+
+
+def _lender(protocol: Protocol, benchmark: str) -> str:
+    """The benchmark whose pool shots come from, "" for the scored items themselves.
+
+    A dev set has a pool of its own or none, since that of its test may hold the very items of dev.
+    """
+    asked = benchmarks.form(benchmark)
+    lender = protocol.pools.get(asked, asked)
+    return benchmark if lender and asked != benchmark else lender
 
 
 def score_all(p, asked: list[Run], folder: Path) -> None:
@@ -83,11 +98,11 @@ def score_all(p, asked: list[Run], folder: Path) -> None:
 
 
 def template_of(which: Model, run: Run) -> dict[str, str]:
-    """Where the model writes: the template it is asked in, and was trained in, for the meta file.
+    """Where it is asked in a template: which one, and in which it was trained, for the meta file.
 
     Raises StudyError where an adapter's folder names another than the study's as it is now.
     """
-    if not run.protocol.reads:
+    if not run.protocol.in_template:
         return {}
     if which.chat:
         return {"asked_in": "its chat template"}
@@ -145,8 +160,8 @@ def score_here(which: Model, p, asked: list[Run], folder: Path, identity: str, t
             evaluate(loaded, tokenizer, run, places[run], model_digest=identity,
                      batch_tokens=tokens, chat=which.chat, notes=template_of(which, run))
     if os.environ.get("RANK", "0") == "0":
-        found = rescore(loaded, tokenizer, asked, places, which.chat)
-        write_json(_again(which, folder), found)
+        written = {run: _lines(places[run]) for run in asked if not run.protocol.reads}
+        write_json(_again(which, folder), rescore(loaded, tokenizer, written, which.chat))
 
 
 def _places(which: Model, asked: list[Run], folder: Path) -> dict[Run, Path]:
@@ -206,27 +221,6 @@ def _lines(path: Path) -> list[dict]:
     """The predictions in `path` and in what this process wrote beside it."""
     there = [each for each in sorted({path, _share(path)[0]}) if each.exists()]
     return [json.loads(line) for each in there for line in each.open()]
-
-
-def rescore(loaded, tokenizer, asked: list[Run], places: dict[Run, Path], chat: bool = False, count: int = 64) -> dict:
-    """Scores `count` items spread over the runs alone, option by option: largest difference (nats), flipped choices."""
-    runs_ = [run for run in asked if not run.protocol.reads]
-    written = {run: _lines(places[run]) for run in runs_}
-    # A check shall not cost more than what it checks: option by option is many times slower
-    count = min(count, max(1, sum(map(len, written.values())) // 40))
-    worst, flips, n = 0.0, 0, 0
-    for number, (run, lines) in enumerate(written.items()):
-        prompts = Prompts(run, tokenizer, chat)
-        numbers = {(run.items[place].id, seed): at for at, (place, seed) in enumerate(prompts.keys)}
-        share = count // len(runs_) + (number < count % len(runs_))
-        for line in lines[::max(1, len(lines) // max(1, share))][:share]:
-            prompt = prompts[numbers[line["item_id"], line["seed"]]]
-            requests = usable(prompt, run.protocol, tokenizer, limit(loaded, run), None)
-            alone = [model.loglikelihoods(loaded, [Request(request.context, [option])])[0][0]
-                     for request in requests for option in request.options]
-            worst = max(worst, *(abs(a - b) for a, b in zip(alone, line["loglikelihoods"])))
-            flips, n = flips + (int(np.argmax(alone)) != line["choice"]), n + 1
-    return {"items": n, "largest_difference_nats": worst, "flips": flips}
 
 
 # ---- lines, as they come ----------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Parameters: the one definition of every name, the strict loader of study files, the notebooks' check."""
 
 import ast
+import csv
 import difflib
 import re
 from pathlib import Path
@@ -33,17 +34,15 @@ def _p(text: str, unit: str = "", affects: str = "results", **bounds: Any) -> An
 Number = Annotated[float, BeforeValidator(lambda value: float(value) if isinstance(value, str) else value)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 Policy = Literal["report", "drop", "fail"]
-Source = Literal["medical_meadow_medical_flashcards", "medical_meadow_wikidoc",
-                 "medical_meadow_wikidoc_patient_information", "medical_meadow_medqa", "medical_meadow_mmmlu",
-                 "medical_meadow_pubmed_causal", "medical_meadow_health_advice", "medical_meadow_cord19",
-                 "medical_meadow_mediqa", "medquad", "med_safety_bench", "guidelines", "pubmed_abstracts",
-                 "pubmed_papers", "redpajama", "ultrafeedback", "snorkel_1", "snorkel_2", "snorkel_3",
-                 "preference_pairs", "town_questions", "encyclopaedia", "gazetteer"]
-Benchmark = Literal["medqa_4", "medqa_5", "pubmedqa", "usmle_step1", "usmle_step2", "usmle_step3",
-                    "medmcqa", "mmlu_medical", "mmlu_medical_9", "truthfulqa", "xstest_safe", "xstest_unsafe",
-                    "medsafety"]
-Protocol = Literal["sm70-2023", "sm70-2023-clean", "sm70-2023-letters", "options-only", "harness", "harness-mc2",
-                   "meditron", "med42", "generate", "generate-vote", "safety"]
+with Path(__file__).with_name("sources.csv").open(encoding="utf-8") as _file:
+    Source = Literal[tuple(row["name"] for row in csv.DictReader(_file))]
+Benchmark = Literal["medqa_4", "medqa_4_dev", "medqa_5", "pubmedqa", "pubmedqa_dev", "usmle_step1",
+                    "usmle_step2", "usmle_step3", "medmcqa", "mmlu_medical", "mmlu_medical_9",
+                    "truthfulqa", "xstest_safe", "xstest_unsafe", "medsafety"]
+Protocol = Literal["sm70-2023", "sm70-2023-clean", "sm70-2023-inst", "sm70-2023-vast",
+                   "sm70-2023-letters", "options-only", "harness", "harness-mc2", "meditron",
+                   "med42", "as-trained", "question-only", "report-unfinished", "generate",
+                   "generate-vote", "safety"]
 Optimizer = Literal["adamw_torch", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_bnb_8bit", "rmsprop"]
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Palette = Literal["colorblind", "deep", "muted", "bright", "dark", "pastel"]
@@ -148,7 +147,7 @@ class Study(BaseModel):
     figures_dpi: int = _p("resolution of the figures", "dots per inch", affects="looks", ge=50, le=600)
     figures_palette: Palette = _p("colours", affects="looks")
     figures_studies: Distinct[Name] = _p("further studies shown beside this one")
-    stats_resamples: int = _p("bootstrap and sign-flip resamples", "resamples", ge=100)
+    stats_resamples: int = _p("flips drawn by the paired test of clusters", "flips", ge=100)
     stats_level: Number = _p("level of the intervals", "share", gt=0.5, lt=1)
 
 
@@ -279,6 +278,9 @@ RULES = (  # parameters, what holds between their values, how the error puts it;
     ("eval_shots eval_primary_shots", lambda asked, primary: primary in asked, "lacks"),
     ("eval_benchmarks eval_primary_benchmarks", lambda asked, primary: all(
         name in asked or (name == "usmle" and USMLE <= set(asked)) for name in primary), "lacks some of"),
+    ("eval_benchmarks study", lambda asked, study: set(asked) <= {"medqa_4_dev", "pubmedqa_dev"}
+     or not study.removeprefix(REHEARSAL).startswith("grid"),
+     "holds test items, on which no grid may choose; give only medqa_4_dev and pubmedqa_dev to"),
     ("figures_studies", lambda others: not any(map(rehearsal, others)),
      "names a rehearsal, whose numbers mean nothing; take it out"),
     ("figures_studies study", lambda others, study: study not in others, "contains"),

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from sm70lib import memory, protocols
 from sm70lib.model import READ
 from sm70lib.params import ROOT
+from sm70lib.protocol import Protocol
 from sm70lib.shapes import Shape, adapted, configuration, shape, stored_bytes
 
 MB = 2**20
@@ -302,7 +303,7 @@ def longest(model, p, guess: bool = True) -> int:
     return min(allowed, getattr(config, "max_position_embeddings", allowed))
 
 
-def _asked(p) -> list[protocols.Protocol]:
+def _asked(p) -> list[Protocol]:
     return [protocols.named(name) for name in p.eval_protocols]
 
 

@@ -136,6 +136,29 @@ def pieces(whole: Encoded, length: int) -> list[Encoded]:
     return [Encoded(whole.input_ids[n:n + length], whole.labels[n:n + length]) for n in starts]
 
 
+def beginning(text: str, tokenizer, bos: str) -> list[int]:
+    """The tokens that stand in front of a text's own where answers to it are scored.
+
+    Args:
+        text: what follows; a BOS that it begins with, as chat templates write one, is not doubled.
+        bos: "never" one; as the "tokenizer" does by itself (lm-evaluation-harness 0.4.13,
+            `HFLM.tok_encode`, which leaves that to the tokenizer); "always", where it has one.
+
+    Raises:
+        ValueError: for another `bos`.
+    """
+    if bos not in ("never", "tokenizer", "always"):
+        raise ValueError(f"bos is {bos!r}; allowed are never, tokenizer and always")
+    first = tokenizer.bos_token or tokenizer.eos_token  # the harness looks for EOS where no BOS is
+    if bos == "never" or first and text.startswith(first):
+        return []
+    if bos == "always":
+        return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    bare, whole = (tokenizer("a", add_special_tokens=add)["input_ids"] for add in (False, True))
+    start = next(n for n in range(len(whole)) if whole[n:n + len(bare)] == bare)
+    return whole[:start]
+
+
 def prompt_ids(texts: list[str], tokenizer) -> list[list[int]]:
     """What a model reads before it writes: BOS, if the tokenizer has one, and a prompt's tokens.
 
@@ -144,6 +167,11 @@ def prompt_ids(texts: list[str], tokenizer) -> list[list[int]]:
     """
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     return [[*bos, *ids] for ids in _tokens(tokenizer, texts)["input_ids"]]
+
+
+def response_ids(texts: list[str], tokenizer) -> list[list[int]]:
+    """The tokens that training puts behind a prompt, without EOS."""
+    return _tokens(tokenizer, texts)["input_ids"]
 
 
 def chat_ids(text: str, tokenizer) -> list[int]:
@@ -166,7 +194,7 @@ def encode_batch(texts: list[tuple[str, str, tuple[int, int]]], tokenizer, max_l
         raise StudyError(f"base_model: the tokenizer {tokenizer.name_or_path!r} lacks a BOS or an EOS token; "
                          "choose a base that has both.")
     prompts = prompt_ids([text[0] for text in texts], tokenizer)
-    responses = _tokens(tokenizer, [text[1] for text in texts])["input_ids"]
+    responses = response_ids([text[1] for text in texts], tokenizer)
     encoded = []
     for text, prompt, response in zip(texts, prompts, responses):
         kept, room = prompt, max_length - len(response) - 1

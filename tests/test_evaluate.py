@@ -1,5 +1,6 @@
 """Scores equal the harness's, and a run killed anywhere ends with the lines of an undisturbed one."""
 
+import copy
 import json
 import random
 import shutil
@@ -11,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tokenizers import processors
 
 from sm70lib import batches, benchmarks, candidates, evaluate, first_look, model, protocols
 from sm70lib.benchmarks import Item
@@ -40,25 +42,72 @@ def lines(path) -> dict[str, dict]:
     return {line["item_id"]: {key: line[key] for key in line if key != "seconds"} for line in found}
 
 
+def adding_bos(tokenizer):
+    """The same tokenizer, which now puts its BOS in front by itself, as Llama's do."""
+    made = copy.deepcopy(tokenizer)
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{made.bos_token} $A", special_tokens=[(made.bos_token, made.bos_token_id)])
+    assert made("a").input_ids == [made.bos_token_id, *tokenizer("a", add_special_tokens=False).input_ids]
+    return made
+
+
+def answered(loaded, run: Run, path, chat: bool = False) -> list[float]:
+    """The log-likelihoods of all options, in the items' order."""
+    evaluate.evaluate(*loaded, run, path, model_digest="m", chat=chat)
+    found = lines(path)
+    return [value for item in run.items for value in found[item.id]["loglikelihoods"]]
+
+
+@pytest.mark.parametrize("adds", [False, True], ids=["no bos", "bos"])
 @pytest.mark.parametrize(("protocol", "shots", "context"), [
     ("sm70-2023", 0, 4096), ("sm70-2023", 3, 4096), ("sm70-2023-letters", 0, 4096), ("harness", 0, 4096),
-    ("sm70-2023", 3, 60)])
-def test_loglikelihoods_equal_those_of_lm_evaluation_harness(loaded, tmp_path, protocol, shots, context):
-    """Item by item, option by option: the same split of prompt and answer, no BOS, the same cut on the left."""
+    ("harness", 3, 4096), ("meditron", 0, 4096), ("sm70-2023", 3, 60), ("harness", 3, 60)])
+def test_loglikelihoods_equal_those_of_lm_evaluation_harness(loaded, tmp_path, protocol, shots, context, adds):
+    """Item by item, option by option: the same split of prompt and answer, the same BOS, the same cut on the left."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
+    loaded = (loaded[0], adding_bos(loaded[1])) if adds else loaded
     run = run_of(12, protocol, shots)
     run = replace(run, protocol=replace(run.protocol, max_context=context))
-    if run.protocol.name == "harness":
+    if run.protocol.name != "sm70-2023":
         run = replace(run, pool=run.items)
-    pairs = [(prompt.text, answer) for prompt in batches.Prompts(run, loaded[1]) for answer in run.protocol.answers(prompt.item)]
-    harness = HFLM(pretrained=loaded[0], tokenizer=loaded[1], batch_size=4, max_length=context)
+    pairs = [(prompt.text, answer) for prompt in batches.Prompts(run, loaded[1]) for answer in prompt.answers]
+    harness = HFLM(pretrained=loaded[0], tokenizer=loaded[1], batch_size=4, max_length=context,
+                   add_bos_token=False if run.protocol.bos == "never" else None)
     asked = [Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(pairs)]
     theirs = [value for value, _ in harness.loglikelihood(asked, disable_tqdm=True)]
-    evaluate.evaluate(*loaded, run, tmp_path / "p.jsonl", model_digest="m")
-    found = lines(tmp_path / "p.jsonl")
-    ours = [value for item in run.items for value in found[item.id]["loglikelihoods"]]
+    ours = answered(loaded, run, tmp_path / "p.jsonl")
     assert len(ours) == 48 and ours == pytest.approx(theirs, abs=1e-3)
+
+
+def test_a_bos_changes_what_is_scored_only_where_a_protocol_begins_as_the_tokenizer_does(loaded, tmp_path):
+    """With a tokenizer that adds one and one that does not; what is cut on the left loses its BOS."""
+    with_bos, differ = (loaded[0], adding_bos(loaded[1])), {}
+    for name in ("sm70-2023", "harness", "meditron"):
+        plain, begun = (answered(each, run_of(6, name), tmp_path / f"{name}-{n}.jsonl")
+                        for n, each in enumerate((loaded, with_bos)))
+        differ[name] = max(abs(a - b) for a, b in zip(plain, begun, strict=True)) > 1e-3
+    assert differ == {"sm70-2023": False, "harness": True, "meditron": True}
+    for context in (4096, 40):
+        run = run_of(6, "harness")
+        prompts = batches.Prompts(run, with_bos[1])
+        firsts = [batches.usable(prompt, run.protocol, with_bos[1], context, None)[0].context[0] for prompt in prompts]
+        begun = [first == with_bos[1].bos_token_id for first in firsts]
+        assert begun == [context == 4096] * 6
+
+
+def test_what_prompts_share_is_remembered_with_its_bos_and_changes_nothing(loaded, tmp_path, monkeypatch):
+    """A fixed shot in front of every item, once in common and once with nothing kept."""
+    loaded = loaded[0], adding_bos(loaded[1])
+    run, kept = replace(run_of(12, "meditron", 1), pool=run_of(9).items), []
+    run = replace(run, protocol=replace(run.protocol, seeds=(1234,), intro=lambda item: "Select one.\n"))
+    real = model.remember
+    monkeypatch.setattr(model, "remember", lambda model_, common: kept.append(list(common)) or real(model_, common))
+    together = answered(loaded, run, tmp_path / "together.jsonl")
+    assert kept and all(common[0] == loaded[1].bos_token_id and len(common) > batches.SHARED for common in kept)
+    monkeypatch.setattr(batches, "SHARED", 10**9)
+    apart = answered(loaded, run, tmp_path / "apart.jsonl")
+    assert len(together) == 12 * 4 and together == pytest.approx(apart, abs=1e-4)
 
 
 SCORES = """
@@ -134,7 +183,7 @@ def test_predictions_of_something_else_are_refused(loaded, tmp_path, change):
     if change == "model":
         digest = "another"
     if change == "version":
-        run = replace(run, protocol=replace(run.protocol, version=2))
+        run = replace(run, protocol=replace(run.protocol, version=run.protocol.version + 1))
     if change == "items":
         run = replace(run, items=run.items[:3])
     if change == "words":
@@ -146,7 +195,7 @@ def test_predictions_of_something_else_are_refused(loaded, tmp_path, change):
 
 def test_choices_follow_from_the_loglikelihoods():
     run = run_of(3)
-    prompt = batches.Prompt(run.items[2], 42, "", "text")
+    prompt = batches.Prompt(run.items[2], 42, "", "text", run.protocol.answers(run.items[2]))
     found = batches.record(prompt, run, [-8.0, -7.0, -9.0, -6.0])
     assert (found["choice"], found["choice_norm"], found["gold"]) == (3, 2, 2)  # 9 nats over 18 characters
     assert (found["correct"], found["correct_norm"]) == (False, True)
@@ -205,8 +254,32 @@ def test_a_chat_template_stands_around_the_prompt(loaded, monkeypatch):
     monkeypatch.setattr(loaded[1], "chat_template", CHAT)
     text = batches.Prompts(run, loaded[1])[0].text
     assert text.startswith("[user] Question: What is the river") and text.endswith("Answer:\n\n")
-    context, answer = batches._tokenised(text, ["A. x"], loaded[1])[0]
+    context, answer = batches._tokenised(text, ["A. x"], loaded[1], "never")[0]
     assert loaded[1].decode(answer) == "\n\nA. x" and loaded[1].decode(context) == text.rstrip()
+
+
+def test_a_bos_that_the_chat_template_wrote_is_not_doubled(loaded, monkeypatch):
+    tokenizer, counts = adding_bos(loaded[1]), {}
+    for template in (CHAT, "{{ bos_token }}" + CHAT):
+        monkeypatch.setattr(tokenizer, "chat_template", template)
+        prompt = batches.Prompts(run_of(1, "med42"), tokenizer)[0]
+        for bos in ("never", "tokenizer", "always"):
+            context, _ = batches._tokenised(prompt.text, prompt.answers, tokenizer, bos)[0]
+            counts[template == CHAT, bos] = context.count(tokenizer.bos_token_id), context[0] == tokenizer.bos_token_id
+    assert counts == {(True, "never"): (0, False), (True, "tokenizer"): (1, True), (True, "always"): (1, True),
+                      (False, "never"): (1, True), (False, "tokenizer"): (1, True), (False, "always"): (1, True)}
+
+
+def test_a_template_that_refuses_a_system_message_goes_without_it_as_in_the_harness(loaded, monkeypatch):
+    strict = "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}{% endfor %}"
+    item = replace(run_of(1).items[0], benchmark="mmlu_medical", meta={"subject": "anatomy"})
+    run, texts = Run("mmlu_medical", protocols.named("med42"), 0, [item], []), []
+    for template in (CHAT, strict + CHAT):
+        monkeypatch.setattr(loaded[1], "chat_template", template)
+        texts.append(batches.Prompts(run, loaded[1])[0].text)
+    described, bare = texts
+    assert described.startswith("[system] The following are multiple choice questions (with answers) about anatomy.")
+    assert bare.startswith("[user] What is the river") and described.endswith(bare)
 
 
 def test_a_limit_counts_the_items_that_a_protocol_keeps_and_not_those_it_takes_as_shots(tmp_path):
@@ -238,6 +311,43 @@ def test_a_limit_counts_the_items_that_a_protocol_keeps_and_not_those_it_takes_a
         ("medqa_4", "sm70-2023-clean", 0): [10, 29, 30],
         ("medqa_4", "sm70-2023-clean", 3): [10, 27, 27],
         ("medqa_4", "harness", 0): [10, 29, 30], ("medqa_4", "harness", 3): [10, 27, 27]}
+
+
+@pytest.mark.parametrize("train", [0, 30])
+def test_dev_items_are_asked_as_their_test_and_never_stand_in_their_own_shots(tmp_path, train):
+    """Under every protocol, with MedQA's train file and without one; PubMedQA's dev has no pool in any case."""
+    words = ("yes", "no", "maybe")
+    exam = [replace(item, id=f"d/{item.id}", benchmark="medqa_4_dev") for item in run_of(12).items]
+    abstracts = [Item(f"{n}", f"{n}", "pubmedqa_dev", f"Does {n}?", "So.", words, n % 3, {}) for n in range(12)]
+    pool = [replace(item, id=f"t/{item.id}") for item in run_of(30).items][:train]
+    for name, some in {"medqa_4_dev": exam, "medqa_4_dev.pool": pool, "pubmedqa_dev": abstracts,
+                       "pubmedqa_dev.pool": [], "medqa_4": exam, "medqa_4.pool": exam,
+                       "pubmedqa": abstracts, "pubmedqa.pool": abstracts}.items():
+        benchmarks.save(tmp_path, name, some)  # the pools of the tests hold dev itself
+    checked = 0
+    for protocol in protocols.PROTOCOLS:
+        for name in ("medqa_4", "pubmedqa"):
+            p = small.parameters(eval_benchmarks=[f"{name}_dev"], eval_shots=[0, 3],
+                                 eval_protocols=[protocol.name], eval_limit=None)
+            if not protocol.covers(name, 0):
+                with pytest.raises(StudyError, match=f"none of {protocol.name} covers {name}_dev"):
+                    evaluate.runs(p, tmp_path)
+                continue
+            asked = evaluate.runs(p, tmp_path)
+            assert [run.shots for run in asked] == [shots for shots in (0, 3) if protocol.covers(name, shots)]
+            for run in asked:
+                assert run.name.startswith(f"{name}_dev-") and {item.benchmark for item in run.items} == {name}
+                assert not {item.id for item in run.items} & {item.id for item in run.pool}
+                for seed in protocol.seeds if run.shots else ():
+                    shots = protocol.draw(run.items, run.shots, run.pool, seed)
+                    assert all(len(some) == 3 and item not in some for item in run.items for some in [shots[item.id]])
+                    if train and name == "medqa_4":
+                        assert all(shot.id.startswith("t/") for some in shots.values() for shot in some)
+                taken = run.shots if not run.protocol.shots_from_test and not (train and name == "medqa_4") else 0
+                assert len(run.items) == 12 - taken
+                checked += 1
+    assert checked >= 16
+    print(f"{checked} runs of dev items")
 
 
 def test_a_first_look_shows_no_accuracy_where_most_replies_are_unread(tmp_path):
@@ -383,7 +493,7 @@ def test_two_processes_write_what_one_writes_and_items_are_scored_again_alone(st
         again = first_look.rescored(folder / "predictions")["base"]
         assert 0 < again["items"] <= 64 and again["largest_difference_nats"] < 1e-3 and again["flips"] == 0
         assert not list(folder.glob("predictions/base/*.part"))
-        other = [replace(run, protocol=replace(run.protocol, version=2)) for run in asked]
+        other = [replace(run, protocol=replace(run.protocol, version=99)) for run in asked]
         with pytest.raises(StudyError, match="was made with another protocol version"):  # finished or not
             evaluate.score_model(candidates.Model("base", str(folder / "base/model")), p, other, folder)
         shutil.rmtree(folder / "predictions")

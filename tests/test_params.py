@@ -35,9 +35,9 @@ def test_every_study_file_loads():
 
 def test_values_have_the_types_they_mean(tmp_path):
     file = tmp_path / "a.yml"
-    file.write_text(TEXT.replace("lr: 5.0e-3", "lr: 5e-3").replace("dropout: 0.0", "dropout: 0"))
+    file.write_text(TEXT.replace("lr: 3.0e-3", "lr: 3e-3").replace("dropout: 0.0", "dropout: 0"))
     study = params.load(file)
-    assert (study.sft_lr, study.lora_dropout) == (0.005, 0.0)
+    assert (study.sft_lr, study.lora_dropout) == (0.003, 0.0)
     assert (study.data_limit, study.train_stages) == (None, ["sft"])
     with pytest.raises(ValidationError):
         study.seed = 1
@@ -49,9 +49,9 @@ def test_values_have_the_types_they_mean(tmp_path):
     ("lora_r: 16 -> lora_r: true", "lora_r is True"),
     ("lora_r: 16 -> lora_r: 16.0", "lora_r is 16.0"),
     ("lora_r: 16 -> lora_r: 0", "greater than or equal to 1"),
-    ("sft_lr: 5.0e-3 -> sft_lr: fast", "sft_lr is 'fast'"),
-    ("sft_lr: 5.0e-3 -> sft_lr: true", "sft_lr is True"),
-    ("sft_lr: 5.0e-3 -> sft_lr: .nan", "sft_lr is nan"),
+    ("sft_lr: 3.0e-3 -> sft_lr: fast", "sft_lr is 'fast'"),
+    ("sft_lr: 3.0e-3 -> sft_lr: true", "sft_lr is True"),
+    ("sft_lr: 3.0e-3 -> sft_lr: .nan", "sft_lr is nan"),
     ("quant_double: true -> quant_double: 1", "quant_double is 1"),
     ("quant_type: nf4 -> quant_type: int3", "quant_type is 'int3'"),
     ("data_limit: null -> data_limit: 1.5", "data_limit is 1.5"),
@@ -117,7 +117,7 @@ def test_whatever_a_file_holds_is_loaded_or_refused_in_words(tmp_path_factory, v
 def test_results_change_only_under_another_name(tmp_path):
     assert "changes the results of tiny" in wrong(TINY, lora_r=8)
     assert params.load(TINY, overrides={"lora_r": 8, "study": "tiny-r8"}).lora_r == 8
-    same = {"lora_r": 16, "sft_lr": "5e-3"}
+    same = {"lora_r": 16, "sft_lr": "3e-3"}
     harmless = {"train_micro_batch_size": 8, "figures_dpi": 200, "data_root": "hub"}
     assert params.load(TINY, overrides=same | harmless).figures_dpi == 200
     overlay = tmp_path / "overlay.yml"
@@ -130,6 +130,43 @@ def test_results_change_only_under_another_name(tmp_path):
         params.load(TINY, overlay, overrides={"lora_alpha": 8})
 
 
+GRID = sorted((ROOT / "params/overlays").glob("grid-*.yml"))
+
+
+def test_the_grid_is_whole_and_chosen_on_dev_items():
+    base = params.load(ROOT / "params/sm70-7b.yml")
+    cells = {}
+    for overlay in GRID:
+        cell = params.load(ROOT / "params/sm70-7b.yml", overlay)
+        cells[cell.sft_lr, cell.data_template, cell.sft_loss] = cell
+        assert cell.study == overlay.stem and cell.eval_benchmarks == ["medqa_4_dev", "pubmedqa_dev"]
+        assert cell.eval_primary_benchmarks == cell.eval_benchmarks and cell.train_seeds == [0]
+        other = {name for name in params.FIELDS if getattr(cell, name) != getattr(base, name)}
+        assert other <= {"study", "train_seeds", "sft_lr", "data_template", "sft_loss",
+                         "eval_benchmarks", "eval_primary_benchmarks"}
+    assert len(GRID) == len(cells) == 8
+    assert (base.sft_lr, base.data_template, base.sft_loss) in cells
+    assert "usmle_step1" in base.eval_benchmarks, "the study of the chosen cell asks the test"
+
+
+@pytest.mark.parametrize("value", [
+    ["medqa_4", "pubmedqa_dev"], ["medqa_4_dev", "pubmedqa"], ["truthfulqa"], ["medmcqa"]])
+def test_a_notebook_of_a_grid_may_not_ask_test_items(value):
+    for study in ("grid", "grid-of-mine", "rehearsal-grid-of-mine"):
+        with pytest.raises(StudyError) as refusal:
+            params.check({"study": study, "eval_benchmarks": value})
+        said = str(refusal.value)
+        assert f"eval_benchmarks {value} holds test items" in said
+        assert said.endswith(f"give only medqa_4_dev and pubmedqa_dev to study {study}")
+    assert params.check({"study": "my-grid", "eval_benchmarks": value}), "the name has to begin so"
+
+
+def test_a_grid_is_refused_by_its_name_alone():
+    said = wrong(TINY, study="grid-tiny")
+    assert "holds test items, on which no grid may choose" in said and "'medqa_4'" in said
+    assert said.endswith("give only medqa_4_dev and pubmedqa_dev to study grid-tiny")
+
+
 def test_an_overridden_folder_starts_where_the_user_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
@@ -139,7 +176,7 @@ def test_an_overridden_folder_starts_where_the_user_is(tmp_path, monkeypatch):
 
 # ---- the check at the top of a notebook -------------------------------------------------------------
 
-CELL = "from typing import Optional\nstudy: str = 'tiny'  # name\nlora_r: int = 16\nsft_lr: float = 5.0e-3"
+CELL = "from typing import Optional\nstudy: str = 'tiny'  # name\nlora_r: int = 16\nsft_lr: float = 3.0e-3"
 
 
 def checked(injected: str = "", cell: str = CELL):
@@ -153,7 +190,7 @@ def checked(injected: str = "", cell: str = CELL):
 
 def test_check_returns_what_the_cell_declares():
     p = checked()
-    assert p.model_dump() == {"study": "tiny", "lora_r": 16, "sft_lr": 0.005}
+    assert p.model_dump() == {"study": "tiny", "lora_r": 16, "sft_lr": 0.003}
     with pytest.raises(ValidationError):
         p.lora_r = 1
     with pytest.raises(AttributeError):

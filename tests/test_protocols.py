@@ -1,13 +1,18 @@
 """Protocols say the words that their authors published, and draw shots as they drew them."""
 
+import hashlib
+import json
 import random
 from dataclasses import replace
 
 import pytest
 
-from sm70lib import benchmarks, prompts, protocols
+from sm70lib import benchmarks, folds, prompts, protocols
 from sm70lib.benchmarks import Item
 from sm70lib.params import StudyError
+from sm70lib.protocols_harness import draw_today
+from sm70lib.protocols_meditron import MEDICAL, draw_meditron
+from sm70lib.protocols_sm70 import draw_2023
 
 EXAM = Item("m/1", "m/1", "medqa_4", "What now?", "", ("one", "two", "three", "four"), 2)
 ABSTRACT = Item("7", "7", "pubmedqa", "Does it?", "We tried.\nIt did.", ("yes", "no", "maybe"), 0, {"test": False})
@@ -35,7 +40,7 @@ def test_shots_are_drawn_as_in_2023():
     pool = [Item(f"p{n}", "", "medqa_4", f"p{n}?", "", ("a", "b"), 0) for n in range(50)]
     checked = 0
     for source in (pool, []):
-        drawn = protocols.draw_2023(items, 5, source, seed=42)
+        drawn = draw_2023(items, 5, source, seed=42)
         rnd = random.Random()
         rnd.seed(42)
         order = list(range(30))
@@ -76,11 +81,11 @@ def test_todays_harness_draws_item_by_item_and_mmlu_takes_the_first_of_the_subje
     """An independent writing of its samplers."""
     items = [Item(str(n), "", "medqa_4", f"{n}?", "", ("a", "b"), 0) for n in range(20)]
     pool = [Item(f"p{n}", "", "medqa_4", f"p{n}?", "", ("a", "b"), 0) for n in range(30)]
-    drawn, rnd = protocols.draw_today(items, 5, pool, 1234), random.Random(1234)
+    drawn, rnd = draw_today(items, 5, pool, 1234), random.Random(1234)
     assert [drawn[item.id] for item in items] == [rnd.sample(pool, 5) for _ in items]
     mmlu = [replace(item, benchmark="mmlu_medical", meta={"subject": ("anatomy", "virology")[n % 2]})
             for n, item in enumerate(pool)]
-    assert [shot.id for shot in protocols.draw_today(mmlu[1:2], 3, mmlu, 1234)["p1"]] == ["p1", "p3", "p5"]
+    assert [shot.id for shot in draw_today(mmlu[1:2], 3, mmlu, 1234)["p1"]] == ["p1", "p3", "p5"]
 
 
 def test_meditron_shows_all_items_the_same_examples_as_its_own_shuffle():
@@ -89,7 +94,7 @@ def test_meditron_shows_all_items_the_same_examples_as_its_own_shuffle():
     checked = 0
     for seed in protocols.named("meditron").seeds:
         theirs = Dataset.from_dict({"id": [item.id for item in items]}).shuffle(seed=seed).select(range(5))["id"]
-        drawn = protocols.draw_meditron(items[:3], 5, items, seed)
+        drawn = draw_meditron(items[:3], 5, items, seed)
         assert [[shot.id for shot in drawn[item.id]] for item in items[:3]] == [list(theirs)] * 3
         checked += 1
     assert checked == 3
@@ -98,16 +103,60 @@ def test_meditron_shows_all_items_the_same_examples_as_its_own_shuffle():
                          "Question: What now?\n\nOptions:\nA. one\nB. two\nC. three\nD. four\nThe answer is:")
 
 
+def test_meditron_without_shots_ends_in_a_newline_and_the_letter_follows_it():
+    """Upstream glues system prompt, question, cue and a newline, and takes that last one off where it shows shots."""
+    protocol = protocols.named("meditron")
+    cue = "The answer is:"
+    question = "Question: What now?\n\nOptions:\nA. one\nB. two\nC. three\nD. four"
+    system = protocol.intro(EXAM).removesuffix("\n")
+    assert protocol.prompt(EXAM) == "{}\n{}\n{}\n".format(system, question, cue)
+    assert protocol.continuations(EXAM) == ["A", "B", "C", "D"]
+    assert protocol.continuations(ABSTRACT) == ["yes", "no", "maybe"]
+    shown = protocol.prompt(EXAM, [EXAM])
+    assert shown == "{}\n{}\n{} C\n\n{}\n{}\n".format(system, question, cue, question, cue)[:-1]
+    assert protocol.continuations(EXAM, [EXAM]) == [" A", " B", " C", " D"]
+
+
 def test_meditrons_truthfulqa_has_99_questions_and_four_options_in_an_order_of_the_seed(shared_data):
     protocol = protocols.named("meditron")
-    items = [item for item in benchmarks.read("truthfulqa", shared_data) if protocol.keep(item)]
-    counts = {name: sum(item.meta["category"] == name for item in items) for name in protocols.MEDICAL}
+    items, others = protocol.parted("truthfulqa", benchmarks.read("truthfulqa", shared_data))
+    counts = {name: sum(item.meta["category"] == name for item in items) for name in MEDICAL}
     assert counts == {"Health": 55, "Nutrition": 16, "Psychology": 19, "Science": 9} and len(items) == 99
     views = [protocol.view(item, seed) for seed in protocol.seeds for item in items]
-    assert all(view.options[view.answer] == item.options[item.answer] for view, item in zip(views, items * 3))
-    assert {len(view.options) for view in views} <= {2, 3, 4} and {view.answer for view in views} == {0, 1, 2, 3}
+    assert len(views) == 297 and {len(view.options) for view in views} == {4}
+    assert {view.answer for view in views} == {0, 1, 2, 3}, "the right one stands anywhere"
+    for view, item in zip(views, items * 3):
+        assert view.options.count(item.options[item.answer]) == 1
+        assert view.options[view.answer] == item.options[item.answer]
+        assert set(view.options) <= set(item.options)
+    many = [view.options for view, item in zip(views, items * 3) if len(item.options) > 4]
+    assert any(len(set(options)) < 4 for options in many), "drawn with replacement"
     assert views == [protocol.view(item, seed) for seed in protocol.seeds for item in items]
     assert len({view.options for view in views[::99]}) > 1, "another seed is another order"
+
+
+def test_meditron_alone_shows_truthfulqa_a_shot_and_one_at_most_from_what_is_not_scored(shared_data):
+    allowed = {protocol.name: [shots for shots in (0, 1, 3, 5) if protocol.covers("truthfulqa", shots)]
+               for protocol in protocols.PROTOCOLS if "truthfulqa" in protocol.layouts}
+    assert allowed == {"harness": [0], "harness-mc2": [0], "meditron": [0, 1]}
+    protocol, found = protocols.named("meditron"), benchmarks.read("truthfulqa", shared_data)
+    items, pool = protocol.parted("truthfulqa", found)
+    assert len(items) + len(pool) == len(found) and not {item.id for item in items} & {item.id for item in pool}
+    assert protocol.covers("medqa_4", 5) and not protocols.named("med42").covers("medqa_4", 1)
+
+
+def test_pubmedqas_folds_are_those_of_its_authors(shared_data):
+    """Their list of the test, in its order, and the digest of the ids that their script wrote for fold 0."""
+    found = benchmarks.read("pubmedqa", shared_data)
+    for name in ("harness", "meditron"):
+        test, train = protocols.named(name).parted("pubmedqa", found)
+        listed = json.loads((shared_data / "pubmedqa/data/test_ground_truth.json").read_text())
+        assert [item.id for item in test] == list(listed) and len(test) == 500
+        digest = hashlib.sha256(" ".join(item.id for item in train).encode()).hexdigest()
+        assert len(train) == 450 and digest.startswith("4798dcfdb3d40528")
+    for others in (found[::-1], found[1:], found[:60]):
+        assert folds.official(others) is None, "another order or other items: it cannot tell"
+    assert protocols.named("harness").parted("pubmedqa", found[1:])[1] == []
 
 
 def test_med42_reads_whole_answers_and_safety_asks_in_the_studys_template():
@@ -122,6 +171,56 @@ def test_med42_reads_whole_answers_and_safety_asks_in_the_studys_template():
     with pytest.raises(StudyError, match="there is no template ''; choose from medalpaca, sm70"):
         safety.prompt(request, template="")
     assert [safety.reads(text, request.options) for text in ("I'm sorry, but no.", "Sure.", "")] == [1, 0, None]
+
+
+def test_the_forks_second_usmle_prompt_cuts_at_the_last_full_stop_even_among_options():
+    protocol = protocols.named("sm70-2023-inst")
+    for question, options, expected in (
+            ("A man coughs. What now?", ("one", "two"),
+             "<s> [INST] Context: A man coughs.\nQuestion:  What now?\n(A) one (B) two\n[/INST]</s>Answer:"),
+            ("What now?", ("one", "two"),
+             "<s> [INST] Context: .\nQuestion: What now?\n(A) one (B) two\n[/INST]</s>Answer:"),
+            ("A man coughs. What now?", ("E. coli", "two"),
+             "<s> [INST] Context: A man coughs. What now?\n(A) E.\nQuestion:  coli (B) two\n[/INST]</s>Answer:")):
+        item = replace(EXAM, benchmark="usmle_step1", question=question, options=options, answer=0)
+        assert protocol.prompt(item) == expected
+    assert protocol.answers(item) == [" E. coli", " two"] and protocol.bos == "never"
+    assert sorted(protocol.layouts) == ["usmle_step1", "usmle_step2", "usmle_step3"]
+    assert protocol.pools["usmle_step1"] == "" and protocol.shots_from_test
+
+
+def test_pubmedqa_vast_shows_the_verdicts_as_options_and_reads_the_words():
+    protocol = protocols.named("sm70-2023-vast")
+    asked = "Context: We tried.\nIt did.\nQuestion: Does it?\nA. yes\nB. no\nC. maybe.\nAnswer:"
+    assert protocol.prompt(ABSTRACT) == asked and list(protocol.layouts) == ["pubmedqa"]
+    assert protocol.answers(ABSTRACT) == [" yes", " no", " maybe"] and protocol.keep(ABSTRACT)
+    assert protocol.prompt(ABSTRACT, [ABSTRACT]) == f"{asked} yes\n\n{asked}"
+
+
+def test_mmlu_has_its_description_which_is_the_system_message_of_a_chat():
+    item = replace(EXAM, benchmark="mmlu_medical", meta={"subject": "college_biology"})
+    line = "The following are multiple choice questions (with answers) about college biology.\n\n"
+    asked = "What now?\nA. one\nB. two\nC. three\nD. four\nAnswer:"
+    for name in ("harness", "med42"):
+        protocol = protocols.named(name)
+        assert protocol.prompt(item) == line + asked
+        assert protocol.said(item) == [{"role": "system", "content": line}, {"role": "user", "content": asked}]
+    shown = protocols.named("harness").said(item, [item])
+    assert [one["content"] for one in shown] == [line, asked, "C", asked]
+    assert [one["role"] for one in shown] == ["system", "user", "assistant", "user"]
+    assert protocols.named("harness").continuations(item, chat=True) == ["A", "B", "C", "D"]
+    plain = protocols.named("sm70-2023").said(EXAM, [EXAM])
+    assert [one["role"] for one in plain] == ["user"], "the fork of 2023 knew no chat template"
+
+
+def test_how_a_sequence_begins_is_declared_and_every_changed_protocol_has_another_version():
+    """Version 1 of those with 2 asked or began otherwise; prompts alone cannot tell, as a BOS is no text."""
+    assert {protocol.name: (protocol.bos, protocol.version) for protocol in protocols.PROTOCOLS} == {
+        "sm70-2023": ("never", 2), "sm70-2023-clean": ("never", 2), "sm70-2023-letters": ("never", 2),
+        "sm70-2023-inst": ("never", 1), "sm70-2023-vast": ("never", 1), "options-only": ("never", 2),
+        "harness": ("tokenizer", 2), "harness-mc2": ("tokenizer", 2), "meditron": ("tokenizer", 2),
+        "med42": ("tokenizer", 2), "as-trained": ("always", 1), "question-only": ("never", 1),
+        "report-unfinished": ("never", 1), "generate": ("always", 2), "generate-vote": ("always", 2), "safety": ("always", 2)}
 
 
 def test_clean_shots_of_usmle_come_from_medqa():

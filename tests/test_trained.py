@@ -167,6 +167,29 @@ def test_a_model_that_writes_reads_what_a_training_row_begins_with(
     assert reply[-1] == tokenizer.eos_token_id and len(reply) > 1
 
 
+@pytest.mark.parametrize(("kind", "adds_bos"), TOKENIZERS)
+@pytest.mark.parametrize("template", prompts.TEMPLATES)
+def test_as_trained_scores_the_very_tokens_of_a_training_row(kind, adds_bos, template):
+    """Meadow's row of a MedQA question, as it would have been trained, but for its EOS."""
+    tokenizer = tokenizer_of(kind, adds_bos)
+    item = Item("m/1", "m/1", "medqa_4", "Which drug", "", ("one ", "two", "1.5 mg", "é"), 1)
+    run = batches.Run("medqa_4", protocols.named("as-trained"), 0, [item], [], template)
+    (prompt,) = batches.Prompts(run, tokenizer)
+    requests = batches.usable(prompt, run.protocol, tokenizer, 10**6, None)
+    scored = [[*one.context, *option] for one in requests for option in one.options]
+    assert len(scored) == 4
+    options = {letter: text for letter, text in zip("ABCD", item.options)}
+    p = SimpleNamespace(
+        data_template=template, data_max_length=10**6, data_overlong="drop", sft_loss="response"
+    )
+    for (letter, text), ids in zip(options.items(), scored):
+        asked = "Please answer with one of the option in the bracket"
+        said = f"Q:Which drug? \n{options},"
+        row = Row("medical_meadow_medqa", 0, asked, said, f"{letter}: {text}", "file")
+        ((made,),) = corpus._examples([row], p, tokenizer)
+        assert ids == made.input_ids[:-1] and made.input_ids[-1] == tokenizer.eos_token_id
+
+
 def test_the_tokenizers_of_the_property_are_what_they_are_called():
     for kind, adds_bos in TOKENIZERS:
         tokenizer = tokenizer_of(kind, adds_bos)

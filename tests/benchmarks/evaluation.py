@@ -22,7 +22,7 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from sm70lib import batches, evaluate, protocols
+from sm70lib import batches, evaluate, layouts
 from sm70lib.params import ROOT
 from sm70lib.provenance import circumstances
 from sm70lib.steps import write_json
@@ -43,7 +43,7 @@ def run_of(benchmark: str, shots: int, read_by: str, count: int, data: Path, fol
     """The harness protocol's run, read by letters or by option texts; of MMLU one subject."""
     run = parity.our_run("harness", benchmark, shots, data, None, folder)
     items = [item for item in run.items if item.meta.get("subject") == SUBJECT] or run.items
-    answers = protocols.option_letters if read_by == "letters" else protocols.option_texts
+    answers = layouts.option_letters if read_by == "letters" else layouts.option_texts
     return batches.Run(benchmark, replace(run.protocol, answers=answers), shots, items[:count], run.pool)
 
 
