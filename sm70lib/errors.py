@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from sm70lib import benchmarks, protocols, replies, stats
+from sm70lib import benchmarks, protocols, replies, stats, verdicts
 from sm70lib.params import StudyError
 
 RUN = ["study", "model", "benchmark", "protocol", "shots"]
 SET = ["study", "benchmark", "protocol", "shots"]
-META = ("kind", "step", "subject", "relation")  # of an item, where it has them
+SHOWN = 80  # characters of an unread reply in the list of errors
+META = ("kind", "step", "subject", "relation", "wording")  # of an item, where it has them
 OUTCOMES = {(True, True): "both right", (False, True): "gained", (True, False): "lost",
             (False, False): "both wrong"}
 
@@ -57,7 +58,7 @@ def _described(row: dict, items: dict, hits: set) -> dict:
     item = protocols.named(row["protocol"]).view(items[key], row["seed"])  # as it was asked
     scores = np.asarray(row["loglikelihoods"] or [np.nan, np.nan], float)
     share, (second, best) = softmax(scores), np.sort(scores)[-2:]
-    return row | {name: item.meta.get(name) for name in META} | {"item": item, "cluster": item.cluster,
+    return row | {name: item.meta.get(name) for name in (*META, "pair")} | {"item": item, "cluster": item.cluster,
         "flagged": key in hits, "options": len(item.options), "confidence": share.max(),
         "margin": best - second, "brier": np.sum((share - (np.arange(len(share)) == row["gold"])) ** 2)}
 
@@ -66,16 +67,58 @@ def paired(answers: pd.DataFrame, before: str, after: str) -> pd.DataFrame:
     """The questions both models answered, one row each: `correct_a`, `correct_b`, `outcome` ..."""
     on = [*SET, "item_id", "seed", "sample"]
     a, b = (answers[answers["model"] == model] for model in (before, after))
-    both = a.merge(b[on + ["choice", "correct", "confidence"]], on=on, suffixes=("_a", "_b"))
+    columns = [*on, "choice", "correct", "confidence", "parsed"]
+    both = a.merge(b[columns], on=on, suffixes=("_a", "_b"))
     return both.assign(outcome=[OUTCOMES[pair] for pair in zip(both["correct_a"], both["correct_b"])])
 
 
-def accuracy(part: pd.DataFrame, how: stats.How, weight=None) -> dict:
-    """Cells of an accuracy with its interval, or, if most answers are unread, why there is none."""
+def by_item(part: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """One row per item: several draws of an item (seeds, samples) are their mean in `columns`.
+
+    Further draws of the same items are no further items: n and every interval stay the items'.
+    """
+    keys = ["benchmark", "item_id"]
+    if not part.duplicated(keys).any():
+        return part
+    means = part.groupby(keys, sort=False)[columns].mean().reset_index()
+    return part.drop_duplicates(keys).drop(columns=columns).merge(means, on=keys)
+
+
+def accuracy(part: pd.DataFrame, how: stats.How, macro: bool = False) -> dict:
+    """Cells of an accuracy with its interval, or, if most answers are unread, why there is none.
+
+    Args:
+        part: the answers of one run (`frame`), or a cut of it.
+        how: level of the interval.
+        macro: whether it is the mean over the items' steps, each counting as much.
+
+    Returns:
+        n (items), acc_pct, low_pct and high_pct (percent), and how the interval was computed.
+    """
     if why := replies.unscored(int(part["choice"].isna().sum()), len(part)):
         numbers = dict.fromkeys(("acc_pct", "low_pct", "high_pct"), np.nan)
-        return {"n": len(part)} | numbers | {"interval": why}
-    return stats.rate(part["correct"], part["cluster"], how, weight).row()
+        return {"n": part["item_id"].nunique()} | numbers | {"interval": why}
+    correct, cluster, weight = scored(part, macro)
+    return stats.rate(correct, cluster, how, weight).row()
+
+
+def scored(part: pd.DataFrame, macro: bool = False) -> tuple:
+    """What an interval is computed from: (n,) right or wrong, clusters, and weights if `macro`."""
+    items = by_item(part, ["correct"])
+    weight = 1 / items.groupby("step")["step"].transform("size") if macro else None
+    return items["correct"], items["cluster"], weight
+
+
+def constant(part: pd.DataFrame, choice: str = "choice") -> str:
+    """In words, that a model chose nearly always the same option; "" where it did not.
+
+    Choosing one place is no habit where the right answer always stands there.
+    """
+    if not verdicts.is_constant(part[choice]) or verdicts.is_constant(part["gold"]):
+        return ""
+    commonest = int(part[choice].mode()[0])
+    share = (part[choice].dropna() == commonest).mean()
+    return f"{chr(65 + commonest)} in {share:.0%} of its answers"
 
 
 def shown(row, after: str = "") -> str:
@@ -109,7 +152,8 @@ def by_slice(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
 def flips(both: pd.DataFrame, how: stats.How) -> pd.DataFrame:
     """How many answers the second model gained and lost, by benchmark and kind, with paired test.
 
-    Where most replies of a model are unread there is no `p`, and `test` says why.
+    Of several draws of the same items the mean number counts, so that all four add up to n. Where
+    most replies of a model are unread there is no `p`, and `test` says why.
     """
     rows, names = [], [*SET, "kind"]
     for keys, part in both.fillna({"kind": "all"}).groupby(names):
@@ -117,7 +161,10 @@ def flips(both: pd.DataFrame, how: stats.How) -> pd.DataFrame:
         p, test = (np.nan, why) if why else stats.paired_test(
             part["correct_a"], part["correct_b"], part["cluster"], how)
         counts = part["outcome"].value_counts().reindex(list(OUTCOMES.values()), fill_value=0)
-        rows.append(dict(zip(names, keys)) | {"n": len(part), **counts, "test": test, "p": float(f"{p:.3g}")})
+        n, draws = part["item_id"].nunique(), len(part) / part["item_id"].nunique()
+        counts = counts if draws == 1 else (counts / draws).round(1)
+        cells = {"n": n, **counts, "test": test, "p": float(f"{p:.4g}")}
+        rows.append(dict(zip(names, keys)) | cells)
     return pd.DataFrame(rows, columns=[*names, "n", *OUTCOMES.values(), "test", "p"])
 
 
@@ -135,7 +182,8 @@ def habits(answers: pd.DataFrame) -> pd.DataFrame:
                        "chosen_length", "gold_length", "agree_pct"]
     for keys, part in answers.dropna(subset="choice").groupby(RUN):
         favourite = int(part["choice"].mode()[0])
-        rows.append(dict(zip(RUN, keys)) | {"n": len(part), "favourite": chr(65 + favourite),
+        rows.append(dict(zip(RUN, keys)) | {
+            "n": part["item_id"].nunique(), "favourite": chr(65 + favourite),
             "favourite_chosen_pct": 100 * (part["choice"] == favourite).mean(),
             "favourite_gold_pct": 100 * (part["gold"] == favourite).mean(),
             "chosen_length": part.apply(lean, axis=1, column="choice").mean(),
@@ -145,26 +193,53 @@ def habits(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def reliability(answers: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
-    """Mean confidence and accuracy (percent) in `bins` equal bins of confidence, for each run."""
+    """Mean confidence and accuracy (percent) in `bins` equal bins of confidence, for each run.
+
+    Where an item was asked several times its answers may stand in several bins; `n` counts items.
+    """
+    return _binned(answers, bins).drop(columns="answers")
+
+
+def _binned(answers: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
     known = answers.dropna(subset="confidence").assign(
         bin=lambda x: (x["confidence"] * bins).astype(int).clip(upper=bins - 1),
         confidence_pct=lambda x: 100 * x["confidence"], acc_pct=lambda x: 100 * x["correct"])
     groups = known.groupby([*RUN, "bin"])
-    return groups[["confidence_pct", "acc_pct"]].mean().round(2).assign(n=groups.size()).reset_index()
+    means = groups[["confidence_pct", "acc_pct"]].mean().round(2)
+    return means.assign(n=groups["item_id"].nunique(), answers=groups.size()).reset_index()
 
 
 def calibration(answers: pd.DataFrame) -> pd.DataFrame:
     """Expected calibration error (Guo et al. 2017, arXiv 1706.04599, eq. 3) in points, Brier's score."""
-    bins = reliability(answers).assign(gap=lambda x: x["n"] * (x["acc_pct"] - x["confidence_pct"]).abs())
-    sums = bins.groupby(RUN)[["n", "gap"]].sum()
+    bins = _binned(answers)
+    bins["gap"] = bins["answers"] * (bins["acc_pct"] - bins["confidence_pct"]).abs()
+    sums = bins.groupby(RUN)[["answers", "gap"]].sum()
     means = answers.groupby(RUN)[["confidence", "margin", "brier"]].mean().round(3)
-    return means.assign(n=sums["n"], ece_pts=(sums["gap"] / sums["n"]).round(1)).dropna().reset_index()
+    items = answers.dropna(subset="confidence").groupby(RUN)["item_id"].nunique()
+    found = means.assign(n=items, ece_pts=(sums["gap"] / sums["answers"]).round(1))
+    return found.dropna().astype({"n": int}).reset_index()
 
 
 def listing(both: pd.DataFrame) -> pd.DataFrame:
-    """Every answer that is wrong before or after, with its text: outcome, question, gold, both choices."""
-    wrong = both[both["outcome"] != "both right"].dropna(subset=["choice_a", "choice_b"])
-    texts = {name: [item.options[int(i)] for item, i in zip(wrong["item"], wrong[column])]
-             for name, column in (("gold", "gold"), ("before", "choice_a"), ("after", "choice_b"))}
+    """Every answer that is wrong before or after, with its text: outcome, question, gold, both choices.
+
+    A reply that could not be read stands as "unread", with its first words.
+    """
+    wrong = both[both["outcome"] != "both right"]
+    asked = zip(wrong["item"], wrong["gold"])
+    texts = {"gold": [item.options[int(place)] for item, place in asked]}
+    for name, side in (("before", "_a"), ("after", "_b")):
+        answers = zip(wrong["item"], wrong[f"choice{side}"], wrong[f"parsed{side}"])
+        texts[name] = [_said(*answer) for answer in answers]
     columns = [*SET, "item_id", "kind", "flagged", "outcome", "confidence_b"]
     return wrong[columns].round(3).assign(question=[item.question for item in wrong["item"]], **texts)
+
+
+def _said(item: benchmarks.Item, choice: float | None, written: list[str] | None) -> str:
+    """The chosen option's text, or what stands in its place."""
+    if pd.notna(choice):
+        return item.options[int(choice)]
+    if not isinstance(written, list):
+        return "unread"
+    start = " ".join(written[0].split())[:SHOWN] if written else ""
+    return f"unread: {start}" if start else "unread: empty reply"

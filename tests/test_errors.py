@@ -114,7 +114,7 @@ def test_calibration_error_is_zero_where_confidence_is_the_accuracy():
     rows = [{"confidence": 0.75, "correct": number % 4 < 3} for number in range(40)]
     rows += [{"confidence": 0.25, "correct": number % 4 == 0} for number in range(40)]
     run = {"study": "s", "model": "m", "benchmark": "b", "protocol": "p", "shots": 0}
-    answers = pd.DataFrame(rows).assign(margin=1.0, brier=0.4, **run)
+    answers = pd.DataFrame(rows).assign(margin=1.0, brier=0.4, item_id=range(80), **run)
     assert errors.calibration(answers)["ece_pts"].tolist() == [0]
     sure = answers.assign(confidence=1.0)
     assert errors.calibration(sure)["ece_pts"].tolist() == [50]
@@ -132,6 +132,44 @@ def test_listing_holds_every_wrong_answer_with_its_text(both):
     assert len(wrong) == (both["outcome"] != "both right").sum() > 0
     gained = wrong[wrong["outcome"] == "gained"]
     assert (gained["after"] == gained["gold"]).all() and (gained["before"] != gained["gold"]).all()
+
+
+def test_an_unread_reply_stands_in_the_listing_with_its_first_words(tmp_path):
+    folder = synthetic.study(tmp_path, sizes={"medqa_4": 8})
+    said = {"medqa_4/001": ["I would\n say " + "so " * 60], "medqa_4/002": [" "], "medqa_4/003": ["B", "A"]}
+    unread = {"loglikelihoods": None, "choice": None, "choice_norm": None, "correct": False}
+    lines(folder, lambda row: row | (unread | {"parsed": said[row["item_id"]]} if row["item_id"] in said else {}))
+    both = errors.paired(errors.frame(folder), "base", "tuned")
+    listed = errors.listing(both[both["protocol"] == "harness"]).set_index("item_id")
+    after = listed.loc[list(said), "after"].tolist()
+    assert after[0].startswith("unread: I would say so so") and len(after[0]) == len("unread: ") + errors.SHOWN
+    assert after[1:] == ["unread: empty reply", "unread: B"]
+    assert set(listed.loc[list(said), "outcome"]) <= {"lost", "both wrong"}
+    before = errors.listing(errors.paired(errors.frame(folder), "tuned", "base"))
+    assert before["before"].str.startswith("unread: ").sum() == 3
+
+
+def test_n_counts_items_not_items_times_seeds(answers):
+    """Three draws on the same items are three draws: neither n nor the interval gains by them."""
+    once = answers[(answers["benchmark"] == "medqa_4") & (answers["protocol"] == "harness")]
+    thrice = pd.concat([once.assign(seed=seed) for seed in (1, 2, 3)], ignore_index=True)
+    for table in (lambda x: errors.by_slice(x, HOW), errors.habits, errors.reliability, errors.calibration):
+        pd.testing.assert_frame_equal(table(thrice), table(once), check_dtype=False)
+    some, same = (errors.flips(errors.paired(x, "base", "tuned"), HOW) for x in (once, thrice))
+    pd.testing.assert_frame_equal(some, same, check_dtype=False)
+    differ = thrice.assign(correct=thrice["correct"] & (thrice["seed"] != 3))
+    counts = errors.flips(errors.paired(differ, "base", "tuned"), HOW)[["n", *errors.OUTCOMES.values()]]
+    assert counts["n"].tolist() == [40] * 3
+    assert counts.iloc[:, 1:].sum(axis=1).tolist() == pytest.approx([40] * 3, abs=0.3)
+    items = errors.by_item(differ[differ["model"] == "tuned"], ["correct"])
+    assert len(items) == 120 and set((3 * items["correct"]).round(6)) == {0, 2}
+
+
+def test_a_constant_model_is_named_unless_the_key_is_constant_too(answers):
+    part = answers[(answers["benchmark"] == "medqa_4") & (answers["model"] == "tuned")]
+    assert errors.constant(part) == ""
+    assert errors.constant(part.assign(choice=1.0)) == "B in 100% of its answers"
+    assert errors.constant(part.assign(choice=1.0, gold=1)) == "", "always right is no habit"
 
 
 def test_an_item_is_shown_as_its_protocol_asked_it(tmp_path):
