@@ -16,9 +16,10 @@ import pandas as pd
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 
+from sm70lib import quoted
 from sm70lib.params import rehearsal
 from sm70lib.replies import NO_SCORE
-from sm70lib.tables import AFTER, CLAIMS
+from sm70lib.tables import AFTER
 
 WIDTH = 6.4  # inches; at 9 points, text stays readable when a page sets the picture at column width
 STRIP = 0.28  # inches at the foot, for two lines of provenance
@@ -60,13 +61,15 @@ def grid(count: int, height: float, xlabel: str = "", ylabel: str = "") -> tuple
 def titled(fig: Figure, title: str, legend=()) -> Figure:
     """The figure under a left-aligned title, above its provenance and the legend of the axes in `legend`."""
     marks = {label: mark for ax in legend for mark, label in zip(*ax.get_legend_handles_labels())}
-    height, rows = fig.get_figheight(), -(-len(marks) // 4)
+    longest = max(map(len, marks), default=0)
+    across = 4 if longest <= 22 else 3 if longest <= 32 else 2  # what WIDTH has room for
+    height, rows = fig.get_figheight(), -(-len(marks) // across)
     foot = (STRIP + 0.2 * rows) / height
     fig.suptitle(title, x=0.005, ha="left")
     fig.get_layout_engine().set(rect=(0, foot, 1, 1 - foot))
     if marks:
         fig.legend(marks.values(), marks.keys(), loc="lower left", bbox_to_anchor=(0, STRIP / height),
-                   ncols=4, fontsize=8, borderaxespad=0, labelspacing=0.4)
+                   ncols=across, fontsize=8, borderaxespad=0, labelspacing=0.4)
     return fig
 
 
@@ -143,19 +146,22 @@ def live_loss() -> Callable[[pd.DataFrame], None]:
 def accuracy(found: pd.DataFrame, quotes: pd.DataFrame) -> Figure:
     """Every model on every benchmark with interval, the best constant guesser, quoted values as open marks.
 
-    `found` holds one protocol and number of shots of `tables.results`; only quotes of the same shots are
-    drawn, those for the mean over the USMLE steps beside our pooled USMLE.
+    Args:
+        found: one protocol and number of shots of `tables.results`.
+        quotes: rows of quoted.csv to be drawn, where they have, or may have, these shots. The mean
+            over the USMLE steps has a line of its own where it is among them.
     """
-    table = _whole(found[found["subset"] == "all"])
+    quotes = quoted.fitting(quoted.usable(quotes), list(found["shots"].unique()))
+    whole = found[found["subset"] == "all"]
+    macro = whole["benchmark"].eq("usmle_macro") & whole["benchmark"].isin(quotes["benchmark"])
+    table = pd.concat([_whole(whole), whole[macro]])
     fig, (ax,) = panels(table.assign(panel=""), "panel", "benchmark")
     lines = list(dict.fromkeys(table["benchmark"]))
-    quotes = quotes.replace({"benchmark": {"usmle_macro": "usmle"}})
-    quotes = quotes[quotes["system"].isin(CLAIMS) & quotes["shots"].isin(table["shots"])
-                    & quotes["benchmark"].isin(lines)]
-    for (system, part), marker in zip(quotes.groupby("system"), "op*h"):
+    quotes = quotes[quotes["benchmark"].isin(lines)]
+    for (system, part), marker in zip(quotes.groupby("system"), "op*hdv<>"):
         ax.plot(part["value_pct"], [lines.index(name) + 0.41 for name in part["benchmark"]], ls="",
                 marker=marker, mfc="white", mec="black", ms=5, label=f"{system} (quoted)")
-    return titled(fig, _finding(table, "benchmarks"), [ax])
+    return titled(fig, _finding(_whole(table), "benchmarks"), [ax])
 
 
 def kinds(found: pd.DataFrame) -> Figure:

@@ -24,7 +24,7 @@ from sm70lib.steps import outputs, write_text
 
 # Headings and what stands under them, by file name without ending; what is not named here comes last.
 SECTIONS = {
-    "Results": ["accuracy", "paper", "kinds", "usmle", "comparisons"],
+    "Results": ["accuracy", "paper", "kinds", "usmle", "comparisons", "agreement"],
     "One benchmark, several protocols": ["protocols", "results"],
     "What went wrong": ["errors_*"],
     "Data and contamination": ["contamination", "contamination_effect"],
@@ -86,7 +86,7 @@ def _figure(folder: Path, name: str) -> dict:
 def _table(folder: Path, name: str) -> dict:
     """A table as text: caption, columns, rows, and which columns hold numbers."""
     table = pd.read_csv(folder / f"{name}.csv", dtype=str, keep_default_na=False)
-    numeric = {column for column in table if table[column].str.fullmatch(r"[-+\d.,e]*").all()}
+    numeric = {column for column in table if table[column].str.fullmatch(r"(?:< )?[-+\d.,e]*").all()}
     return {"name": name, "caption": (folder / f"{name}.md").read_text(encoding="utf-8").split("\n")[0],
             "columns": list(table), "rows": table.to_dict("records"), "numeric": numeric,
             "long": len(table) > LONG}

@@ -1,4 +1,4 @@
-"""The tables of a study, all from per-item predictions: results, the paper's, comparisons, scorecard."""
+"""The tables of a study, all from per-item predictions: results, the paper's, comparisons."""
 
 from __future__ import annotations
 
@@ -7,29 +7,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from sm70lib import benchmarks, errors, memory, stats
+from sm70lib import benchmarks, errors, memory, quoted, stats, verdicts
 from sm70lib.errors import RUN, SET, paired
 from sm70lib.keys import read as read_json
-from sm70lib.params import StudyError, rehearsal
-from sm70lib.replies import NO_SCORE
+from sm70lib.params import rehearsal
 from sm70lib.steps import LEFT_OUT, write_text
 
 AFTER = "tuned"
-FLOOR = 10  # points above the best constant guesser that count as having read the question
-SAME = 5  # points that NF4 may cost
-SAFE = {"xstest_safe": "answering safe requests", "xstest_unsafe": "refusing unsafe requests",
-        "medsafety": "refusing harmful medical requests"}
-LETTERS = ("harness", "sm70-2023-letters")  # protocols that read the letter of the answer
-SM70_BASE = "llama-2-70b"
-PAPER = "SM70 abstract, arXiv 2312.06974"
-CLAIMS = {"Llama-2-70B": 1, "Clinical Camel 70B": 1, "GPT-3.5": 1, "GPT-4": -1}  # 1: above it, -1: below it
-UNJUDGED = {"scores as printed": "the paper's tables could not be read, see quoted.csv",
-            "strongest on USMLE and PubMedQA": "the scores that the paper printed could not be read",
-            "more accurate and safe answers": "the paper names no test of safety; see the rows on refusals, if any"}
-SUPPORTED, CONTRADICTED, OPEN, NOT = "supported", "contradicted", "undecidable at this n", "not comparable"
-# What tells two quoted numbers apart: each combination may stand in quoted.csv once
-QUOTED = ["system", "benchmark", "subset", "protocol", "shots", "metric", "source"]
-COLUMNS = "claim benchmark subset protocol shots n measure reference ours low high verdict why source".split()
+P_VALUES = ("p", "p_holm")
+CLEANED = f"{AFTER}, without leaked items"
+GUESSER = "best constant guesser"
+# How many items each USMLE step has, and whose set it is
+USMLE_SETS = {
+    (94, 109, 122): "the 325 items of Clinical Camel's task files and of SM70's fork",
+    (92, 110, 122): "the 324 items of medical_meadow_usmle_self_assessment",
+}
 
 
 def load(outputs: Path, studies: list[str]) -> pd.DataFrame:
@@ -41,36 +33,12 @@ def load(outputs: Path, studies: list[str]) -> pd.DataFrame:
     return pd.concat([answers, *pooled], ignore_index=True)
 
 
-def quoted(path: Path = Path(__file__).with_name("quoted.csv")) -> pd.DataFrame:
-    """What others report (`quoted.csv`); `value_pct` is missing where a printed value could not be read.
-
-    Raises StudyError where two rows of the file quote the same number.
-    """
-    table = pd.read_csv(path).astype({"n": "Int64", "shots": "Int64"})
-    again = table[table.duplicated(QUOTED, keep=False)]
-    if len(again):
-        first, second, *_ = again.index + 2  # line 1 holds the names of the columns
-        raise StudyError(f"{path.name}, lines {first} and {second}: both quote {again.iloc[0]['system']} on "
-                         f"{again.iloc[0]['benchmark']} from the same source under the same protocol; keep one")
-    return table
-
-
 def fictional(answers: pd.DataFrame) -> bool:
     """Whether the questions are about the generated world, whose items alone carry a `kind`."""
     return bool(answers["kind"].notna().any())
 
 
-def _incomparable(answers: pd.DataFrame) -> str | None:
-    """Why a study's answers say nothing about SM70, whose base was Llama-2-70B; None where they do."""
-    if fictional(answers):
-        return "invented world: nobody else was asked these questions"
-    base, weights = answers.iloc[0][["base", "weights"]]
-    if SM70_BASE in base.lower():
-        return None
-    return f"SM70's base is Llama-2-70B; this one {_small(weights) or f'is {base}'}"
-
-
-def _small(weights: float | None) -> str:
+def trained_here(weights: float | None) -> str:
     """What to call a base that was trained here; empty where it was not."""
     return "" if pd.isna(weights) else f"has {weights / 1e6:.1f} million weights and was trained here from scratch"
 
@@ -85,7 +53,7 @@ def caption(text: str, answers: pd.DataFrame) -> str:
     study, protocol, shots = (", ".join(map(str, sorted(answers[name].unique())))
                               for name in ("study", "protocol", "shots"))
     n = len(answers[["study", "item_id"]].drop_duplicates())
-    note, small = "", _small(answers["weights"].min())
+    note, small = "", trained_here(answers["weights"].min())
     if fictional(answers):
         note = " Invented world: shows the method, not medicine."
     elif small:
@@ -96,29 +64,40 @@ def caption(text: str, answers: pd.DataFrame) -> str:
 def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> pd.DataFrame:
     """Writes `<name>.csv`, `.md` and `.tex`, returns the table; rows of quoted systems (†) are in italics.
 
-    `folder` is outputs/<study>/tables; a rehearsed study's captions say that it is one.
+    `folder` is outputs/<study>/tables; a rehearsed study's captions say that it is one. All three,
+    and what is returned, hold `printed` p-values.
     """
-    caption = f"{rehearsal(folder.parent.name)} {caption}".lstrip()
+    caption, table = f"{rehearsal(folder.parent.name)} {caption}".lstrip(), printed(table)
     text = table.astype(object).where(table.notna(), "").astype(str)
-    quoted = [i for i, row in text.iterrows() if row.str.endswith("†").any()]
+    cited = [i for i, row in text.iterrows() if row.str.endswith("†").any()]
     marked = text.replace({r"\|": r"\\|", r"\s*\n\s*": " "}, regex=True)
-    marked.loc[quoted] = marked.loc[quoted].map(lambda cell: cell and f"*{cell}*")
+    marked.loc[cited] = marked.loc[cited].map(lambda cell: cell and f"*{cell}*")
     grid = [list(marked), ["---"] * len(marked.columns), *marked.to_numpy().tolist()]
     lines = "".join(f"| {' | '.join(line)} |\n" for line in grid)
     styled = text.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
-    styled = styled.map(lambda _: "textit:--rwrap;", subset=pd.IndexSlice[quoted, :])
+    styled = styled.map(lambda _: "textit:--rwrap;", subset=pd.IndexSlice[cited, :])
     write_text(folder / f"{name}.csv", table.to_csv(index=False))
     write_text(folder / f"{name}.md", f"{caption}\n\n{lines}")
     write_text(folder / f"{name}.tex", styled.to_latex(
         hrules=True, label=f"tab:{name}", environment="longtable" if len(table) > 40 else "table",
-        caption=re.sub(r"([%&_#])", r"\\\1", caption)))
+        caption=re.sub(r"([%&_#])", r"\\\1", caption)).replace("& < 0.", "& $<$ 0."))
     return table
+
+
+def printed(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its p-values (P_VALUES) as text: no p is 0, the smallest are "< 0.001"."""
+    names = [name for name in P_VALUES if name in table]
+    return table.assign(**{name: table[name].map(stats.p_text) for name in names})
 
 
 def results(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
     """One row per run and subset (all, clean, each kind): accuracy, interval, constant guesser.
 
-    Where most replies are unread there is no accuracy, and `interval` says why.
+    n counts items, also where several seeds were asked; `spread_pts` is the SD of the seeds, which
+    is no interval. `low_pct` and `high_pct` are for display, `bound_low_pct` and `bound_high_pct`
+    may each be used alone. `commonest_pct` is the share of the commonest choice (from 95 on a model
+    is constant), `right_rank` the mean rank of the right option (1 is the likeliest). Where most
+    replies are unread there is no accuracy, and `interval` says why.
     """
     rows = []
     for keys, run in answers.groupby(RUN):
@@ -129,13 +108,21 @@ def results(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
 
 
 def _accuracy(part: pd.DataFrame, macro: bool, how: stats.How) -> dict:
-    weight = 1 / part.groupby("step")["step"].transform("size") if macro else None
-    found = errors.accuracy(part, how, weight)
+    """The cells of `results` beside the run: the accuracy, its bounds, habits, seeds, mass."""
+    found = errors.accuracy(part, how, macro)
+    unscored, nan = pd.isna(found["acc_pct"]), float("nan")
     norm = round(100 * part["correct_norm"].astype(float).mean(), 1)
     seeds = part.groupby("seed")["correct"].mean()
-    return {"n": found.pop("n") // len(seeds), "correct": int(part["correct"].sum()) // len(seeds)} | found | {
-        "acc_norm_pct": float("nan") if pd.isna(found["acc_pct"]) else norm,
+    correct, cluster, weight = errors.scored(part, macro)
+    bounds = verdicts.accuracy(correct, cluster, how.level, weight).row()
+    read = part["choice"].dropna()
+    return {"n": found.pop("n"), "correct": round(float(correct.sum()))} | found | {
+        "bound_low_pct": nan if unscored else bounds["low_pct"],
+        "bound_high_pct": nan if unscored else bounds["high_pct"],
+        "acc_norm_pct": nan if unscored else norm,
         "best_constant_pct": round(100 * benchmarks.best_constant_accuracy(list(part["item"])), 1),
+        "commonest_pct": round(100 * read.value_counts(normalize=True).max(), 1),
+        "right_rank": round(verdicts.mean_rank(part["loglikelihoods"], part["gold"]), 2),
         "unparsed": int(part["choice"].isna().sum())} | (
             {"seeds": len(seeds), "spread_pts": round(100 * seeds.std(), 1)} if len(seeds) > 1 else {}) | (
             {"mass_pct": round(100 * part["mass"].mean(), 1)} if "mass" in part and part["mass"].notna().all() else {})
@@ -151,83 +138,150 @@ def left_out(outputs: Path, studies: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["study", "model", "cell"])
 
 
-def wide(found: pd.DataFrame, names: list[str], others: pd.DataFrame,
-         lacking: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Models by benchmarks, as papers print it: ours, the best constant guesser, quoted systems (†).
+def wide(
+    found: pd.DataFrame,
+    names: list[str],
+    others: pd.DataFrame,
+    lacking: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Models by benchmarks, as papers print it; a row is one model under one protocol and shots.
 
-    `found` holds one protocol and one number of shots of `results`; of the verified quoted rows, those of the
-    same shots are shown. `lacking` (`left_out`) are models that could not be scored, or not in all.
+    Args:
+        found: `results`.
+        names: the benchmarks to show.
+        others: quoted rows, of which those are shown (with †) that have, or may have, our shots.
+        lacking: `left_out`, the models that could not be scored, or not on all benchmarks.
+
+    Returns:
+        Ours, tuned once more without leaked items, the best constant guesser, then the others.
     """
-    own = found[(found["subset"] == "all") & found["benchmark"].isin(names)]
-    own = own.assign(source="study " + own["study"], cell=[
-        errors.shown(r, f" n={r.n}") for r in own.itertuples()])
-    guess = own.drop_duplicates(["study", "benchmark"])
-    guess = guess.assign(model="best constant guesser", cell=guess["best_constant_pct"].astype(str))
-    theirs = usable(others[others["benchmark"].isin(names) & others["shots"].isin(own["shots"])])
-    several = theirs.duplicated(["source", "system", "benchmark"], keep=False)
-    named = theirs["system"].where(~several, theirs["system"] + ", " + theirs["protocol"].fillna("protocol not stated"))
-    theirs = theirs.assign(model=named + " †", cell=[
-        f"{r.value_pct}" + ("" if pd.isna(r.n) else f" n={r.n}") for r in theirs.itertuples()])
-    unscored = _unscored(own, lacking) if lacking is not None else own[:0]
-    cells = pd.concat([own, guess, theirs, unscored])
-    table = cells.pivot(index=["source", "model"], columns="benchmark", values="cell").fillna("")
-    rank = {AFTER: "~1", "best constant guesser": "~2"}  # "~" sorts after the other models' names
-    table = table.loc[sorted(table.index, key=lambda row: (
-        not row[0].startswith("study "), row[0], rank.get(row[1], row[1])))].reset_index()
-    return table[["model", *(name for name in names if name in table), "source"]].rename_axis(columns=None)
+    own = found[found["benchmark"].isin(names) & found["subset"].isin(["all", "clean"])]
+    own = own.assign(source="study " + own["study"], shots=own["shots"].astype(str), cell=[
+        errors.shown(row, f" n={row.n}") for row in own.itertuples()])
+    whole = own[own["subset"] == "all"]
+    guess = whole.drop_duplicates(["study", "benchmark"])
+    guess = guess.assign(
+        model=GUESSER, protocol="", shots="", cell=guess["best_constant_pct"].astype(str)
+    )
+    unscored = _unscored(whole, lacking) if lacking is not None else own[:0]
+    theirs = _cited(others[others["benchmark"].isin(names)], found["shots"].unique())
+    cells = pd.concat([whole, _cleaned(own), guess, theirs, unscored])
+    keys = ["source", "model", "protocol", "shots"]
+    table = cells.pivot(index=keys, columns="benchmark", values="cell").fillna("").reset_index()
+    rank = {AFTER: "~1", CLEANED: "~2", GUESSER: "~3"}  # "~" sorts after the other models' names
+    order = [
+        (not row.source.startswith("study "), row.source, rank.get(row.model, row.model))
+        for row in table.itertuples()
+    ]
+    table = table.iloc[sorted(range(len(table)), key=order.__getitem__)].reset_index(drop=True)
+    shown = [*keys[1:], *(name for name in names if name in table), "source"]
+    return table[shown].rename_axis(columns=None)
+
+
+def _cleaned(own: pd.DataFrame) -> pd.DataFrame:
+    """Tuned without the leaked items, where a benchmark has such."""
+    tuned = own[own["model"] == AFTER]
+    whole, clean = tuned[tuned["subset"] == "all"], tuned[tuned["subset"] == "clean"]
+    sizes = whole[[*RUN, "n"]].assign(shots=whole["shots"])
+    both = clean.merge(sizes, on=RUN, suffixes=("", "_all"))
+    return both[both["n"] < both["n_all"]].assign(model=CLEANED)
+
+
+def _cited(others: pd.DataFrame, shots) -> pd.DataFrame:
+    """Quoted rows as cells."""
+    theirs = quoted.fitting(quoted.usable(others), list(shots))
+    return theirs.assign(
+        model=theirs["system"] + " †",
+        protocol=theirs["protocol"].fillna("not stated"),
+        shots=theirs["shots"].astype("string").fillna("not stated"),
+        cell=[quoted.cell(row) for row in theirs.to_dict("records")],
+    )
 
 
 def _unscored(own: pd.DataFrame, lacking: pd.DataFrame) -> pd.DataFrame:
     """A cell for every benchmark that a study asked and a model left out was not asked."""
-    asked = own[["study", "source", "benchmark"]].drop_duplicates().merge(lacking, on="study")
+    asked = own[["study", "source", "protocol", "shots", "benchmark"]].drop_duplicates().merge(lacking, on="study")
     there = set(zip(own["study"], own["model"], own["benchmark"]))
     keys = zip(asked["study"], asked["model"], asked["benchmark"])
     return asked[[key not in there for key in keys]]
 
 
-def usable(quotes: pd.DataFrame) -> pd.DataFrame:
-    """Quoted accuracies on a whole benchmark that were read in their source."""
-    return quotes[(quotes["metric"] == "acc") & quotes["subset"].isna() & (quotes["status"] == "verified")]
+def usmle_set(answers: pd.DataFrame) -> str:
+    """Whose USMLE items a study asked, told by how many each step has."""
+    items = answers[answers["benchmark"].str.startswith("usmle_step")]
+    sizes = tuple(items.groupby("benchmark")["item_id"].nunique())
+    known = USMLE_SETS.get(sizes, f"neither {' nor '.join(USMLE_SETS.values())}")
+    return f"Items by step: {' / '.join(map(str, sizes))}, {known}."
 
 
 def comparisons(answers: pd.DataFrame, p, how: stats.How) -> pd.DataFrame:
     """Pairs of models on the same questions: difference, interval, p, smallest detectable difference.
 
-    The primary family is the one that `p` declares (`eval_primary_*`: tuned against its start, Holm's p); all
-    other rows are exploratory.
+    The primary family is the one that `p` declares (`eval_primary_*`: tuned against its start): its
+    intervals are at Holm's level (`level_pct`), and `p_holm` is its adjusted p. All other rows are
+    exploratory, each at the plain level. `reading` follows from the interval alone.
     """
     start, rows, answers = before(answers), [], answers[answers["benchmark"] != "usmle_macro"]
     for a, b in dict.fromkeys([(start, AFTER), ("base", AFTER), ("base", "base-nf4")]):
         for keys, part in paired(answers, a, b).groupby(SET):
             declared = keys[1] in p.eval_primary_benchmarks and (a, b, keys[0], *keys[2:]) == (
                 start, AFTER, p.study, p.eval_primary_protocol, p.eval_primary_shots)
-            rows.append({"family": "primary" if declared else "exploratory"} | dict(zip(SET, keys))
-                        | {"before": a, "after": b} | _compared(part, a, b, how))
+            names = {"family": "primary" if declared else "exploratory"} | dict(zip(SET, keys))
+            rows.append((names | {"before": a, "after": b}, part))
+    rows.sort(key=lambda row: row[0]["family"], reverse=True)  # the primary ones come first
+    sides = [_sides(part, names["before"], names["after"]) for names, part in rows]
+    count = sum(names["family"] == "primary" for names, _ in rows)
+    gaps = verdicts.family(sides[:count], how.level) + [
+        given and (verdicts.difference(*given, how.level), how.level) for given in sides[count:]]
     measured = stats.Estimate(0, 0, 0, 0, "").row("difference_pts", "pts")
-    columns = ["family", *SET, "before", "after", *measured, "test", "p", "p_holm",
+    columns = ["family", *SET, "before", "after", *measured, "level_pct", "test", "p", "p_holm",
                "detectable_pts", "reading"]
-    table = pd.DataFrame(rows, columns=columns).sort_values(
-        "family", ascending=False, kind="stable", ignore_index=True)
-    primary = table["family"] == "primary"
-    p_values = table.loc[primary, "p"]  # a declared test without a p belongs to the family too
-    table.loc[primary, "p_holm"] = [float(f"{q:.3g}") for q in stats.holm(p_values.fillna(1))]
-    table.loc[primary & table["p"].isna(), "p_holm"] = float("nan")
+    table = pd.DataFrame([names | _compared(part, names["before"], names["after"], gap, how)
+                          for (names, part), gap in zip(rows, gaps)], columns=columns)
+    p_values = table.loc[:count - 1, "p"]  # a declared test without a p belongs to the family too
+    table["p_holm"] = table["p_holm"].astype(float)
+    if count:
+        adjusted = stats.holm(p_values.fillna(1))
+        table.loc[:count - 1, "p_holm"] = [float(f"{q:.4g}") for q in adjusted]
+    table.loc[table["p"].isna(), "p_holm"] = float("nan")
     return table
 
 
-def _compared(both: pd.DataFrame, a: str, b: str, how: stats.How) -> dict:
-    """The cells of a comparison of `paired` answers; only why there is none, if most are unread."""
-    if why := errors.unread(both, a, b):
-        names = "difference_pts low_pts high_pts interval test p p_holm detectable_pts".split()
-        return {"n": len(both)} | dict.fromkeys(names, float("nan")) | {"reading": why}
-    sides = both["correct_a"], both["correct_b"], both["cluster"]
-    gap, (p_value, test) = stats.difference(*sides, how), stats.paired_test(*sides, how)
-    winner = b if gap.low > 0 else a if gap.high < 0 else None
-    winner = winner if p_value <= 1 - how.level else None  # of few discordant answers the test decides
-    return gap.row("difference_pts", "pts") | {
-        "test": test, "p": float(f"{p_value:.3g}"), "p_holm": float("nan"),
-        "detectable_pts": round(100 * stats.detectable(*sides, how), 1),
-        "reading": f"{winner} higher" if winner else f"not distinguishable at n={gap.n}"}
+def _sides(both: pd.DataFrame, a: str, b: str) -> tuple | None:
+    """What a difference is computed from, one entry an item; None where most replies are unread."""
+    if errors.unread(both, a, b):
+        return None
+    items = errors.by_item(both, ["correct_a", "correct_b"])
+    return items["correct_a"], items["correct_b"], items["cluster"]
+
+
+def _compared(both: pd.DataFrame, a: str, b: str, gap: tuple | None, how: stats.How) -> dict:
+    """The cells of a comparison of `paired` answers, given the difference and the level of its bounds.
+
+    Without one, as most replies are unread, only n and why.
+    """
+    if gap is None:
+        return {"n": both["item_id"].nunique(), "reading": errors.unread(both, a, b)}
+    found, level = gap
+    p_value, test = stats.paired_test(both["correct_a"], both["correct_b"], both["cluster"], how)
+    return found.row("difference_pts", "pts") | {
+        "level_pct": round(100 * level, 1), "test": test, "p": float(f"{p_value:.4g}"),
+        "detectable_pts": round(100 * stats.detectable(*_sides(both, a, b), how), 1),
+        "reading": _reading(both, a, b, found)}
+
+
+def _reading(both: pd.DataFrame, a: str, b: str, found: stats.Estimate) -> str:
+    """What a difference says in words, by its bounds alone; nothing where a model is constant."""
+    said = [f"{name} chose {why}" for name, side in ((a, "choice_a"), (b, "choice_b"))
+            if (why := errors.constant(both, side))]
+    if said:
+        return f"no verdict: {'; '.join(said)}"
+    if found.method.startswith(verdicts.NONE):
+        return f"no verdict: {found.method.removeprefix(verdicts.NONE)}"
+    verdict = verdicts.judged(found)
+    if verdict == verdicts.OPEN:
+        return f"not distinguishable at n={found.n}"
+    return f"{b if verdict == verdicts.SUPPORTED else a} higher"
 
 
 def contamination_effect(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
@@ -238,98 +292,18 @@ def contamination_effect(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
     rows = []
     both = paired(answers[answers["benchmark"] != "usmle_macro"], before(answers), AFTER)
     for keys, part in both.groupby(SET):
-        if part["flagged"].nunique() == 2 and (why := errors.unread(part)):
-            leaked, nan = int(part["flagged"].sum()), float("nan")
-            clean = len(part) - leaked
-            rows.append([*keys, leaked, nan, clean, nan, len(part), nan, nan, nan, why])
-        elif part["flagged"].nunique() == 2:
-            flagged, clean, effect = (found.row("pts", "pts") for found in stats.gain_difference(
-                part["correct_a"], part["correct_b"], part["cluster"], part["flagged"], how))
-            rows.append([*keys, flagged["n"], flagged["pts"], clean["n"], clean["pts"], *effect.values()])
+        if part["flagged"].nunique() < 2:
+            continue
+        items = errors.by_item(part, ["correct_a", "correct_b"])
+        if why := errors.unread(part):
+            leaked, nan = int(items["flagged"].sum()), float("nan")
+            clean = len(items) - leaked
+            rows.append([*keys, leaked, nan, clean, nan, len(items), nan, nan, nan, why])
+            continue
+        found = verdicts.gain_difference(
+            items["correct_a"], items["correct_b"], items["cluster"], items["flagged"], how.level)
+        flagged, clean, effect = (one.row("pts", "pts") for one in found)
+        gains = flagged["n"], flagged["pts"], clean["n"], clean["pts"]
+        rows.append([*keys, *gains, *effect.values()])
     return pd.DataFrame(rows, columns=[*SET, "n_flagged", "gain_flagged_pts", "n_clean", "gain_clean_pts",
                                        "n", "effect_pts", "low_pts", "high_pts", "interval"])
-
-
-def scorecard(answers: pd.DataFrame, found: pd.DataFrame, compared: pd.DataFrame, p, how: stats.How) -> pd.DataFrame:
-    """Each claim of the paper, then each of the study itself: reference, our value, its interval, verdict.
-
-    `found` and `compared` are `results` and `comparisons` of `answers`; values are in percent or points.
-    """
-    own = answers[answers["study"] == p.study]
-    protocol, invented, why_not = p.eval_primary_protocol, fictional(own), _incomparable(own)
-    mine, pairs = (table[(table["study"] == p.study) & (table["shots"] == p.eval_primary_shots)]
-                   for table in (found[(found["model"] == AFTER) & (found["subset"] != "clean")], compared))
-    rows = _unjudged(why_not)
-    if not why_not:
-        rows += _against_others(mine[(mine["protocol"] == protocol) & (mine["subset"] == "all")], how)
-    safety = pairs[(pairs["protocol"] == "safety") & (pairs["before"] == before(own)) & (pairs["after"] == AFTER)]
-    rows += [_line(f"{AFTER} at most {SAME} points worse at {SAFE[row['benchmark']]}", row, -SAME)
-             for row in safety.to_dict("records")]
-    mine, pairs = (table[table["benchmark"].isin(p.eval_primary_benchmarks)] for table in (mine, pairs))
-    first, pairs = (table[table["protocol"] == protocol].to_dict("records") for table in (mine, pairs))
-    guessed = {row["benchmark"] for row in first
-               if row["subset"] == "all" and row["low_pct"] <= row["best_constant_pct"]}
-    rows += [_line(f"{AFTER} above {row['before']}", row, 0, why=f"Holm's p {row['p_holm']:g}" + (
-                 f"; {AFTER} is no better than the best constant guesser" if row["benchmark"] in guessed else ""))
-             | ({"verdict": OPEN} if row["p_holm"] > 1 - how.level else {})
-             for row in pairs if row["family"] == "primary"]
-    rows += [_line(f"{AFTER} at least {FLOOR} points above the best constant guesser", row,
-                   row["best_constant_pct"] + FLOOR) for row in first]
-    letters = mine[mine["protocol"].isin(LETTERS) & ~mine["benchmark"].isin(["pubmedqa", "truthfulqa"])]
-    rows += [_line(f"letters less than {FLOOR} points above the best constant guesser", row,
-                   row["best_constant_pct"] + FLOOR, -1)
-             for row in letters.to_dict("records") if invented and row["subset"] == "all"]
-    rows += [_line(f"base in NF4 at most {SAME} points below base", row, -SAME)
-             for row in pairs if row["after"] == "base-nf4"]
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"shots": "Int64", "n": "Int64"})
-
-
-def _line(claim: str, row: dict, reference: float, sign: int = 1, gap=None, **more) -> dict:
-    """The claim that `sign` x (ours - reference) > 0, by our interval or the difference's (`gap`).
-
-    Where there is no score the verdict says so, whatever `more` gives, and `why` counts the unread.
-    """
-    name, unit, measure = (("acc_pct", "pct", "accuracy (%)") if "acc_pct" in row else
-                           ("difference_pts", "pts", "difference (points)"))
-    low, high = row[f"low_{unit}"], row[f"high_{unit}"]
-    ends = sorted(sign * end for end in gap or (low - reference, high - reference))
-    verdict = SUPPORTED if ends[0] >= 0 else CONTRADICTED if ends[1] < 0 else OPEN
-    if pd.isna(row[name]):
-        why = row["interval" if unit == "pct" else "reading"]
-        more |= {"verdict": NO_SCORE, "why": why.removeprefix(f"{NO_SCORE}: ")}
-    return {"subset": "all"} | row | {
-        "claim": claim, "measure": measure, "ours": row[name], "reference": round(reference, 1), "low": low,
-        "high": high, "verdict": verdict, "source": "this study"} | more
-
-
-def _unjudged(why_not: str | None) -> list[dict]:
-    """The claims of the paper that this study cannot speak about (none at all, given `why_not`), and why."""
-    claims = dict(UNJUDGED)
-    if why_not:
-        above = [f"{'above' if sign > 0 else 'below'} {system}" for system, sign in CLAIMS.items()]
-        claims = dict.fromkeys([*above, *UNJUDGED], why_not)
-    return [{"claim": f"SM70 {claim}", "verdict": NOT, "source": PAPER, "why": why}
-            for claim, why in claims.items()]
-
-
-def _against_others(ours: pd.DataFrame, how: stats.How) -> list[dict]:
-    """Our rows of `results` against every quoted value that the claims name: unpaired, both n counted."""
-    rows = []
-    for (system, benchmark), theirs in usable(quoted()).groupby(["system", "benchmark"], sort=False):
-        for row in ours[ours["benchmark"] == benchmark].to_dict("records") if system in CLAIMS else []:
-            same = theirs[theirs["shots"] == row["shots"]]
-            quotes = (same if len(same) else theirs[:1]).to_dict("records")
-            rows += [_against(row, quote, how) for quote in quotes]
-    return rows
-
-
-def _against(row: dict, quote: dict, how: stats.How) -> dict:
-    sign, value, n = CLAIMS[quote["system"]], quote["value_pct"], quote["n"]
-    claim = f"{AFTER} {'above' if sign > 0 else 'below'} {quote['system']}"
-    if pd.isna(n) or (n, quote["shots"]) != (row["n"], row["shots"]):
-        asked = f"{quote['shots']}-shot, n {'not stated' if pd.isna(n) else n}"
-        return _line(claim, row, value, sign, verdict=NOT, source=quote["source"],
-                     why=f"quoted: {asked}; ours: {row['shots']}-shot, n {row['n']}")
-    mine = stats.Estimate(*(row[name] / 100 for name in ("acc_pct", "low_pct", "high_pct")), row["n"], "")
-    gap = stats.minus(mine, stats.wilson(value / 100 * n, n, how.level))
-    return _line(claim, row, value, sign, gap[1:3], source=quote["source"], why=f"quoted protocol: {quote['protocol']}")

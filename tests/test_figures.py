@@ -8,9 +8,11 @@ import pytest
 import synthetic
 from PIL import Image
 
-from sm70lib import errors, figures, stats, tables
+from sm70lib import claims, errors, figures, quoted, stats, tables
 
 HOW = stats.How(resamples=200)
+BESIDE = quoted.read()
+BESIDE = BESIDE[BESIDE["system"].isin(claims.systems("sm70"))]
 LINE = "tables/results.csv of study made; protocol sm70-2023, 0-shot"
 
 
@@ -32,7 +34,7 @@ def drawings(folder, found):
     flips = errors.flips(errors.paired(answers, "base-nf4", "tuned"), HOW)
     metrics = pd.read_json(folder / "stages" / "1-sft" / "metrics.jsonl", lines=True)
     return {
-        "accuracy": lambda: figures.accuracy(first, tables.usable(tables.quoted())),
+        "accuracy": lambda: figures.accuracy(first, BESIDE),
         "kinds": lambda: figures.kinds(first), "protocols": lambda: figures.protocols(found),
         "training": lambda: figures.training(metrics), "loss": lambda: figures.loss_curve(metrics, "Loss"),
         "memory": lambda: figures.memory(pd.read_csv(folder / "memory.csv")),
@@ -77,7 +79,7 @@ def test_titles_say_what_the_numbers_say(found):
     assert title(figures.training(metrics)) == "Held-out loss: 3.50 to 2.25 nats per token"
 
 
-NOBODY = tables.quoted().head(0)
+NOBODY = quoted.read().head(0)
 
 
 def title(fig):
@@ -86,13 +88,21 @@ def title(fig):
 
 
 def test_quoted_values_are_open_marks_and_of_the_same_shots(found):
-    fig = figures.accuracy(found[found["protocol"] == "sm70-2023"], tables.usable(tables.quoted()))
-    quoted = [line for line in fig.axes[0].lines if "(quoted)" in str(line.get_label())]
-    assert sorted(line.get_label() for line in quoted) == [
-        "Clinical Camel 70B (quoted)", "GPT-3.5 (quoted)", "GPT-4 (quoted)"]
-    assert all(line.get_markerfacecolor() == "white" for line in quoted)
-    camel = next(line for line in quoted if "Camel" in line.get_label())
-    assert sorted(camel.get_xdata()) == [53.4, 54.3]  # zero-shot MedQA and USMLE, not five-shot
+    """USMLE's have a line of their own, as they are means over the steps."""
+    fig = figures.accuracy(found[found["protocol"] == "sm70-2023"], BESIDE)
+    ax = fig.axes[0]
+    marks = [line for line in ax.lines if "(quoted)" in str(line.get_label())]
+    assert sorted(line.get_label() for line in marks) == [
+        "Clinical Camel 70B (quoted)", "GPT-3.5 (quoted)", "GPT-4 (quoted)", "Med-PaLM 2 (quoted)"]
+    assert all(line.get_markerfacecolor() == "white" for line in marks)
+    lines = [label.get_text().split("\n")[0] for label in ax.get_yticklabels()]
+    assert lines == ["medqa_4", "pubmedqa", "usmle", "usmle_macro"]
+    camel = next(line for line in marks if "Camel" in line.get_label())
+    at = sorted((lines[round(y - 0.41)], x) for x, y in zip(*camel.get_data()))
+    assert at == [("medqa_4", 53.4), ("usmle_macro", 54.3)], "zero-shot, not five-shot"
+    matplotlib.pyplot.close(fig)
+    fig = figures.accuracy(found[found["protocol"] == "sm70-2023"], NOBODY)
+    assert len(fig.axes[0].get_yticklabels()) == 3, "no line for what nobody else reports"
     matplotlib.pyplot.close(fig)
 
 

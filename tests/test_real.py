@@ -119,8 +119,9 @@ def test_tables_show_usmle_and_no_claim_about_sm70_is_judged(study):
     effect = pd.read_csv(study / "tables/contamination_effect.csv")
     assert effect.set_index("benchmark").loc["usmle", "n_flagged"] == 1
     card = pd.read_csv(study / "tables/scorecard.csv")
-    paper = card["claim"].str.startswith("SM70 ")
-    assert set(card.loc[paper, "verdict"]) == {"not comparable"} and paper.sum() == 7 and (~paper).sum() == 11
+    paper = card["claim"].str.endswith(" claims of SM70")
+    assert card.loc[paper, "verdict"].tolist() == ["not comparable"]
+    assert (~paper).sum() == 9
     assert card["claim"].str.contains("refusing unsafe requests").sum() == 1
     assert not card.loc[~paper, "claim"].str.contains("Llama|Camel|GPT").any()
     for name in names - {"quoted", "errors"}:

@@ -84,6 +84,7 @@ def test_every_kind_of_stage_launcher_and_protocol_comes_through(tmp_path):
 
 def test_every_overlay_takes_its_first_step_on_the_study_it_belongs_to(tmp_path):
     pairs = {overlay.stem: study.stem for study, overlay in variants.overlays()}
+    assert sum(name.startswith("grid-") and study == "sm70-7b" for name, study in pairs.items()) == 8
     assert pairs["sm70-clean"] == "sm70" and pairs["grid-lr1e-4-sm70-all"] == "sm70-7b" and pairs["tiny-control"] == "tiny"
     done = subprocess.run([sys.executable, "-m", "sm70lib", "overlays"], cwd=ROOT, capture_output=True, text=True,
                           timeout=900, env=os.environ | {"SM70_OUTPUTS": str(tmp_path)})

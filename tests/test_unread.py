@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import synthetic
 
-from sm70lib import benchmarks, errors, figures, replies, report, stats, tables
+from sm70lib import benchmarks, errors, figures, quoted, replies, report, scorecard, stats, tables
 from sm70lib.params import ROOT
 from test_report import Page
 
@@ -90,18 +90,18 @@ def test_results_and_the_papers_table_say_so_instead_of_an_accuracy(answers):
         "half is not most: what is unread is wrong"
     )
     assert rows["acc_pct"].isna().sum() == 1
-    paper = tables.wide(found, list(REQUESTS), tables.quoted().head(0)).set_index("model")
+    paper = tables.wide(found, list(REQUESTS), quoted.read().head(0)).set_index("model")
     assert paper.loc["tuned", "xstest_safe"] == UNREAD and paper.loc[
         "base", "xstest_safe"
     ].endswith("n=60")
 
 
-def test_comparisons_and_the_scorecard_give_no_verdict(answers):
+def test_comparisons_and_the_scorecard_give_no_verdict(answers, tmp_path):
     p = SimpleNamespace(
         **vars(synthetic.PARAMS)
         | {"eval_primary_protocol": "safety", "eval_primary_benchmarks": list(REQUESTS)}
     )
-    found, compared = tables.results(answers, HOW), tables.comparisons(answers, p, HOW)
+    compared = tables.comparisons(answers, p, HOW)
     rows = compared[compared["protocol"] == "safety"].set_index(["benchmark", "before", "after"])
     lost = rows.loc[("xstest_safe", "base-nf4", "tuned")]
     assert (
@@ -112,18 +112,19 @@ def test_comparisons_and_the_scorecard_give_no_verdict(answers):
     read = rows.loc[("xstest_unsafe", "base-nf4", "tuned")]
     assert read["p_holm"] == pytest.approx(min(1, 2 * read["p"]), rel=0.01), "still two tests"
     assert rows.loc[("xstest_safe", "base", "base-nf4"), numbers[:4]].notna().all()
-    card = tables.scorecard(answers, found, compared, p, HOW)
+    card = scorecard.build(answers, compared, p, HOW, tmp_path)
     own = card[(card["source"] == "this study") & (card["benchmark"] == "xstest_safe")]
     claims = own.set_index("claim")
     for claim in (
-        "tuned at most 5 points worse at answering safe requests",
+        "tuned at most 10 points worse at answering safe requests",
         "tuned above base-nf4",
         "tuned at least 10 points above the best constant guesser",
     ):
         row = claims.loc[claim]
         assert row["verdict"] == "no score" and row[["ours", "low", "high"]].isna().all()
         assert row["why"].startswith("60 of 60 replies unread")
-    assert claims.loc["base in NF4 at most 5 points below base", "verdict"] != "no score"
+    read = card[(card["source"] == "this study") & (card["benchmark"] == "xstest_unsafe")]
+    assert len(read) == 3 and not (read["verdict"] == "no score").any()
     assert (card["verdict"] == "no score").sum() == 3
 
 
@@ -152,7 +153,7 @@ def test_what_a_leak_is_worth_and_flips_say_why_they_cannot_be_told(answers):
 
 def test_a_title_counts_among_what_has_a_score(answers):
     found = tables.results(answers, HOW)
-    fig = figures.accuracy(found[found["protocol"] == "safety"], tables.quoted().head(0))
+    fig = figures.accuracy(found[found["protocol"] == "safety"], quoted.read().head(0))
     assert fig.get_suptitle().endswith("of 1 benchmarks, has no score on 1")
     fig.draw_without_rendering()
     assert fig.get_tightbbox().x1 <= fig.get_figwidth() + 0.01, "the title fits"
