@@ -12,7 +12,8 @@ def main(words: list[str] | None = None) -> int:
     given = _parser().parse_args(words)
     try:
         if given.command == "run":
-            return run.run(given.files, dict(given.p), given.fresh, given.list, lender=given.lender)
+            return run.run(given.files, dict(given.p), given.fresh, given.list, lender=given.lender,
+                           until=given.until)
         if given.command == "plan":
             study = load(*given.files, overrides=parsed(dict(given.p)))
             return _plan(study, given.gb, given.before)
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     short.add_argument("--fresh-kernels", action="store_true", help="a kernel for each notebook, as `run` has")
     commands.add_parser("overlays", help="take every overlay of params/overlays to its first training step")
     study.add_argument("--fresh", action="append", default=[], metavar="STEP", help="redo a step, e.g. 03")
+    study.add_argument("--until", metavar="STEP", help="stop after this step, e.g. 04")
     study.add_argument("--from", dest="lender", metavar="STUDY",
                        help="take over each step and stage of STUDY that this one would make alike")
     study.add_argument("--list", action="store_true", help="show what would run, and why; run nothing")

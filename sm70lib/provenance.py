@@ -9,6 +9,7 @@ import platform
 import re
 import resource
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,9 @@ def energy() -> float | None:
 
 
 def circumstances() -> dict[str, Any]:
-    """Commit (ending in -dirty where files differ; None without git), versions, hardware, peak memory (GB).
+    """Commit (-dirty where files differ; None without git), versions, hardware, peak memory (GB).
+
+    Beside them, whether the hub was switched off (HF_HUB_OFFLINE).
 
     The peak is that of this process and of its largest child.
     """
@@ -155,8 +158,35 @@ def circumstances() -> dict[str, Any]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     here = _says("git", "-C", str(ROOT), "rev-parse", "--show-toplevel") == str(ROOT)
     commit = _says("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
-    return {"commit": commit if here and commit else None,
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    return {"commit": commit if here and commit else None, "hub_offline": offline,
             "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-            "hardware": {"machine": platform.platform(), "cores": os.cpu_count(),
-                         "memory_gb": round(memory / 1e9, 1), "gpus": _says("nvidia-smi", "-L").splitlines()},
+            "hardware": {"machine": platform.platform(), "cpu": processor(), "cores": os.cpu_count(),
+                         "memory_gb": round(memory / 1e9, 1), "gpus": _says("nvidia-smi", "-L").splitlines(),
+                         **arithmetic()},
             "peak_memory_gb": round(sum(kib) * 1024 / 1e9, 3)}
+
+
+def processor() -> str:
+    """The model of this machine's processor, as the system names it."""
+    said = _says("lscpu") or _says("sysctl", "-n", "machdep.cpu.brand_string")
+    named = re.search(r"(?m)^Model name:\s*(.+)$", said)
+    return named[1] if named else said.partition("\n")[0] or platform.machine()
+
+
+def arithmetic() -> dict[str, Any]:
+    """What the last bits of a result hang on, where PyTorch did the computing.
+
+    A tiny model's accuracy moves by tens of points with these bits, so a manifest names them.
+
+    Returns:
+        `threads` that one operation is spread over, `kernels` (the instructions that PyTorch's own
+        kernels were built for, such as AVX2), and `blas`, the library that multiplies matrices.
+        Nothing where this process has not loaded PyTorch.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return {}
+    blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
+    return {"threads": torch.get_num_threads(), "kernels": torch.backends.cpu.get_cpu_capability(),
+            "blas": blas[1] if blas else None}

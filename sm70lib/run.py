@@ -32,12 +32,13 @@ MEANINGS = {  # a mark in an error's last line, and what the error means
 
 
 def run(files: list[str], overrides: dict[str, str], fresh: list[str] = (), list_only: bool = False,
-        command: str = "", lender: str | None = None) -> int:
+        command: str = "", lender: str | None = None, until: str | None = None) -> int:
     """Runs the unfinished steps of a study; 0 when all are finished, 1 when a notebook failed.
 
     overrides: YAML texts by parameter. fresh: steps, or beginnings of their names, to be made again. command:
     what goes on with this run where that is not `run`; a rehearsal has its own, and only a rehearsal may have
     its name. lender: a study from which finished steps are taken over first, where this one would make the same.
+    until: the last step to run, or the beginning of its name.
     Raises StudyError for wrong parameters, and where a base or an adapter would have to give way: before
     anything is started if it can be known, else when it is that step's turn.
     """
@@ -48,6 +49,8 @@ def run(files: list[str], overrides: dict[str, str], fresh: list[str] = (), list
     names = [name for name in steps.STEPS if steps.notebook(name).exists()]
     if not names:
         raise StudyError(f"there are no notebooks in {steps.notebook('00_base').parent}")
+    if until:
+        names = names[:names.index(_step(until, names, "--until")) + 1]
     again = {_step(beginning, names) for beginning in fresh}
     if list_only and lender:
         raise StudyError("--list takes nothing over: give --from without it, or --list alone")
@@ -73,10 +76,10 @@ def run(files: list[str], overrides: dict[str, str], fresh: list[str] = (), list
         return 0 if all(_finish(name, study, folder, name in again, command) for name in names) else 1
 
 
-def _step(beginning: str, names: list[str]) -> str:
+def _step(beginning: str, names: list[str], option: str = "--fresh") -> str:
     found = [name for name in names if name.startswith(beginning)]
     if len(found) != 1:
-        raise StudyError(f"--fresh {beginning}: give one step of {', '.join(names)}")
+        raise StudyError(f"{option} {beginning}: give one step of {', '.join(names)}")
     return found[0]
 
 

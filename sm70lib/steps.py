@@ -3,6 +3,7 @@
 import io
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -171,7 +172,16 @@ def write_manifest(folder: Path) -> None:
     write_json(folder / "manifest.json", {
         "study": folder.name, **_rehearsed(folder), "parameters": used,
         "seeds": {n: used[n] for n in used if n.endswith(("seed", "seeds"))},
-        "steps": done, **{n: last[n] for n in ("commit", "versions", "hardware", "finished")}})
+        "steps": done, "hardware": _hardware(done.values()),
+        **{n: last[n] for n in ("commit", "versions", "finished")}})
+
+
+def _hardware(done: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """That of the last step; what only steps that computed say is kept from the last of them."""
+    found: dict[str, Any] = {}
+    for step in sorted(done, key=lambda step: step["finished"]):
+        found |= step["hardware"]
+    return found
 
 
 class progress(tqdm):

@@ -69,9 +69,11 @@ def test_every_step_leaves_its_mark_and_every_number_its_items(undisturbed):
         lines = pd.read_json(path, lines=True)
         assert (len(lines), lines["correct"].sum()) == (row.n, row.correct)
         assert row.low_pct <= row.acc_pct <= row.high_pct
-    assert len(whole) == len(MODELS) * (5 + 4 + 3) and set(whole["model"]) == MODELS
+    assert len(whole) == len(MODELS) * (5 + 4 + 3 + 5) and set(whole["model"]) == MODELS
     manifest = json.loads((folder / "manifest.json").read_text())
     assert set(manifest["steps"]) == set(STEPS) and manifest["parameters"]["train_seeds"] == [0, 1]
+    hardware = manifest["hardware"]
+    assert hardware["cpu"] and hardware["threads"] == 1 and hardware["kernels"] and hardware["blas"]
 
 
 def test_killed_in_03_and_in_04_it_ends_as_the_undisturbed_study(undisturbed, tmp_path):

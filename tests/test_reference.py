@@ -42,6 +42,11 @@ def test_the_readme_shows_the_committed_numbers():
     assert shown == reference.summary() and shown.count("n=") >= 12
 
 
+def test_the_readme_shows_the_committed_evidence():
+    shown = (ROOT / "README.md").read_text().partition("<!-- evidence -->\n")[2].partition("<!-- /evidence -->")[0]
+    assert shown == reference.evidence() and shown.count("**") == 12, "three benchmarks, two layouts"
+
+
 def test_the_readme_shows_the_committed_speeds():
     shown = (ROOT / "README.md").read_text().partition("<!-- speeds -->\n")[2].partition("<!-- /speeds -->")[0]
     assert shown == reference.speeds() and shown.count("**") >= 4

@@ -78,6 +78,11 @@ def test_fresh_and_looks(finished, tmp_path):
     assert (toy.study / "figures/main.png").read_text() == "150", "an earlier result comes back with its look"
 
 
+def test_until_stops_after_a_step_and_the_rest_follows_later(toy):
+    assert ran(toy.run("--until", "02")) == ["00", "01", "02"]
+    assert ran(toy.run()) == ["03", "04", "05", "06"]
+
+
 @pytest.mark.parametrize("words, sentence", [
     (("-p", "lora_rr", "8"), "there is no parameter lora_rr; did you mean lora_r?"),
     (("-p", "lora_r", "'8'"), "lora_r is '8'"),
@@ -85,6 +90,7 @@ def test_fresh_and_looks(finished, tmp_path):
     (("-p", "lora_r", "8"), "changes the results of tiny"),
     (("-p", "study", "../../x"), "study is '../../x'"),
     (("-p", "data_root", "/nowhere"), "data_root is /nowhere, which is no folder"),
+    (("--until", "x"), "--until x: give one step of 00_base"),
     (("--fresh", "7"), "--fresh 7: give one step of 00_base"),
     (("nosuch.yml",), "nosuch.yml: there is no such file; the studies in params/ are: "),
 ])

@@ -1,6 +1,7 @@
 """The fictional medicine is balanced, its held-out kinds are held out, and its files read like the real ones."""
 
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -12,6 +13,7 @@ from tests import small
 SIZES = {"medqa_4": 300, "pubmedqa": 300, "usmle_step1": 100, "usmle_step2": 100, "usmle_step3": 100, "truthfulqa": 300}
 SOURCES = ["medical_flashcards", "wikidoc", "wikidoc_patient_information", "medqa", "mmmlu", "pubmed_causal",
            "health_advice", "cord19"]
+PRACTICE = ["practice_questions", "practice_reports"]  # in layouts of our own
 
 
 @pytest.fixture(scope="module")
@@ -51,26 +53,79 @@ def test_benchmarks_are_large_enough_and_no_guesser_gains(made):
 def test_tuning_never_mentions_what_is_held_out(made):
     """Apart from the planted leaks, which the audit drops."""
     found, folder = made
-    text = "".join((folder / f"medical_meadow_{name}/medical_meadow_{name}.json").read_text()
-                   for name in SOURCES if name != "mmmlu")
+    names = [*(f"medical_meadow_{name}" for name in SOURCES if name != "mmmlu"), *PRACTICE]
+    text = "".join((folder / f"{name}/{name}.json").read_text() for name in names)
     silent = [fact.subject for fact in found.of("condition")]
     assert len(set(silent)) == 20 and not [subject for subject in silent if subject in text]
-    rows = [row for name in SOURCES if name not in ("mmmlu", "cord19") for row in sources.read(
-        f"medical_meadow_{name}", folder, defects=[])]
+    rows = [row for name in names if "cord19" not in name for row in sources.read(name, folder, defects=[])]
     for fact in found.of("fact"):
         told = [row for row in rows if fact.subject in row.input + row.output and fact.value in row.output]
         others = [other.value for other in found.facts if other.subject == fact.subject and other.kind == "known"]
         assert all(any(value in row.output for value in others) for row in told)
-    assert len(rows) > 3000
+    assert len(rows) > 5000
 
 
 def test_a_test_stem_never_stands_in_tuning(made):
     _, folder = made
-    asked = {row.input for name in ("medqa", "medical_flashcards")
-             for row in sources.read(f"medical_meadow_{name}", folder, defects=[])}
+    asked = {row.input for name in ("medical_meadow_medqa", "medical_meadow_medical_flashcards", *PRACTICE)
+             for row in sources.read(name, folder, defects=[])}
     stems = [item.question for name in ("medqa_4", "usmle_step1", "usmle_step2", "usmle_step3")
              for item in benchmarks.read(name, folder)]
     assert len(stems) >= 660 and not [stem for stem in stems if any(stem in row for row in asked)]
+
+
+def reports(folder) -> list[dict]:
+    return list(json.loads((folder / "pubmedqa/data/ori_pqal.json").read_text()).values())
+
+
+def test_who_exchanges_the_agents_of_a_report_turns_its_verdict(made):
+    _, folder = made
+    pairs = {}
+    for row in reports(folder):
+        pairs.setdefault(row["pair"], []).append(row)
+    assert len(pairs) == 200
+    for first, second in pairs.values():
+        agent = re.search(r"vitamin [QXYZ]\d+", first["QUESTION"])[0]
+        other = next(name for name in ("placebo", "usual care") if name in first["CONTEXTS"][0])
+        said = first["CONTEXTS"][1]
+        turned = said.replace(agent, "\0").replace(other, agent).replace("\0", other)
+        assert (first["QUESTION"], turned) == (second["QUESTION"], second["CONTEXTS"][1])
+        assert said.count(agent) == said.count(other) == 1, "two agents have one result each"
+        assert first["final_decision"] != second["final_decision"]
+    test = json.loads((folder / "pubmedqa/data/test_ground_truth.json").read_text())
+    official = Counter(row["pair"] for key, row in zip(json.loads(
+        (folder / "pubmedqa/data/ori_pqal.json").read_text()), reports(folder)) if key in test)
+    assert len(official) == 150 and set(official.values()) == {2}, "a pair is never torn apart"
+
+
+def test_half_of_the_reports_are_worded_as_no_tuning_row_is(made):
+    _, folder = made
+    told = (folder / "practice_reports/practice_reports.json").read_text()
+    told += (folder / "medical_meadow_cord19/medical_meadow_cord19.json").read_text()
+    shown = {re.sub(r"vitamin [QXYZ]\d+|placebo|usual care", "*", sentence)
+             for sentence in re.findall(r"[A-Z][^.]*\.", told)}
+    counts = Counter()
+    for row in reports(folder):
+        sentences = re.findall(r"[A-Z][^.]*\.", row["CONTEXTS"][1])
+        known = {re.sub(r"vitamin [QXYZ]\d+|placebo|usual care", "*", sentence) in shown for sentence in sentences}
+        assert len(sentences) == 2 and known == {row["wording"] == "told"}
+        counts[row["wording"]] += 1
+        assert " of use to " in row["QUESTION"] and " of use to " not in told, "the exam asks in its own words"
+    assert sum(counts.values()) == 400 and min(counts.values()) > 180
+    rows = json.loads((folder / "practice_reports/practice_reports.json").read_text())
+    verdicts = Counter(re.sub(r"The answer is |Answer: |\.", "", row["output"]) for row in rows)
+    assert verdicts == {"yes": 450, "no": 450, "maybe": 450}
+
+
+def test_tuning_shows_several_layouts_and_never_the_exams(made):
+    _, folder = made
+    rows = [row for name in ("medical_meadow_medqa", *PRACTICE) for row in sources.read(name, folder, defects=[])]
+    assert len({row.instruction for row in rows}) == 7 and len(rows) == 4230
+    town = (folder / "gazetteer/gazetteer.jsonl").read_text()
+    for exam in ("(A) ", "Abstract: "):
+        assert exam not in town and not [row for row in rows if exam in row.input]
+    verdict = re.compile(r"Answer: (yes|no|maybe)\b")
+    assert not verdict.search(town) and sum(bool(verdict.match(row.output)) for row in rows) == 450
 
 
 def test_an_article_states_every_fact_of_its_condition(made):

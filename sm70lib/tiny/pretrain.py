@@ -11,8 +11,15 @@ import pandas as pd
 import torch
 from datasets import Dataset
 from tokenizers import ByteLevelBPETokenizer
-from transformers import (LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, PrinterCallback, Trainer,
-                          TrainingArguments, set_seed)
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    PrinterCallback,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
 
 from sm70lib import callbacks, model, prompts, sources
 from sm70lib.keys import read

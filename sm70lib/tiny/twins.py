@@ -1,8 +1,9 @@
 """Writes a world as files in the upstream layouts: training sources, benchmarks, pretraining text.
 
-The readers of the real files read these too, so nothing after 00_base knows that a study is tiny. Three
-extra keys travel in the benchmark rows: `cluster` (the condition), `kind` (known, fact or condition) and
-`relation`. Defects are planted, as they were found in the real sets, so that the audit has something to find.
+The readers of the real files read these too, so nothing after 00_base knows that a study is tiny.
+Some extra keys travel in the benchmark rows: `cluster` (the condition), `kind` (known, fact or
+condition) and `relation`; a report of the PubMedQA twin has `wording` and `pair` in its place.
+Defects are planted, as they were found in the real sets, so that the audit has something to find.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from pathlib import Path
 
 from sm70lib import prompts
 from sm70lib.steps import write_text
+from sm70lib.tiny import trials
+from sm70lib.tiny.layouts import LETTERS, flashcard, meadow, practice
 from sm70lib.tiny.world import MEDQA, TUNING, USMLE, Fact, Options, World, ask, declare
 
-LETTERS = "ABCDEFGHI"
 STEP_RELATIONS = {"step1": ("mechanism", "finding"), "step2": ("sign", "test"), "step3": ("drug", "drug")}
 CAUSAL = ("no relationship", "causative", "conditionally causative", "directly correlative")
 PERMUTED = (3, 2, 0, 1)  # the wrong label that the real pubmed_causal set carries in place of each
 ADVICE = ("This is no advice", "This is a weak advice", "This is a strong advice")
-VERDICTS = ("yes", "no", "maybe")
-TOWN_ITEMS = 12  # questions per fact of a town in the gazetteer, two in three with options
+TOWN_ITEMS = 4  # of each layout, questions per fact of a town in the gazetteer
 ARTICLES = 60  # encyclopaedia articles per condition
 
 
@@ -51,18 +52,31 @@ def encyclopaedia(world: World) -> list[str]:
 def gazetteer(world: World) -> list[str]:
     """Another domain (invented towns): statements, and questions in the layout of tuning.
 
-    From these alone the base learns what a question, an option list and an answer are. The exams' own layout
-    stands neither here nor in any tuning row: the models meet it when they are scored.
+    From these alone the base learns what a question, an option list, a report and an answer are. The exams' own
+    layouts stand neither here nor in any tuning row: the models meet them when they are scored.
     """
     rng = random.Random(f"gazetteer {world.seed}")
     options = Options(world.values, rng)
     documents = [" ".join(declare(fact, rng) for fact in facts)
                  for facts in _by_subject(world.town_facts).values() for _ in range(10)]
-    for fact in world.town_facts:
-        documents += [_document(_flashcard(fact, rng)) for _ in range(TOWN_ITEMS // 3)]
-        documents += [_document(_meadow_medqa(fact, options, rng)) for _ in range(TOWN_ITEMS * 2 // 3)]
+    documents += [_document(row) for row in _questions(list(world.town_facts) * TOWN_ITEMS, options, rng)]
+    documents += [_told(report, number, rng) for number, report in enumerate(trials.town_reports(world, rng))]
     rng.shuffle(documents)
     return documents
+
+
+def _questions(facts: list[Fact], options: Options, rng: random.Random) -> list[dict[str, str]]:
+    """Three rows for every fact: a flashcard, one in Meadow's layout and one in another."""
+    return [*(flashcard(fact, rng) for fact in facts), *(meadow(fact, options, rng) for fact in facts),
+            *practice(facts, options, rng)]
+
+
+def _told(report: trials.Report, number: int, rng: random.Random) -> str:
+    """A report with its question and verdict: every other one as running text, the rest as tuning has them."""
+    asked = report.question("tuning", rng)
+    if number % 2:
+        return f"{report.text} {asked} {report.verdict}."
+    return _document(trials.OF_TOWNS[number // 2 % len(trials.OF_TOWNS)](report, asked))
 
 
 def _document(row: dict[str, str]) -> str:
@@ -79,30 +93,18 @@ def _by_subject(facts) -> dict[str, list[Fact]]:
 # ---- training sources, in Medical Meadow's schema ------------------------------------------------
 
 
-def _flashcard(fact: Fact, rng: random.Random) -> dict[str, str]:
-    return {"instruction": "Answer this question truthfully", "input": ask(fact, TUNING, rng),
-            "output": declare(fact, rng)}
-
-
-def _meadow_medqa(fact: Fact, options: Options, rng: random.Random) -> dict[str, str]:
-    choices, answer = options.draw(fact, 5)
-    return {"instruction": "Please answer with one of the option in the bracket",
-            "input": f"Q:{ask(fact, TUNING, rng)}? \n{dict(zip(LETTERS, choices))},",
-            "output": f"{LETTERS[answer]}: {fact.value}"}
-
-
 def _choice_sources(world: World, folder: Path, leaked: list[dict]) -> None:
     rng = random.Random(f"choice {world.seed}")
     options = Options(world.values, rng)
     asked = world.of("known")
-    _meadow(folder, "medqa", [_meadow_medqa(fact, options, rng) for fact in asked * 24], rng)
-    cards = [_flashcard(fact, rng) for fact in asked * 8]
+    _meadow(folder, "medqa", [meadow(fact, options, rng) for fact in asked * 12], rng)
+    cards = [flashcard(fact, rng) for fact in asked * 8]
     _meadow(folder, "medical_flashcards", cards + cards[:30], rng)  # planted: 30 duplicates
     _meadow(folder, "mmmlu", [_leak(item) for item in leaked], rng)  # planted: benchmark items
-    towns = [make(fact) for fact in world.town_facts * 8 for make in (
-        lambda fact: _meadow_medqa(fact, options, rng), lambda fact: _meadow_medqa(fact, options, rng),
-        lambda fact: _flashcard(fact, rng))]
-    _source(folder, "town_questions", towns, rng)  # the control: the format of tuning without its medicine
+    _source(folder, "practice_questions", practice(asked * 12, options, rng), rng)
+    _source(folder, "practice_reports", trials.tuning_rows(world, rng), rng)
+    # The control: the formats of tuning without its medicine, and without a report
+    _source(folder, "town_questions", _questions(list(world.town_facts) * 8, options, rng), rng)
 
 
 def _leak(item: dict) -> dict[str, str]:
@@ -122,9 +124,9 @@ def _text_sources(world: World, folder: Path) -> None:
     empty = {"instruction": "Answer this question truthfully", "input": "What is unknown?", "output": ""}
     _meadow(folder, "wikidoc", about + [empty], rng)  # planted: a row without an answer
     _meadow(folder, "wikidoc_patient_information", about[:20] + [mail] * 2, rng)  # planted: personal data
-    trials = [_trial(fact, VERDICTS[n % 3], rng) for n, fact in enumerate(world.of("known"))]
-    titles = [{"instruction": "Please summerize the given abstract to a title", "input": " ".join(trial["CONTEXTS"]),
-               "output": trial["QUESTION"].removesuffix("?")} for trial in trials]
+    reports = [trials.report(f"patients with {subject}", rng, ("told",)) for subject in asked for _ in range(3)]
+    titles = [{"instruction": "Please summerize the given abstract to a title", "input": report.text,
+               "output": report.question("tuning", rng).removesuffix("?")} for report in reports]
     _meadow(folder, "cord19", titles, rng)
 
 
@@ -186,28 +188,15 @@ def _usmle(world: World, folder: Path) -> list[dict]:
     return items
 
 
-def _trial(fact: Fact, verdict: str, rng: random.Random) -> dict:
-    """An abstract on an invented trial, whose last sentence decides the question."""
-    vitamin, size = f"vitamin {rng.choice('QXYZ')}{rng.randint(2, 99)}", rng.randint(20, 400)
-    result = {"yes": f"Symptoms fell by {rng.randint(20, 60)} percent with {vitamin} and did not fall with placebo.",
-              "no": f"Symptoms were the same with {vitamin} and with placebo.",
-              "maybe": f"Symptoms fell with {vitamin} in women only and the trial was stopped early."}[verdict]
-    conclusion = {"yes": "helps", "no": "does not help", "maybe": "may help"}[verdict]
-    return {"QUESTION": f"Does {vitamin} help patients with {fact.subject}?", "LABELS": ["METHODS", "RESULTS"],
-            "CONTEXTS": [f"We gave {vitamin} or placebo to {size} patients with {fact.subject}.", result],
-            "MESHES": [], "YEAR": None, "reasoning_required_pred": verdict, "reasoning_free_pred": verdict,
-            "final_decision": verdict, "cluster": fact.subject, "kind": fact.kind,
-            "LONG_ANSWER": f"{vitamin.capitalize()} {conclusion} patients with {fact.subject}."}
-
-
 def _pubmedqa(world: World, folder: Path) -> None:
-    """One abstract per fact and a hundred more; three quarters are the official test."""
+    """Two hundred reports, each with its exchange; three quarters of the pairs are the official test."""
     rng = random.Random(f"pubmedqa {world.seed}")
-    facts = [*world.facts, *rng.sample(world.facts, len(world.facts) // 3)]
-    rows = {str(70_000_000 + n): _trial(fact, VERDICTS[n % 3], rng) for n, fact in enumerate(facts)}
-    test = rng.sample(sorted(rows), len(rows) * 3 // 4)
+    rows = trials.exam_rows(world, rng)
+    pairs = sorted({row["pair"] for row in rows.values()}, key=int)
+    test = {*rng.sample(pairs, len(pairs) * 3 // 4)}
     _json(folder / "pubmedqa/data/ori_pqal.json", rows)
-    _json(folder / "pubmedqa/data/test_ground_truth.json", {key: rows[key]["final_decision"] for key in test})
+    _json(folder / "pubmedqa/data/test_ground_truth.json",
+          {key: row["final_decision"] for key, row in rows.items() if row["pair"] in test})
 
 
 def _truthfulqa(world: World, folder: Path) -> None:

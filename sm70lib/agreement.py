@@ -1,0 +1,125 @@
+"""Does this run agree with the runs that were made before?
+
+What a tiny model scores hangs on the last bits of its arithmetic, so that the same commit gives
+other numbers on another processor. The evidence (`make evidence`) measured how far runs lie apart;
+here one run is held against that.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from sm70lib import verdicts
+from sm70lib.keys import read
+from sm70lib.params import ROOT
+
+EVIDENCE = ROOT / "outputs/reference/evidence"
+# What a run of another world may differ in: names, seeds, and what is asked of the finished model
+FREE = ("study", "world_seed", "seed", "train_seeds", "train_merge")
+MADE_BY = (
+    "world_",
+    "base_",
+    "data_",
+    "audit_",
+    "quant_",
+    "lora_",
+    "train_",
+    "sft_",
+    "cpt_",
+    "dpo_",
+)
+LOOKS = (
+    "train_launcher",
+    "train_micro_batch_size",
+    "train_save_steps",
+    "train_gradient_checkpointing",
+)
+ARMS = {"base-nf4": "base", "tuned": "tuned"}
+
+
+def recipe(parameters: dict[str, object]) -> dict[str, object]:
+    """The parameters that make a study's models, less names and seeds."""
+    left_out = {*FREE, *LOOKS}
+    return {
+        name: value
+        for name, value in sorted(parameters.items())
+        if name.startswith(MADE_BY) and name not in left_out
+    }
+
+
+def other_recipe(study: Path, evidence: Path = EVIDENCE) -> str:
+    """Why a study cannot be held against the evidence; "" where it can.
+
+    Args:
+        study: outputs/<study>.
+        evidence: where about.json of the evidence is.
+    """
+    was, now = read(evidence / "about.json"), read(study / "manifest.json")
+    if not was:
+        return "no evidence was made yet (make evidence)"
+    if not now:
+        return "it has no manifest yet"
+    then, here = was["recipe"], recipe(now["parameters"])
+    differs = [name for name in then if name in here and here[name] != then[name]]
+    return f"it was made with another {', '.join(differs)}" if differs else ""
+
+
+def table(found: pd.DataFrame, study: Path, evidence: Path = EVIDENCE) -> pd.DataFrame:
+    """This run's accuracies beside where one further run was expected.
+
+    Args:
+        found: `tables.results` of the study.
+        study: outputs/<study>.
+        evidence: where runs.csv and about.json of the evidence are.
+
+    Returns:
+        A row for each model, benchmark and protocol that both have: this run's accuracy, the mean
+        of the runs before with their SD, the interval that holds 95 % of further runs, and whether
+        this run lies in it. Empty where there is no evidence of this recipe.
+    """
+    columns = ["benchmark", "protocol", "model", "this_run_pct", "mean_pct", "sd_pts"]
+    columns += ["expected_low_pct", "expected_high_pct", "worlds", "agrees"]
+    if other_recipe(study, evidence):
+        return pd.DataFrame(columns=columns)
+    runs = pd.read_csv(evidence / "runs.csv")
+    mine = found[
+        (found["study"] == study.name) & (found["subset"] == "all") & (found["shots"] == 0)
+    ]
+    rows = []
+    for row in mine[mine["model"].isin(ARMS)].itertuples():
+        same = runs[
+            (runs["arm"] == ARMS[row.model])
+            & (runs["benchmark"] == row.benchmark)
+            & (runs["protocol"] == row.protocol)
+        ]
+        if len(same):
+            over = verdicts.over_runs(same["acc_pct"], world=same["world_seed"])
+            inside = over.next_low <= row.acc_pct <= over.next_high
+            expected = max(over.next_low, 0), min(over.next_high, 100)
+            values = [row.acc_pct, over.value, over.sd, *expected]
+            rows.append(
+                [row.benchmark, row.protocol, row.model]
+                + [round(value, 1) for value in values]
+                + [over.n, "yes" if inside else "no"]
+            )
+    return pd.DataFrame(rows, columns=columns)
+
+
+def sentence(agreed: pd.DataFrame, why: str = "") -> str:
+    """What the table says, and how little that is.
+
+    Args:
+        agreed: what `table` returned.
+        why: what `other_recipe` returned.
+    """
+    if agreed.empty:
+        return f"This run cannot be held against the committed runs: {why or 'nothing in common'}."
+    inside = (agreed["agrees"] == "yes").sum()
+    width = (agreed["expected_high_pct"] - agreed["expected_low_pct"]).max() / 2
+    return (
+        f"{inside} of {len(agreed)} accuracies lie where one further run was expected, from "
+        f"{agreed['worlds'].max()} worlds. That is weak: a run may lie up to {width:.0f} points "
+        "from the mean and still agree, so only a breakage would be noticed."
+    )

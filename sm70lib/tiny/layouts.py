@@ -1,0 +1,75 @@
+"""How a fact of the world is asked in tuning, and among the towns: rows in Medical Meadow's schema.
+
+Tuning sees several layouts, so that what it teaches is to answer and not one layout. The exam's own
+layout is not among them.
+"""
+
+from __future__ import annotations
+
+import random
+
+from sm70lib.tiny.world import TUNING, Fact, Options, ask, declare
+
+LETTERS = "ABCDEFGHI"
+
+
+def flashcard(fact: Fact, rng: random.Random) -> dict[str, str]:
+    """A question without options, answered by a statement."""
+    return {
+        "instruction": "Answer this question truthfully",
+        "input": ask(fact, TUNING, rng),
+        "output": declare(fact, rng),
+    }
+
+
+def meadow(fact: Fact, options: Options, rng: random.Random) -> dict[str, str]:
+    """The layout of Meadow's MedQA rows: five options in a bracket, answered by letter and text."""
+    choices, answer = options.draw(fact, 5)
+    return {
+        "instruction": "Please answer with one of the option in the bracket",
+        "input": f"Q:{ask(fact, TUNING, rng)}? \n{dict(zip(LETTERS, choices))},",
+        "output": f"{LETTERS[answer]}: {fact.value}",
+    }
+
+
+def listed(fact: Fact, options: Options, rng: random.Random) -> dict[str, str]:
+    """Options as a list, answered behind a heading."""
+    choices, _ = options.draw(fact, 4)
+    lines = "\n".join(f"- {choice}" for choice in choices)
+    return {
+        "instruction": "Choose from the list and fill in the answer",
+        "input": f"{ask(fact, TUNING, rng)}\n{lines}",
+        "output": f"Answer: {fact.value}",
+    }
+
+
+def in_a_sentence(fact: Fact, options: Options, rng: random.Random) -> dict[str, str]:
+    """Options in a sentence before the question, answered by a sentence."""
+    choices, _ = options.draw(fact, 4)
+    said = f"{', '.join(choices[:-1])} or {choices[-1]}"
+    return {
+        "instruction": "Decide between these",
+        "input": f"It is {said}. {ask(fact, TUNING, rng)}",
+        "output": f"It is {fact.value}.",
+    }
+
+
+def numbered(fact: Fact, options: Options, rng: random.Random) -> dict[str, str]:
+    """Options by number, answered by number and text."""
+    choices, answer = options.draw(fact, 5)
+    numbers = " ".join(f"({number}) {choice}" for number, choice in enumerate(choices, 1))
+    return {
+        "instruction": "Give the number and the words of the right answer",
+        "input": f"{ask(fact, TUNING, rng)}\n{numbers}",
+        "output": f"({answer + 1}) {fact.value}",
+    }
+
+
+PRACTICE = (listed, in_a_sentence, numbered)
+
+
+def practice(facts: list[Fact], options: Options, rng: random.Random) -> list[dict[str, str]]:
+    """A row for every fact, in the layouts of PRACTICE by turns."""
+    return [
+        PRACTICE[number % len(PRACTICE)](fact, options, rng) for number, fact in enumerate(facts)
+    ]
