@@ -134,7 +134,7 @@ def effective_n(sums, squares, sizes, level, added, heavy=1.0):
     alone = (squares + added**2 * more) - total * mean**2
     agree = alone <= 1e-9 * n  # the added ones too: nothing is spread, over clusters or items
     effect = np.where(agree, more, spread / np.where(agree, 1, alone))
-    t, z = (law.ppf((1 + level) / 2) for law in (stats.t(clusters - 1), stats.norm))
+    t, z = stats.t.ppf((1 + level) / 2, clusters - 1), stats.norm.ppf((1 + level) / 2)
     return n / np.maximum(1, effect) * (z / t) ** 2
 
 

@@ -29,7 +29,7 @@ from sm70lib.params import ROOT, load
 from sm70lib.provenance import circumstances, write_json, write_text
 from sm70lib.steps import outputs
 
-WORLDS = (31, 32, 33, 34, 35, 36, 37, 38)
+WORLDS = (41, 42, 43, 44, 45, 46, 47, 48)
 STUDY = ["params/tiny.yml", "params/overlays/tiny-evidence.yml"]
 CONTROL = [*STUDY, "params/overlays/tiny-control.yml"]
 FOLDER = ROOT / "outputs/reference/evidence"

@@ -67,11 +67,15 @@ def report(
     said = [_wording(which, wordings, rng) for which in (verdict, opposite)]
     order = rng.sample((0, 1), 2)
     told, exchanged = (
-        " ".join(said[place].format(a=agents[place]) for place in order)
+        " ".join(_begun(said[place].format(a=agents[place])) for place in order)
         for agents in ((first, second), (second, first))
     )
     setup = TRIALS["setup"].format(a=first, b=second, n=rng.randint(20, 400), p=people)
     return Report(setup, told, exchanged, first, people, verdict, opposite)
+
+
+def _begun(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
 
 
 def _wording(verdict: str, wordings: tuple[str, ...], rng: random.Random) -> str:
