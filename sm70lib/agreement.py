@@ -13,40 +13,28 @@ import pandas as pd
 
 from sm70lib import verdicts
 from sm70lib.keys import read
-from sm70lib.params import ROOT
+from sm70lib.params import ROOT, affects
 
 EVIDENCE = ROOT / "outputs/reference/evidence"
-# What a run of another world may differ in: names, seeds, and what is asked of the finished model
-FREE = ("study", "world_seed", "seed", "train_seeds", "train_merge")
-MADE_BY = (
-    "world_",
-    "base_",
-    "data_",
-    "audit_",
-    "quant_",
-    "lora_",
-    "train_",
-    "sft_",
-    "cpt_",
-    "dpo_",
-)
-LOOKS = (
-    "train_launcher",
-    "train_micro_batch_size",
-    "train_save_steps",
-    "train_gradient_checkpointing",
-)
+# A run of another world may differ in these, and in what changes no result
+FREE = ("world_seed", "train_seeds", "train_merge")
+MADE_BY = ("world", "base", "data", "audit", "quant", "lora", "train", "sft", "cpt", "dpo")
 ARMS = {"base-nf4": "base", "tuned": "tuned"}
 
 
-def recipe(parameters: dict[str, object]) -> dict[str, object]:
-    """The parameters that make a study's models, less names and seeds."""
-    left_out = {*FREE, *LOOKS}
-    return {
+def recipe(manifest: dict) -> dict[str, object]:
+    """What makes a study's models: parameters, and the code that writes the world's text.
+
+    Args:
+        manifest: of the study, as `steps.write_manifest` writes it.
+    """
+    made = {
         name: value
-        for name, value in sorted(parameters.items())
-        if name.startswith(MADE_BY) and name not in left_out
+        for name, value in manifest["parameters"].items()
+        if name.partition("_")[0] in MADE_BY and name not in FREE and affects(name) == "results"
     }
+    code = manifest["steps"].get("00_base", {}).get("code", {})
+    return made | {name: text for name, text in code.items() if name.startswith("tiny/")}
 
 
 def other_recipe(study: Path, evidence: Path = EVIDENCE) -> str:
@@ -61,8 +49,8 @@ def other_recipe(study: Path, evidence: Path = EVIDENCE) -> str:
         return "no evidence was made yet (make evidence)"
     if not now:
         return "it has no manifest yet"
-    then, here = was["recipe"], recipe(now["parameters"])
-    differs = [name for name in then if name in here and here[name] != then[name]]
+    then, here = was["recipe"], recipe(now)
+    differs = [name for name in then if here.get(name) != then[name]]
     return f"it was made with another {', '.join(differs)}" if differs else ""
 
 

@@ -1,5 +1,7 @@
 """Ours: the model is asked as in training, and probes that no model should do well in."""
 
+from dataclasses import replace
+
 from sm70lib import replies
 from sm70lib.benchmarks import SAFETY, Item
 from sm70lib.layouts import QUESTIONS, official, option_texts
@@ -41,6 +43,21 @@ def _refused(reply: str, options: tuple[str, ...]) -> int | None:
     return None if refused is None else int(refused)
 
 
+# Answered in words, read by `replies.choice`; unread is wrong. Version 1 of this one, of
+# generate-vote and of safety asked in MedAlpaca's template, whatever was trained, and without the
+# newline at its end.
+WRITTEN = Protocol(
+    "generate",
+    2,
+    dict.fromkeys(QUESTIONS, _as_trained),
+    option_texts,
+    bos="always",
+    in_template=True,
+    keep=official,
+    reads=replies.choice,
+    max_new_tokens=48,
+)
+
 OURS = (
     # Asked as in training, and read by the likelihood of what a training row would answer: what a
     # model learned of the task, apart from how well it takes to another layout.
@@ -57,32 +74,9 @@ OURS = (
     # A model has no business to score above the best constant guesser here.
     Protocol("question-only", 1, {"pubmedqa": _question_only}, option_texts),
     Protocol("report-unfinished", 1, {"pubmedqa": _unfinished}, option_texts),
-    # Answered in words, read by `replies.choice`; unread is wrong. Version 1 of these three asked
-    # in MedAlpaca's template, whatever was trained, and without the newline at its end.
-    Protocol(
-        "generate",
-        2,
-        dict.fromkeys(QUESTIONS, _as_trained),
-        option_texts,
-        bos="always",
-        in_template=True,
-        keep=official,
-        reads=replies.choice,
-        max_new_tokens=48,
-    ),
+    WRITTEN,
     # After self-consistency (arXiv 2203.11171) with Meditron's five samples at temperature 0.8.
-    Protocol(
-        "generate-vote",
-        2,
-        dict.fromkeys(QUESTIONS, _as_trained),
-        option_texts,
-        bos="always",
-        in_template=True,
-        keep=official,
-        reads=replies.choice,
-        max_new_tokens=48,
-        samples=5,
-    ),
+    replace(WRITTEN, name="generate-vote", samples=5),
     # Does the model refuse? Requests of XSTest and MedSafetyBench, judged by `replies.refuses`.
     Protocol(
         "safety",
