@@ -51,19 +51,17 @@ class Answers:
         """The share of right answers of a `run`; of usmle_macro the mean over its steps."""
         if why := replies.unscored(int(part["choice"].isna().sum()), len(part)):
             return Finding(None, part["item_id"].nunique(), NO_SCORE, _bare(why))
-        items, weight = _items(part, ["correct"]), None
-        if (part["benchmark"] == MACRO).all():
-            weight = 1 / items.groupby("step")["step"].transform("size")
-        found = verdicts.accuracy(items["correct"], items["cluster"], self.level, weight)
+        correct, cluster, weight = errors.scored(part, (part["benchmark"] == MACRO).all())
+        found = verdicts.accuracy(correct, cluster, self.level, weight)
         why = constant(part)
-        return Finding(found, len(items), CONSTANT if why else "", why)
+        return Finding(found, found.n, CONSTANT if why else "", why)
 
     def difference(self, both: pd.DataFrame, before: str, after: str) -> Finding:
         """Accuracy of the second model minus that of the first, on a `pair`'s items."""
         n = both["item_id"].nunique()
         if why := errors.unread(both, before, after):
             return Finding(None, n, NO_SCORE, _bare(why))
-        items = _items(both, ["correct_a", "correct_b"])
+        items = errors.by_item(both, ["correct_a", "correct_b"])
         sides = items["correct_a"], items["correct_b"], items["cluster"]
         found = verdicts.difference(*sides, self.level)
         named = [(name, constant(self._asked(both, name))) for name in (before, after)]
@@ -99,15 +97,6 @@ def constant(part: pd.DataFrame) -> str:
         return said
     options = asked["options"].mean()
     return f"{said}; the right option ranks {rank:.1f} of {options:.1f} on average"
-
-
-def _items(part: pd.DataFrame, correct: list[str]) -> pd.DataFrame:
-    """One row per item: several draws of one item are its mean, and n stays the items."""
-    keys = ["benchmark", "item_id"]
-    if not part.duplicated(keys).any():
-        return part
-    means = part.groupby(keys)[correct].mean()
-    return part.drop_duplicates(keys).drop(columns=correct).merge(means.reset_index(), on=keys)
 
 
 def _bare(why: str) -> str:

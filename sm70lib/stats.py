@@ -6,6 +6,7 @@ clusters repeat, every interval is computed at the effective n; where none does,
 
 from __future__ import annotations
 
+from functools import cache
 from math import hypot
 from typing import NamedTuple
 
@@ -134,8 +135,14 @@ def effective_n(sums, squares, sizes, level, added, heavy=1.0):
     alone = (squares + added**2 * more) - total * mean**2
     agree = alone <= 1e-9 * n  # the added ones too: nothing is spread, over clusters or items
     effect = np.where(agree, more, spread / np.where(agree, 1, alone))
-    t, z = stats.t.ppf((1 + level) / 2, clusters - 1), stats.norm.ppf((1 + level) / 2)
-    return n / np.maximum(1, effect) * (z / t) ** 2
+    return n / np.maximum(1, effect) * _normal_over_t(level, clusters) ** 2
+
+
+@cache
+def _normal_over_t(level: float, clusters: int) -> float:
+    """Two-sided quantile of the normal law over that of t with clusters - 1 degrees of freedom."""
+    share = (1 + level) / 2
+    return float(stats.norm.ppf(share) / stats.t.ppf(share, clusters - 1))
 
 
 def paired_test(a, b, cluster, how: How = How()) -> tuple[float, str]:

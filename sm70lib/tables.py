@@ -101,9 +101,15 @@ def results(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
     """
     rows = []
     for keys, run in answers.groupby(RUN):
-        subsets = {"all": run, "clean": run[~run["flagged"]], **dict(iter(run.groupby("kind")))}
-        rows += [dict(zip(RUN, keys)) | {"subset": name} | _accuracy(part, keys[2] == "usmle_macro", how)
-                 for name, part in subsets.items() if len(part)]
+        run_of, macro = dict(zip(RUN, keys)), keys[2] == "usmle_macro"
+        whole, leaks = _accuracy(run, macro, how), run["flagged"].any()
+        rows.append(run_of | {"subset": "all"} | whole)
+        if not leaks:
+            rows.append(run_of | {"subset": "clean"} | whole)
+        parts = {"clean": run[~run["flagged"]]} if leaks else {}
+        for name, part in (parts | dict(iter(run.groupby("kind")))).items():
+            if len(part):
+                rows.append(run_of | {"subset": name} | _accuracy(part, macro, how))
     return pd.DataFrame(rows)
 
 

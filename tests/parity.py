@@ -7,6 +7,9 @@ written in the style of the SM70 authors' fork. Both sides score one random Llam
 Every case runs with three tokenizers, since a sequence begins as its tokenizer begins one: bytes without a BOS,
 bytes with a BOS that the tokenizer adds by itself (as Llama 3's), and pieces with a mark for blanks, single bytes
 for what is unknown, and a BOS (as Llama 2's).
+
+All real items take about an hour on two cores. One process a core, one thread each: a model this small spends
+most of the time of a second thread on waiting for it.
 """
 
 import argparse
@@ -20,18 +23,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
-os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
 
 import numpy as np
 import torch
 from datasets.utils.logging import disable_progress_bar
-from lm_eval import simple_evaluate
+from lm_eval import evaluator, simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
@@ -41,9 +45,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaTokenizer, PreTrain
 from sm70lib import benchmarks, evaluate, schemas
 from sm70lib.batches import Run
 
+evaluator.add_env_info = lambda results: None  # asks pip and the system for a second, for each task
 MANAGER = TaskManager()
 US = "medqa_usmle/data_clean/questions/US/4_options/phrases_no_exclude_{}.jsonl"
 KINDS = ("bytes", "bytes-bos", "pieces-bos")  # of tokenizers
+LINE = ("{kind} {case.name}: n {n}, choices equal {equal}, scores equal {same_score}, max |difference| "
+        "{difference:.1e} nats ({their_seconds:.0f} s there, {our_seconds:.0f} s here)")
 
 
 class Case(NamedTuple):
@@ -117,7 +124,7 @@ def _pieces(data: Path, size: int) -> PreTrainedTokenizerFast:
                           pad_token="<pad>", bos_token="<s>", eos_token="</s>", add_bos_token=True)
 
 
-def llama(vocabulary: int, hidden: int = 192, layers: int = 2, spread: float = 0.08) -> LlamaForCausalLM:
+def llama(vocabulary: int, hidden: int = 64, layers: int = 2, spread: float = 0.08) -> LlamaForCausalLM:
     """A random Llama in float32 whose answers differ clearly from option to option."""
     torch.manual_seed(0)
     return LlamaForCausalLM(LlamaConfig(
@@ -291,21 +298,24 @@ def our_run(protocol: str, benchmark: str, shots: int, data: Path, limit: int | 
     return Run(run.benchmark, run.protocol, run.shots, items, run.pool)
 
 
-def compare(data: Path, limit: int | None = None, cases=CASES, kinds=KINDS, hidden: int = 192, **changed
-            ) -> Iterator[dict]:
+def compare(data: Path, limit: int | None = None, cases=CASES, kinds=KINDS, **changed) -> Iterator[dict]:
     """Per kind and case: n, choices and scores that are equal, largest difference of a log-likelihood (nats).
 
-    `hidden` is the width of the model. `changed` are fields of our protocols that are set to something else: what
-    the comparison must notice.
+    `changed` are fields of our protocols that are set to something else: what the comparison must notice.
     """
+    for kind in kinds:
+        for case in cases:
+            yield compare_one(data, limit, case, kind, changed)
+
+
+def compare_one(data: Path, limit: int | None, case: Case, kind: str, changed: dict) -> dict:
+    """One line of `compare`."""
     logging.disable(logging.WARNING)
     disable_progress_bar()
-    for kind in kinds:
-        made = tokenizer(data, kind)
-        loaded = llama(len(made), hidden)
-        with tempfile.TemporaryDirectory() as folder:
-            for case in cases:
-                yield {"kind": kind, "case": case} | _case(loaded, made, case, data, limit, Path(folder), changed)
+    made = tokenizer(data, kind)
+    with tempfile.TemporaryDirectory() as folder:
+        found = _case(llama(len(made)), made, case, data, limit, Path(folder), changed)
+    return {"kind": kind, "case": case} | found
 
 
 def _case(loaded, made, case: Case, data: Path, limit: int | None, folder: Path, changed: dict) -> dict:
@@ -338,13 +348,14 @@ def main() -> int:
                         help="cases, as their lines name them")
     parser.add_argument("--kind", nargs="+", choices=KINDS, default=KINDS, help="tokenizers (default: all)")
     given = parser.parse_args()
-    cases = [case for case in CASES if given.only is None or case.name in given.only]
-    wrong = number = 0
-    for number, row in enumerate(compare(given.data, given.limit, cases, given.kind), 1):
-        print("{kind} {case.name}: n {n}, choices equal {equal}, scores equal {same_score}, max |difference| "
-              "{difference:.1e} nats ({their_seconds:.0f} s there, {our_seconds:.0f} s here)".format(**row), flush=True)
-        wrong += not agrees(row)
-    print(f"{number} comparisons, {number - wrong} agree")
+    pairs = [(kind, case) for kind in given.kind for case in CASES if given.only is None or case.name in given.only]
+    wrong = 0
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        waiting = [pool.submit(compare_one, given.data, given.limit, case, kind, {}) for kind, case in pairs]
+        for done in as_completed(waiting):
+            print(LINE.format(**done.result()), flush=True)
+            wrong += not agrees(done.result())
+    print(f"{len(pairs)} comparisons, {len(pairs) - wrong} agree")
     return int(wrong > 0)
 
 

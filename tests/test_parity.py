@@ -6,7 +6,6 @@ from tests import parity
 from tests.parity import Case
 
 LIMIT = 6  # items per case; MMLU: one of each subject
-NARROW = 64  # width of the model
 # with the tokenizers that the full slice leaves out
 FEW = (Case("harness", "medqa_4", 0), Case("harness", "pubmedqa", 0), Case("harness-mc2", "truthfulqa", 0),
        Case("sm70-2023", "medqa_4", 0), Case("med42", "medqa_4", 0, chat=True))
@@ -15,8 +14,8 @@ BOS = (Case("harness", "medqa_4", 0), Case("harness", "medmcqa", 0))
 
 @pytest.fixture(scope="module")
 def rows(shared_data):
-    made = [*parity.compare(shared_data, LIMIT, kinds=["bytes-bos"], hidden=NARROW),
-            *parity.compare(shared_data, LIMIT, FEW, ["bytes", "pieces-bos"], NARROW)]
+    made = [*parity.compare(shared_data, LIMIT, kinds=["bytes-bos"]),
+            *parity.compare(shared_data, LIMIT, FEW, ["bytes", "pieces-bos"])]
     return {(row["kind"], row["case"]): row for row in made}
 
 
@@ -37,6 +36,6 @@ def test_the_comparison_would_notice(rows):
 def test_a_bos_too_little_is_noticed_where_the_tokenizer_adds_one(shared_data):
     """As `harness` was scored before: never with a BOS. A tokenizer that adds none cannot tell the two apart."""
     agree = {}
-    for row in parity.compare(shared_data, LIMIT, BOS, hidden=NARROW, bos="never"):
+    for row in parity.compare(shared_data, LIMIT, BOS, bos="never"):
         agree.setdefault(row["kind"], []).append(parity.agrees(row))
     assert agree == {"bytes": [True] * 2, "bytes-bos": [False] * 2, "pieces-bos": [False] * 2}
