@@ -18,23 +18,28 @@ from sm70lib.params import ROOT, affects
 EVIDENCE = ROOT / "outputs/reference/evidence"
 # A run of another world may differ in these, and in what changes no result
 FREE = ("world_seed", "train_seeds", "train_merge")
-MADE_BY = ("world", "base", "data", "audit", "quant", "lora", "train", "sft", "cpt", "dpo")
+MADE_BY = ("world", "base", "data", "audit", "quant", "lora", "train")  # and the stages' own
 ARMS = {"base-nf4": "base", "tuned": "tuned"}
 
 
-def recipe(manifest: dict) -> dict[str, object]:
-    """What makes a study's models: parameters, and the code that writes the world's text.
+def recipe(study: Path) -> dict[str, object]:
+    """What makes a study's models: its parameters, and the wording of its world.
 
     Args:
-        manifest: of the study, as `steps.write_manifest` writes it.
+        study: outputs/<study>, whose manifest and base there are.
+
+    Returns:
+        Parameters by name, of the stages that the study has alone; and `wording`, a digest of what
+        the code writes for a world of its own (`tiny.wording`).
     """
+    parameters = read(study / "manifest.json")["parameters"]
+    parts = {*MADE_BY, *parameters.get("train_stages", ())}
     made = {
         name: value
-        for name, value in manifest["parameters"].items()
-        if name.partition("_")[0] in MADE_BY and name not in FREE and affects(name) == "results"
+        for name, value in parameters.items()
+        if name.partition("_")[0] in parts and name not in FREE and affects(name) == "results"
     }
-    code = manifest["steps"].get("00_base", {}).get("code", {})
-    return made | {name: text for name, text in code.items() if name.startswith("tiny/")}
+    return made | {"wording": read(study / "base/base.json").get("wording")}
 
 
 def other_recipe(study: Path, evidence: Path = EVIDENCE) -> str:
@@ -44,12 +49,12 @@ def other_recipe(study: Path, evidence: Path = EVIDENCE) -> str:
         study: outputs/<study>.
         evidence: where about.json of the evidence is.
     """
-    was, now = read(evidence / "about.json"), read(study / "manifest.json")
+    was = read(evidence / "about.json")
     if not was:
         return "no evidence was made yet (make evidence)"
-    if not now:
+    if not (study / "manifest.json").exists():
         return "it has no manifest yet"
-    then, here = was["recipe"], recipe(now)
+    then, here = was["recipe"], recipe(study)
     differs = [name for name in then if here.get(name) != then[name]]
     return f"it was made with another {', '.join(differs)}" if differs else ""
 

@@ -25,7 +25,6 @@ import pandas as pd
 from sklearn.metrics import f1_score, recall_score
 
 from sm70lib import agreement, benchmarks, tables, verdicts
-from sm70lib.keys import read
 from sm70lib.params import ROOT
 from sm70lib.provenance import circumstances, write_json, write_text
 from sm70lib.steps import outputs
@@ -194,7 +193,7 @@ def write(runs: pd.DataFrame) -> str:
     write_text(FOLDER / "controls.csv", checked.to_csv(index=False))
     write_text(FOLDER / "evidence.md", text)
     about = {name: circumstances()[name] for name in ("commit", "versions", "hardware")}
-    first = read(outputs() / f"evidence-{runs['world_seed'].iloc[0]}/manifest.json")
+    first = outputs() / f"evidence-{runs['world_seed'].iloc[0]}"
     write_json(FOLDER / "about.json", about | {"recipe": agreement.recipe(first)})
     return text
 

@@ -8,8 +8,7 @@ import pytest
 from sm70lib import agreement
 from sm70lib.provenance import write_json
 
-CODE = {"tiny/trials.py": "abc"}
-STEPS = {"steps": {"00_base": {"code": CODE | {"train.py": "x"}}}}
+WORDING = {"wording": "abc"}
 WORLDS = (1, 2, 3, 4)
 ACCURACY = (80.0, 90.0, 85.0, 95.0)  # mean 87.5, SD 6.455, one run a world
 
@@ -19,14 +18,11 @@ def places(tmp_path):
     """A study's folder and that of the evidence, made by the same recipe."""
     study, evidence = tmp_path / "tiny", tmp_path / "evidence"
     made = {"base_steps": 1800, "sft_lr": 0.003, "lora_r": 16}
-    write_json(
-        study / "manifest.json",
-        {
-            "parameters": made | {"world_seed": 11, "eval_shots": [0], "train_save_steps": 9},
-            **STEPS,
-        },
-    )
-    write_json(evidence / "about.json", {"recipe": made | CODE})
+    free = {"world_seed": 11, "eval_shots": [0], "train_save_steps": 9}
+    absent = {"train_stages": ["sft"], "dpo_beta": 0.1}  # this study has no such stage
+    write_json(study / "manifest.json", {"parameters": made | free | absent})
+    write_json(study / "base/base.json", {"model": "base/model"} | WORDING)
+    write_json(evidence / "about.json", {"recipe": made | {"train_stages": ["sft"]} | WORDING})
     rows = [[w, 0, "tuned", "medqa_4", "sm70-2023", acc] for w, acc in zip(WORLDS, ACCURACY)]
     names = ["world_seed", "tuning_seed", "arm", "benchmark", "protocol", "acc_pct"]
     pd.DataFrame(rows, columns=names).to_csv(evidence / "runs.csv", index=False)
@@ -58,21 +54,19 @@ def test_a_run_agrees_where_one_further_run_may_lie(places, acc, agrees):
 
 def test_a_run_made_otherwise_is_held_against_nothing(places):
     study, evidence = places
-    write_json(
-        study / "manifest.json",
-        {"parameters": {"base_steps": 900, "sft_lr": 0.003, "lora_r": 16}, **STEPS},
-    )
+    manifest = json.loads((study / "manifest.json").read_text())
+    manifest["parameters"] |= {"base_steps": 900, "dpo_beta": 0.5}
+    write_json(study / "manifest.json", manifest)
     why = agreement.other_recipe(study, evidence)
     assert why == "it was made with another base_steps"
     empty = agreement.table(results(87.5), study, evidence)
     assert empty.empty and "another base_steps" in agreement.sentence(empty, why)
 
 
-def test_a_world_written_by_other_code_is_another_recipe(places):
+def test_a_world_in_other_words_is_another_recipe(places):
     study, evidence = places
-    about = json.loads((evidence / "about.json").read_text())
-    write_json(evidence / "about.json", {"recipe": about["recipe"] | {"tiny/trials.py": "other"}})
-    assert agreement.other_recipe(study, evidence) == "it was made with another tiny/trials.py"
+    write_json(study / "base/base.json", {"model": "base/model", "wording": "other"})
+    assert agreement.other_recipe(study, evidence) == "it was made with another wording"
 
 
 def test_without_evidence_a_sentence_says_so(places, tmp_path):

@@ -1,9 +1,11 @@
 """The embedded study: a fictional medicine made from a seed, and a small Llama pretrained on it."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 
+from sm70lib import provenance
 from sm70lib.tiny import twins
 from sm70lib.tiny.world import World, make
 
@@ -15,6 +17,13 @@ def prepare(p, folder: Path) -> World | None:
     world = make(p.world_seed, p.world_conditions)
     twins.write(world, folder / "base/world")
     return world
+
+
+def wording() -> str:
+    """sha256 of all that is written for a world of its own: the same where the wordings are the same."""
+    with TemporaryDirectory() as folder:
+        twins.write(make(seed=0, conditions=60), Path(folder))
+        return provenance.digest(Path(folder))
 
 
 def overview(world: World | None) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from transformers import (
     set_seed,
 )
 
-from sm70lib import callbacks, model, prompts, sources
+from sm70lib import callbacks, model, prompts, sources, tiny
 from sm70lib.keys import read
 from sm70lib.steps import progress, write_json
 from sm70lib.tiny.world import Options, World, opening
@@ -73,6 +73,7 @@ def base(p, documents: list[str], tokenizer, folder: Path) -> None:
     if not p.base_model:
         llama = small_llama(p, tokenizer)
         about["weights"] = llama.num_parameters()
+        about |= {"wording": tiny.wording()} if p.data_root == "world" else {}
         train(llama, blocks(documents, tokenizer, p.base_length), p, folder)
         tokenizer.save_pretrained(folder / "model")
     write_json(folder / "base.json", about)
