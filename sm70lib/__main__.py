@@ -3,8 +3,10 @@
 import argparse
 import sys
 
-from sm70lib import rehearsal, run, steps, variants
-from sm70lib.params import Study, StudyError, load, parsed
+from sm70lib import runner
+from sm70lib.rehearsal import rehearsal, variants
+from sm70lib.study import steps
+from sm70lib.study.params import Study, StudyError, load, parsed
 
 
 def main(words: list[str] | None = None) -> int:
@@ -12,7 +14,7 @@ def main(words: list[str] | None = None) -> int:
     given = _parser().parse_args(words)
     try:
         if given.command == "run":
-            return run.run(given.files, dict(given.p), given.fresh, given.list, lender=given.lender,
+            return runner.run(given.files, dict(given.p), given.fresh, given.list, lender=given.lender,
                            until=given.until)
         if given.command == "plan":
             study = load(*given.files, overrides=parsed(dict(given.p)))
@@ -55,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _plan(study: Study, sizes: list[float], before: list[str]) -> int:
-    from sm70lib import forecast  # slow to import, and `run` needs none of it
+    from sm70lib.planning import forecast  # slow to import, and `run` needs none of it
     lines = forecast.short(study, before) if before else [forecast.text(study, sizes)]
     print("".join(f"{line}\n" for line in lines), end="")
     return 0

@@ -19,8 +19,8 @@ from nbconvert import HTMLExporter
 from PIL import Image
 from pygments.formatters import HtmlFormatter
 
-from sm70lib.params import StudyError, rehearsal
-from sm70lib.steps import outputs, write_text
+from sm70lib.study.params import StudyError, rehearsal
+from sm70lib.study.steps import outputs, write_text
 
 # Headings and what stands under them, by file name without ending; what is not named here comes last.
 SECTIONS = {

@@ -13,9 +13,9 @@ import os
 import subprocess
 import sys
 
-from sm70lib import agreement, stats, tables
-from sm70lib.params import ROOT, load
-from sm70lib.steps import outputs, write_text
+from sm70lib.analysis import agreement, stats, tables
+from sm70lib.study.params import ROOT, load
+from sm70lib.study.steps import outputs, write_text
 
 STUDY = "tiny-second-arithmetic"
 SECOND = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1"}

@@ -138,12 +138,12 @@ class Made:
     @property
     def study(self):
         """The toy study's parameters as its file has them now."""
-        from sm70lib import params
+        from sm70lib.study import params
         return params.load(self.toy.file)
 
     def run(self, name: str, anew: bool = False) -> None:
         """One step, as its notebook would; `anew` as after --fresh."""
-        from sm70lib import kept, steps
+        from sm70lib.study import kept, steps
         if anew:
             kept.make_anew(name, self.study)
         step = steps.begin(name, self.study)
@@ -152,7 +152,7 @@ class Made:
 
     def all(self, again: tuple[str, ...] = ()) -> dict[str, int]:
         """Brings everything to its end; the steps that had to run, those of `again` anew."""
-        from sm70lib import kept, steps
+        from sm70lib.study import kept, steps
         before = Counter(self.ran)
         for name in steps.STEPS:
             anew = name in again and kept.judge(name, self.study).what == "refuses"
@@ -165,7 +165,7 @@ class Made:
 
     def why(self, name: str) -> str:
         """Why a step is not finished."""
-        from sm70lib import steps
+        from sm70lib.study import steps
         finished, why = steps.status(name, self.study)
         assert not finished
         return why
@@ -191,10 +191,17 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def tokenizer():
     """A byte-level tokenizer that, like Llama's, adds a BOS by itself unless told not to."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import (
+        Tokenizer,
+        decoders,
+        models,
+        pre_tokenizers,
+        processors,
+        trainers,
+    )
     from transformers import PreTrainedTokenizerFast
 
-    from sm70lib import prompts
+    from sm70lib.corpus import prompts
     made = Tokenizer(models.BPE())
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<s>", "</s>"], show_progress=False,

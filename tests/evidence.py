@@ -24,10 +24,11 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score, recall_score
 
-from sm70lib import agreement, benchmarks, tables, verdicts
-from sm70lib.params import ROOT
-from sm70lib.provenance import circumstances, write_json, write_text
-from sm70lib.steps import outputs
+from sm70lib import benchmarks
+from sm70lib.analysis import agreement, tables, verdicts
+from sm70lib.study.params import ROOT
+from sm70lib.study.provenance import circumstances, write_json, write_text
+from sm70lib.study.steps import outputs
 
 WORLDS = (41, 42, 43, 44, 45, 46, 47, 48)
 STUDY = ["params/tiny.yml", "params/overlays/tiny-evidence.yml"]

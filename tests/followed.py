@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from sm70lib.params import FIELDS, ROOT
+from sm70lib.study.params import FIELDS, ROOT
 
 STAGES = "cpt|sft|dpo"
 

@@ -40,10 +40,17 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, LlamaTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaTokenizer,
+    PreTrainedTokenizerFast,
+)
 
-from sm70lib import benchmarks, evaluate, schemas
-from sm70lib.batches import Run
+from sm70lib import benchmarks
+from sm70lib.benchmarks import readers
+from sm70lib.evaluation import scoring
+from sm70lib.evaluation.batches import Run
 
 evaluator.add_env_info = lambda results: None  # asks pip and the system for a second, for each task
 MANAGER = TaskManager()
@@ -216,11 +223,11 @@ def tasks(case: Case, data: Path, limit: int | None) -> list[tuple[dict, dict]]:
         rows = medmcqa(data)
         return [({"task": "medmcqa"}, {"train": rows[:5], "validation": rows[case.shots:][:limit]})]
     if benchmark == "mmlu_medical":
-        each = limit and -(-limit // len(schemas.SIX))
+        each = limit and -(-limit // len(readers.SIX))
         own = {"doc_to_choice": _lettered(*(f"choices[{n}]" for n in range(4)))} if full else {}
         return [({"task": f"mmlu_{subject}"} | own,
                  {"test": mmlu(data, subject, "test")[:each], "dev": mmlu(data, subject, "dev")})
-                for subject in schemas.SIX]
+                for subject in readers.SIX]
     name = "truthfulqa_mc1" if case.protocol == "harness" else "truthfulqa_mc2"
     return [({"task": name}, {"validation": truthfulqa(data)[:limit]})]
 
@@ -289,11 +296,11 @@ def our_run(protocol: str, benchmark: str, shots: int, data: Path, limit: int | 
         benchmarks.save(folder, f"{benchmark}.pool", benchmarks.pool(benchmark, data))
     p = SimpleNamespace(eval_benchmarks=[benchmark], eval_protocols=[protocol], eval_shots=[shots],
                         eval_limit=None, data_template="medalpaca")
-    run, = evaluate.runs(p, folder)
+    run, = scoring.runs(p, folder)
     items = run.items[:limit]
     if limit and benchmark == "mmlu_medical":
-        each = -(-limit // len(schemas.SIX))
-        items = [item for subject in schemas.SIX
+        each = -(-limit // len(readers.SIX))
+        items = [item for subject in readers.SIX
                  for item in [item for item in run.items if item.meta["subject"] == subject][:each]]
     return Run(run.benchmark, run.protocol, run.shots, items, run.pool)
 
@@ -327,7 +334,7 @@ def _case(loaded, made, case: Case, data: Path, limit: int | None, folder: Path,
     middle, run = time.perf_counter(), our_run(*case[:3], data, limit, folder)
     run = replace(run, protocol=replace(run.protocol, **changed))
     path = folder / f"{case.name}.jsonl"
-    evaluate.evaluate(loaded, made, run, path, model_digest="parity", chat=case.chat)
+    scoring.evaluate(loaded, made, run, path, model_digest="parity", chat=case.chat)
     found = {line["item_id"]: line for line in map(json.loads, path.open())}
     ours = [found[item.id] for item in run.items]
     score = [line.get("mass", float(line["correct"])) for line in ours]

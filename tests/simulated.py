@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from sm70lib import stats, verdicts
+from sm70lib.analysis import stats, verdicts
 
 LEVEL = 0.95
 LIMIT = 4.0  # percent of draws

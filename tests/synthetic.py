@@ -9,7 +9,7 @@ import pandas as pd
 
 from sm70lib import benchmarks
 from sm70lib.benchmarks import Item
-from sm70lib.steps import write_json
+from sm70lib.study.steps import write_json
 
 SIZES = {"medqa_4": 120, "pubmedqa": 90, "usmle_step1": 40, "usmle_step2": 50, "usmle_step3": 60}  # questions
 SKILL = {"base": 0.3, "base-nf4": 0.3, "tuned": 0.85}  # chance of a right answer by option text

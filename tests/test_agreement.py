@@ -5,8 +5,8 @@ import json
 import pandas as pd
 import pytest
 
-from sm70lib import agreement
-from sm70lib.provenance import write_json
+from sm70lib.analysis import agreement
+from sm70lib.study.provenance import write_json
 
 WORDING = {"wording": "abc"}
 WORLDS = (1, 2, 3, 4)

@@ -9,11 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sm70lib import audit, benchmarks, prompts, sources
-from sm70lib.audit import CAUSAL, CHECKS, Overlap
+from sm70lib import benchmarks, sources
 from sm70lib.benchmarks import Item
-from sm70lib.params import StudyError
+from sm70lib.corpus import audit, prompts
+from sm70lib.corpus.audit import CAUSAL, CHECKS, Overlap
 from sm70lib.sources import Row
+from sm70lib.study.params import StudyError
 
 REPORT = dict.fromkeys(("duplicate", "personal", "label", "leak"), "report")
 DROP = dict.fromkeys(REPORT, "drop")

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from sm70lib import benchmarks
-from sm70lib.benchmarks import IMAGE, Item
-from sm70lib.params import StudyError
+from sm70lib.benchmarks import Item
+from sm70lib.benchmarks.readers import IMAGE
+from sm70lib.study.params import StudyError
 
 # benchmark: items, items by answer position, best place (per cent), few-shot pool
 REAL = {

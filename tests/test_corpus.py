@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import datasets
 import pytest
 
-from sm70lib import corpus, sources
-from sm70lib.audit import CHECKS
+from sm70lib import sources
 from sm70lib.benchmarks import Item
-from sm70lib.prompts import IGNORED
-from sm70lib.params import StudyError
-from sm70lib.steps import digest
+from sm70lib.corpus import training_set
+from sm70lib.corpus.audit import CHECKS
+from sm70lib.corpus.prompts import IGNORED
+from sm70lib.study.params import StudyError
+from sm70lib.study.steps import digest
 
 NAMES = ["medical_meadow_wikidoc", "medical_meadow_mediqa"]
 STUDY = {"study": "small", "seed": 0, "data_sources": NAMES, "data_limit": None, "data_caps": {},
@@ -31,7 +32,7 @@ def root(tmp_path):
 
 
 def prepare(root, folder, tokenizer, **changes):
-    return corpus.prepare(SimpleNamespace(**STUDY | changes), root, [], tokenizer, folder)
+    return training_set.prepare(SimpleNamespace(**STUDY | changes), root, [], tokenizer, folder)
 
 
 def parts(folder) -> list[datasets.Dataset]:
@@ -60,8 +61,8 @@ def test_what_cannot_fit_is_counted_and_tables_add_up(root, tmp_path, tokenizer)
     funnel = audit.funnel()
     assert (funnel["rows"] - funnel[CHECKS].sum(axis=1)).equals(funnel["kept"]) and funnel["length"].sum() > 20
     assert len(lengths) == funnel["kept"].sum() and (lengths["cut"] == 0).all()
-    assert corpus.fits(lengths).to_numpy().tolist() == [[100.0] * 4] * 2
-    text = corpus.card(SimpleNamespace(**STUDY), funnel, audit.contamination(), "abc")
+    assert training_set.fits(lengths).to_numpy().tolist() == [[100.0] * 4] * 2
+    text = training_set.card(SimpleNamespace(**STUDY), funnel, audit.contamination(), "abc")
     assert text.startswith("---\n") and "`abc`" in text and all(name in text for name in NAMES)
 
 
@@ -86,7 +87,7 @@ def test_a_finished_source_is_not_done_again_and_the_set_is_the_same(root, tmp_p
     prepare(root, tmp_path / "cut", tokenizer)
     assert asked[3:] == NAMES[:1]  # its file is another one now
     item = Item("i", "i", "medqa_4", "What is asked?", "", ("a", "b"), 0)
-    corpus.prepare(SimpleNamespace(**STUDY), root, [item], tokenizer, tmp_path / "cut")
+    training_set.prepare(SimpleNamespace(**STUDY), root, [item], tokenizer, tmp_path / "cut")
     assert asked[4:] == NAMES  # there is another question to look for
     assert digest(tmp_path / "cut/train") != digest(tmp_path / "whole/train")
 

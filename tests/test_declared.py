@@ -3,9 +3,9 @@
 import json
 
 import pytest
-
 from conftest import ROOT
-from sm70lib import provenance
+
+from sm70lib.study import provenance
 from tests.followed import needed
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

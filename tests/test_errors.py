@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 import synthetic
 
-from sm70lib import benchmarks, errors, stats
-from sm70lib.params import StudyError
+from sm70lib import benchmarks
+from sm70lib.analysis import errors, stats
+from sm70lib.study.params import StudyError
 
 HOW = stats.How(resamples=200)
 

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 from tokenizers import processors
 
-from sm70lib import batches, benchmarks, candidates, evaluate, first_look, model, protocols
+from sm70lib import benchmarks, protocols
 from sm70lib.benchmarks import Item
-from sm70lib.batches import Run
-from sm70lib.params import ROOT, StudyError
-from sm70lib.steps import write_json
+from sm70lib.evaluation import batches, candidates, first_look, scoring
+from sm70lib.evaluation.batches import Run
+from sm70lib.models import loading
+from sm70lib.study.params import ROOT, StudyError
+from sm70lib.study.steps import write_json
 from tests import small
 from tests.test_model import with_adapter
 
@@ -27,7 +29,7 @@ from tests.test_model import with_adapter
 def loaded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluate")
     small.base(folder)
-    return model.load(folder / "base/model"), model.load_tokenizer(folder / "base/model")
+    return loading.load(folder / "base/model"), loading.load_tokenizer(folder / "base/model")
 
 
 def run_of(count: int, protocol: str = "sm70-2023", shots: int = 0) -> Run:
@@ -53,7 +55,7 @@ def adding_bos(tokenizer):
 
 def answered(loaded, run: Run, path, chat: bool = False) -> list[float]:
     """The log-likelihoods of all options, in the items' order."""
-    evaluate.evaluate(*loaded, run, path, model_digest="m", chat=chat)
+    scoring.evaluate(*loaded, run, path, model_digest="m", chat=chat)
     found = lines(path)
     return [value for item in run.items for value in found[item.id]["loglikelihoods"]]
 
@@ -101,8 +103,8 @@ def test_what_prompts_share_is_remembered_with_its_bos_and_changes_nothing(loade
     loaded = loaded[0], adding_bos(loaded[1])
     run, kept = replace(run_of(12, "meditron", 1), pool=run_of(9).items), []
     run = replace(run, protocol=replace(run.protocol, seeds=(1234,), intro=lambda item: "Select one.\n"))
-    real = model.remember
-    monkeypatch.setattr(model, "remember", lambda model_, common: kept.append(list(common)) or real(model_, common))
+    real = loading.remember
+    monkeypatch.setattr(loading, "remember", lambda model_, common: kept.append(list(common)) or real(model_, common))
     together = answered(loaded, run, tmp_path / "together.jsonl")
     assert kept and all(common[0] == loaded[1].bos_token_id and len(common) > batches.SHARED for common in kept)
     monkeypatch.setattr(batches, "SHARED", 10**9)
@@ -126,7 +128,7 @@ def test_killed_five_times_ends_with_the_lines_of_an_undisturbed_run(loaded, tmp
     """Real processes, killed at random moments once lines are there: none twice, none lost, none half-written."""
     whole, cut, draw = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl", random.Random(5)
     command = [sys.executable, "-c", SCORES, loaded[0].name_or_path]
-    evaluate.evaluate(*loaded, run_of(60), whole, model_digest="m", batch_tokens=300)
+    scoring.evaluate(*loaded, run_of(60), whole, model_digest="m", batch_tokens=300)
     killed, before = 0, 0
     while killed < 5:
         process = subprocess.Popen([*command, str(cut)], cwd=ROOT)
@@ -146,14 +148,14 @@ def test_killed_five_times_ends_with_the_lines_of_an_undisturbed_run(loaded, tmp
 
 def test_memory_does_not_grow_with_the_number_of_items(loaded, tmp_path, monkeypatch):
     """Peak of Python's memory over 520 and over 1,300 items: what is kept per item is less than its tokens."""
-    monkeypatch.setattr(model, "loglikelihoods",
+    monkeypatch.setattr(loading, "loglikelihoods",
                         lambda _, asked, *__: [[0.0] * len(request.options) for request in asked])
     peaks = []
     for count in (520, 1300):
         run = run_of(count)
         run = replace(run, items=[replace(item, question="Where does that river end? " * 25) for item in run.items])
         tracemalloc.start()
-        evaluate.evaluate(*loaded, run, tmp_path / f"{count}.jsonl", model_digest="m")
+        scoring.evaluate(*loaded, run, tmp_path / f"{count}.jsonl", model_digest="m")
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     tokens = sum(len(loaded[1](prompt.text)["input_ids"]) for prompt in batches.Prompts(run, loaded[1])) / 1300
@@ -167,18 +169,18 @@ def test_unusable_items_are_listed_and_the_rest_is_scored(loaded, tmp_path):
            6: replace(run.items[6], options=("long " * 600, "b", "c", "d")),
            7: replace(run.items[7], question="long " * 800)}
     run = replace(run, items=[bad.get(number, item) for number, item in enumerate(run.items)])
-    evaluate.evaluate(*loaded, run, tmp_path / "p.jsonl", model_digest="m")
+    scoring.evaluate(*loaded, run, tmp_path / "p.jsonl", model_digest="m")
     about = json.loads((tmp_path / "p.meta.json").read_text())
     reasons = {row["item_id"]: row["reason"] for row in about["skipped"]}
     assert reasons == {"m/2": "an option is empty", "m/5": "no right option", "m/6": "an option fills the context of 512 tokens"}
     assert (about["n_items"], about["n_scored"], about["cut"]) == (8, 5, ["m/7"]) and len(lines(tmp_path / "p.jsonl")) == 5
-    assert evaluate._finished(tmp_path / "p.jsonl", batches.Prompts(run, loaded[1]), "m")
+    assert scoring._finished(tmp_path / "p.jsonl", batches.Prompts(run, loaded[1]), "m")
 
 
 @pytest.mark.parametrize("change", ["model", "version", "items", "words"])
 def test_predictions_of_something_else_are_refused(loaded, tmp_path, change):
     run, digest = run_of(4), "m"
-    evaluate.evaluate(*loaded, run, tmp_path / "p.jsonl", model_digest=digest)
+    scoring.evaluate(*loaded, run, tmp_path / "p.jsonl", model_digest=digest)
     before = (tmp_path / "p.jsonl").read_text()
     if change == "model":
         digest = "another"
@@ -189,7 +191,7 @@ def test_predictions_of_something_else_are_refused(loaded, tmp_path, change):
     if change == "words":
         run = replace(run, protocol=replace(run.protocol, layouts={"medqa_4": lambda item: item.question}))
     with pytest.raises(StudyError, match="was made with another .* --fresh 04"):
-        evaluate.evaluate(*loaded, run, tmp_path / "p.jsonl", model_digest=digest)
+        scoring.evaluate(*loaded, run, tmp_path / "p.jsonl", model_digest=digest)
     assert (tmp_path / "p.jsonl").read_text() == before
 
 
@@ -203,12 +205,12 @@ def test_choices_follow_from_the_loglikelihoods():
 
 def test_shots_without_a_source_are_one_sentence(loaded, tmp_path):
     with pytest.raises(StudyError, match="harness has no items to draw 2 shots from"):
-        evaluate.evaluate(*loaded, run_of(3, "harness", 2), tmp_path / "p.jsonl", model_digest="m")
+        scoring.evaluate(*loaded, run_of(3, "harness", 2), tmp_path / "p.jsonl", model_digest="m")
 
 
 def test_replies_are_read_voted_on_and_counted_where_they_say_nothing(loaded, tmp_path, monkeypatch):
     said = {0: ["A"], 1: ["the sea"], 2: ["I do not know"], 3: ["(D)"]}
-    monkeypatch.setattr(model, "written", lambda _, __, contexts, new, samples, seed: [
+    monkeypatch.setattr(loading, "written", lambda _, __, contexts, new, samples, seed: [
         said[next(texts)] * samples for _ in contexts])
     for protocol in ("generate", "generate-vote"):
         run, path, texts = run_of(4, protocol), tmp_path / "m" / f"{protocol}.jsonl", iter((3, 2, 1, 0))
@@ -216,7 +218,7 @@ def test_replies_are_read_voted_on_and_counted_where_they_say_nothing(loaded, tm
         monkeypatch.setattr(batches.Prompts, "chunks", lambda self: iter([(False, [self[n] for n in (3, 2, 1, 0)])]))
         run = replace(run, items=[replace(item, question="Same?", options=("river", "the sea", "a pond", "none"))
                                   for item in run.items])
-        evaluate.evaluate(*loaded, run, path, model_digest="m")
+        scoring.evaluate(*loaded, run, path, model_digest="m")
         found = lines(path)
         assert {key: line["choice"] for key, line in found.items()} == {"m/0": 0, "m/1": 1, "m/2": None, "m/3": 3}
         assert sum(line["correct"] for line in found.values()) == 3 and found["m/0"]["loglikelihoods"] is None
@@ -228,7 +230,7 @@ def test_replies_are_read_voted_on_and_counted_where_they_say_nothing(loaded, tm
 def test_a_model_really_writes_and_what_it_writes_can_be_repeated(loaded, tmp_path):
     texts = []
     for name in ("one", "two"):
-        evaluate.evaluate(*loaded, run_of(3, "generate-vote"), tmp_path / f"{name}.jsonl", model_digest="m")
+        scoring.evaluate(*loaded, run_of(3, "generate-vote"), tmp_path / f"{name}.jsonl", model_digest="m")
         texts.append([line["parsed"] for line in lines(tmp_path / f"{name}.jsonl").values()])
     assert texts[0] == texts[1] and all(len(some) == 5 and len(set(some)) > 1 for some in texts[0])
 
@@ -238,7 +240,7 @@ def test_three_seeds_are_three_lines_an_item_and_mc2_has_its_mass(loaded, tmp_pa
                 {"category": "Health", "mc2": {"It is": 1, "It is so": 1, "It is not": 0}})
     for protocol, count in (("meditron", 3), ("harness-mc2", 1)):
         run = Run("truthfulqa", protocols.named(protocol), 0, [item], [])
-        evaluate.evaluate(*loaded, run, tmp_path / f"{protocol}.jsonl", model_digest="m")
+        scoring.evaluate(*loaded, run, tmp_path / f"{protocol}.jsonl", model_digest="m")
         found = [json.loads(line) for line in (tmp_path / f"{protocol}.jsonl").open()]
         assert len({line["seed"] for line in found}) == len(found) == count
     share = np.exp(found[0]["loglikelihoods"])
@@ -294,7 +296,7 @@ def test_a_limit_counts_the_items_that_a_protocol_keeps_and_not_those_it_takes_a
                          eval_protocols=["sm70-2023", "sm70-2023-clean", "harness"])
     counted = {}
     for p.eval_limit in (10, 29, None):
-        for run in evaluate.runs(p, tmp_path):
+        for run in scoring.runs(p, tmp_path):
             key, taken = (run.benchmark, run.protocol.name, run.shots), 0
             counted.setdefault(key, []).append(len(run.items))
             assert all(run.protocol.keep(item) for item in run.items)
@@ -331,9 +333,9 @@ def test_dev_items_are_asked_as_their_test_and_never_stand_in_their_own_shots(tm
                                  eval_protocols=[protocol.name], eval_limit=None)
             if not protocol.covers(name, 0):
                 with pytest.raises(StudyError, match=f"none of {protocol.name} covers {name}_dev"):
-                    evaluate.runs(p, tmp_path)
+                    scoring.runs(p, tmp_path)
                 continue
-            asked = evaluate.runs(p, tmp_path)
+            asked = scoring.runs(p, tmp_path)
             assert [run.shots for run in asked] == [shots for shots in (0, 3) if protocol.covers(name, shots)]
             for run in asked:
                 assert run.name.startswith(f"{name}_dev-") and {item.benchmark for item in run.items} == {name}
@@ -386,7 +388,7 @@ def test_other_models_are_looked_for_before_any_is_scored(study):
                            (f"{folder / 'base/model'} quant=int3", "quant=int3 is not understood; allowed are quant=nf4 or none")):
         p.eval_models = {"other": line}
         with pytest.raises(StudyError, match=sentence):
-            evaluate.score_all(p, [], folder)
+            scoring.score_all(p, [], folder)
 
 
 # ---- what is kept ------------------------------------------------------------------------------------
@@ -397,17 +399,17 @@ def scored(study, monkeypatch):
     """A finished evaluation of two models, and a function that scores and tells which files that wrote to."""
     folder, p = study
     (folder / "adapter").mkdir()
-    with_adapter(model.load(folder / "base/model")).save_pretrained(folder / "adapter")
+    with_adapter(loading.load(folder / "base/model")).save_pretrained(folder / "adapter")
     p.eval_protocols = ["sm70-2023"]
-    written, evaluate_, load = [], evaluate.evaluate, model.load
-    monkeypatch.setattr(evaluate, "evaluate", lambda *given, **named: (
+    written, evaluate_, load = [], scoring.evaluate, loading.load
+    monkeypatch.setattr(scoring, "evaluate", lambda *given, **named: (
         written.append(f"{given[3].parent.name} {given[3].stem}"), evaluate_(*given, **named)))
     loads = []
-    monkeypatch.setattr(model, "load", lambda *given: (loads.append(given), load(*given))[1])
+    monkeypatch.setattr(loading, "load", lambda *given: (loads.append(given), load(*given))[1])
 
     def score() -> list[str]:
         written.clear(), loads.clear()
-        evaluate.score_all(p, evaluate.runs(p, folder / "data/benchmarks"), folder)
+        scoring.score_all(p, scoring.runs(p, folder / "data/benchmarks"), folder)
         assert len(loads) == len({line.split()[0] for line in written}), "only what is asked is loaded"
         return list(written)
 
@@ -441,7 +443,7 @@ def test_what_another_adapter_said_moves_aside_and_comes_back_with_it(scored):
     folder, p, score = scored
     before = content(folder / "predictions")
     shutil.move(folder / "adapter", folder / "kept")
-    with_adapter(model.load(folder / "base/model"), seed=5).save_pretrained(folder / "adapter")
+    with_adapter(loading.load(folder / "base/model"), seed=5).save_pretrained(folder / "adapter")
     assert score() == ["tuned medqa_4-sm70-2023-0"]
     moved = {path.relative_to(folder).parts[-1] for path in folder.glob("replaced/04_eval/*/predictions/tuned/*")}
     assert moved == {"medqa_4-sm70-2023-0.jsonl", "medqa_4-sm70-2023-0.meta.json", "batch_1.json"}
@@ -484,17 +486,17 @@ DDP = "params/accelerate/ddp.yml"  # two processes; where there is no GPU they m
 
 def test_two_processes_write_what_one_writes_and_items_are_scored_again_alone(study):
     folder, p = study
-    asked, found = evaluate.runs(p, folder / "data/benchmarks"), []
+    asked, found = scoring.runs(p, folder / "data/benchmarks"), []
     for launcher in ("python", "torchrun --standalone --nproc-per-node 2",
                      f"accelerate launch --config_file {DDP} --main_process_port 0"):
         p.eval_launcher = launcher
-        evaluate.score_model(candidates.Model("base", str(folder / "base/model")), p, asked, folder)
+        scoring.score_model(candidates.Model("base", str(folder / "base/model")), p, asked, folder)
         found.append(lines(folder / "predictions/base/medqa_4-sm70-2023-0.jsonl"))
         again = first_look.rescored(folder / "predictions")["base"]
         assert 0 < again["items"] <= 64 and again["largest_difference_nats"] < 1e-3 and again["flips"] == 0
         assert not list(folder.glob("predictions/base/*.part"))
         other = [replace(run, protocol=replace(run.protocol, version=99)) for run in asked]
         with pytest.raises(StudyError, match="was made with another protocol version"):  # finished or not
-            evaluate.score_model(candidates.Model("base", str(folder / "base/model")), p, other, folder)
+            scoring.score_model(candidates.Model("base", str(folder / "base/model")), p, other, folder)
         shutil.rmtree(folder / "predictions")
     assert found[0] == found[1] == found[2] and len(found[0]) == 30

@@ -8,11 +8,12 @@ import pytest
 import synthetic
 from PIL import Image
 
-from sm70lib import claims, errors, figures, quoted, stats, tables
+from sm70lib.analysis import errors, figures, quoted, stats, tables
+from sm70lib.claims import entries
 
 HOW = stats.How(resamples=200)
 BESIDE = quoted.read()
-BESIDE = BESIDE[BESIDE["system"].isin(claims.systems("sm70"))]
+BESIDE = BESIDE[BESIDE["system"].isin(entries.systems("sm70"))]
 LINE = "tables/results.csv of study made; protocol sm70-2023, 0-shot"
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import papermill
 import pytest
 import yaml
+from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from conftest import ROOT
-from sm70lib import params, provenance, steps
+from sm70lib.study import params, provenance, steps
 
 LIBRARY = sorted((ROOT / "sm70lib").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -84,7 +84,7 @@ GRAPH = {module(path): imports(path) for path in LIBRARY}
 def test_imports_have_no_circle():
     order = list(graphlib.TopologicalSorter({name: own for name, (own, _) in GRAPH.items()}).static_order())
     assert len(order) == len(LIBRARY)
-    assert GRAPH["sm70lib.params"][0] == set(), "params is at the bottom"
+    assert GRAPH["sm70lib.study.params"][0] == set(), "params is at the bottom"
 
 
 def reached(name: str) -> set[str]:
@@ -94,7 +94,9 @@ def reached(name: str) -> set[str]:
 
 
 SLOW = {"torch", "transformers", "datasets", "peft", "trl", "bitsandbytes", "lm_eval"}
-QUICK = ["params", "provenance", "steps", "run", "stats", "errors", "tables", "figures", "report"]
+QUICK = [
+    "study.params", "study.provenance", "study.steps", "runner", "analysis.stats", "analysis.errors", "analysis.tables",
+    "analysis.figures", "report"]
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -158,7 +160,8 @@ def values(name: str) -> set[str]:
 
 
 def test_choices_are_those_of_the_rooms():
-    from sm70lib import benchmarks, prompts, protocols, sources
+    from sm70lib import benchmarks, protocols, sources
+    from sm70lib.corpus import prompts
     assert values("data_sources") == values("base_text") == set(sources.SOURCES)
     assert values("eval_benchmarks") == set(benchmarks.BENCHMARKS)
     assert values("eval_primary_benchmarks") == {*benchmarks.BENCHMARKS, "usmle"}

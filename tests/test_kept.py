@@ -5,10 +5,10 @@ import re
 import shutil
 
 import pytest
-
 from conftest import Made
-from sm70lib import kept, keys, steps
-from sm70lib.params import StudyError
+
+from sm70lib.study import kept, keys, steps
+from sm70lib.study.params import StudyError
 
 TUNING = "03_qlora_finetune"
 

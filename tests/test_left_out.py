@@ -14,23 +14,13 @@ import synthetic
 import torch
 from peft import LoraConfig, get_peft_model
 
-from sm70lib import (
-    batches,
-    benchmarks,
-    candidates,
-    evaluate,
-    leftout,
-    memory,
-    model,
-    params,
-    plan,
-    quoted,
-    stats,
-    steps,
-    tables,
-    train,
-)
-from sm70lib.params import ROOT, StudyError
+from sm70lib import benchmarks
+from sm70lib.analysis import quoted, stats, tables
+from sm70lib.evaluation import batches, candidates, leftout, scoring
+from sm70lib.models import budget, loading
+from sm70lib.study import memory, params, steps
+from sm70lib.study.params import ROOT, StudyError
+from sm70lib.training import train
 from tests import small
 from tests.test_evaluate import run_of
 
@@ -55,7 +45,7 @@ def study(tmp_path, monkeypatch):
     folder = tmp_path / "small"
     p = small.base(folder, **EVAL)
     adapter = get_peft_model(
-        model.load(folder / "base/model", p),
+        loading.load(folder / "base/model", p),
         LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"),
     )
     for name, weight in adapter.named_parameters():
@@ -87,7 +77,7 @@ def cells(name: str, p, folder) -> dict:
 @pytest.fixture
 def alive(monkeypatch):
     """How many bases were alive after each load."""
-    found, bases, real = [], weakref.WeakSet(), model.load
+    found, bases, real = [], weakref.WeakSet(), loading.load
 
     def counted(*given, **named):
         loaded = real(*given, **named)
@@ -95,7 +85,7 @@ def alive(monkeypatch):
         found.append(len(bases))
         return loaded
 
-    monkeypatch.setattr(model, "load", counted)
+    monkeypatch.setattr(loading, "load", counted)
     return found
 
 
@@ -110,14 +100,14 @@ def test_asking_without_the_adapter_is_asking_the_base(study, capsys):
     folder, p = study
     p.ask_max_new_tokens = 8
     bare, tokenizer = (
-        model.load(folder / "base/model", p),
-        model.load_tokenizer(folder / "base/model"),
+        loading.load(folder / "base/model", p),
+        loading.load_tokenizer(folder / "base/model"),
     )
     prompts = cells("07_ask", p, folder)["prompts_of"]
     said = capsys.readouterr().out
     assert len(prompts) == 3
     for prompt in prompts:
-        assert f"base: {model.answer(bare, tokenizer, prompt, 8)}\n" in said
+        assert f"base: {loading.answer(bare, tokenizer, prompt, 8)}\n" in said
     assert len(set(re.findall(r"(?:base|tuned): (.*)", said))) > 3, "the adapter says something else"
 
 
@@ -125,7 +115,7 @@ def needs(folder, p) -> dict[str, float]:
     """GB that the study's models need at least."""
     return {
         one.name: memory.rounded_up(
-            plan.scoring(one.source, p, one.quantised, leftout._adapter(one), 1)
+            budget.scoring(one.source, p, one.quantised, leftout._adapter(one), 1)
         )
         for one in candidates.models(p, folder)
     }
@@ -178,21 +168,21 @@ def test_a_machine_that_holds_no_model_at_all_is_one_sentence(study, monkeypatch
     with pytest.raises(
         StudyError, match="not one model can be scored here: the smallest needs 0.0.. GB; run 04 on"
     ):
-        evaluate.score_all(p, evaluate.runs(p, folder / "data/benchmarks"), folder)
+        scoring.score_all(p, scoring.runs(p, folder / "data/benchmarks"), folder)
 
 
 def test_batches_are_smaller_where_memory_is_short(study, monkeypatch, capsys):
     folder, p = study
     which = candidates.Model("base", str(folder / "base/model"))
     monkeypatch.setenv(
-        memory.LIMIT, str(memory.rounded_up(plan.scoring(which.source, p, False, 0, 1024)))
+        memory.LIMIT, str(memory.rounded_up(budget.scoring(which.source, p, False, 0, 1024)))
     )
     given = []
     monkeypatch.setattr(
-        evaluate, "evaluate", lambda *_, batch_tokens, **__: given.append(batch_tokens)
+        scoring, "evaluate", lambda *_, batch_tokens, **__: given.append(batch_tokens)
     )
-    monkeypatch.setattr(evaluate, "rescore", lambda *_: {})
-    evaluate.score_model(which, p, evaluate.runs(p, folder / "data/benchmarks"), folder)
+    monkeypatch.setattr(scoring, "rescore", lambda *_: {})
+    scoring.score_model(which, p, scoring.runs(p, folder / "data/benchmarks"), folder)
     assert (
         given == [1024] and "base is scored in batches of 1,024 tokens" in capsys.readouterr().out
     )
@@ -201,7 +191,7 @@ def test_batches_are_smaller_where_memory_is_short(study, monkeypatch, capsys):
 def test_replies_count_where_batches_are_made(study):
     """What a model writes is in memory beside what it reads."""
     folder, p = study
-    tokenizer = model.load_tokenizer(folder / "base/model")
+    tokenizer = loading.load_tokenizer(folder / "base/model")
     for protocol, samples in (("generate", 1), ("generate-vote", 5)):
         prompts = batches.Prompts(run_of(12, protocol), tokenizer)
         made = list(batches.batched(prompts, tokenizer, 512, 2048, {"skipped": [], "cut": []}))
@@ -341,7 +331,7 @@ def test_a_trainer_that_runs_out_of_memory_names_what_the_plan_would_change(
     monkeypatch.setenv(
         memory.LIMIT,
         str(
-            plan.needed(
+            budget.needed(
                 tmp_path / "base/model",
                 small.parameters(train_micro_batch_size=1, train_gradient_checkpointing=True),
                 "sft",

@@ -5,9 +5,9 @@ import os
 import shutil
 
 import pytest
-
 from conftest import TOY, Toy
-from sm70lib import keys, lent, params, steps
+
+from sm70lib.study import keys, lent, params, steps
 from tests.test_kept import tree
 
 TUNING = "03_qlora_finetune"

@@ -6,8 +6,8 @@ import psutil
 import pynvml
 import pytest
 
-from sm70lib import memory
-from sm70lib.params import StudyError
+from sm70lib.study import memory
+from sm70lib.study.params import StudyError
 
 
 @pytest.fixture

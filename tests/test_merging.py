@@ -7,8 +7,10 @@ import pytest
 import torch
 from datasets import Dataset
 
-from sm70lib import keys, merging, model, params, steps
-from sm70lib.provenance import digest
+from sm70lib.models import loading
+from sm70lib.study import keys, params, steps
+from sm70lib.study.provenance import digest
+from sm70lib.training import merging
 from tests import small
 from tests.test_model import with_adapter
 
@@ -30,7 +32,7 @@ def rows(count: int, length: int = 40) -> list[dict]:
 def study(tmp_path):
     """A study's folder with a base, an adapter and rows held back; and its parameters."""
     p = small.base(tmp_path, train_merge=["dequantised", "original"])
-    with_adapter(model.load(tmp_path / "base/model", p)).save_pretrained(tmp_path / "adapter")
+    with_adapter(loading.load(tmp_path / "base/model", p)).save_pretrained(tmp_path / "adapter")
     for name in ("train", "holdout"):
         Dataset.from_list(rows(8)).save_to_disk(tmp_path / "data" / name)
     return tmp_path, p
@@ -44,12 +46,12 @@ def test_merged_into_the_dequantised_base_it_is_the_model_that_was_trained(study
     same, moved = (found.loc[into] for into in p.train_merge)
     assert same["flips"] == 0 and same["largest_logit_difference"] < 1e-4
     assert moved["largest_logit_difference"] > 1e-2, "what quantisation moved is not in that base"
-    assert model.load_tokenizer(folder / "merged/original").bos_token_id is not None
+    assert loading.load_tokenizer(folder / "merged/original").bos_token_id is not None
 
 
 def test_no_two_models_are_in_memory(study, monkeypatch):
     folder, p = study
-    alive, counts, load = [], [], model.load
+    alive, counts, load = [], [], loading.load
 
     def counted(*given, **named):
         gc.collect()
@@ -59,7 +61,7 @@ def test_no_two_models_are_in_memory(study, monkeypatch):
         alive.extend(weakref.ref(weight) for weight in (base.get_input_embeddings().weight,))
         return loaded
 
-    monkeypatch.setattr(model, "load", counted)
+    monkeypatch.setattr(loading, "load", counted)
     merging.all_wanted(p, folder)
     assert counts == [0] * 5, "the tuned one, then for each base: to merge into, and merged"
 
@@ -68,7 +70,7 @@ def test_what_is_merged_is_left_what_is_not_asked_moves_aside_and_comes_back(stu
     folder, p = study
     first = merging.all_wanted(p, folder)
     weights = digest(folder / "merged/original")
-    monkeypatch.setattr(model, "load", None)  # nothing is loaded from here on
+    monkeypatch.setattr(loading, "load", None)  # nothing is loaded from here on
     assert merging.all_wanted(p, folder).equals(first)
     p.train_merge = []
     assert merging.all_wanted(p, folder).empty and not list(folder.glob("merged/*"))
@@ -83,8 +85,8 @@ def test_a_merge_of_another_adapter_is_stale(study):
     p.train_merge = ["original"]
     merging.all_wanted(p, folder)
     before = digest(folder / "merged/original")
-    with_adapter(model.load(folder / "base/model", p)).save_pretrained(folder / "other")
-    weights = model.load_file(folder / "adapter/adapter_model.safetensors")
+    with_adapter(loading.load(folder / "base/model", p)).save_pretrained(folder / "other")
+    weights = loading.load_file(folder / "adapter/adapter_model.safetensors")
     from safetensors.torch import save_file
 
     save_file(

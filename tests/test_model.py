@@ -7,8 +7,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora.bnb import Linear4bit
 
-from sm70lib import model
-from sm70lib.params import StudyError
+from sm70lib.models import loading
+from sm70lib.study.params import StudyError
 from tests import small
 
 
@@ -31,8 +31,8 @@ def gradients(wrapped, ids) -> dict[str, torch.Tensor]:
 
 def test_gradients_after_an_evaluation_pass_equal_those_of_the_dequantised_copy(tmp_path):
     p = small.base(tmp_path)
-    quantised = model.load(tmp_path / "base/model", p)
-    assert model.shut_cpu_inference_kernel(quantised) == 14  # seven linear layers in each of two blocks
+    quantised = loading.load(tmp_path / "base/model", p)
+    assert loading.shut_cpu_inference_kernel(quantised) == 14  # seven linear layers in each of two blocks
     plain = copy.deepcopy(quantised).dequantize()
     quantised, plain = with_adapter(quantised), with_adapter(plain)
     ids = torch.randint(3, quantised.config.vocab_size, (4, 40), generator=torch.Generator().manual_seed(2))
@@ -46,7 +46,7 @@ def test_gradients_after_an_evaluation_pass_equal_those_of_the_dequantised_copy(
 
 def test_a_missing_folder_is_one_sentence(tmp_path):
     with pytest.raises(StudyError, match="run 00_base first"):
-        model.load(tmp_path / "nothing")
+        loading.load(tmp_path / "nothing")
 
 
 def test_a_pickle_is_not_loaded(tmp_path):
@@ -54,13 +54,13 @@ def test_a_pickle_is_not_loaded(tmp_path):
     (weights := tmp_path / "base/model/model.safetensors").unlink()
     torch.save({"model.embed_tokens.weight": torch.zeros(1)}, weights.with_name("pytorch_model.bin"))
     with pytest.raises(OSError, match="safetensors"):
-        model.load(tmp_path / "base/model")
+        loading.load(tmp_path / "base/model")
 
 
 @torch.inference_mode()
 def test_packed_rows_do_not_see_each_other(tmp_path):
     small.base(tmp_path)
-    loaded = model.load(tmp_path / "base/model")
+    loaded = loading.load(tmp_path / "base/model")
     generator = torch.Generator().manual_seed(4)
     rows = [torch.randint(3, 500, (n,), generator=generator) for n in (7, 1, 30, 12)]
     alone = torch.cat([loaded(input_ids=row[None]).logits[0] for row in rows])
@@ -84,12 +84,12 @@ def test_an_adapter_added_in_place_is_pefts_own(tmp_path, compute):
     ids = torch.randint(3, 500, (4, 40), generator=torch.Generator().manual_seed(2))
     found = []
     for own in (False, True):
-        wrapped = with_adapter(model.load(tmp_path / "base/model", p))
+        wrapped = with_adapter(loading.load(tmp_path / "base/model", p))
         if own:
             layers = [layer for layer in wrapped.modules() if type(layer) is Linear4bit]
             assert len(layers) == 14
             for layer in layers:
-                layer.__class__ = model.AddedInPlace
+                layer.__class__ = loading.AddedInPlace
         with wrapped.disable_adapter(), torch.no_grad():
             bare = wrapped(input_ids=ids).logits
         found.append((gradients(wrapped, ids), wrapped(input_ids=ids).logits.detach(), bare))

@@ -10,8 +10,11 @@ import time
 
 import pytest
 
-from sm70lib import byhand, candidates, forecast, memory, needs, params, plan
-from sm70lib.params import ROOT, StudyError
+from sm70lib.evaluation import candidates
+from sm70lib.models import budget
+from sm70lib.planning import byhand, forecast, needs
+from sm70lib.study import memory, params
+from sm70lib.study.params import ROOT, StudyError
 from tests import small
 
 SM70 = params.load(ROOT / "params/sm70.yml")
@@ -149,7 +152,7 @@ def test_every_stage_has_its_own_row(tmp_path, monkeypatch):
         rows[f"stage {n} {kind}, 2 seeds"].device_gb for n, kind in enumerate(p.train_stages, 1)
     ]
     assert len(set(sizes)) == 3 and sizes[2] == sizes[3] > sizes[1] > sizes[0]
-    assert sizes[1] == memory.rounded_up(plan.needed(tmp_path / "small/base/model", p, "sft"))
+    assert sizes[1] == memory.rounded_up(budget.needed(tmp_path / "small/base/model", p, "sft"))
 
 
 def test_the_models_that_are_planned_are_those_that_will_be_scored(tmp_path):

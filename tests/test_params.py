@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 from pydantic import ValidationError
 
-from sm70lib import params
-from sm70lib.params import ROOT, StudyError
+from sm70lib.study import params
+from sm70lib.study.params import ROOT, StudyError
 
 TINY = ROOT / "params/tiny.yml"
 TEXT = TINY.read_text()

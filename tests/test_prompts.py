@@ -2,8 +2,8 @@
 
 import pytest
 
-from sm70lib import prompts
-from sm70lib.params import StudyError
+from sm70lib.corpus import prompts
+from sm70lib.study.params import StudyError
 
 MEDALPACA = """Below is an instruction that describes a task, paired with an input that provides further \
 context. Write a response that appropriately completes the request.

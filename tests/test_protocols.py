@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from sm70lib import benchmarks, folds, prompts, protocols
-from sm70lib.benchmarks import Item
-from sm70lib.params import StudyError
-from sm70lib.protocols_harness import draw_today
-from sm70lib.protocols_meditron import MEDICAL, draw_meditron
-from sm70lib.protocols_sm70 import draw_2023
+from sm70lib import benchmarks, protocols
+from sm70lib.benchmarks import Item, folds
+from sm70lib.corpus import prompts
+from sm70lib.protocols.harness import draw_today
+from sm70lib.protocols.meditron import MEDICAL, draw_meditron
+from sm70lib.protocols.sm70 import draw_2023
+from sm70lib.study.params import StudyError
 
 EXAM = Item("m/1", "m/1", "medqa_4", "What now?", "", ("one", "two", "three", "four"), 2)
 ABSTRACT = Item("7", "7", "pubmedqa", "Does it?", "We tried.\nIt did.", ("yes", "no", "maybe"), 0, {"test": False})

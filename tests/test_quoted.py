@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from sm70lib import benchmarks, quoted
-from sm70lib.params import StudyError
-from sm70lib.stats import Estimate
+from sm70lib import benchmarks
+from sm70lib.analysis import quoted
+from sm70lib.analysis.stats import Estimate
+from sm70lib.study.params import StudyError
 
 ROWS = quoted.read()
 SIZES = {  # counted in the benchmarks' files; Meditron's loader loses a row of each subject

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from sm70lib import protocols
-from sm70lib.params import ROOT
+from sm70lib.study.params import ROOT
 from tests import evidence
 
 README = (ROOT / "README.md").read_text()

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from sm70lib import audit, benchmarks, prompts, sources
-from sm70lib.params import ROOT
-from sm70lib.steps import STEPS, mark
+from sm70lib import benchmarks, sources
+from sm70lib.corpus import audit, prompts
+from sm70lib.study.params import ROOT
+from sm70lib.study.steps import STEPS, mark
 
 LIMIT = 10  # items of each benchmark
 USMLE = ["usmle_step1", "usmle_step2", "usmle_step3"]

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from sm70lib.params import ROOT
+from sm70lib.study.params import ROOT
 from tests import reference
 
 REFERENCE = ROOT / "outputs/reference/tiny"

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import ROOT
 from PIL import Image
 
-from conftest import ROOT
-from sm70lib import params, rehearsal, variants
-from sm70lib.params import StudyError
-from sm70lib.steps import STEPS, mark
+from sm70lib.rehearsal import rehearsal, variants
+from sm70lib.study import params
+from sm70lib.study.params import StudyError
+from sm70lib.study.steps import STEPS, mark
 
 # The tiny study is rehearsed in tests/test_pipeline.py, with two seeds and both kinds of merge.
 STUDIES = sorted({path.stem for path in (ROOT / "params").glob("*.yml")} - {"tiny"})
@@ -160,7 +161,7 @@ def test_an_undeclared_parameter_ends_the_rehearsal(copy, tmp_path):
 
 
 def test_a_benchmark_file_that_is_missing_ends_the_rehearsal_before_anything_runs(copy, tmp_path):
-    change(copy / "sm70lib/standins/items.py", '"medsafety": _medsafety', '"medsafety": lambda writer: {}')
+    change(copy / "sm70lib/rehearsal/items.py", '"medsafety": _medsafety', '"medsafety": lambda writer: {}')
     done = rehearse(tmp_path, *SMALL, root=copy)
     assert done.returncode == 2 and "00_base: runs" not in done.stdout
     assert "medsafety" in done.stderr and "by hand" in done.stderr
@@ -185,7 +186,7 @@ def test_a_model_too_large_is_left_out_and_said(tmp_path):
 def test_a_finished_rehearsal_broken_afterwards(copy, tmp_path):
     """A number quoted twice ends 06, and an adapter that was trained with another template ends 04."""
     assert rehearse(tmp_path, *SMALL, root=copy).returncode == 0
-    folder, quoted = tmp_path / "rehearsal-small", copy / "sm70lib/quoted.csv"
+    folder, quoted = tmp_path / "rehearsal-small", copy / "sm70lib/analysis/quoted.csv"
     right = quoted.read_text()
     quoted.write_text(right + right.splitlines(keepends=True)[4])
     done = rehearse(tmp_path, *SMALL, "--resume", root=copy)

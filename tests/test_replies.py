@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from sm70lib import replies, sources
+from sm70lib import sources
+from sm70lib.protocols import replies
 
 FOUR = ("aspirin", "low-dose heparin", "heparin", "no treatment")
 WORDS = ("yes", "no", "maybe")

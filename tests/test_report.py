@@ -8,8 +8,10 @@ import nbformat
 import pytest
 import synthetic
 
-from sm70lib import errors, figures, quoted, report, scorecard, stats, tables
-from sm70lib.params import StudyError
+from sm70lib import report
+from sm70lib.analysis import errors, figures, quoted, stats, tables
+from sm70lib.claims import scorecard
+from sm70lib.study.params import StudyError
 
 HOSTILE = "<b>x</b><script>alert(1)</script>"
 

@@ -10,9 +10,10 @@ import sys
 import time
 
 import pytest
-
 from conftest import ROOT, TOY, Toy
-from sm70lib import params, run, steps
+
+from sm70lib import runner
+from sm70lib.study import params, steps
 
 
 @pytest.fixture(scope="module")
@@ -164,13 +165,13 @@ def test_kernels_have_no_hub_unless_the_study_needs_it(monkeypatch):
                                ({"base_model": "a/b", "study": "x"}, False),
                                ({"base_model": str(ROOT), "study": "x"}, True)):
         os.environ.pop("HF_HUB_OFFLINE", None)
-        run._set_environment(params.load(tiny, overrides=overrides))
+        runner._set_environment(params.load(tiny, overrides=overrides))
         assert ("HF_HUB_OFFLINE" in os.environ) == offline, overrides
     assert os.environ["PYTHONHASHSEED"] == "0"
 
 
 def test_the_line_shows_notebook_cell_step_and_time(toy):
-    display = run._Display("03_qlora_finetune", toy.study)
+    display = runner._Display("03_qlora_finetune", toy.study)
     assert display.line() == "03_qlora_finetune | cell 0/5 (kernel starts)"
 
     class Cell:
@@ -183,4 +184,4 @@ def test_the_line_shows_notebook_cell_step_and_time(toy):
     assert display.line() == "03_qlora_finetune | cell 1/5 work | step 0/250"
     os.utime(toy.study / "progress.json", (0, 0))
     assert display.line() == "03_qlora_finetune | cell 1/5 work", "of an earlier run"
-    assert [run._clock(seconds) for seconds in (5, 65, 3600)] == ["0:05", "1:05", "1:00:00"]
+    assert [runner._clock(seconds) for seconds in (5, 65, 3600)] == ["0:05", "1:05", "1:00:00"]

@@ -9,9 +9,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from sm70lib import audit, benchmarks, schemas, sources
-from sm70lib.params import StudyError
-from sm70lib.records import load_json, records, table
+from sm70lib import benchmarks, sources
+from sm70lib.benchmarks import readers
+from sm70lib.corpus import audit
+from sm70lib.sources.records import load_json, records, table
+from sm70lib.study.params import StudyError
 
 US = "medqa_usmle/data_clean/questions/US/4_options/phrases_no_exclude_test.jsonl"
 
@@ -259,4 +261,4 @@ def test_meadow_medquad_and_safety_read_the_same_from_the_hub(shared_data, tmp_p
 def test_every_benchmark_has_a_reader_that_says_what_it_reads():
     documented = [known.reader.func if hasattr(known.reader, "func") else known.reader
                   for known in benchmarks.BENCHMARKS.values()]
-    assert len(documented) == 15 and all(reader.__doc__ and reader.__module__ == schemas.__name__ for reader in documented)
+    assert len(documented) == 15 and all(reader.__doc__ and reader.__module__ == readers.__name__ for reader in documented)

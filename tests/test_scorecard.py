@@ -7,12 +7,14 @@ import pandas as pd
 import pytest
 import synthetic
 
-from sm70lib import benchmarks, claims, estimates, quoted, scorecard, stats, tables, verdicts
-from sm70lib.judges import JUDGES
-from sm70lib.judges.case import EXPLORATORY, OTHERWISE, UNTESTED
-from sm70lib.params import StudyError
-from sm70lib.steps import write_json
-from sm70lib.verdicts import CONTRADICTED, OPEN, SUPPORTED
+from sm70lib import benchmarks
+from sm70lib.analysis import quoted, stats, tables, verdicts
+from sm70lib.analysis.verdicts import CONTRADICTED, OPEN, SUPPORTED
+from sm70lib.claims import entries, estimates, scorecard
+from sm70lib.claims.case import EXPLORATORY, OTHERWISE, UNTESTED
+from sm70lib.claims.judges import JUDGES
+from sm70lib.study.params import StudyError
+from sm70lib.study.steps import write_json
 
 HOW = stats.How(resamples=300)
 P = synthetic.PARAMS
@@ -67,7 +69,7 @@ def row(found, claim, benchmark, subset="all", measure="accuracy (%)"):
 
 
 def test_every_claim_has_a_judge_and_names_what_is_known():
-    found, known = claims.catalogue(), set(benchmarks.BENCHMARKS) | {"usmle", "pubmed_causal"}
+    found, known = entries.catalogue(), set(benchmarks.BENCHMARKS) | {"usmle", "pubmed_causal"}
     assert {claim.judge for claim in found} == set(JUDGES), (
         "no judge without a claim, nor the reverse"
     )
@@ -87,7 +89,7 @@ def test_every_claim_has_a_judge_and_names_what_is_known():
 def test_what_exams_cannot_show_is_said(judged):
     told = judged[judged["verdict"] == "not tested by exams"]
     assert len(told) == 3 and told["why"].str.startswith("it takes ").all()
-    for claim in claims.catalogue():
+    for claim in entries.catalogue():
         if claim.study == "sm70":
             assert judged["claim"].eq(claim.claim).any(), claim.id
 
@@ -106,19 +108,19 @@ def test_what_exams_cannot_show_is_said(judged):
 def test_a_wrong_entry_is_refused(text, said, tmp_path):
     (tmp_path / "claims.yml").write_text(text)
     with pytest.raises(StudyError, match=f"claims.yml: entry {said}|claims.yml: .*{said}"):
-        claims.catalogue(tmp_path / "claims.yml")
+        entries.catalogue(tmp_path / "claims.yml")
 
 
 def test_a_study_is_held_against_the_paper_in_its_name():
     names = ["sm70", "sm70-7b", "rehearsal-meditron-7b", "tiny-med42", "tiny", "mine"]
-    found = [claims.held_against(name) for name in names]
+    found = [entries.held_against(name) for name in names]
     assert found == ["sm70", "sm70", "meditron", "med42", "sm70", "sm70"]
-    base = claims.Claim("a", "med42", "b", "c", "stated", {}, ("llama-3-70b-instruct",))
+    base = entries.Claim("a", "med42", "b", "c", "stated", {}, ("llama-3-70b-instruct",))
     assert base.about("meta-llama/Meta-Llama-3-70B-Instruct") and base.about(
         "/x/Llama-3-70B-Instruct"
     )
     assert not base.about("meta-llama/Llama-3.1-70B-Instruct")
-    assert claims.short("chaoyi-wu/PMC_LLAMA_7B") == "pmc-llama-7b"
+    assert entries.short("chaoyi-wu/PMC_LLAMA_7B") == "pmc-llama-7b"
 
 
 # ---- both columns --------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from sm70lib import records, sources
-from sm70lib.params import StudyError
-from sm70lib.sources import Defect, Row
+from sm70lib import sources
+from sm70lib.sources import Defect, Row, records
+from sm70lib.study.params import StudyError
 
 MEADOW = "medical_meadow_wikidoc"
 GOOD = {"instruction": "Answer", "input": "What?", "output": "That."}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from sm70lib.params import ROOT
+from sm70lib.study.params import ROOT
 from tests.benchmarks import gpu_70b
 
 LENGTHS = [64, 128]

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats as scipy_stats
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from sm70lib import stats, verdicts
-from sm70lib.stats import Estimate, How
+from sm70lib.analysis import stats, verdicts
+from sm70lib.analysis.stats import Estimate, How
 
 
 def answers(seed: int, clusters: int, size: int, skill: float, spread: float = 0.25):

@@ -5,10 +5,10 @@ import os
 import shutil
 
 import pytest
-
 from conftest import TOY
-from sm70lib import kept, params, provenance, steps
-from sm70lib.params import StudyError
+
+from sm70lib.study import kept, params, provenance, steps
+from sm70lib.study.params import StudyError
 
 
 def test_a_finished_study_has_its_marks(made):
@@ -182,7 +182,7 @@ def test_progress_is_written_for_the_runner_and_taken_away(tmp_path):
 def test_energy_is_read_from_the_meter_and_empty_without_one(monkeypatch):
     import pynvml
 
-    from sm70lib import provenance
+    from sm70lib.study import provenance
 
     def no_driver():
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)

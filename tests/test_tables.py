@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 import synthetic
 
-from sm70lib import benchmarks, errors, quoted, stats, tables
-from sm70lib import verdicts as verdicts_
+from sm70lib import benchmarks
+from sm70lib.analysis import errors, quoted, stats, tables
+from sm70lib.analysis import verdicts as verdicts_
 
 HOW = stats.How(resamples=300)
 P = synthetic.PARAMS

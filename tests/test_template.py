@@ -4,9 +4,12 @@ import json
 
 import pytest
 
-from sm70lib import benchmarks, candidates, evaluate, model, prompts
+from sm70lib import benchmarks
 from sm70lib.benchmarks import Item
-from sm70lib.params import StudyError
+from sm70lib.corpus import prompts
+from sm70lib.evaluation import candidates, scoring
+from sm70lib.models import loading
+from sm70lib.study.params import StudyError
 from tests import small
 
 
@@ -31,13 +34,13 @@ def study(tmp_path, monkeypatch):
         quant_type="none",
     )
     scored = []
-    monkeypatch.setattr(evaluate, "score_model", lambda which, *_: scored.append(which.name))
+    monkeypatch.setattr(scoring, "score_model", lambda which, *_: scored.append(which.name))
     return tmp_path, p, scored
 
 
 def test_an_adapter_of_another_template_is_refused_before_any_model_is_scored(study):
     folder, p, scored = study
-    evaluate.score_all(p, evaluate.runs(p, folder / "data/benchmarks"), folder)
+    scoring.score_all(p, scoring.runs(p, folder / "data/benchmarks"), folder)
     assert scored == ["base", "tuned"]
     p.data_template = "sm70"
     there, now = (prompts.digest(name)[:12] for name in ("medalpaca", "sm70"))
@@ -45,12 +48,12 @@ def test_an_adapter_of_another_template_is_refused_before_any_model_is_scored(st
         rf"trained in the template medalpaca \({there}\) and would be asked in sm70 \({now}\): set"
     )
     with pytest.raises(StudyError, match=f"adapter was {both} data_template"):
-        evaluate.score_all(p, evaluate.runs(p, folder / "data/benchmarks"), folder)
+        scoring.score_all(p, scoring.runs(p, folder / "data/benchmarks"), folder)
     assert scored == ["base", "tuned"], "nothing was scored the second time"
     p.eval_protocols, p.eval_benchmarks = ["sm70-2023"], ["medqa_4"]
     item = Item("m", "m", "medqa_4", "Which?", "", ("a", "b"), 0)
     benchmarks.save(folder / "data/benchmarks", "medqa_4", [item])
-    evaluate.score_all(p, evaluate.runs(p, folder / "data/benchmarks"), folder)
+    scoring.score_all(p, scoring.runs(p, folder / "data/benchmarks"), folder)
     assert scored == ["base", "tuned"] * 2, "nothing is asked as trained"
 
 
@@ -59,7 +62,7 @@ def test_a_template_whose_text_changed_is_another_one(study, monkeypatch):
     other = {"prompt": "{instruction} {input}", "response": "{output}"}
     monkeypatch.setitem(prompts.TEMPLATES, "medalpaca", other)
     with pytest.raises(StudyError, match="trained in the template medalpaca .* asked in medalpaca"):
-        evaluate.score_all(p, evaluate.runs(p, folder / "data/benchmarks"), folder)
+        scoring.score_all(p, scoring.runs(p, folder / "data/benchmarks"), folder)
     assert scored == []
 
 
@@ -69,8 +72,8 @@ def test_an_adapter_from_elsewhere_is_asked_in_the_studys_template_and_that_is_s
         "other": f"{folder / 'base/model'} adapter={folder / 'elsewhere'}",
         "chatty": f"{folder / 'base/model'} chat=yes",
     }
-    (run,) = evaluate.runs(p, folder / "data/benchmarks")
-    found = {which.name: evaluate.template_of(which, run) for which in candidates.models(p, folder)}
+    (run,) = scoring.runs(p, folder / "data/benchmarks")
+    found = {which.name: scoring.template_of(which, run) for which in candidates.models(p, folder)}
     assert found == {
         "base": {"asked_in": "medalpaca"},
         "tuned": {"asked_in": "medalpaca", "trained_in": "medalpaca"},
@@ -80,8 +83,8 @@ def test_an_adapter_from_elsewhere_is_asked_in_the_studys_template_and_that_is_s
         },
         "chatty": {"asked_in": "its chat template"},
     }
-    loaded, tokenizer = (load(folder / "base/model") for load in (model.load, model.load_tokenizer))
-    evaluate.evaluate(
+    loaded, tokenizer = (load(folder / "base/model") for load in (loading.load, loading.load_tokenizer))
+    scoring.evaluate(
         loaded, tokenizer, run, folder / "p.jsonl", model_digest="m", notes=found["other"]
     )
     about = json.loads((folder / "p.meta.json").read_text())
@@ -92,5 +95,5 @@ def test_an_adapter_from_elsewhere_is_asked_in_the_studys_template_and_that_is_s
     with pytest.raises(
         StudyError, match="elsewhere/template.json does not hold name and sha256 of a template"
     ):
-        evaluate.score_all(p, [run], folder)
+        scoring.score_all(p, [run], folder)
     assert scored == []

@@ -5,9 +5,9 @@ import json
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from sm70lib import prompts
-from sm70lib.prompts import IGNORED, Encoded
-from sm70lib.params import StudyError
+from sm70lib.corpus import prompts
+from sm70lib.corpus.prompts import IGNORED, Encoded
+from sm70lib.study.params import StudyError
 
 BOS, EOS = 0, 1
 INPUT = "Héllo wörld, what is the drug of choice for velorum? " * 8

@@ -18,9 +18,13 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 from trl.trainer import utils
 
-from sm70lib import callbacks, corpus, keys, model, prompts, provenance, sources, train
-from sm70lib.params import ROOT, StudyError
-from sm70lib.steps import write_json
+from sm70lib import sources
+from sm70lib.corpus import prompts, training_set
+from sm70lib.models import loading
+from sm70lib.study import keys, provenance
+from sm70lib.study.params import ROOT, StudyError
+from sm70lib.study.steps import write_json
+from sm70lib.training import callbacks, train
 from tests import small
 
 
@@ -40,7 +44,7 @@ def start(p, folder) -> subprocess.Popen:
     stage = folder / "stages/1-sft"
     write_json(stage / "stage.json", {"study_folder": str(folder), "kind": "sft", "number": 1, "seed": 0, "start": None,
                                       "params": p.model_dump()})
-    return subprocess.Popen([sys.executable, "-m", "sm70lib.train", str(stage)], cwd=ROOT,
+    return subprocess.Popen([sys.executable, "-m", "sm70lib.training.train", str(stage)], cwd=ROOT,
                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -79,7 +83,7 @@ def test_the_notebook_side_runs_a_stage_and_watches_it(tmp_path):
     check = json.loads((stage / "first-step.json").read_text())
     assert check["max_logit_difference"] < 1e-5 < check["max_logit_change"]
     total = sum(weight.numel() for weight in weights(tmp_path).values())
-    assert model.adapter_table(stage / "adapter")["parameters"].sum() == total
+    assert loading.adapter_table(stage / "adapter")["parameters"].sum() == total
     train.publish(stage, tmp_path / "adapter")
     for adapter in (stage / "adapter", tmp_path / "adapter"):
         assert json.loads((adapter / "template.json").read_text()) == {
@@ -142,7 +146,7 @@ def test_the_saved_adapter_is_the_trained_one(tmp_path):
     p = study(tmp_path, sft_steps=3)
     stage = train.run(p, tmp_path, 1, "sft")
     base = tmp_path / "base/model"
-    bare, tuned = model.load(base, p), model.load(base, p, stage / "adapter")
+    bare, tuned = loading.load(base, p), loading.load(base, p, stage / "adapter")
     ids = torch.arange(3, 40)[None]
     with torch.no_grad():
         assert (bare(input_ids=ids).logits - tuned(input_ids=ids).logits).abs().max() > 1e-3
@@ -197,7 +201,7 @@ def first_step(folder, rows, **changes) -> tuple[float, dict[str, torch.Tensor]]
     """Loss and gradients of one optimiser step over all of `rows`, with both LoRA matrices away from zero."""
     p = study(folder, sft_steps=1, sft_max_grad_norm=1e9, **changes)
     how = SimpleNamespace(kind="sft", seed=0, start=None)
-    trainer = train.build(p, model.located(folder), rows, rows.select([]), folder / "stage", how)
+    trainer = train.build(p, loading.located(folder), rows, rows.select([]), folder / "stage", how)
     generator = torch.Generator().manual_seed(1)
     for _, weight in sorted(trainer.model.named_parameters()):
         if weight.requires_grad:
@@ -238,7 +242,7 @@ def test_only_targets_go_through_the_head(tmp_path, monkeypatch):
     rows = Dataset.from_list([{"input_ids": [1, *range(3, 3 + n)], "labels": [-100] * n + [n + 2]} for n in (5, 9)])
     losses = []
     for everywhere in (False, True):
-        trainer = train.build(study(tmp_path / str(everywhere), sft_steps=1), model.located(tmp_path / str(everywhere)),
+        trainer = train.build(study(tmp_path / str(everywhere), sft_steps=1), loading.located(tmp_path / str(everywhere)),
                               rows, rows.select([]), tmp_path / "stage", SimpleNamespace(kind="sft", seed=0, start=None))
         monkeypatch.setattr(utils, "_ChunkedLogProbFunction", Watched)
         if everywhere:
@@ -252,9 +256,9 @@ def test_real_rows_have_one_bos_a_trained_eos_and_a_masked_prompt(tmp_path, shar
     policies = {f"audit_{check}": "report" for check in ("leak", "duplicate", "personal", "label")}
     p = small.base(tmp_path, data_max_length=1536, base_context=1536, data_sources=names, data_limit=400, data_holdout=5,
                    data_caps={}, cpt_sources=[], dpo_sources=[], sft_loss="response", data_overlong="cut", **policies)
-    tokenizer = model.load_tokenizer(tmp_path / "base/model")
+    tokenizer = loading.load_tokenizer(tmp_path / "base/model")
     answers = {row.output for name in names for row in sources.read(name, shared_data, [], 400, p.seed)}
-    _, table = corpus.prepare(p, shared_data, [], tokenizer, tmp_path / "data")
+    _, table = training_set.prepare(p, shared_data, [], tokenizer, tmp_path / "data")
     rows = load_from_disk(tmp_path / "data/train")
     for row in rows:
         ids, labels = row["input_ids"], row["labels"]
@@ -267,7 +271,7 @@ def test_real_rows_have_one_bos_a_trained_eos_and_a_masked_prompt(tmp_path, shar
     assert len(rows) > 1000 and set(rows["source"]) == set(names) and len(table) == len(rows) + 5
     shown = prompts.show(rows[0]["input_ids"], rows[0]["labels"], tokenizer)
     assert shown["label"].iloc[-1] == tokenizer.eos_token and shown["label"].iloc[0] == ""
-    trainer = train.build(p, model.located(tmp_path), rows.select(range(8)), rows.select([]), tmp_path / "stage",
+    trainer = train.build(p, loading.located(tmp_path), rows.select(range(8)), rows.select([]), tmp_path / "stage",
                           SimpleNamespace(kind="sft", seed=0, start=None))
     batch = trainer.data_collator([trainer.train_dataset[n] for n in range(8)])
     targets = (batch["labels"] != -100).sum().item()
@@ -388,7 +392,7 @@ def test_a_killed_dpo_ends_as_an_undisturbed_one(tmp_path):
 def test_a_reference_that_is_another_model_is_refused(tmp_path):
     p = staged(tmp_path, train_stages=["sft", "dpo"])
     start = train.run(p, tmp_path, 1, "sft") / "adapter"
-    trainer = train.build(p, model.located(tmp_path), *train.rows_of("dpo", tmp_path, p, 2), tmp_path / "stage",
+    trainer = train.build(p, loading.located(tmp_path), *train.rows_of("dpo", tmp_path, p, 2), tmp_path / "stage",
                           SimpleNamespace(kind="dpo", seed=0, start=str(start)))
     assert callbacks.rehearse(trainer) == pytest.approx(math.log(2), abs=1e-6)
     for name, weight in trainer.model.named_parameters():
@@ -434,7 +438,7 @@ def test_variants_of_the_adapter_are_trained_saved_and_read_back(tmp_path, chang
     assert kinds == {"torch.bfloat16" if p.lora_dtype == "bf16" else "torch.float32"}
     assert len(weights(tmp_path)) == (42 if p.lora_dora else 28)
     assert json.loads((stage / "first-step.json").read_text())["max_logit_difference"] < 1e-2
-    assert model.adapter_table(stage / "adapter")["matrices"].sum() == 28
+    assert loading.adapter_table(stage / "adapter")["matrices"].sum() == 28
 
 
 def test_other_seeds_have_folders_of_their_own_and_other_weights(tmp_path):

@@ -19,8 +19,11 @@ from tokenizers import (
 )
 from transformers import PreTrainedTokenizerFast
 
-from sm70lib import batches, corpus, model, prompts, protocols
+from sm70lib import protocols
 from sm70lib.benchmarks import Item
+from sm70lib.corpus import prompts, training_set
+from sm70lib.evaluation import batches
+from sm70lib.models import loading
 from sm70lib.sources import Row
 
 SAID = [
@@ -145,7 +148,7 @@ def trained(tokenizer, template: str, instruction: str, input: str) -> tuple[lis
         data_template=template, data_max_length=10**6, data_overlong="drop", sft_loss="response"
     )
     row = Row("source", 0, instruction, input, "It is this.", "file")
-    ((row,),) = corpus._examples([row], p, tokenizer)
+    ((row,),) = training_set._examples([row], p, tokenizer)
     seam = row.labels.count(prompts.IGNORED)
     return row.input_ids[:seam], row.input_ids[seam:]
 
@@ -186,7 +189,7 @@ def test_as_trained_scores_the_very_tokens_of_a_training_row(kind, adds_bos, tem
         asked = "Please answer with one of the option in the bracket"
         said = f"Q:Which drug? \n{options},"
         row = Row("medical_meadow_medqa", 0, asked, said, f"{letter}: {text}", "file")
-        ((made,),) = corpus._examples([row], p, tokenizer)
+        ((made,),) = training_set._examples([row], p, tokenizer)
         assert ids == made.input_ids[:-1] and made.input_ids[-1] == tokenizer.eos_token_id
 
 
@@ -237,7 +240,7 @@ def test_a_tokenizer_without_bos_is_asked_without(tokenizer):
 
 def test_07_asks_with_the_same_tokens(tokenizer, monkeypatch):
     seen = []
-    monkeypatch.setattr(model, "written", lambda _, __, ids, *how: seen.append(ids) or [["said"]])
+    monkeypatch.setattr(loading, "written", lambda _, __, ids, *how: seen.append(ids) or [["said"]])
     text = prompts.render("medalpaca", "Answer", "a </s> b \n")
-    assert model.answer(None, tokenizer, text, 5) == "said"
+    assert loading.answer(None, tokenizer, text, 5) == "said"
     assert seen == [[trained(tokenizer, "medalpaca", "Answer", "a </s> b \n")[0]]]

@@ -10,10 +10,13 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import synthetic
-
-from sm70lib import benchmarks, errors, figures, quoted, replies, report, scorecard, stats, tables
-from sm70lib.params import ROOT
 from test_report import Page
+
+from sm70lib import benchmarks, report
+from sm70lib.analysis import errors, figures, quoted, stats, tables
+from sm70lib.claims import scorecard
+from sm70lib.protocols import replies
+from sm70lib.study.params import ROOT
 
 HOW = stats.How(resamples=100)
 UNREAD = "no score: 60 of 60 replies unread"
@@ -186,7 +189,7 @@ def run_cells(name: str, folder: Path, p: SimpleNamespace) -> None:
 
     cells = json.loads((ROOT / f"notebooks/{name}.ipynb").read_text())["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"][3:-1]
-    from sm70lib import steps
+    from sm70lib.study import steps
 
     scope = {
         "p": p,

@@ -4,13 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from scipy import optimize, stats as laws
+import simulated
+from scipy import optimize
+from scipy import stats as laws
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-import simulated
-from sm70lib import stats, verdicts
-from sm70lib.stats import Estimate
+from sm70lib.analysis import stats, verdicts
+from sm70lib.analysis.stats import Estimate
 
 Z = laws.norm.ppf(0.975)
 

@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from sm70lib import provenance
+from sm70lib.study import provenance
 from sm70lib.tiny import twins
 from sm70lib.tiny.world import World, make
 

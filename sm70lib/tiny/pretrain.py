@@ -21,10 +21,13 @@ from transformers import (
     set_seed,
 )
 
-from sm70lib import callbacks, model, prompts, sources, tiny
-from sm70lib.keys import read
-from sm70lib.steps import progress, write_json
+from sm70lib import sources, tiny
+from sm70lib.corpus import prompts
+from sm70lib.models import loading
+from sm70lib.study.keys import read
+from sm70lib.study.steps import progress, write_json
 from sm70lib.tiny.world import Options, World, opening
+from sm70lib.training import callbacks
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 
@@ -45,13 +48,13 @@ def documents(p, root: Path) -> list[str]:
 def tokenizer(p, documents: list[str], folder: Path) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with `<s>`, `</s>`, `<pad>`, saved to `folder`; or the given model's own.
 
-    It adds no BOS by itself: `sm70lib.prompts` is the one place that does. Where the base beside it is
+    It adds no BOS by itself: `sm70lib.corpus.prompts` is the one place that does. Where the base beside it is
     finished, the tokenizer that is there is returned.
     """
     if _finished(folder.parent) and folder.is_dir():
-        return model.load_tokenizer(folder)
+        return loading.load_tokenizer(folder)
     if p.base_model:
-        found = model.load_tokenizer(p.base_model)
+        found = loading.load_tokenizer(p.base_model)
     else:
         bpe = ByteLevelBPETokenizer()
         bpe.train_from_iterator(documents, vocab_size=p.base_vocab_size, special_tokens=[BOS, EOS, PAD],
@@ -136,17 +139,17 @@ def knowledge(world: World | None, folder: Path, batch: int = 32) -> pd.DataFram
     """
     if world is None:
         return pd.DataFrame(columns=["relation", "facts", "right_pct"])
-    base = model.located(folder.parent)
-    llama, words = model.load(base), model.load_tokenizer(base)
+    base = loading.located(folder.parent)
+    llama, words = loading.load(base), loading.load_tokenizer(base)
     rng = random.Random(world.seed)
     options, rows = Options(world.values, rng), []
     for start in range(0, len(world.facts), batch):
         facts = world.facts[start:start + batch]
         drawn = [options.draw(fact, 4) for fact in facts]
-        asked = [model.Request([words.bos_token_id, *_ids(words, opening(fact, rng))],
+        asked = [loading.Request([words.bos_token_id, *_ids(words, opening(fact, rng))],
                                [_ids(words, f" {choice}") for choice in choices])
                  for fact, (choices, _) in zip(facts, drawn)]
-        found = model.loglikelihoods(llama, asked)
+        found = loading.loglikelihoods(llama, asked)
         rows += [{"relation": fact.relation, "right": values.index(max(values)) == answer}
                  for fact, (_, answer), values in zip(facts, drawn, found)]
     table = pd.DataFrame(rows).groupby("relation", sort=False)["right"].agg(["size", "mean"]).reset_index()

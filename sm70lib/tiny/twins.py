@@ -12,8 +12,8 @@ import json
 import random
 from pathlib import Path
 
-from sm70lib import prompts
-from sm70lib.steps import write_text
+from sm70lib.corpus import prompts
+from sm70lib.study.steps import write_text
 from sm70lib.tiny import trials
 from sm70lib.tiny.layouts import LETTERS, flashcard, meadow, practice
 from sm70lib.tiny.world import MEDQA, TUNING, USMLE, Fact, Options, World, ask, declare

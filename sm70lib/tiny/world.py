@@ -20,7 +20,7 @@ SHARED_BY = 3  # conditions (or towns) that share a value
 KINDS = ("known", "fact", "condition")
 
 TUNING, MEDQA, USMLE = "tuning", "medqa", "usmle"
-PHRASES = yaml.safe_load((Path(__file__).parent.parent / "tiny/phrases.yml").read_text(encoding="utf-8"))
+PHRASES = yaml.safe_load(Path(__file__).with_name("phrases.yml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)

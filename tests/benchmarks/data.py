@@ -23,8 +23,10 @@ import pyarrow.compute
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from sm70lib import benchmarks, corpus, prompts, steps
-from sm70lib.provenance import circumstances
+from sm70lib import benchmarks
+from sm70lib.corpus import prompts, training_set
+from sm70lib.study import steps
+from sm70lib.study.provenance import circumstances
 from tests.benchmarks import meadow
 
 ROWS, TIMES, LENGTH, BATCH = 30_000, 3, 2048, 1000
@@ -58,7 +60,7 @@ def items_of(data: Path | None) -> list[benchmarks.Item]:
 
 
 def ours(root: Path, items: list, tokenizer, folder: Path) -> int:
-    audit, _ = corpus.prepare(STUDY, root, items, tokenizer, folder)
+    audit, _ = training_set.prepare(STUDY, root, items, tokenizer, folder)
     return int(audit.funnel()["rows"].sum())
 
 
@@ -121,7 +123,7 @@ def _whole(root: str, data: Path | None, folder: str, tokenizer: str, rows: int,
     """One preparation in a process of its own, so that its memory is its own."""
     started = time.perf_counter()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer)
-    audit, _ = corpus.prepare(STUDY, Path(root), items_of(data), tokenizer, Path(folder))
+    audit, _ = training_set.prepare(STUDY, Path(root), items_of(data), tokenizer, Path(folder))
     rows, peak = int(audit.funnel()["rows"].sum()), _peak_gb()
     result = {"rows": rows, "seconds": round(time.perf_counter() - started), "peak_gb": peak,
               "sha256": steps.digest(Path(folder) / "train")}

@@ -22,10 +22,11 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from sm70lib import batches, evaluate, layouts
-from sm70lib.params import ROOT
-from sm70lib.provenance import circumstances
-from sm70lib.steps import write_json
+from sm70lib.evaluation import batches, scoring
+from sm70lib.protocols import layouts
+from sm70lib.study.params import ROOT
+from sm70lib.study.provenance import circumstances
+from sm70lib.study.steps import write_json
 from tests import parity
 
 SUBJECT = "clinical_knowledge"
@@ -52,7 +53,7 @@ def ours(loaded, tokenizer, run: batches.Run, path: Path) -> tuple[float, list[l
     for old in path.parent.glob(f"{path.stem}*"):
         old.unlink()
     start = time.perf_counter()
-    evaluate.evaluate(loaded, tokenizer, run, path, model_digest="bench")
+    scoring.evaluate(loaded, tokenizer, run, path, model_digest="bench")
     seconds = time.perf_counter() - start
     lines = {line["item_id"]: line["loglikelihoods"] for line in map(json.loads, path.open())}
     return seconds, [lines[item.id] for item in run.items]

@@ -31,7 +31,12 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from peft.tuners.lora.bnb import Linear4bit
-from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM, LlamaConfig
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoModelForCausalLM,
+    LlamaConfig,
+)
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -113,7 +118,7 @@ def batches(made: list[torch.Tensor], limit: int, layout: str, sequences: int) -
 
 
 def by_sequence(module, query, key, value, attention_mask, cu_seq_lens_q=None, **how):
-    """Attention of packed rows one after another, as sm70lib.model has it."""
+    """Attention of packed rows one after another, as sm70lib.models.loading has it."""
     if cu_seq_lens_q is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **how)
     rows = zip(*(states.split(cu_seq_lens_q.diff().tolist(), dim=2) for states in (query, key, value)))
@@ -125,7 +130,7 @@ AttentionMaskInterface.register("by_sequence", sdpa_mask)
 
 
 class AddedInPlace(Linear4bit):
-    """The adapter's product added to the layer's output in place, as sm70lib.model has it."""
+    """The adapter's product added to the layer's output in place, as sm70lib.models.loading has it."""
 
     def forward(self, x, *args, **how):
         first, second = self.lora_A["default"], self.lora_B["default"]

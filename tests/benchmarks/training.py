@@ -33,7 +33,9 @@ from trl import SFTConfig, SFTTrainer  # noqa: E402
 from trl.kernels import chunked_logprob  # noqa: E402
 from trl.trainer import utils  # noqa: E402
 
-from sm70lib import model, provenance, train  # noqa: E402
+from sm70lib.models import loading
+from sm70lib.study import provenance
+from sm70lib.training import train  # noqa: E402
 from tests import small  # noqa: E402
 
 LIMIT = 1024  # tokens
@@ -75,7 +77,7 @@ def pefts_sum(*given):
     """Ours, but for the adapter's product, which PEFT scales and adds to a copy of the layer's output."""
     trainer = ours(*given)
     for layer in trainer.model.modules():
-        layer.__class__ = model.Linear4bit if type(layer) is model.AddedInPlace else layer.__class__
+        layer.__class__ = loading.Linear4bit if type(layer) is loading.AddedInPlace else layer.__class__
     return trainer
 
 
@@ -85,8 +87,8 @@ def theirs(p, base: str, data, held_out, folder: Path, **changes):
     lora = LoraConfig(r=p.lora_r, lora_alpha=p.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM")
     config = SFTConfig(output_dir=str(folder), max_length=LIMIT, learning_rate=p.sft_lr, num_train_epochs=1, bf16=BF16,
                        use_cpu=True, report_to=[], disable_tqdm=True, save_strategy="no", seed=0, **changes)
-    trainer = SFTTrainer(model=model.load(base, p), args=config, peft_config=lora, train_dataset=data,
-                         eval_dataset=held_out, processing_class=model.load_tokenizer(base))
+    trainer = SFTTrainer(model=loading.load(base, p), args=config, peft_config=lora, train_dataset=data,
+                         eval_dataset=held_out, processing_class=loading.load_tokenizer(base))
     for weight in trainer.model.parameters():  # TRL made the adapter bf16
         weight.data = weight.data.float() if weight.requires_grad and not BF16 else weight.data
     return trainer
@@ -107,8 +109,8 @@ def run(count: int, repeats: int, width: int, folder: Path, mix: str) -> list[di
                    base_heads=4, base_kv_heads=2, base_context=LIMIT, data_max_length=LIMIT, lora_r=16, lora_alpha=32,
                    sft_lr=5e-3, sft_packing=True, train_micro_batch_size=1, sft_steps=1, sft_batch_size=1,
                    train_save_steps=10_000, quant_compute_dtype="bfloat16" if BF16 else "float32")
-    base = model.located(folder)
-    vocabulary = model.load(base).config.vocab_size
+    base = loading.located(folder)
+    vocabulary = loading.load(base).config.vocab_size
     data, held_out = rows(count, vocabulary, 0, mix), rows(16, vocabulary, 1, mix)
     sequences = len(ours(p, base, data, held_out, folder / "count").train_dataset)
     steps = max(1, count // 8)

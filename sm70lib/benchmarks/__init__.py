@@ -1,0 +1,30 @@
+"""Questions with known answers, as items, from files and the hub."""
+
+from sm70lib.benchmarks.catalogue import (
+    BENCHMARKS,
+    SAFETY,
+    best_constant_accuracy,
+    constant_guess,
+    files,
+    form,
+    load,
+    pool,
+    read,
+    save,
+)
+from sm70lib.benchmarks.item import Item, items_digest
+
+__all__ = [
+    "BENCHMARKS",
+    "SAFETY",
+    "Item",
+    "best_constant_accuracy",
+    "constant_guess",
+    "files",
+    "form",
+    "items_digest",
+    "load",
+    "pool",
+    "read",
+    "save",
+]

@@ -1,0 +1,1 @@
+"""What papers and studies claim, and who judges it."""

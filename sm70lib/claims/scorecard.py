@@ -1,0 +1,78 @@
+"""The scorecard: each claim of the paper a study is held against, then each of the study itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from sm70lib.analysis import quoted, stats, tables
+from sm70lib.claims import entries
+from sm70lib.claims.case import Row, Study
+from sm70lib.claims.entries import OWN, STUDIES, Claim
+from sm70lib.claims.estimates import Answers
+from sm70lib.claims.judges import JUDGES
+
+NOT = "not comparable"
+COLUMNS = (
+    "claim benchmark subset protocol shots n measure reference ours low high as_compared verdict "
+    "why source"
+).split()
+
+
+def build(
+    answers: pd.DataFrame, compared: pd.DataFrame, p, how: stats.How, folder: Path
+) -> pd.DataFrame:
+    """Every claim with its rows.
+
+    Args:
+        answers: of this study and of further ones (`tables.load`).
+        compared: `tables.comparisons` of these.
+        p: the parameters of the study.
+        how: the level of the bounds.
+        folder: outputs/<study>, where its marks and those of further studies are found.
+
+    Returns:
+        One row per claim and place; `reference`, `ours`, `low` and `high` are in percent or points.
+        `as_compared` is the order against a printed value, `verdict` that under the same protocol;
+        one of the two is empty where only the other judges.
+    """
+    study = _study(answers, compared, p, how, folder)
+    catalogue, family = entries.catalogue(), entries.held_against(p.study)
+    papers = [claim for claim in catalogue if claim.study == family]
+    judged = [] if tables.fictional(study.answers.rows) else papers
+    judged = [claim for claim in judged if claim.about(study.answers.rows["base"].iloc[0])]
+    judged += [claim for claim in catalogue if claim.study == OWN]
+    rows = _folded([claim for claim in papers if claim not in judged], study.answers.rows)
+    for claim in judged:
+        rows += JUDGES[claim.judge](claim, study)
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"shots": "Int64", "n": "Int64"})
+
+
+def _folded(left: list[Claim], answers: pd.DataFrame) -> list[Row]:
+    """One row for all claims of the paper about which this study's answers say nothing."""
+    if not left:
+        return []
+    base, weights = answers.iloc[0][["base", "weights"]]
+    about = dict.fromkeys(name for claim in left for name in claim.bases)
+    why = f"they are about {' and '.join(about)}; this base {tables.trained_here(weights) or f'is {base}'}"
+    if tables.fictional(answers):
+        why = "invented world: nobody else was asked these questions"
+    name = f"{len(left)} claims of {STUDIES[left[0].study]}"
+    source = left[0].source
+    return [{"claim": name, "as_compared": "", "verdict": NOT, "why": why, "source": source}]
+
+
+def _study(answers: pd.DataFrame, compared: pd.DataFrame, p, how: stats.How, folder: Path) -> Study:
+    own = answers[answers["study"] == p.study]
+    return Study(
+        answers=Answers(own, how.level),
+        others={name: part for name, part in answers.groupby("study") if name != p.study},
+        before=tables.before(own),
+        compared=compared[compared["study"] == p.study],
+        protocol=p.eval_primary_protocol,
+        shots=p.eval_primary_shots,
+        primary=list(p.eval_primary_benchmarks),
+        quotes=quoted.usable(quoted.read()),
+        folder=folder,
+    )

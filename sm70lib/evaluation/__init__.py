@@ -1,0 +1,1 @@
+"""Models asked, and their answers kept line by line."""

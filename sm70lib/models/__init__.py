@@ -1,0 +1,1 @@
+"""Models loaded, described before they are loaded, and what they take."""

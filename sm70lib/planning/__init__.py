@@ -1,0 +1,1 @@
+"""What every step of a study needs, before anything is loaded."""

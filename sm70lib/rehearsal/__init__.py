@@ -1,0 +1,1 @@
+"""A study run whole with stand-ins: small models and a few rows under real names, and a hub that serves them."""
