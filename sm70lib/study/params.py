@@ -42,7 +42,7 @@ def _p(text: str, unit: str = "", affects: str = "results", **bounds: Any) -> An
 Number = Annotated[float, BeforeValidator(lambda value: float(value) if isinstance(value, str) else value)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 Policy = Literal["report", "drop", "fail"]
-with (LIB / "sources/sources.csv").open(encoding="utf-8") as _file:
+with (Path(__file__).parents[1] / "sources/sources.csv").open(encoding="utf-8") as _file:
     Source = Literal[tuple(row["name"] for row in csv.DictReader(_file))]
 Benchmark = Literal["medqa_4", "medqa_4_dev", "medqa_5", "pubmedqa", "pubmedqa_dev", "usmle_step1",
                     "usmle_step2", "usmle_step3", "medmcqa", "mmlu_medical", "mmlu_medical_9",
