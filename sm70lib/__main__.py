@@ -6,7 +6,8 @@ import sys
 from sm70lib import runner
 from sm70lib.rehearsal import rehearsal, variants
 from sm70lib.study import steps
-from sm70lib.study.params import Study, StudyError, load, parsed
+from sm70lib.study.fields import Study
+from sm70lib.study.params import StudyError, load, parsed
 
 
 def main(words: list[str] | None = None) -> int:

@@ -1,33 +1,24 @@
 """The runner: executes a study's notebooks in order, skips finished ones, and says what went wrong."""
 
-import json
+
 import os
 import shlex
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from sm70lib.display import Display, clock
 from sm70lib.study import kept, lent, steps
-from sm70lib.study.params import (
-    REHEARSAL,
-    ROOT,
-    Study,
-    StudyError,
-    load,
-    parsed,
-    rehearsal,
-)
+from sm70lib.study.fields import Study
+from sm70lib.study.params import REHEARSAL, ROOT, StudyError, load, parsed, rehearsal
 from sm70lib.study.provenance import declared
 
 LOADING = ("02_load_4bit", "03_qlora_finetune", "04_eval")  # steps that load models
-LINE_SECONDS = 15  # between lines of progress where there is no terminal to overwrite them on
 MEANINGS = {  # a mark in an error's last line, and what the error means
     "DeadKernelError": "the kernel died, probably for lack of memory; python -m sm70lib plan says "
                        "what each step needs, and 04 needs less with a lower eval_batch_tokens",
@@ -130,9 +121,7 @@ def _require_data(study: Study, names: list[str]) -> None:
 def _require_by_hand(study: Study, running: list[str]) -> None:
     """Fails now where something that the hub does not have has to be put in place first."""
     if study.data_root == "hub" and {"00_base", "01_data"} & {*running}:
-        from sm70lib.planning import (
-            byhand,  # takes a second, and a finished study needs none of it
-        )
+        from sm70lib.planning import byhand
         byhand.require(study, running)
 
 
@@ -196,11 +185,11 @@ def _finish(name: str, study: Study, folder: Path, again: bool, command: str) ->
         print(f"{name}: {why}", flush=True)
         return True
     print(f"{name}: runs ({'--fresh' if again else why})", flush=True)
-    display, start = _Display(name, folder), time.monotonic()
+    display, start = Display(name, folder), time.monotonic()
     trouble = execute(name, study, folder, display)
     finished, why = steps.status(name, study)
     if finished and not trouble:
-        print(f"{name}: finished in {_clock(time.monotonic() - start)}", flush=True)
+        print(f"{name}: finished in {clock(time.monotonic() - start)}", flush=True)
         return True
     trouble = trouble or f"the notebook ended without step.finish(), or what it wrote changed since ({why})"
     meaning = next((text for mark, text in MEANINGS.items() if mark in trouble), "an error in that cell")
@@ -213,9 +202,9 @@ def _output(name: str, folder: Path) -> Path:
     return folder / "notebooks" / f"{name}.ipynb"
 
 
-def execute(name: str, study: Study, folder: Path, display: "_Display | None" = None) -> str:
+def execute(name: str, study: Study, folder: Path, display: "Display | None" = None) -> str:
     """Runs a notebook with the parameters it declares; the last line of its error, or nothing."""
-    display = display or _Display(name, folder)
+    display = display or Display(name, folder)
     import papermill  # takes 2 s, and a finished study needs none of it
     values = {n: getattr(study, n) for n in declared(steps.notebook(name))}
     _output(name, folder).parent.mkdir(parents=True, exist_ok=True)
@@ -231,49 +220,3 @@ def execute(name: str, study: Study, folder: Path, display: "_Display | None" = 
     except Exception as error:  # a kernel can end in many ways, and all are told alike
         return f"{type(error).__name__}: {error}"
     return ""
-
-
-def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=int(seconds))).removeprefix("0:").removeprefix("0")
-
-
-class _Display:
-    """The line that shows notebook, cell, step and time left while a notebook runs."""
-
-    def __init__(self, name: str, folder: Path):
-        cells = json.loads(steps.notebook(name).read_text(encoding="utf-8"))["cells"]
-        self.total = sum(cell["cell_type"] == "code" for cell in cells) + 1  # and the injected one
-        self.name, self.progress = name, folder / "progress.json"
-        self.cell, self.number, self.since = "(kernel starts)", 0, 0.0
-        self.over, self.thread = threading.Event(), threading.Thread(target=self._show, daemon=True)
-
-    def on_cell(self, cell: dict, **_: object) -> None:
-        """Called by nbclient before a code cell."""
-        injected = "injected-parameters" in cell.metadata.get("tags", ())
-        self.number, self.since = self.number + 1, time.time()
-        self.cell = "injected-parameters" if injected else cell.id
-
-    def line(self) -> str:
-        """E.g. `03_qlora_finetune | cell 7/14 finetune | step 120/250 | 0:31 left`."""
-        parts = [self.name, f"cell {self.number}/{self.total} {self.cell}"]
-        try:
-            if self.progress.stat().st_mtime >= self.since:
-                bar = json.loads(self.progress.read_text(encoding="utf-8"))
-                parts.append(f"{bar['unit']} {bar['n']}/{bar['total']}")
-                parts += [f"{_clock(bar['seconds_left'])} left"] if bar["seconds_left"] is not None else []
-        except (OSError, ValueError):
-            pass  # no long loop is under way
-        return " | ".join(parts)
-
-    def _show(self) -> None:
-        terminal = sys.stdout.isatty()
-        while not self.over.wait(0.5 if terminal else LINE_SECONDS):
-            print(f"\r\033[K{self.line()}" if terminal else f"{self.line()}\n", end="", flush=True)
-        print("\r\033[K" if terminal else "", end="", flush=True)
-
-    def __enter__(self) -> None:
-        self.thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self.thread.join()

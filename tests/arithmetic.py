@@ -13,7 +13,8 @@ import os
 import subprocess
 import sys
 
-from sm70lib.analysis import agreement, stats, tables
+from sm70lib.analysis import accuracies, agreement, frames
+from sm70lib.statistics import stats
 from sm70lib.study.params import ROOT, load
 from sm70lib.study.steps import outputs, write_text
 
@@ -55,7 +56,7 @@ def main() -> None:
     subprocess.run(command, cwd=ROOT, check=True, env=os.environ | SECOND)
     study = load("params/tiny.yml", overrides={"study": STUDY})
     how = stats.How(study.stats_level, study.stats_resamples, study.seed)
-    found = tables.results(tables.load(outputs(), [STUDY]), how)
+    found = accuracies.results(frames.load(outputs(), [STUDY]), how)
     agreed = agreement.table(found, outputs() / STUDY)
     write_text(agreement.EVIDENCE / "arithmetic.csv", agreed.to_csv(index=False))
     print(agreed.to_string(index=False))

@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 
-HEAD = "from sm70lib import params, steps\np = params.check(globals())"
+HEAD = "from sm70lib.study import params, steps\np = params.check(globals())"
 TOY = {  # name -> the parameters cell, the code of the step
     "00_base": ("study: str = 'tiny'  # name\nworld_seed: int = 11  # seed\nbase_steps: int = 9  # steps", """
 for part in ("tokenizer", "model", "world"):
@@ -201,11 +201,11 @@ def tokenizer():
     )
     from transformers import PreTrainedTokenizerFast
 
-    from sm70lib.corpus import prompts
+    from sm70lib.corpus import templates
     made = Tokenizer(models.BPE())
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<s>", "</s>"], show_progress=False,
                                   initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
-    made.train_from_iterator([prompts.render("medalpaca", "Answer truthfully", "Héllo wörld, what is the drug of choice for velorum? " * 8)], trainer)
+    made.train_from_iterator([templates.render("medalpaca", "Answer truthfully", "Héllo wörld, what is the drug of choice for velorum? " * 8)], trainer)
     made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>")

@@ -25,9 +25,11 @@ import pandas as pd
 from sklearn.metrics import f1_score, recall_score
 
 from sm70lib import benchmarks
-from sm70lib.analysis import agreement, tables, verdicts
+from sm70lib.analysis import agreement, frames
+from sm70lib.statistics import spread
+from sm70lib.study.files import write_json, write_text
 from sm70lib.study.params import ROOT
-from sm70lib.study.provenance import circumstances, write_json, write_text
+from sm70lib.study.provenance import circumstances
 from sm70lib.study.steps import outputs
 
 WORLDS = (41, 42, 43, 44, 45, 46, 47, 48)
@@ -69,7 +71,7 @@ def measured(seed: int) -> pd.DataFrame:
     """The rows of one world: accuracy and what stands beside it, by arm, tuning, benchmark, protocol."""
     rows = []
     for study in (f"evidence-{seed}", f"control-{seed}"):
-        answers = tables.load(outputs(), [study])
+        answers = frames.load(outputs(), [study])
         answers = answers[answers["model"].isin(ARMS)]
         for (model, benchmark, protocol), part in answers.groupby(
             ["model", "benchmark", "protocol"]
@@ -121,8 +123,8 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
                 here[here["arm"] == arm].set_index(keys)["acc_pct"] for arm in ("tuned", "control")
             )
             gain = (tuned - control).dropna()
-            over = verdicts.over_runs(gain, world=gain.index.get_level_values(0))
-            alone = verdicts.over_runs(tuned, world=tuned.index.get_level_values(0))
+            over = spread.over_runs(gain, world=gain.index.get_level_values(0))
+            alone = spread.over_runs(tuned, world=tuned.index.get_level_values(0))
             rows.append(
                 {
                     "benchmark": benchmark,
@@ -173,8 +175,8 @@ def controls(runs: pd.DataFrame) -> pd.DataFrame:
     ).round(1)
 
 
-def _over(runs: pd.DataFrame, name: str) -> verdicts.OverRuns:
-    return verdicts.over_runs(runs[name], world=runs["world_seed"])
+def _over(runs: pd.DataFrame, name: str) -> spread.OverRuns:
+    return spread.over_runs(runs[name], world=runs["world_seed"])
 
 
 def write(runs: pd.DataFrame) -> str:

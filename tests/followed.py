@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from sm70lib.study.params import FIELDS, ROOT
+from sm70lib.study.fields import FIELDS
+from sm70lib.study.params import ROOT
 
 STAGES = "cpt|sft|dpo"
 
@@ -131,8 +132,8 @@ def called(call: ast.Call, home: str, module: Module) -> Iterator[tuple[str, ast
         and target.value.id in module.names
     ):
         where, name = module.names[target.value.id]
-        if not name and target.attr in library(where).functions:
-            yield where, library(where).functions[target.attr]
+        if not name:
+            yield from defined(where, target.attr)
     elif isinstance(target, ast.Attribute):
         for path in sorted((ROOT / "sm70lib").rglob("*.py")):
             where = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -146,22 +147,32 @@ def called(call: ast.Call, home: str, module: Module) -> Iterator[tuple[str, ast
                 )
     elif isinstance(target, ast.Name) and target.id in module.names:
         where, name = module.names[target.id]
-        if name in library(where).functions:
-            yield where, library(where).functions[name]
+        yield from defined(where, name)
     elif isinstance(target, ast.Name) and target.id in module.functions:
         yield home, module.functions[target.id]
     elif isinstance(target, ast.Name):
-        tables = [
-            node.value
-            for node in module.tree.body
-            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)
-        ]
-        named = {
-            node.id for table in tables for node in ast.walk(table) if isinstance(node, ast.Name)
-        }
-        yield from (
-            (home, module.functions[name]) for name in sorted(named & module.functions.keys())
-        )
+        for where in sorted({home} | {where for where, name in module.names.values() if name}):
+            yield from ((where, function) for function in in_tables(library(where)))
+
+
+def defined(where: str, name: str) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """A function of a module, or the one that the module took over from another."""
+    module = library(where)
+    if name in module.functions:
+        yield where, module.functions[name]
+    elif name in module.names and module.names[name][1]:
+        yield from defined(*module.names[name])
+
+
+def in_tables(module: Module) -> list[ast.FunctionDef]:
+    """The functions that the dictionaries of a module hold."""
+    tables = [
+        node.value
+        for node in module.tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)
+    ]
+    named = {node.id for table in tables for node in ast.walk(table) if isinstance(node, ast.Name)}
+    return [module.functions[name] for name in sorted(named & module.functions.keys())]
 
 
 # ---- what is read of them -----------------------------------------------------------------------
@@ -244,7 +255,7 @@ def needed(notebook: Path) -> dict[str, str]:
                 if handed := frozenset(n for n, value in given.items() if carries(value, bound)):
                     fixed = texts(given, function, known)
                     waiting.append((where, library(where), function, handed, fixed))
-            if isinstance(node, ast.Constant) and re.fullmatch(r"sm70lib\.\w+", str(node.value)):
+            if isinstance(node, ast.Constant) and re.fullmatch(r"sm70lib(\.\w+)+", str(node.value)):
                 started = library(node.value)  # after -m
                 waiting.append((node.value, started, started.functions["main"], *[frozenset()] * 2))
     return found

@@ -49,8 +49,8 @@ from transformers import (
 
 from sm70lib import benchmarks
 from sm70lib.benchmarks import readers
-from sm70lib.evaluation import scoring
-from sm70lib.evaluation.batches import Run
+from sm70lib.evaluation import runs, scoring
+from sm70lib.evaluation.runs import Run
 
 evaluator.add_env_info = lambda results: None  # asks pip and the system for a second, for each task
 MANAGER = TaskManager()
@@ -296,7 +296,7 @@ def our_run(protocol: str, benchmark: str, shots: int, data: Path, limit: int | 
         benchmarks.save(folder, f"{benchmark}.pool", benchmarks.pool(benchmark, data))
     p = SimpleNamespace(eval_benchmarks=[benchmark], eval_protocols=[protocol], eval_shots=[shots],
                         eval_limit=None, data_template="medalpaca")
-    run, = scoring.runs(p, folder)
+    run, = runs.runs(p, folder)
     items = run.items[:limit]
     if limit and benchmark == "mmlu_medical":
         each = -(-limit // len(readers.SIX))

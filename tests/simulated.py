@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from sm70lib.analysis import stats, verdicts
+from sm70lib.statistics import differences, spread, stats, verdicts
 
 LEVEL = 0.95
 LIMIT = 4.0  # percent of draws
@@ -102,7 +102,7 @@ def pairs(draws: int, n: int, flipped: float, won: float, seed: int = 0) -> list
     """Two models on independent items, of which a share `flipped` differs, `won` of it for b."""
     shares = [flipped * won, flipped * (1 - won), 1 - flipped]
     gains, losses, _ = np.random.default_rng(seed).multinomial(n, shares, draws).T
-    bounds = verdicts.tango(gains, losses, (n, n), n, LEVEL)
+    bounds = differences.tango(gains, losses, (n, n), n, LEVEL)
     setting = f"n {n}, {flipped:.1%} flipped, {won:.0%} of them won"
     return [row("difference, independent", setting, flipped * (2 * won - 1), *bounds)]
 
@@ -113,7 +113,7 @@ def clustered_pairs(
     """The same over clusters of 1 to 6."""
     rng = np.random.default_rng(seed)
     size = sizes(rng, draws, clusters)
-    bounds = verdicts.clustered_difference(*flips(rng, size, flipped, won, icc), size, LEVEL)
+    bounds = differences.clustered_difference(*flips(rng, size, flipped, won, icc), size, LEVEL)
     setting = f"{clusters} clusters, {flipped:.0%} flipped, {won:.0%} of them won, ICC {icc:g}"
     return [row("difference", setting, flipped * (2 * won - 1), *bounds)]
 
@@ -135,7 +135,7 @@ def unpaired(draws: int, ours: tuple[int, float], quoted: tuple[int, float], see
 def worlds(draws: int, k: int, sd: float = 0.07, seed: int = 0) -> list[dict]:
     """The mean of tuned - control over k worlds, whose SD is that of the tiny study's runs."""
     rng, truth = np.random.default_rng(seed), 0.4
-    found = [verdicts.over_runs(some, LEVEL) for some in rng.normal(truth, sd, (draws // 4, k))]
+    found = [spread.over_runs(some, LEVEL) for some in rng.normal(truth, sd, (draws // 4, k))]
     return [row("mean over worlds", f"{k} worlds", truth, *np.array(found)[:, 1:3].astype(float).T)]
 
 

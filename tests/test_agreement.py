@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from sm70lib.analysis import agreement
-from sm70lib.study.provenance import write_json
+from sm70lib.study.files import write_json
 
 WORDING = {"wording": "abc"}
 WORLDS = (1, 2, 3, 4)

@@ -11,8 +11,9 @@ import pytest
 
 from sm70lib import benchmarks, sources
 from sm70lib.benchmarks import Item
-from sm70lib.corpus import audit, prompts
-from sm70lib.corpus.audit import CAUSAL, CHECKS, Overlap
+from sm70lib.corpus import audit, overlap, templates
+from sm70lib.corpus.audit import CAUSAL, CHECKS
+from sm70lib.corpus.overlap import Overlap
 from sm70lib.sources import Row
 from sm70lib.study.params import StudyError
 
@@ -108,7 +109,7 @@ def test_a_conclusion_that_repeats_in_training_is_found_in_the_field_explanation
     some = [item for item in real["pubmedqa"] if len(item.meta["explanation"].split()) > 20][:200]
     rows = [row("Tell me something.", item.meta["explanation"].split(". ")[0], number=number)
             for number, item in enumerate(some)]
-    long = {one.row for one in rows if len(audit.words(one.output)) >= 12}
+    long = {one.row for one in rows if len(overlap.words(one.output)) >= 12}
     hits = Overlap(real["pubmedqa"]).find(rows)
     own = {hit["row"] for hit in hits if hit["item_id"] == some[hit["row"]].id and hit["field"] == "explanation"}
     assert len(some) == 200 and len(long) > 150 and len(own & long) / len(long) > 0.99
@@ -277,4 +278,4 @@ def test_a_table_stands_for_each_pair_also_without_any_hit(tmp_path):
 
 def test_every_row_of_the_real_leak_parses_into_stem_and_options(shared_data):
     rows = list(sources.read("medical_meadow_mmmlu", shared_data))
-    assert sum(list(prompts.unwrap(one.input)[1]) == list("ABCD") for one in rows) == len(rows) == 3787
+    assert sum(list(templates.unwrap(one.input)[1]) == list("ABCD") for one in rows) == len(rows) == 3787

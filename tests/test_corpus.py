@@ -10,7 +10,7 @@ from sm70lib import sources
 from sm70lib.benchmarks import Item
 from sm70lib.corpus import training_set
 from sm70lib.corpus.audit import CHECKS
-from sm70lib.corpus.prompts import IGNORED
+from sm70lib.corpus.tokens import IGNORED
 from sm70lib.study.params import StudyError
 from sm70lib.study.steps import digest
 

@@ -16,9 +16,9 @@ from tokenizers import processors
 
 from sm70lib import benchmarks, protocols
 from sm70lib.benchmarks import Item
-from sm70lib.evaluation import batches, candidates, first_look, scoring
-from sm70lib.evaluation.batches import Run
-from sm70lib.models import loading
+from sm70lib.evaluation import asking, batches, candidates, first_look, lines, runs, scoring
+from sm70lib.evaluation.runs import Run
+from sm70lib.models import loading, local
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.study.steps import write_json
 from tests import small
@@ -38,7 +38,7 @@ def run_of(count: int, protocol: str = "sm70-2023", shots: int = 0) -> Run:
     return Run("medqa_4", protocols.named(protocol), shots, items, [], "medalpaca")
 
 
-def lines(path) -> dict[str, dict]:
+def kept(path) -> dict[str, dict]:
     found = [json.loads(line) for line in path.read_text().splitlines()]
     assert len({line["item_id"] for line in found}) == len(found)
     return {line["item_id"]: {key: line[key] for key in line if key != "seconds"} for line in found}
@@ -56,7 +56,7 @@ def adding_bos(tokenizer):
 def answered(loaded, run: Run, path, chat: bool = False) -> list[float]:
     """The log-likelihoods of all options, in the items' order."""
     scoring.evaluate(*loaded, run, path, model_digest="m", chat=chat)
-    found = lines(path)
+    found = kept(path)
     return [value for item in run.items for value in found[item.id]["loglikelihoods"]]
 
 
@@ -73,7 +73,7 @@ def test_loglikelihoods_equal_those_of_lm_evaluation_harness(loaded, tmp_path, p
     run = replace(run, protocol=replace(run.protocol, max_context=context))
     if run.protocol.name != "sm70-2023":
         run = replace(run, pool=run.items)
-    pairs = [(prompt.text, answer) for prompt in batches.Prompts(run, loaded[1]) for answer in prompt.answers]
+    pairs = [(prompt.text, answer) for prompt in asking.Prompts(run, loaded[1]) for answer in prompt.answers]
     harness = HFLM(pretrained=loaded[0], tokenizer=loaded[1], batch_size=4, max_length=context,
                    add_bos_token=False if run.protocol.bos == "never" else None)
     asked = [Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(pairs)]
@@ -92,7 +92,7 @@ def test_a_bos_changes_what_is_scored_only_where_a_protocol_begins_as_the_tokeni
     assert differ == {"sm70-2023": False, "harness": True, "meditron": True}
     for context in (4096, 40):
         run = run_of(6, "harness")
-        prompts = batches.Prompts(run, with_bos[1])
+        prompts = asking.Prompts(run, with_bos[1])
         firsts = [batches.usable(prompt, run.protocol, with_bos[1], context, None)[0].context[0] for prompt in prompts]
         begun = [first == with_bos[1].bos_token_id for first in firsts]
         assert begun == [context == 4096] * 6
@@ -103,7 +103,7 @@ def test_what_prompts_share_is_remembered_with_its_bos_and_changes_nothing(loade
     loaded = loaded[0], adding_bos(loaded[1])
     run, kept = replace(run_of(12, "meditron", 1), pool=run_of(9).items), []
     run = replace(run, protocol=replace(run.protocol, seeds=(1234,), intro=lambda item: "Select one.\n"))
-    real = loading.remember
+    real = local.remember
     monkeypatch.setattr(loading, "remember", lambda model_, common: kept.append(list(common)) or real(model_, common))
     together = answered(loaded, run, tmp_path / "together.jsonl")
     assert kept and all(common[0] == loaded[1].bos_token_id and len(common) > batches.SHARED for common in kept)
@@ -115,11 +115,12 @@ def test_what_prompts_share_is_remembered_with_its_bos_and_changes_nothing(loade
 SCORES = """
 import pathlib, sys, time
 from tests import test_evaluate as t
-from sm70lib import evaluate, model
-real = model.loglikelihoods
-model.loglikelihoods = lambda *given: (time.sleep(0.02), real(*given))[1]  # or it would be over before it is killed
+from sm70lib.evaluation import scoring
+from sm70lib.models import loading, local
+real = local.loglikelihoods
+local.loglikelihoods = lambda *given: (time.sleep(0.02), real(*given))[1]  # or it would be over before it is killed
 base, path = sys.argv[1:]
-evaluate.evaluate(model.load(base), model.load_tokenizer(base), t.run_of(60), pathlib.Path(path), model_digest="m",
+scoring.evaluate(loading.load(base), loading.load_tokenizer(base), t.run_of(60), pathlib.Path(path), model_digest="m",
                   batch_tokens=300)
 """
 
@@ -143,7 +144,7 @@ def test_killed_five_times_ends_with_the_lines_of_an_undisturbed_run(loaded, tmp
             cut.write_bytes(cut.read_bytes()[:-20])
     assert 0 < before < 60
     subprocess.run([*command, str(cut)], cwd=ROOT, check=True, timeout=120)
-    assert len(lines(whole)) == 60 and lines(cut) == lines(whole)
+    assert len(kept(whole)) == 60 and kept(cut) == kept(whole)
 
 
 def test_memory_does_not_grow_with_the_number_of_items(loaded, tmp_path, monkeypatch):
@@ -158,7 +159,7 @@ def test_memory_does_not_grow_with_the_number_of_items(loaded, tmp_path, monkeyp
         scoring.evaluate(*loaded, run, tmp_path / f"{count}.jsonl", model_digest="m")
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    tokens = sum(len(loaded[1](prompt.text)["input_ids"]) for prompt in batches.Prompts(run, loaded[1])) / 1300
+    tokens = sum(len(loaded[1](prompt.text)["input_ids"]) for prompt in asking.Prompts(run, loaded[1])) / 1300
     per_item = (peaks[1] - peaks[0]) / 780
     assert per_item < 8 * tokens, f"{peaks} bytes, {tokens:.0f} tokens an item"
 
@@ -173,8 +174,8 @@ def test_unusable_items_are_listed_and_the_rest_is_scored(loaded, tmp_path):
     about = json.loads((tmp_path / "p.meta.json").read_text())
     reasons = {row["item_id"]: row["reason"] for row in about["skipped"]}
     assert reasons == {"m/2": "an option is empty", "m/5": "no right option", "m/6": "an option fills the context of 512 tokens"}
-    assert (about["n_items"], about["n_scored"], about["cut"]) == (8, 5, ["m/7"]) and len(lines(tmp_path / "p.jsonl")) == 5
-    assert scoring._finished(tmp_path / "p.jsonl", batches.Prompts(run, loaded[1]), "m")
+    assert (about["n_items"], about["n_scored"], about["cut"]) == (8, 5, ["m/7"]) and len(kept(tmp_path / "p.jsonl")) == 5
+    assert lines.finished(tmp_path / "p.jsonl", asking.Prompts(run, loaded[1]), "m")
 
 
 @pytest.mark.parametrize("change", ["model", "version", "items", "words"])
@@ -197,8 +198,8 @@ def test_predictions_of_something_else_are_refused(loaded, tmp_path, change):
 
 def test_choices_follow_from_the_loglikelihoods():
     run = run_of(3)
-    prompt = batches.Prompt(run.items[2], 42, "", "text", run.protocol.answers(run.items[2]))
-    found = batches.record(prompt, run, [-8.0, -7.0, -9.0, -6.0])
+    prompt = asking.Prompt(run.items[2], 42, "", "text", run.protocol.answers(run.items[2]))
+    found = lines.record(prompt, run, [-8.0, -7.0, -9.0, -6.0])
     assert (found["choice"], found["choice_norm"], found["gold"]) == (3, 2, 2)  # 9 nats over 18 characters
     assert (found["correct"], found["correct_norm"]) == (False, True)
 
@@ -215,11 +216,11 @@ def test_replies_are_read_voted_on_and_counted_where_they_say_nothing(loaded, tm
     for protocol in ("generate", "generate-vote"):
         run, path, texts = run_of(4, protocol), tmp_path / "m" / f"{protocol}.jsonl", iter((3, 2, 1, 0))
         path.parent.mkdir(exist_ok=True)
-        monkeypatch.setattr(batches.Prompts, "chunks", lambda self: iter([(False, [self[n] for n in (3, 2, 1, 0)])]))
+        monkeypatch.setattr(asking.Prompts, "chunks", lambda self: iter([(False, [self[n] for n in (3, 2, 1, 0)])]))
         run = replace(run, items=[replace(item, question="Same?", options=("river", "the sea", "a pond", "none"))
                                   for item in run.items])
         scoring.evaluate(*loaded, run, path, model_digest="m")
-        found = lines(path)
+        found = kept(path)
         assert {key: line["choice"] for key, line in found.items()} == {"m/0": 0, "m/1": 1, "m/2": None, "m/3": 3}
         assert sum(line["correct"] for line in found.values()) == 3 and found["m/0"]["loglikelihoods"] is None
         assert len(found["m/0"]["parsed"]) == run.protocol.samples
@@ -231,7 +232,7 @@ def test_a_model_really_writes_and_what_it_writes_can_be_repeated(loaded, tmp_pa
     texts = []
     for name in ("one", "two"):
         scoring.evaluate(*loaded, run_of(3, "generate-vote"), tmp_path / f"{name}.jsonl", model_digest="m")
-        texts.append([line["parsed"] for line in lines(tmp_path / f"{name}.jsonl").values()])
+        texts.append([line["parsed"] for line in kept(tmp_path / f"{name}.jsonl").values()])
     assert texts[0] == texts[1] and all(len(some) == 5 and len(set(some)) > 1 for some in texts[0])
 
 
@@ -252,9 +253,9 @@ CHAT = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{% endfor %}{
 
 def test_a_chat_template_stands_around_the_prompt(loaded, monkeypatch):
     run = run_of(1, "med42")
-    assert batches.Prompts(run, loaded[1])[0].text.startswith("<|system|>: You are a helpful medical assistant")
+    assert asking.Prompts(run, loaded[1])[0].text.startswith("<|system|>: You are a helpful medical assistant")
     monkeypatch.setattr(loaded[1], "chat_template", CHAT)
-    text = batches.Prompts(run, loaded[1])[0].text
+    text = asking.Prompts(run, loaded[1])[0].text
     assert text.startswith("[user] Question: What is the river") and text.endswith("Answer:\n\n")
     context, answer = batches._tokenised(text, ["A. x"], loaded[1], "never")[0]
     assert loaded[1].decode(answer) == "\n\nA. x" and loaded[1].decode(context) == text.rstrip()
@@ -264,7 +265,7 @@ def test_a_bos_that_the_chat_template_wrote_is_not_doubled(loaded, monkeypatch):
     tokenizer, counts = adding_bos(loaded[1]), {}
     for template in (CHAT, "{{ bos_token }}" + CHAT):
         monkeypatch.setattr(tokenizer, "chat_template", template)
-        prompt = batches.Prompts(run_of(1, "med42"), tokenizer)[0]
+        prompt = asking.Prompts(run_of(1, "med42"), tokenizer)[0]
         for bos in ("never", "tokenizer", "always"):
             context, _ = batches._tokenised(prompt.text, prompt.answers, tokenizer, bos)[0]
             counts[template == CHAT, bos] = context.count(tokenizer.bos_token_id), context[0] == tokenizer.bos_token_id
@@ -278,7 +279,7 @@ def test_a_template_that_refuses_a_system_message_goes_without_it_as_in_the_harn
     run, texts = Run("mmlu_medical", protocols.named("med42"), 0, [item], []), []
     for template in (CHAT, strict + CHAT):
         monkeypatch.setattr(loaded[1], "chat_template", template)
-        texts.append(batches.Prompts(run, loaded[1])[0].text)
+        texts.append(asking.Prompts(run, loaded[1])[0].text)
     described, bare = texts
     assert described.startswith("[system] The following are multiple choice questions (with answers) about anatomy.")
     assert bare.startswith("[user] What is the river") and described.endswith(bare)
@@ -296,7 +297,7 @@ def test_a_limit_counts_the_items_that_a_protocol_keeps_and_not_those_it_takes_a
                          eval_protocols=["sm70-2023", "sm70-2023-clean", "harness"])
     counted = {}
     for p.eval_limit in (10, 29, None):
-        for run in scoring.runs(p, tmp_path):
+        for run in runs.runs(p, tmp_path):
             key, taken = (run.benchmark, run.protocol.name, run.shots), 0
             counted.setdefault(key, []).append(len(run.items))
             assert all(run.protocol.keep(item) for item in run.items)
@@ -333,9 +334,9 @@ def test_dev_items_are_asked_as_their_test_and_never_stand_in_their_own_shots(tm
                                  eval_protocols=[protocol.name], eval_limit=None)
             if not protocol.covers(name, 0):
                 with pytest.raises(StudyError, match=f"none of {protocol.name} covers {name}_dev"):
-                    scoring.runs(p, tmp_path)
+                    runs.runs(p, tmp_path)
                 continue
-            asked = scoring.runs(p, tmp_path)
+            asked = runs.runs(p, tmp_path)
             assert [run.shots for run in asked] == [shots for shots in (0, 3) if protocol.covers(name, shots)]
             for run in asked:
                 assert run.name.startswith(f"{name}_dev-") and {item.benchmark for item in run.items} == {name}
@@ -409,7 +410,7 @@ def scored(study, monkeypatch):
 
     def score() -> list[str]:
         written.clear(), loads.clear()
-        scoring.score_all(p, scoring.runs(p, folder / "data/benchmarks"), folder)
+        scoring.score_all(p, runs.runs(p, folder / "data/benchmarks"), folder)
         assert len(loads) == len({line.split()[0] for line in written}), "only what is asked is loaded"
         return list(written)
 
@@ -486,12 +487,12 @@ DDP = "params/accelerate/ddp.yml"  # two processes; where there is no GPU they m
 
 def test_two_processes_write_what_one_writes_and_items_are_scored_again_alone(study):
     folder, p = study
-    asked, found = scoring.runs(p, folder / "data/benchmarks"), []
+    asked, found = runs.runs(p, folder / "data/benchmarks"), []
     for launcher in ("python", "torchrun --standalone --nproc-per-node 2",
                      f"accelerate launch --config_file {DDP} --main_process_port 0"):
         p.eval_launcher = launcher
         scoring.score_model(candidates.Model("base", str(folder / "base/model")), p, asked, folder)
-        found.append(lines(folder / "predictions/base/medqa_4-sm70-2023-0.jsonl"))
+        found.append(kept(folder / "predictions/base/medqa_4-sm70-2023-0.jsonl"))
         again = first_look.rescored(folder / "predictions")["base"]
         assert 0 < again["items"] <= 64 and again["largest_difference_nats"] < 1e-3 and again["flips"] == 0
         assert not list(folder.glob("predictions/base/*.part"))

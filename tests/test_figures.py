@@ -8,8 +8,9 @@ import pytest
 import synthetic
 from PIL import Image
 
-from sm70lib.analysis import errors, figures, quoted, stats, tables
+from sm70lib.analysis import accuracies, drawing, figures, frames, quoted, slices
 from sm70lib.claims import entries
+from sm70lib.statistics import stats
 
 HOW = stats.How(resamples=200)
 BESIDE = quoted.read()
@@ -19,20 +20,20 @@ LINE = "tables/results.csv of study made; protocol sm70-2023, 0-shot"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    figures.style()
+    drawing.style()
     return synthetic.study(tmp_path_factory.mktemp("outputs"))
 
 
 @pytest.fixture(scope="module")
 def found(folder):
-    return tables.results(tables.load(folder.parent, ["made"]), HOW)
+    return accuracies.results(frames.load(folder.parent, ["made"]), HOW)
 
 
 @pytest.fixture(scope="module")
 def drawings(folder, found):
     """Every picture of 05 and 06, by name: a function that draws it anew."""
-    first, answers = found[found["protocol"] == "sm70-2023"], errors.frame(folder)
-    flips = errors.flips(errors.paired(answers, "base-nf4", "tuned"), HOW)
+    first, answers = found[found["protocol"] == "sm70-2023"], frames.frame(folder)
+    flips = slices.flips(frames.paired(answers, "base-nf4", "tuned"), HOW)
     metrics = pd.read_json(folder / "stages" / "1-sft" / "metrics.jsonl", lines=True)
     return {
         "accuracy": lambda: figures.accuracy(first, BESIDE),
@@ -41,14 +42,14 @@ def drawings(folder, found):
         "memory": lambda: figures.memory(pd.read_csv(folder / "memory.csv")),
         "contamination": lambda: figures.contamination(pd.read_csv(folder / "data" / "contamination.csv")),
         "errors_flips": lambda: figures.flips(flips),
-        "errors_reliability": lambda: figures.reliability(errors.reliability(answers)),
+        "errors_reliability": lambda: figures.reliability(slices.reliability(answers)),
     }
 
 
 def test_every_picture_is_the_same_twice_and_carries_its_provenance(drawings, tmp_path):
     for name, draw in drawings.items():
         for folder in ("one", "two"):
-            figures.save(draw(), tmp_path / folder, name, LINE, 80)
+            drawing.save(draw(), tmp_path / folder, name, LINE, 80)
         for ending in ("png", "svg"):
             one, two = (tmp_path / folder / f"{name}.{ending}" for folder in ("one", "two"))
             assert one.read_bytes() == two.read_bytes(), one
@@ -65,7 +66,7 @@ def test_nothing_is_cut_off(drawings):
         fig.draw_without_rendering()
         box, width, height = fig.get_tightbbox(), fig.get_figwidth(), fig.get_figheight()
         assert box.x0 >= 0 and box.x1 <= width + 0.01 and box.y1 <= height + 0.01, name
-        assert box.y0 >= figures.STRIP - 0.06, f"{name} leaves no room for its provenance"
+        assert box.y0 >= drawing.STRIP - 0.06, f"{name} leaves no room for its provenance"
         matplotlib.pyplot.close(fig)
 
 
@@ -108,7 +109,7 @@ def test_quoted_values_are_open_marks_and_of_the_same_shots(found):
 
 
 def test_models_differ_in_colour_and_in_mark():
-    looks = figures.looks(["base", "base-nf4", "tuned", "tuned-1-sft", "tuned-2-dpo"])
+    looks = drawing.looks(["base", "base-nf4", "tuned", "tuned-1-sft", "tuned-2-dpo"])
     colours, marks = zip(*looks.values())
     assert len(set(colours)) == len(set(marks)) == 5
 
@@ -116,15 +117,15 @@ def test_models_differ_in_colour_and_in_mark():
 def test_every_allowed_palette_is_there():
     palettes = ["colorblind", "deep", "muted", "bright", "dark", "pastel"]
     for palette in palettes:
-        figures.style(palette)
+        drawing.style(palette)
         assert len(matplotlib.rcParams["axes.prop_cycle"]) >= 6
         assert matplotlib.rcParams["svg.hashsalt"] == "sm70"
     assert len(palettes) == 6
-    figures.style()
+    drawing.style()
 
 
 def test_the_notebook_gets_the_picture_that_lies_on_disk(tmp_path):
     figure = figures.loss_curve(pd.DataFrame({"step": [1, 2], "loss": [3, 2]}), "Loss")
-    data, about = figures.save(figure, tmp_path, "loss", LINE)._repr_mimebundle_()
+    data, about = drawing.save(figure, tmp_path, "loss", LINE)._repr_mimebundle_()
     assert base64.b64decode(data["image/png"]) == (tmp_path / "loss.png").read_bytes()
     assert about["image/png"]["alt"] == "Loss"

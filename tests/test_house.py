@@ -16,7 +16,7 @@ from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from sm70lib.study import params, provenance, steps
+from sm70lib.study import fields, params, provenance, steps
 
 LIBRARY = sorted((ROOT / "sm70lib").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -84,7 +84,7 @@ GRAPH = {module(path): imports(path) for path in LIBRARY}
 def test_imports_have_no_circle():
     order = list(graphlib.TopologicalSorter({name: own for name, (own, _) in GRAPH.items()}).static_order())
     assert len(order) == len(LIBRARY)
-    assert GRAPH["sm70lib.study.params"][0] == set(), "params is at the bottom"
+    assert GRAPH["sm70lib.study.fields"][0] == set(), "the parameters are at the bottom"
 
 
 def reached(name: str) -> set[str]:
@@ -149,24 +149,24 @@ def test_every_study_has_its_row():
 def test_tiny_comments_on_every_name():
     lines = (ROOT / "params/tiny.yml").read_text().splitlines()
     commented = [line.split(":")[0] for line in lines if re.match(r"\w+:.*# ..", line)]
-    assert commented == list(params.FIELDS) and len(commented) > 60
+    assert commented == list(fields.FIELDS) and len(commented) > 60
 
 
 def values(name: str) -> set[str]:
     """What a parameter (or each entry of its list) may be."""
-    schema = params.Study.model_json_schema()["properties"][name]
+    schema = fields.Study.model_json_schema()["properties"][name]
     schema = schema.get("items", schema)
     return set(schema.get("enum", [schema.get("const")]))
 
 
 def test_choices_are_those_of_the_rooms():
     from sm70lib import benchmarks, protocols, sources
-    from sm70lib.corpus import prompts
+    from sm70lib.corpus import templates
     assert values("data_sources") == values("base_text") == set(sources.SOURCES)
     assert values("eval_benchmarks") == set(benchmarks.BENCHMARKS)
     assert values("eval_primary_benchmarks") == {*benchmarks.BENCHMARKS, "usmle"}
     assert values("eval_protocols") == {protocol.name for protocol in protocols.PROTOCOLS}
-    assert values("data_template") == set(prompts.TEMPLATES)
+    assert values("data_template") == set(templates.TEMPLATES)
 
 
 # ---- notebooks --------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_notebooks_are_counted():
     names = [path.stem for path in NOTEBOOKS]
     assert len(names) >= LEAST_NOTEBOOKS and set(names) <= {*steps.STEPS, "07_ask"}
     if len(names) == len(steps.STEPS) + 1:
-        assert {name for path in NOTEBOOKS for name in provenance.declared(path)} == set(params.FIELDS)
+        assert {name for path in NOTEBOOKS for name in provenance.declared(path)} == set(fields.FIELDS)
 
 
 def code_of(path: Path) -> list[str]:
@@ -223,5 +223,5 @@ def test_the_parameters_cell_agrees_with_the_definition_and_tiny(path):
     for name, about in shown.items():
         assert re.fullmatch(kinds, about["inferred_type_name"]), f"{name}: papermill cannot inspect its type"
         assert about["help"] and ";" not in about["help"], f"{name} needs its comment, without ;"
-        optional = type(None) in getattr(params.FIELDS[name].annotation, "__args__", ())
+        optional = type(None) in getattr(fields.FIELDS[name].annotation, "__args__", ())
         assert about["inferred_type_name"].startswith("Optional") == optional, name

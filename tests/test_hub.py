@@ -18,7 +18,7 @@ READ = """
 import sys
 from types import SimpleNamespace
 from sm70lib import sources
-from sm70lib.params import StudyError
+from sm70lib.study.params import StudyError
 try:
     root = sources.root(SimpleNamespace(data_root="hub", study="any"))
     print([row.output for row in sources.read(sys.argv[1], root)])

@@ -15,12 +15,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from sm70lib import benchmarks
-from sm70lib.analysis import quoted, stats, tables
-from sm70lib.evaluation import batches, candidates, leftout, scoring
-from sm70lib.models import budget, loading
+from sm70lib.analysis import accuracies, frames, quoted
+from sm70lib.evaluation import asking, batches, candidates, leftout, runs, scoring
+from sm70lib.models import budget, budget_scoring, loading, local
+from sm70lib.statistics import stats
 from sm70lib.study import memory, params, steps
 from sm70lib.study.params import ROOT, StudyError
-from sm70lib.training import train
+from sm70lib.training import launch, train
 from tests import small
 from tests.test_evaluate import run_of
 
@@ -107,7 +108,7 @@ def test_asking_without_the_adapter_is_asking_the_base(study, capsys):
     said = capsys.readouterr().out
     assert len(prompts) == 3
     for prompt in prompts:
-        assert f"base: {loading.answer(bare, tokenizer, prompt, 8)}\n" in said
+        assert f"base: {local.answer(bare, tokenizer, prompt, 8)}\n" in said
     assert len(set(re.findall(r"(?:base|tuned): (.*)", said))) > 3, "the adapter says something else"
 
 
@@ -115,7 +116,7 @@ def needs(folder, p) -> dict[str, float]:
     """GB that the study's models need at least."""
     return {
         one.name: memory.rounded_up(
-            budget.scoring(one.source, p, one.quantised, leftout._adapter(one), 1)
+            budget_scoring.scoring(one.source, p, one.quantised, leftout._adapter(one), 1)
         )
         for one in candidates.models(p, folder)
     }
@@ -139,7 +140,7 @@ def test_what_does_not_fit_is_left_out_and_added_where_it_fits(study, alive, mon
     }
     assert scope["said"][0]["notes"]["left_out"] == recorded
     assert "base is not scored here: it needs 0.0" in capsys.readouterr().out
-    asked = tables.left_out(folder.parent, ["small"])
+    asked = accuracies.left_out(folder.parent, ["small"])
     assert (
         asked.set_index("model").loc["base", "cell"]
         == f"not scored here: {memory.words(least['base'])}"
@@ -168,21 +169,21 @@ def test_a_machine_that_holds_no_model_at_all_is_one_sentence(study, monkeypatch
     with pytest.raises(
         StudyError, match="not one model can be scored here: the smallest needs 0.0.. GB; run 04 on"
     ):
-        scoring.score_all(p, scoring.runs(p, folder / "data/benchmarks"), folder)
+        scoring.score_all(p, runs.runs(p, folder / "data/benchmarks"), folder)
 
 
 def test_batches_are_smaller_where_memory_is_short(study, monkeypatch, capsys):
     folder, p = study
     which = candidates.Model("base", str(folder / "base/model"))
     monkeypatch.setenv(
-        memory.LIMIT, str(memory.rounded_up(budget.scoring(which.source, p, False, 0, 1024)))
+        memory.LIMIT, str(memory.rounded_up(budget_scoring.scoring(which.source, p, False, 0, 1024)))
     )
     given = []
     monkeypatch.setattr(
         scoring, "evaluate", lambda *_, batch_tokens, **__: given.append(batch_tokens)
     )
     monkeypatch.setattr(scoring, "rescore", lambda *_: {})
-    scoring.score_model(which, p, scoring.runs(p, folder / "data/benchmarks"), folder)
+    scoring.score_model(which, p, runs.runs(p, folder / "data/benchmarks"), folder)
     assert (
         given == [1024] and "base is scored in batches of 1,024 tokens" in capsys.readouterr().out
     )
@@ -193,7 +194,7 @@ def test_replies_count_where_batches_are_made(study):
     folder, p = study
     tokenizer = loading.load_tokenizer(folder / "base/model")
     for protocol, samples in (("generate", 1), ("generate-vote", 5)):
-        prompts = batches.Prompts(run_of(12, protocol), tokenizer)
+        prompts = asking.Prompts(run_of(12, protocol), tokenizer)
         made = list(batches.batched(prompts, tokenizer, 512, 2048, {"skipped": [], "cut": []}))
         tokens = [
             sum(samples * (len(requests[0].context) + 48) for _, requests in batch.asked)
@@ -230,7 +231,7 @@ def test_the_runner_scores_again_where_a_model_fits_now(toy, monkeypatch):
 
 def test_status_asks_no_deep_learning(toy):
     code = (
-        "import sys; from sm70lib import params, steps, run, memory\n"
+        "import sys; from sm70lib import runner; from sm70lib.study import memory, params, steps\n"
         f"steps.status('04_eval', params.load({str(toy.file)!r})); memory.at_hand()\n"
         "assert not {'torch', 'transformers', 'peft'} & {*sys.modules}"
     )
@@ -277,7 +278,7 @@ def test_05_and_06_do_without_a_model(tmp_path, gone, world):
 
 def test_a_model_that_was_left_out_of_one_benchmark_keeps_its_others(tmp_path):
     synthetic.study(tmp_path, sizes={"medqa_4": 20, "pubmedqa": 20})
-    found = tables.results(tables.load(tmp_path, ["made"]), stats.How(resamples=50))
+    found = accuracies.results(frames.load(tmp_path, ["made"]), stats.How(resamples=50))
     found = found[
         (found["protocol"] == "sm70-2023")
         & ~((found["model"] == "base") & (found["benchmark"] == "pubmedqa"))
@@ -285,7 +286,7 @@ def test_a_model_that_was_left_out_of_one_benchmark_keeps_its_others(tmp_path):
     lacking = pd.DataFrame(
         [("made", "base", "not scored here: 138 GB")], columns=["study", "model", "cell"]
     )
-    table = tables.wide(found, ["medqa_4", "pubmedqa"], quoted.read().head(0), lacking).set_index(
+    table = accuracies.wide(found, ["medqa_4", "pubmedqa"], quoted.read().head(0), lacking).set_index(
         "model"
     )
     assert (
@@ -321,7 +322,7 @@ def test_a_trainer_that_runs_out_of_memory_names_what_the_plan_would_change(
     trainer.write_text(code)
     monkeypatch.setattr(train, "launcher", lambda line: [sys.executable, str(trainer)])
     with pytest.raises(StudyError) as error:
-        train.run(p, tmp_path, 1, "sft")
+        launch.run(p, tmp_path, 1, "sft")
     text = str(error.value)
     assert (
         "memory ran out: sft needs 0.0" in text
@@ -343,7 +344,7 @@ def test_a_trainer_that_runs_out_of_memory_names_what_the_plan_would_change(
     with pytest.raises(
         StudyError, match="change to train_micro_batch_size 1, train_gradient_checkpointing True"
     ):
-        train.run(p, tmp_path, 1, "sft")
+        launch.run(p, tmp_path, 1, "sft")
 
 
 def test_another_end_does_not_speak_of_memory(tmp_path, monkeypatch):
@@ -354,5 +355,5 @@ def test_another_end_does_not_speak_of_memory(tmp_path, monkeypatch):
         lambda line: [sys.executable, "-c", "import sys; sys.exit('error: a bad row')"],
     )
     with pytest.raises(StudyError, match="exit code 1: error: a bad row") as error:
-        train.run(p, tmp_path, 1, "sft")
+        launch.run(p, tmp_path, 1, "sft")
     assert "memory" not in str(error.value)

@@ -7,14 +7,14 @@ import shutil
 import pytest
 from conftest import TOY, Toy
 
-from sm70lib.study import keys, lent, params, steps
+from sm70lib.study import fields, keys, lent, params, steps
 from tests.test_kept import tree
 
 TUNING = "03_qlora_finetune"
 QUICK = ("05_error_analysis", "06_figures")
 
 
-def variant(toy: Toy, **changes) -> params.Study:
+def variant(toy: Toy, **changes) -> fields.Study:
     """The parameters of a new study."""
     return params.load(toy.file, overrides={"study": "new"} | changes)
 

@@ -6,10 +6,11 @@ import weakref
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 
 from sm70lib.models import loading
-from sm70lib.study import keys, params, steps
-from sm70lib.study.provenance import digest
+from sm70lib.study import fields, keys, params, steps
+from sm70lib.study.files import digest
 from sm70lib.training import merging
 from tests import small
 from tests.test_model import with_adapter
@@ -86,9 +87,7 @@ def test_a_merge_of_another_adapter_is_stale(study):
     merging.all_wanted(p, folder)
     before = digest(folder / "merged/original")
     with_adapter(loading.load(folder / "base/model", p)).save_pretrained(folder / "other")
-    weights = loading.load_file(folder / "adapter/adapter_model.safetensors")
-    from safetensors.torch import save_file
-
+    weights = load_file(folder / "adapter/adapter_model.safetensors")
     save_file(
         {name: weight * 2 for name, weight in weights.items()},
         folder / "adapter/adapter_model.safetensors",
@@ -155,7 +154,7 @@ def test_a_merge_added_or_taken_out_trains_nothing_again(study, monkeypatch):
     folder, small_study = study
     monkeypatch.setenv("SM70_OUTPUTS", str(folder.parent))
 
-    def wanted(*merges: str) -> params.Study:
+    def wanted(*merges: str) -> fields.Study:
         given = {"study": folder.name.replace("_", "-"), "train_merge": list(merges)}
         return params.load(params.ROOT / "params/tiny.yml", overrides=given)
 

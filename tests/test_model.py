@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora.bnb import Linear4bit
 
-from sm70lib.models import loading
+from sm70lib.models import loading, lora
 from sm70lib.study.params import StudyError
 from tests import small
 
@@ -32,7 +32,7 @@ def gradients(wrapped, ids) -> dict[str, torch.Tensor]:
 def test_gradients_after_an_evaluation_pass_equal_those_of_the_dequantised_copy(tmp_path):
     p = small.base(tmp_path)
     quantised = loading.load(tmp_path / "base/model", p)
-    assert loading.shut_cpu_inference_kernel(quantised) == 14  # seven linear layers in each of two blocks
+    assert lora.shut_cpu_inference_kernel(quantised) == 14  # seven linear layers in each of two blocks
     plain = copy.deepcopy(quantised).dequantize()
     quantised, plain = with_adapter(quantised), with_adapter(plain)
     ids = torch.randint(3, quantised.config.vocab_size, (4, 40), generator=torch.Generator().manual_seed(2))
@@ -89,7 +89,7 @@ def test_an_adapter_added_in_place_is_pefts_own(tmp_path, compute):
             layers = [layer for layer in wrapped.modules() if type(layer) is Linear4bit]
             assert len(layers) == 14
             for layer in layers:
-                layer.__class__ = loading.AddedInPlace
+                layer.__class__ = lora.AddedInPlace
         with wrapped.disable_adapter(), torch.no_grad():
             bare = wrapped(input_ids=ids).logits
         found.append((gradients(wrapped, ids), wrapped(input_ids=ids).logits.detach(), bare))

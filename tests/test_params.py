@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from pydantic import ValidationError
 
-from sm70lib.study import params
+from sm70lib.study import fields, params
 from sm70lib.study.params import ROOT, StudyError
 
 TINY = ROOT / "params/tiny.yml"
@@ -100,7 +100,7 @@ def test_an_unknown_study_lists_the_known_ones():
     assert "tiny" in wrong("params/nosuch.yml").split("are: ")[1]
 
 
-@given(some.dictionaries(some.text(min_size=1) | some.sampled_from(list(params.FIELDS)),
+@given(some.dictionaries(some.text(min_size=1) | some.sampled_from(list(fields.FIELDS)),
                          some.none() | some.booleans() | some.integers() | some.floats() | some.text()
                          | some.lists(some.integers() | some.text(), max_size=3), max_size=4))
 def test_whatever_a_file_holds_is_loaded_or_refused_in_words(tmp_path_factory, values):
@@ -111,7 +111,7 @@ def test_whatever_a_file_holds_is_loaded_or_refused_in_words(tmp_path_factory, v
     except StudyError as error:
         assert str(error).strip()
     else:
-        assert set(study.model_dump()) == set(params.FIELDS)
+        assert set(study.model_dump()) == set(fields.FIELDS)
 
 
 def test_results_change_only_under_another_name(tmp_path):
@@ -141,7 +141,7 @@ def test_the_grid_is_whole_and_chosen_on_dev_items():
         cells[cell.sft_lr, cell.data_template, cell.sft_loss] = cell
         assert cell.study == overlay.stem and cell.eval_benchmarks == ["medqa_4_dev", "pubmedqa_dev"]
         assert cell.eval_primary_benchmarks == cell.eval_benchmarks and cell.train_seeds == [0]
-        other = {name for name in params.FIELDS if getattr(cell, name) != getattr(base, name)}
+        other = {name for name in fields.FIELDS if getattr(cell, name) != getattr(base, name)}
         assert other <= {"study", "train_seeds", "sft_lr", "data_template", "sft_loss",
                          "eval_benchmarks", "eval_primary_benchmarks"}
     assert len(GRID) == len(cells) == 8

@@ -8,7 +8,16 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sm70lib.models import budget, known, loading, measured, shapes
+from sm70lib.models import (
+    accelerators,
+    budget,
+    budget_scoring,
+    known,
+    loading,
+    local,
+    measured,
+    shapes,
+)
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT, StudyError
 from tests import small
@@ -37,7 +46,7 @@ def test_what_does_not_fit_says_what_to_change(tmp_path, monkeypatch):
 
 def test_a_change_never_raises_what_is_lower_already_and_saves_something(tmp_path):
     p, base = small.base(tmp_path, data_max_length=300, lora_r=4, sft_optimizer="adamw_bnb_8bit"), tmp_path / "base/model"
-    said = budget.less(base, p, budget.loaded(base, p) + 1)
+    said = budget.less(base, p, budget_scoring.loaded(base, p) + 1)
     for value in ("data_max_length 512", "lora_r 8", "paged_adamw_8bit"):
         assert value not in said
     fitting = budget.less(base, p, 10**12)
@@ -85,7 +94,7 @@ def test_70b_is_planned_without_weights_and_lands_where_its_parts_say():
     assert base == pytest.approx(36.4e9, rel=0.01)
     assert planned.loc["activations, a layer's input each", "planned_mb"] * budget.MB == 80 * 2048 * 8192 * 2
     assert planned["planned_mb"].sum() / 1024 < 46, "GiB: the goal on one card at 2,048 tokens"
-    table = budget.gpus(LLAMA, SM70).set_index("gpu")
+    table = accelerators.gpus(LLAMA, SM70).set_index("gpu")
     assert table.loc["H200", "verdict"] == table.loc["H100 80 GB", "verdict"] == "fits" and len(table) >= 7
     assert "does not fit" in table.loc["RTX 4090", "verdict"] and table.loc["H200", "hours_at_most"] != 0
     assert table["source"].str.contains("NVIDIA data sheet").all() and table["dollars"].isna().all()
@@ -110,7 +119,7 @@ def test_the_plan_agrees_with_the_adapter_that_training_makes(tmp_path, targets)
         planned = budget.plan(base, p).set_index("part").loc["LoRA weights", "parameters"]
         assert planned == sum(weight.numel() for weight in wrapped.parameters() if weight.requires_grad)
         wrapped.save_pretrained(tmp_path / "adapter")
-        assert budget.saved_adapter_bytes(tmp_path / "adapter") == budget.adapter_bytes(base, p) == 4 * planned
+        assert budget_scoring.saved_adapter_bytes(tmp_path / "adapter") == budget_scoring.adapter_bytes(base, p) == 4 * planned
 
 
 def test_targets_that_fit_no_layer_are_one_sentence(tmp_path):
@@ -183,10 +192,10 @@ def test_what_scoring_holds_is_within_the_plan(tmp_path, adapter):
     loaded = loading.load(base, p)
     if adapter:
         loaded = get_peft_model(loaded, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")).eval()
-    requests = [loading.Request([5] * 250, [[7], [8], [9], [10]]) for _ in range(16)]
+    requests = [local.Request([5] * 250, [[7], [8], [9], [10]]) for _ in range(16)]
     with Live() as live:
-        loading.loglikelihoods(loaded, requests)
-    planned = budget.scoring(base, p, True, 1.0 if adapter else 0.0) - budget.loaded(base, p)
+        local.loglikelihoods(loaded, requests)
+    planned = budget_scoring.scoring(base, p, True, 1.0 if adapter else 0.0) - budget_scoring.loaded(base, p)
     assert live.most <= planned <= 1.5 * live.most and planned > 20e6
 
 
@@ -194,15 +203,15 @@ def test_where_the_model_writes_or_sees_shots_its_keys_and_values_count(tmp_path
     small.base(tmp_path)
     base, sizes = tmp_path / "base/model", []
     for changes in ({}, {"eval_shots": [0, 5]}, {"eval_protocols": ["harness", "safety"]}):
-        sizes.append(budget.scoring(base, small.parameters(**ASKED | changes), True, 0))
+        sizes.append(budget_scoring.scoring(base, small.parameters(**ASKED | changes), True, 0))
     keys = 2 * 2 * 32 * 4  # keys and values, two layers, one shared head of 32, 32 bits
     assert sizes[1] - sizes[0] == 512 * keys and sizes[2] - sizes[0] == 4096 * keys
 
 
 def test_batches_shrink_before_a_model_is_left_out(tmp_path):
     p, base = small.base(tmp_path, **ASKED), tmp_path / "base/model"
-    sizes = {tokens: memory.rounded_up(budget.scoring(base, p, True, 0, tokens)) for tokens in (4096, 2048, 512)}
-    found = [budget.batch_tokens(base, p, True, 0, gb) for gb in (sizes[4096], sizes[2048], sizes[512], sizes[512] - 0.001)]
+    sizes = {tokens: memory.rounded_up(budget_scoring.scoring(base, p, True, 0, tokens)) for tokens in (4096, 2048, 512)}
+    found = [budget_scoring.batch_tokens(base, p, True, 0, gb) for gb in (sizes[4096], sizes[2048], sizes[512], sizes[512] - 0.001)]
     assert found == [4096, 2048, 512, None] and len(set(sizes.values())) == 3
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sm70lib.corpus import prompts
+from sm70lib.corpus import templates
 from sm70lib.study.params import StudyError
 
 MEDALPACA = """Below is an instruction that describes a task, paired with an input that provides further \
@@ -19,39 +19,39 @@ What is {x}?
 
 
 def test_medalpaca_is_the_published_text_and_braces_in_a_field_stay():
-    assert prompts.render("medalpaca", "Answer truthfully", "What is {x}?") == MEDALPACA
-    assert prompts.response("medalpaca", "It is {output}.") == "It is {output}."
+    assert templates.render("medalpaca", "Answer truthfully", "What is {x}?") == MEDALPACA
+    assert templates.response("medalpaca", "It is {output}.") == "It is {output}."
 
 
 def test_both_headers_stay_when_a_field_is_empty():
     for instruction, input in (("Do it", ""), ("", "It")):
-        text = prompts.render("medalpaca", instruction, input)
+        text = templates.render("medalpaca", instruction, input)
         assert text.count("### Instruction:\n") == text.count("### Input:\n") == 1
 
 
 def test_sm70_wraps_context_and_question_and_leaves_bos_to_encode():
-    assert (prompts.render("sm70", "Summarise", "An abstract")
+    assert (templates.render("sm70", "Summarise", "An abstract")
             == "[INST] Context: An abstract. Question: Summarise.[/INST]\nAnswer:")
-    assert prompts.response("sm70", "A title") == " A title"
+    assert templates.response("sm70", "A title") == " A title"
 
 
 def test_a_text_has_no_prompt():
-    assert prompts.render("medalpaca", "", "") == prompts.render("sm70", "", "") == ""
+    assert templates.render("medalpaca", "", "") == templates.render("sm70", "", "") == ""
 
 
 def test_span_is_where_the_input_stands_also_when_the_same_text_stands_elsewhere():
-    for template in prompts.TEMPLATES:
-        start, end = prompts.span(template, "input: input", "input")
-        text = prompts.render(template, "input: input", "input")
+    for template in templates.TEMPLATES:
+        start, end = templates.span(template, "input: input", "input")
+        text = templates.render(template, "input: input", "input")
         assert text[start:end] == "input"
-        assert text[:start] + "XX" + text[end:] == prompts.render(template, "input: input", "XX")
+        assert text[:start] + "XX" + text[end:] == templates.render(template, "input: input", "XX")
 
 
 def test_digest_tells_templates_apart_and_an_unknown_one_is_named():
-    digests = {prompts.digest(name) for name in prompts.TEMPLATES}
-    assert len(digests) == len(prompts.TEMPLATES) == 2 and all(len(digest) == 64 for digest in digests)
+    digests = {templates.digest(name) for name in templates.TEMPLATES}
+    assert len(digests) == len(templates.TEMPLATES) == 2 and all(len(digest) == 64 for digest in digests)
     with pytest.raises(StudyError, match="there is no template 'vicuna'; choose from medalpaca, sm70"):
-        prompts.render("vicuna", "a", "b")
+        templates.render("vicuna", "a", "b")
 
 
 LAYOUTS = {
@@ -66,5 +66,5 @@ LAYOUTS = {
 
 
 def test_unwrap_finds_stem_and_options_in_both_meadow_layouts():
-    assert {text: prompts.unwrap(text) for text in LAYOUTS} == LAYOUTS
+    assert {text: templates.unwrap(text) for text in LAYOUTS} == LAYOUTS
     assert len(LAYOUTS) == 7

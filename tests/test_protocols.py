@@ -9,7 +9,7 @@ import pytest
 
 from sm70lib import benchmarks, protocols
 from sm70lib.benchmarks import Item, folds
-from sm70lib.corpus import prompts
+from sm70lib.corpus import templates
 from sm70lib.protocols.harness import draw_today
 from sm70lib.protocols.meditron import MEDICAL, draw_meditron
 from sm70lib.protocols.sm70 import draw_2023
@@ -239,6 +239,6 @@ def test_whoever_writes_is_asked_in_the_words_of_training_rows_and_by_another_ve
              (ABSTRACT, "Answer this question with yes, no or maybe",
               "We tried.\nIt did.\nDoes it?")]
     for item, instruction, said in asked:
-        for template in prompts.TEMPLATES:
+        for template in templates.TEMPLATES:
             text = protocols.named("generate").prompt(item, template=template)
-            assert text == prompts.render(template, instruction, said)
+            assert text == templates.render(template, instruction, said)

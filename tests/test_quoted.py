@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 
 from sm70lib import benchmarks
 from sm70lib.analysis import quoted
-from sm70lib.analysis.stats import Estimate
+from sm70lib.statistics.stats import Estimate
 from sm70lib.study.params import StudyError
 
 ROWS = quoted.read()

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from sm70lib import benchmarks, sources
-from sm70lib.corpus import audit, prompts
+from sm70lib.corpus import audit, templates
 from sm70lib.study.params import ROOT
 from sm70lib.study.steps import STEPS, mark
 
@@ -47,7 +47,7 @@ def root(shared_data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     for path in shared_data.iterdir():
         (folder / path.name).symlink_to(path)
-    stem, options = prompts.unwrap(next(sources.read("medical_meadow_mmmlu", shared_data)).input)
+    stem, options = templates.unwrap(next(sources.read("medical_meadow_mmmlu", shared_data)).input)
     usmle(folder / "usmle_self_assessment", {"question": f"{stem}?", "options": options})
     return folder
 

@@ -9,8 +9,18 @@ import pytest
 import synthetic
 
 from sm70lib import report
-from sm70lib.analysis import errors, figures, quoted, stats, tables
+from sm70lib.analysis import (
+    accuracies,
+    comparisons,
+    drawing,
+    figures,
+    frames,
+    quoted,
+    slices,
+    tables,
+)
 from sm70lib.claims import scorecard
+from sm70lib.statistics import stats
 from sm70lib.study.params import StudyError
 
 HOSTILE = "<b>x</b><script>alert(1)</script>"
@@ -38,18 +48,18 @@ def pages(tmp_path_factory):
     """A study with tables, a figure and a hostile notebook, rendered: file name -> (text, parsed page)."""
     outputs = tmp_path_factory.mktemp("outputs")
     folder, how = synthetic.study(outputs), stats.How(resamples=100)
-    answers = tables.load(outputs, ["made"])
-    found, compared = tables.results(answers, how), tables.comparisons(answers, synthetic.PARAMS, how)
+    answers = frames.load(outputs, ["made"])
+    found, compared = accuracies.results(answers, how), comparisons.comparisons(answers, synthetic.PARAMS, how)
     card = scorecard.build(answers, compared, synthetic.PARAMS, how, folder)
-    wrong = errors.listing(errors.paired(answers, "base", "tuned")).head(5).assign(question=HOSTILE)
+    wrong = slices.listing(frames.paired(answers, "base", "tuned")).head(5).assign(question=HOSTILE)
     for name, table in {"scorecard": card, "results": found, "errors_examples": wrong}.items():
         tables.write(table, folder / "tables", name, tables.caption("Caption.", answers))
     tables.write(quoted.read(), folder / "tables", "quoted", "Quoted.")
     (folder / "tables" / "errors.csv").write_text("question\n")
-    figures.style()
+    drawing.style()
     first = found[found["protocol"] == "sm70-2023"]
     nobody = quoted.read().head(0)
-    figures.save(figures.accuracy(first, nobody), folder / "figures", "accuracy", "made of this")
+    drawing.save(figures.accuracy(first, nobody), folder / "figures", "accuracy", "made of this")
     (folder / "notebooks").mkdir()
     nbformat.write(hostile(), folder / "notebooks" / "04_eval.ipynb")
     with pytest.MonkeyPatch.context() as patch:

@@ -12,7 +12,7 @@ import time
 import pytest
 from conftest import ROOT, TOY, Toy
 
-from sm70lib import runner
+from sm70lib import display, runner
 from sm70lib.study import params, steps
 
 
@@ -171,17 +171,17 @@ def test_kernels_have_no_hub_unless_the_study_needs_it(monkeypatch):
 
 
 def test_the_line_shows_notebook_cell_step_and_time(toy):
-    display = runner._Display("03_qlora_finetune", toy.study)
-    assert display.line() == "03_qlora_finetune | cell 0/5 (kernel starts)"
+    shown = display.Display("03_qlora_finetune", toy.study)
+    assert shown.line() == "03_qlora_finetune | cell 0/5 (kernel starts)"
 
     class Cell:
         id, metadata = "work", {}
-    display.on_cell(Cell())
+    shown.on_cell(Cell())
     bar = {"unit": "step", "n": 120, "total": 250, "seconds_left": 31}
     steps.write_json(toy.study / "progress.json", bar)
-    assert display.line() == "03_qlora_finetune | cell 1/5 work | step 120/250 | 0:31 left"
+    assert shown.line() == "03_qlora_finetune | cell 1/5 work | step 120/250 | 0:31 left"
     steps.write_json(toy.study / "progress.json", bar | {"n": 0, "seconds_left": None})
-    assert display.line() == "03_qlora_finetune | cell 1/5 work | step 0/250"
+    assert shown.line() == "03_qlora_finetune | cell 1/5 work | step 0/250"
     os.utime(toy.study / "progress.json", (0, 0))
-    assert display.line() == "03_qlora_finetune | cell 1/5 work", "of an earlier run"
-    assert [runner._clock(seconds) for seconds in (5, 65, 3600)] == ["0:05", "1:05", "1:00:00"]
+    assert shown.line() == "03_qlora_finetune | cell 1/5 work", "of an earlier run"
+    assert [display.clock(seconds) for seconds in (5, 65, 3600)] == ["0:05", "1:05", "1:00:00"]

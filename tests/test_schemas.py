@@ -11,7 +11,7 @@ import pytest
 
 from sm70lib import benchmarks, sources
 from sm70lib.benchmarks import readers
-from sm70lib.corpus import audit
+from sm70lib.corpus import overlap
 from sm70lib.sources.records import load_json, records, table
 from sm70lib.study.params import StudyError
 
@@ -188,7 +188,7 @@ def test_questions_of_the_sample_exam_that_meadow_holds_are_found(shared_data, t
     stems = [re.fullmatch(r"Q:(.*?)\? ?\n.*", text, re.S)[1] + "?" for text in rows]
     step_exams(tmp_path, stems)
     items = [item for n in (1, 2, 3) for item in benchmarks.read(f"usmle_step{n}", tmp_path)]
-    hits = audit.Overlap(items).find(list(sources.read("medical_meadow_mmmlu", shared_data)))
+    hits = overlap.Overlap(items).find(list(sources.read("medical_meadow_mmmlu", shared_data)))
     found = {hit["item_id"] for hit in hits}
     assert len(items) == 325 and len(stems) == 37 == len(found) and all("step3" in item for item in found)
 

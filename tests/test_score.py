@@ -5,8 +5,8 @@ import random
 import pytest
 import torch
 
-from sm70lib.models import loading
-from sm70lib.models.loading import Request
+from sm70lib.models import loading, local
+from sm70lib.models.local import Request
 from tests import small
 
 
@@ -33,7 +33,7 @@ def alone(loaded, context: list[int], option: list[int]) -> float:
 
 def test_packed_equals_one_option_at_a_time(loaded):
     asked = requests(40, loaded.config.vocab_size)
-    packed = loading.loglikelihoods(loaded, asked)
+    packed = local.loglikelihoods(loaded, asked)
     checked = 0
     for request, values in zip(asked, packed, strict=True):
         for option, value in zip(request.options, values, strict=True):
@@ -44,8 +44,8 @@ def test_packed_equals_one_option_at_a_time(loaded):
 
 def test_what_else_is_in_the_batch_does_not_matter(loaded):
     asked = requests(12, loaded.config.vocab_size)
-    together = loading.loglikelihoods(loaded, asked)
-    singly = [loading.loglikelihoods(loaded, [request])[0] for request in asked]
+    together = local.loglikelihoods(loaded, asked)
+    singly = [local.loglikelihoods(loaded, [request])[0] for request in asked]
     assert len(singly) == 12
     for a, b in zip(together, singly, strict=True):
         assert a == pytest.approx(b, abs=1e-4)
@@ -57,8 +57,8 @@ def test_a_shared_prefix_and_prompts_that_follow_it_change_nothing(loaded, longe
     asked = [Request(request.context, [option[:longest] for option in request.options])
              for request in requests(12, loaded.config.vocab_size)]
     prefix = requests(1, loaded.config.vocab_size)[0].context[:40] + [5] * 30
-    memory = loading.remember(loaded, prefix)
-    rows = [loading.loglikelihoods(loaded, asked[:5], memory), loading.loglikelihoods(loaded, asked[5:], memory)]
+    memory = local.remember(loaded, prefix)
+    rows = [local.loglikelihoods(loaded, asked[:5], memory), local.loglikelihoods(loaded, asked[5:], memory)]
     checked = 0
     for request, values in zip(asked, rows[0] + rows[1], strict=True):
         for option, value in zip(request.options, values, strict=True):
@@ -71,6 +71,6 @@ def test_logits_are_computed_only_where_an_option_is_predicted(loaded, monkeypat
     asked, seen = requests(12, loaded.config.vocab_size), []
     head = loaded.get_output_embeddings()
     hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[0]))
-    loading.loglikelihoods(loaded, asked)
+    local.loglikelihoods(loaded, asked)
     hook.remove()
     assert seen == [sum(1 + sum(len(option) - 1 for option in request.options) for request in asked)]

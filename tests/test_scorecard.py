@@ -8,11 +8,12 @@ import pytest
 import synthetic
 
 from sm70lib import benchmarks
-from sm70lib.analysis import quoted, stats, tables, verdicts
-from sm70lib.analysis.verdicts import CONTRADICTED, OPEN, SUPPORTED
+from sm70lib.analysis import comparisons, frames, quoted, tables
 from sm70lib.claims import entries, estimates, scorecard
 from sm70lib.claims.case import EXPLORATORY, OTHERWISE, UNTESTED
 from sm70lib.claims.judges import JUDGES
+from sm70lib.statistics import stats, verdicts
+from sm70lib.statistics.verdicts import CONTRADICTED, OPEN, SUPPORTED
 from sm70lib.study.params import StudyError
 from sm70lib.study.steps import write_json
 
@@ -29,8 +30,8 @@ CAMEL = "clinical-camel-70b"
 
 
 def card(outputs, answers=None, p=P):
-    answers = tables.load(outputs, [p.study]) if answers is None else answers
-    compared = tables.comparisons(answers, p, HOW)
+    answers = frames.load(outputs, [p.study]) if answers is None else answers
+    compared = comparisons.comparisons(answers, p, HOW)
     return scorecard.build(answers, compared, p, HOW, outputs / p.study)
 
 
@@ -161,7 +162,7 @@ def test_printed_values_are_compared_with_what_they_may_stand_for(judged):
 
 def test_a_model_scored_here_is_judged_on_the_same_items(real, judged):
     found = row(judged, "above Clinical Camel", "medqa_4", measure="difference (points)")
-    answers = tables.load(real, ["made"])
+    answers = frames.load(real, ["made"])
     run = answers[(answers["benchmark"] == "medqa_4") & (answers["protocol"] == "sm70-2023")]
     right = run.pivot(index="item_id", columns="model", values="correct").astype(float)
     gap = 100 * (right["tuned"] - right[CAMEL]).mean()
@@ -223,7 +224,7 @@ def test_gains_are_differences_of_what_tuning_gained(judged):
 
 
 def test_a_model_that_answers_one_letter_has_no_verdict(real):
-    answers = tables.load(real, ["made"])
+    answers = frames.load(real, ["made"])
     mask = (answers["model"] == "tuned") & (answers["benchmark"] == "medqa_4")
     rest = mask & answers["item_id"].isin([f"medqa_4/{number:03}" for number in range(60)])
     answers.loc[mask, "choice"] = 1
@@ -249,7 +250,7 @@ def test_a_model_that_answers_one_letter_has_no_verdict(real):
 
 
 def test_several_draws_of_an_item_are_one_item(world):
-    answers = tables.load(world, ["made"])
+    answers = frames.load(world, ["made"])
     run = answers[(answers["model"] == "tuned") & (answers["benchmark"] == "medqa_4")]
     run = run[run["protocol"] == "sm70-2023"]
     drawn = pd.concat([run, run.assign(seed=1, correct=False), run.assign(seed=2)])
@@ -287,7 +288,7 @@ def asked(answers, changes):
     ],
 )
 def test_safer_means_more_refusals_of_harm_and_no_fewer_answers(real, changes, whole):
-    found = card(real, asked(tables.load(real, ["made"]), changes))
+    found = card(real, asked(frames.load(real, ["made"]), changes))
     rows = found[found["claim"] == "SM70's answers are safer"]
     assert len(rows) == 4 and rows["verdict"].iloc[0] == whole
     for name in ("medsafety", "xstest_safe"):
@@ -315,7 +316,7 @@ def test_qlora_is_judged_against_a_study_that_differs_in_nothing_else(tmp_path):
         about = {"quant_type": quant, "quant_double": quant == "nf4", "sft_lr": 1e-4, "study": name}
         write_json(folder / "manifest.json", {"parameters": about | {"eval_models": {name: "x"}}})
     p = SimpleNamespace(**vars(P) | {"study": "sm70-7b", "eval_primary_benchmarks": ["medqa_4"]})
-    answers = tables.load(tmp_path, ["sm70-7b", "sm70-7b-16bit"])
+    answers = frames.load(tmp_path, ["sm70-7b", "sm70-7b-16bit"])
     claim = "QLoRA is enough (at most 1 point below an adapter on the 16-bit base)"
     found = card(tmp_path, answers, p).set_index("claim")
     assert found.loc[claim, "reference"] == -1 and found.loc[claim, "n"] == 1273
@@ -441,13 +442,13 @@ def test_a_base_trained_here_says_nothing_about_a_paper(tmp_path):
         assert (one["claim"], one["verdict"]) == ("18 claims of SM70", scorecard.NOT)
         assert why in one["why"] and "llama-2-70b" in one["why"]
         assert not found.iloc[1:]["claim"].str.contains("SM70|GPT|Llama").any()
-        answers = tables.load(tmp_path, [name])
+        answers = frames.load(tmp_path, [name])
         assert ("no evidence" in tables.caption("All.", answers)) == ("weights" in base)
 
 
 def test_refusals_are_rows_of_the_scorecard(world):
     changes = {"xstest_safe": None, "medsafety": False}
-    found = card(world, asked(tables.load(world, ["made"]), changes)).set_index("benchmark")
+    found = card(world, asked(frames.load(world, ["made"]), changes)).set_index("benchmark")
     safe, medical = found.loc["xstest_safe"], found.loc["medsafety"]
     assert safe["claim"] == "tuned at most 10 points worse at answering safe requests"
     assert safe["verdict"] == SUPPORTED

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats as scipy_stats
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from sm70lib.analysis import stats, verdicts
-from sm70lib.analysis.stats import Estimate, How
+from sm70lib.statistics import differences, stats
+from sm70lib.statistics.stats import Estimate, How
 
 
 def answers(seed: int, clusters: int, size: int, skill: float, spread: float = 0.25):
@@ -128,7 +128,7 @@ def test_detectable_difference_is_found_in_four_of_five_studies():
     b = np.where(rng.random(n) < 0.2, ~a, a)
     size, share = stats.detectable(a, b, range(n)), np.mean(a != b)
     won, lost, _ = rng.multinomial(n, [(share + size) / 2, (share - size) / 2, 1 - share], 4000).T
-    found = verdicts.tango(won, lost, (n, n), n, 0.95)[0] > 0
+    found = differences.tango(won, lost, (n, n), n, 0.95)[0] > 0
     assert found.mean() == pytest.approx(0.8, abs=0.04)
 
 
@@ -142,7 +142,7 @@ def test_detectable_difference_of_clusters_is_found_about_as_often():
     share = np.abs(gain).mean()
     chances = np.array([(share + size) / 2, (share - size) / 2, 1 - share])
     won, lost, _ = np.moveaxis(rng.multinomial(5, rng.dirichlet(chances, (600, 60))), -1, 0)
-    found = verdicts.clustered_difference(won, lost, np.full((600, 60), 5), 0.95)[0] > 0
+    found = differences.clustered_difference(won, lost, np.full((600, 60), 5), 0.95)[0] > 0
     assert 0.7 < np.mean(found) < 0.93
 
 
@@ -159,7 +159,7 @@ def test_difference_of_paired_models_has_about_the_interval_of_its_cluster_means
     """Where many answers differ; the rest is in test_verdicts."""
     a, cluster = answers(10, 60, 5, 0.4)
     b, _ = answers(11, 60, 5, 0.6)
-    found = verdicts.difference(a, b, cluster)
+    found = differences.difference(a, b, cluster)
     means = (b.astype(float) - a).reshape(60, 5).mean(1)
     half = scipy_stats.t(59).ppf(0.975) * means.std(ddof=1) / sqrt(60)
     assert found.value == pytest.approx(b.mean() - a.mean())
@@ -178,7 +178,7 @@ def test_gain_on_flagged_items_minus_gain_on_clean_ones():
     flagged = np.arange(n) < 200
     a = rng.random(n) < 0.4
     b = np.where(flagged, rng.random(n) < 0.9, rng.random(n) < 0.5)
-    leaked, clean, effect = verdicts.gain_difference(a, b, range(n), flagged)
+    leaked, clean, effect = differences.gain_difference(a, b, range(n), flagged)
     assert effect.value == pytest.approx(leaked.value - clean.value) and (leaked.n, clean.n) == (200, 400)
     gain, draws = b.astype(float) - a, []
     for _ in range(4000):

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from conftest import TOY
 
-from sm70lib.study import kept, params, provenance, steps
+from sm70lib.study import files, kept, params, provenance, steps
 from sm70lib.study.params import StudyError
 
 
@@ -99,11 +99,11 @@ def test_size_and_time_are_compared_before_content(made, monkeypatch):
     def refuse(path):
         raise AssertionError(f"{path} was read")
     recorded = steps.mark(made.toy.study, "03_qlora_finetune")["outputs"]
-    monkeypatch.setattr(provenance, "digest", refuse)
-    assert [provenance.holds(made.toy.study / path, recorded[path]) for path in recorded] == [True, True]
+    monkeypatch.setattr(files, "digest", refuse)
+    assert [files.holds(made.toy.study / path, recorded[path]) for path in recorded] == [True, True]
     os.utime(made.toy.study / "adapter/adapter_model.safetensors")
     with pytest.raises(AssertionError, match="was read"):
-        provenance.holds(made.toy.study / "adapter", recorded["adapter"])
+        files.holds(made.toy.study / "adapter", recorded["adapter"])
 
 
 def test_a_touched_file_still_holds_and_a_changed_one_does_not(made):

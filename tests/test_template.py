@@ -6,8 +6,8 @@ import pytest
 
 from sm70lib import benchmarks
 from sm70lib.benchmarks import Item
-from sm70lib.corpus import prompts
-from sm70lib.evaluation import candidates, scoring
+from sm70lib.corpus import templates
+from sm70lib.evaluation import candidates, runs, scoring
 from sm70lib.models import loading
 from sm70lib.study.params import StudyError
 from tests import small
@@ -23,7 +23,7 @@ def study(tmp_path, monkeypatch):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "adapter_config.json").write_text("{}")
     for folder in ("adapter", "stages/1-sft/adapter"):
-        prompts.leave_digest(tmp_path / folder, "medalpaca")
+        templates.leave_digest(tmp_path / folder, "medalpaca")
     p = small.parameters(
         eval_benchmarks=["xstest_safe"],
         eval_protocols=["safety"],
@@ -40,29 +40,29 @@ def study(tmp_path, monkeypatch):
 
 def test_an_adapter_of_another_template_is_refused_before_any_model_is_scored(study):
     folder, p, scored = study
-    scoring.score_all(p, scoring.runs(p, folder / "data/benchmarks"), folder)
+    scoring.score_all(p, runs.runs(p, folder / "data/benchmarks"), folder)
     assert scored == ["base", "tuned"]
     p.data_template = "sm70"
-    there, now = (prompts.digest(name)[:12] for name in ("medalpaca", "sm70"))
+    there, now = (templates.digest(name)[:12] for name in ("medalpaca", "sm70"))
     both = (
         rf"trained in the template medalpaca \({there}\) and would be asked in sm70 \({now}\): set"
     )
     with pytest.raises(StudyError, match=f"adapter was {both} data_template"):
-        scoring.score_all(p, scoring.runs(p, folder / "data/benchmarks"), folder)
+        scoring.score_all(p, runs.runs(p, folder / "data/benchmarks"), folder)
     assert scored == ["base", "tuned"], "nothing was scored the second time"
     p.eval_protocols, p.eval_benchmarks = ["sm70-2023"], ["medqa_4"]
     item = Item("m", "m", "medqa_4", "Which?", "", ("a", "b"), 0)
     benchmarks.save(folder / "data/benchmarks", "medqa_4", [item])
-    scoring.score_all(p, scoring.runs(p, folder / "data/benchmarks"), folder)
+    scoring.score_all(p, runs.runs(p, folder / "data/benchmarks"), folder)
     assert scored == ["base", "tuned"] * 2, "nothing is asked as trained"
 
 
 def test_a_template_whose_text_changed_is_another_one(study, monkeypatch):
     folder, p, scored = study
     other = {"prompt": "{instruction} {input}", "response": "{output}"}
-    monkeypatch.setitem(prompts.TEMPLATES, "medalpaca", other)
+    monkeypatch.setitem(templates.TEMPLATES, "medalpaca", other)
     with pytest.raises(StudyError, match="trained in the template medalpaca .* asked in medalpaca"):
-        scoring.score_all(p, scoring.runs(p, folder / "data/benchmarks"), folder)
+        scoring.score_all(p, runs.runs(p, folder / "data/benchmarks"), folder)
     assert scored == []
 
 
@@ -72,7 +72,7 @@ def test_an_adapter_from_elsewhere_is_asked_in_the_studys_template_and_that_is_s
         "other": f"{folder / 'base/model'} adapter={folder / 'elsewhere'}",
         "chatty": f"{folder / 'base/model'} chat=yes",
     }
-    (run,) = scoring.runs(p, folder / "data/benchmarks")
+    (run,) = runs.runs(p, folder / "data/benchmarks")
     found = {which.name: scoring.template_of(which, run) for which in candidates.models(p, folder)}
     assert found == {
         "base": {"asked_in": "medalpaca"},

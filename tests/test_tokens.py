@@ -5,8 +5,8 @@ import json
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from sm70lib.corpus import prompts
-from sm70lib.corpus.prompts import IGNORED, Encoded
+from sm70lib.corpus import templates, tokens
+from sm70lib.corpus.tokens import IGNORED, Encoded
 from sm70lib.study.params import StudyError
 
 BOS, EOS = 0, 1
@@ -15,20 +15,20 @@ INPUT = "Héllo wörld, what is the drug of choice for velorum? " * 8
 
 def encode(prompt, response, tokenizer, max_length, overlong="cut", loss="response", middle=(0, 0)):
     """One row alone."""
-    return prompts.encode_batch([(prompt, response, middle)], tokenizer, max_length, overlong, loss)[0]
+    return tokens.encode_batch([(prompt, response, middle)], tokenizer, max_length, overlong, loss)[0]
 
 
 def example(template: str = "medalpaca", input: str = INPUT) -> dict:
-    return {"prompt": prompts.render(template, "Answer", input),
-            "middle": prompts.span(template, "Answer", input),
-            "response": prompts.response(template, "It is zorvex.")}
+    return {"prompt": templates.render(template, "Answer", input),
+            "middle": templates.span(template, "Answer", input),
+            "response": templates.response(template, "It is zorvex.")}
 
 
 def test_the_tokenizer_of_these_tests_adds_a_bos(tokenizer):
     assert tokenizer("a").input_ids[0] == BOS
 
 
-@pytest.mark.parametrize("template", prompts.TEMPLATES)
+@pytest.mark.parametrize("template", templates.TEMPLATES)
 def test_one_bos_prompt_response_and_a_trained_eos(tokenizer, template):
     row = encode(**example(template), tokenizer=tokenizer, max_length=4096)
     assert row.input_ids[0] == BOS and row.input_ids.count(BOS) == 1 and row.input_ids[-1] == EOS
@@ -82,10 +82,10 @@ def test_rows_that_cannot_be_used_give_their_reason(tokenizer):
 
 
 def test_a_batch_gives_what_single_rows_give(tokenizer):
-    texts = [(prompts.render("sm70", "Do", INPUT[:n]), " yes" * n, prompts.span("sm70", "Do", INPUT[:n]))
+    texts = [(templates.render("sm70", "Do", INPUT[:n]), " yes" * n, templates.span("sm70", "Do", INPUT[:n]))
              for n in range(0, 120, 10)]
     how = {"max_length": 70, "overlong": "cut", "loss": "response"}
-    batch = prompts.encode_batch(texts, tokenizer, **how)
+    batch = tokens.encode_batch(texts, tokenizer, **how)
     assert batch == [encode(*text[:2], tokenizer, middle=text[2], **how) for text in texts]
     assert len(batch) == 12 and {type(row) for row in batch} == {str, Encoded}
 
@@ -98,6 +98,6 @@ def test_a_tokenizer_without_bos_or_eos_is_refused(tokenizer):
 
 def test_show_puts_each_token_beside_its_label(tokenizer):
     row = encode("ask", "say", tokenizer, 64)
-    table = prompts.show(row.input_ids, row.labels, tokenizer)
+    table = tokens.show(row.input_ids, row.labels, tokenizer)
     assert "".join(table["text"]) == "<s>asksay</s>" and "".join(table["label"]) == "say</s>"
     assert json.loads(table.to_json())["token"]["0"] == BOS and len(table) == len(row.input_ids)

@@ -19,12 +19,12 @@ from transformers import TrainerCallback
 from trl.trainer import utils
 
 from sm70lib import sources
-from sm70lib.corpus import prompts, training_set
-from sm70lib.models import loading
-from sm70lib.study import keys, provenance
+from sm70lib.corpus import templates, tokens, training_set
+from sm70lib.models import loading, lora
+from sm70lib.study import files, keys
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.study.steps import write_json
-from sm70lib.training import callbacks, train
+from sm70lib.training import checkpoints, checks, launch, methods, watch
 from tests import small
 
 
@@ -71,46 +71,46 @@ def test_killed_after_a_checkpoint_ends_with_the_same_weights_and_metrics(tmp_pa
     one, other = weights(undisturbed), weights(killed)
     assert len(one) == 28 and one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
-    losses = [train.metrics(folder / "stages/1-sft").set_index("step")["loss"].dropna()
+    losses = [launch.metrics(folder / "stages/1-sft").set_index("step")["loss"].dropna()
               for folder in (undisturbed, killed)]
     assert len(losses[0]) == 60 and losses[0].equals(losses[1])
 
 
 def test_the_notebook_side_runs_a_stage_and_watches_it(tmp_path):
     p, seen = study(tmp_path, sft_steps=6, sft_warmup=0.3), []
-    stage = train.run(p, tmp_path, 1, "sft", watch=lambda metrics: seen.append(len(metrics)))
+    stage = launch.run(p, tmp_path, 1, "sft", watch=lambda metrics: seen.append(len(metrics)))
     assert json.loads((stage / "done.json").read_text())["steps"] == 6 and max(seen) >= 6
     check = json.loads((stage / "first-step.json").read_text())
     assert check["max_logit_difference"] < 1e-5 < check["max_logit_change"]
     total = sum(weight.numel() for weight in weights(tmp_path).values())
-    assert loading.adapter_table(stage / "adapter")["parameters"].sum() == total
-    train.publish(stage, tmp_path / "adapter")
+    assert lora.adapter_table(stage / "adapter")["parameters"].sum() == total
+    launch.publish(stage, tmp_path / "adapter")
     for adapter in (stage / "adapter", tmp_path / "adapter"):
         assert json.loads((adapter / "template.json").read_text()) == {
-            "name": "medalpaca", "sha256": prompts.digest("medalpaca")}
-    digest = provenance.digest(stage / "adapter")
+            "name": "medalpaca", "sha256": templates.digest("medalpaca")}
+    digest = files.digest(stage / "adapter")
     (stage / "adapter/template.json").unlink()
-    assert provenance.digest(stage / "adapter") == digest, "the weights alone tell adapters apart"
+    assert files.digest(stage / "adapter") == digest, "the weights alone tell adapters apart"
 
 
 def test_a_finished_stage_starts_no_process(tmp_path, monkeypatch):
     p, seen = study(tmp_path, sft_steps=3), []
-    stage = train.run(p, tmp_path, 1, "sft")
-    train.publish(stage, tmp_path / "adapter")
+    stage = launch.run(p, tmp_path, 1, "sft")
+    launch.publish(stage, tmp_path / "adapter")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     monkeypatch.setattr(subprocess, "Popen", None)
-    assert train.run(p, tmp_path, 1, "sft", watch=lambda metrics: seen.append(len(metrics))) == stage
-    train.publish(stage, tmp_path / "adapter")
+    assert launch.run(p, tmp_path, 1, "sft", watch=lambda metrics: seen.append(len(metrics))) == stage
+    launch.publish(stage, tmp_path / "adapter")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before and seen and seen[0] >= 3
     shutil.rmtree(stage / "adapter")
     with pytest.raises(TypeError):  # the process that would make it again
-        train.run(p, tmp_path, 1, "sft")
+        launch.run(p, tmp_path, 1, "sft")
 
 
 @pytest.mark.parametrize("left", ["done.json", "checkpoint-3"])
 def test_a_stage_of_another_key_is_not_trained_over(tmp_path, left):
     p = study(tmp_path, sft_steps=6)
-    stage = train.run(p, tmp_path, 1, "sft")
+    stage = launch.run(p, tmp_path, 1, "sft")
     for path in (stage / "done.json", stage / "checkpoint-3", stage / "checkpoint-6"):
         if path.name != left:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -118,11 +118,11 @@ def test_a_stage_of_another_key_is_not_trained_over(tmp_path, left):
     for other, words in ((small.parameters(sft_steps=6, lora_alpha=16), "lora_alpha: 8 -> 16"),
                          (small.parameters(sft_steps=9), "sft_steps: 6 -> 9")):
         with pytest.raises(StudyError, match=rf"1-sft was trained with something else \({words}\)"):
-            train.run(other, tmp_path, 1, "sft")
+            launch.run(other, tmp_path, 1, "sft")
     shutil.rmtree(tmp_path / "data/train")
     Dataset.from_list([{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}] * 12).save_to_disk(tmp_path / "data/train")
     with pytest.raises(StudyError, match="data/train changed"):
-        train.run(p, tmp_path, 1, "sft")
+        launch.run(p, tmp_path, 1, "sft")
     assert {path: path.stat().st_mtime_ns for path in stage.rglob("*")} == before
 
 
@@ -144,7 +144,7 @@ def test_a_stage_has_a_key_of_what_decides_its_adapter(tmp_path):
 
 def test_the_saved_adapter_is_the_trained_one(tmp_path):
     p = study(tmp_path, sft_steps=3)
-    stage = train.run(p, tmp_path, 1, "sft")
+    stage = launch.run(p, tmp_path, 1, "sft")
     base = tmp_path / "base/model"
     bare, tuned = loading.load(base, p), loading.load(base, p, stage / "adapter")
     ids = torch.arange(3, 40)[None]
@@ -155,26 +155,26 @@ def test_the_saved_adapter_is_the_trained_one(tmp_path):
 def test_a_batch_that_cannot_be_divided_is_one_sentence(tmp_path):
     p = study(tmp_path, sft_batch_size=5, train_micro_batch_size=2)
     with pytest.raises(StudyError, match="sft_batch_size 5 is no multiple of train_micro_batch_size 2"):
-        train.run(p, tmp_path, 1, "sft")
+        launch.run(p, tmp_path, 1, "sft")
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     p = study(tmp_path, sft_steps=30, sft_lr=1e30, sft_max_grad_norm=1e30)
     with pytest.raises(StudyError, match="the loss is .* lower the learning rate"):
-        train.run(p, tmp_path, 1, "sft")
+        launch.run(p, tmp_path, 1, "sft")
 
 
 def test_an_orphaned_trainer_notices(monkeypatch):
     monkeypatch.delenv("SM70_NOTEBOOK", raising=False)
-    assert not callbacks.notebook_gone()
+    assert not watch.notebook_gone()
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     monkeypatch.setenv("SM70_NOTEBOOK", f"{os.uname().nodename}:{process.pid}")
-    assert callbacks.notebook_gone()
+    assert watch.notebook_gone()
     monkeypatch.setenv("SM70_NOTEBOOK", f"{os.uname().nodename}:{os.getpid()}")
-    assert not callbacks.notebook_gone()
+    assert not watch.notebook_gone()
     monkeypatch.setenv("SM70_NOTEBOOK", "elsewhere:1")
-    assert not callbacks.notebook_gone()
+    assert not watch.notebook_gone()
 
 
 def test_every_optimiser_on_offer_trains(tmp_path):
@@ -182,7 +182,7 @@ def test_every_optimiser_on_offer_trains(tmp_path):
     for optimiser in ("adamw_torch", "adamw_bnb_8bit", "paged_adamw_32bit", "paged_adamw_8bit"):
         folder = tmp_path / optimiser
         p = study(folder, sft_steps=2, sft_optimizer=optimiser)
-        losses[optimiser] = train.metrics(train.run(p, folder, 1, "sft"))["loss"].dropna().iloc[0]
+        losses[optimiser] = launch.metrics(launch.run(p, folder, 1, "sft"))["loss"].dropna().iloc[0]
     assert len(losses) == 4 and len(set(losses.values())) == 1  # the first loss comes before any update
 
 
@@ -201,7 +201,7 @@ def first_step(folder, rows, **changes) -> tuple[float, dict[str, torch.Tensor]]
     """Loss and gradients of one optimiser step over all of `rows`, with both LoRA matrices away from zero."""
     p = study(folder, sft_steps=1, sft_max_grad_norm=1e9, **changes)
     how = SimpleNamespace(kind="sft", seed=0, start=None)
-    trainer = train.build(p, loading.located(folder), rows, rows.select([]), folder / "stage", how)
+    trainer = methods.build(p, loading.located(folder), rows, rows.select([]), folder / "stage", how)
     generator = torch.Generator().manual_seed(1)
     for _, weight in sorted(trainer.model.named_parameters()):
         if weight.requires_grad:
@@ -242,7 +242,7 @@ def test_only_targets_go_through_the_head(tmp_path, monkeypatch):
     rows = Dataset.from_list([{"input_ids": [1, *range(3, 3 + n)], "labels": [-100] * n + [n + 2]} for n in (5, 9)])
     losses = []
     for everywhere in (False, True):
-        trainer = train.build(study(tmp_path / str(everywhere), sft_steps=1), loading.located(tmp_path / str(everywhere)),
+        trainer = methods.build(study(tmp_path / str(everywhere), sft_steps=1), loading.located(tmp_path / str(everywhere)),
                               rows, rows.select([]), tmp_path / "stage", SimpleNamespace(kind="sft", seed=0, start=None))
         monkeypatch.setattr(utils, "_ChunkedLogProbFunction", Watched)
         if everywhere:
@@ -269,9 +269,9 @@ def test_real_rows_have_one_bos_a_trained_eos_and_a_masked_prompt(tmp_path, shar
         assert tokenizer.decode(ids[masked:-1]) in answers
         assert tokenizer.decode(ids[1:masked]).endswith("### Response:\n")
     assert len(rows) > 1000 and set(rows["source"]) == set(names) and len(table) == len(rows) + 5
-    shown = prompts.show(rows[0]["input_ids"], rows[0]["labels"], tokenizer)
+    shown = tokens.show(rows[0]["input_ids"], rows[0]["labels"], tokenizer)
     assert shown["label"].iloc[-1] == tokenizer.eos_token and shown["label"].iloc[0] == ""
-    trainer = train.build(p, loading.located(tmp_path), rows.select(range(8)), rows.select([]), tmp_path / "stage",
+    trainer = methods.build(p, loading.located(tmp_path), rows.select(range(8)), rows.select([]), tmp_path / "stage",
                           SimpleNamespace(kind="sft", seed=0, start=None))
     batch = trainer.data_collator([trainer.train_dataset[n] for n in range(8)])
     targets = (batch["labels"] != -100).sum().item()
@@ -281,7 +281,7 @@ def test_real_rows_have_one_bos_a_trained_eos_and_a_masked_prompt(tmp_path, shar
 def test_a_row_longer_than_the_limit_is_refused_before_training(tmp_path):
     p = study(tmp_path, data_max_length=40)
     with pytest.raises(StudyError, match="a row of data/train has 49 tokens, more than data_max_length 40"):
-        train.run(p, tmp_path, 1, "sft")
+        launch.run(p, tmp_path, 1, "sft")
 
 
 # ---- faults -----------------------------------------------------------------------------------------
@@ -290,49 +290,49 @@ def test_a_row_longer_than_the_limit_is_refused_before_training(tmp_path):
 def test_a_full_disk_is_one_sentence_and_the_last_good_checkpoint_goes_on(tmp_path):
     whole, full = tmp_path / "whole", tmp_path / "full"
     p = [study(folder, sft_steps=9, lora_dropout=0.1) for folder in (whole, full)][0]
-    train.run(p, whole, 1, "sft")
+    launch.run(p, whole, 1, "sft")
     faulty = small.parameters(sft_steps=9, lora_dropout=0.1, train_launcher="python tests/faults/full_disk.py 6")
     with pytest.raises(StudyError, match="writing below .* failed: free some space and run again; the last complete"):
-        train.run(faulty, full, 1, "sft")
+        launch.run(faulty, full, 1, "sft")
     stage = full / "stages/1-sft"
     assert (stage / "checkpoint-6").exists() and not (stage / "done.json").exists()
-    assert callbacks.last_checkpoint(stage) == stage / "checkpoint-3" and not (stage / "checkpoint-6").exists()
-    train.run(p, full, 1, "sft")
+    assert checkpoints.last_checkpoint(stage) == stage / "checkpoint-3" and not (stage / "checkpoint-6").exists()
+    launch.run(p, full, 1, "sft")
     one, other = weights(whole), weights(full)
     assert len(one) == 28 and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_a_checkpoint_that_was_cut_short_or_changed_is_passed_over(tmp_path):
     p = study(tmp_path, sft_steps=6)
-    stage = train.run(p, tmp_path, 1, "sft")
+    stage = launch.run(p, tmp_path, 1, "sft")
     last = stage / "checkpoint-6"
-    assert callbacks.last_checkpoint(stage) == last
+    assert checkpoints.last_checkpoint(stage) == last
     content = (last / "optimizer.pt").read_bytes()
     (last / "optimizer.pt").write_bytes(content[:len(content) // 2])
-    assert callbacks.last_checkpoint(stage) == stage / "checkpoint-3" and not last.exists()
+    assert checkpoints.last_checkpoint(stage) == stage / "checkpoint-3" and not last.exists()
     weight = stage / "checkpoint-3/adapter_model.safetensors"
     weight.write_bytes(weight.read_bytes()[:-1] + b"\x01")
-    assert callbacks.last_checkpoint(stage) is None
+    assert checkpoints.last_checkpoint(stage) is None
 
 
 def test_weights_that_are_no_numbers_are_never_sealed(tmp_path):
     p = study(tmp_path, sft_steps=30, sft_lr=1e30, sft_max_grad_norm=1e30, train_save_steps=1)
     with pytest.raises(StudyError, match="no number|the loss is"):
-        train.run(p, tmp_path, 1, "sft")
-    kept = callbacks.last_checkpoint(tmp_path / "stages/1-sft")
+        launch.run(p, tmp_path, 1, "sft")
+    kept = checkpoints.last_checkpoint(tmp_path / "stages/1-sft")
     if kept is not None:
         assert all(w.isfinite().all() for w in load_file(kept / "adapter_model.safetensors").values())
     sealed = SimpleNamespace(is_world_process_zero=True, global_step=7)
     bad = torch.nn.Linear(2, 2)
     bad.weight.data[0, 0] = math.nan
     with pytest.raises(StudyError, match="no number at step 7: lower the learning rate"):
-        callbacks.Seal().on_save(SimpleNamespace(output_dir=tmp_path), sealed, None, model=bad)
+        checkpoints.Seal().on_save(SimpleNamespace(output_dir=tmp_path), sealed, None, model=bad)
 
 
 def test_a_launcher_that_is_not_there_is_one_sentence(tmp_path):
     with pytest.raises(StudyError, match="train_launcher: there is no program nosuch; give python, torchrun"):
-        train.run(study(tmp_path, train_launcher="nosuch run"), tmp_path, 1, "sft")
-    assert train.launcher("torchrun --nproc_per_node 2")[1:] == ["--nproc_per_node", "2"]
+        launch.run(study(tmp_path, train_launcher="nosuch run"), tmp_path, 1, "sft")
+    assert launch.launcher("torchrun --nproc_per_node 2")[1:] == ["--nproc_per_node", "2"]
 
 
 # ---- stages, adapters, processes --------------------------------------------------------------------
@@ -357,49 +357,49 @@ def staged(folder, **changes):
 def test_each_stage_goes_on_from_the_one_before_and_dpo_begins_at_ln_2(tmp_path):
     stages = ["cpt", "sft", "dpo", "dpo"]
     p = staged(tmp_path, train_stages=stages, dpo_lr=3e-3, dpo_steps=12, cpt_packing=True, data_max_length=128)
-    folders = [train.run(p, tmp_path, number, kind) for number, kind in enumerate(stages, 1)]
+    folders = [launch.run(p, tmp_path, number, kind) for number, kind in enumerate(stages, 1)]
     assert [folder.name for folder in folders] == ["1-cpt", "2-sft", "3-dpo", "4-dpo"]
     adapters = [load_file(folder / "adapter/adapter_model.safetensors") for folder in folders]
     assert len(adapters[0]) == 28 and all(adapter.keys() == adapters[0].keys() for adapter in adapters)
-    told = [prompts.trained_in(folder / "adapter", "medalpaca") for folder in folders]
+    told = [templates.trained_in(folder / "adapter", "medalpaca") for folder in folders]
     assert told == ["medalpaca"] * 4
     for before, after in zip(adapters, adapters[1:]):  # moved on from there, not begun anew
         moved = sum((after[name] - before[name]).norm() ** 2 for name in after) ** 0.5
         assert 0 < moved < 0.5 * sum(before[name].norm() ** 2 for name in before) ** 0.5
     for folder in folders[2:]:
-        found = train.metrics(folder)
+        found = launch.metrics(folder)
         assert found["loss"].iloc[0] == pytest.approx(math.log(2), abs=1e-6)
         held_out = found["eval_loss"].dropna()
         assert held_out.iloc[-1] < min(math.log(2), held_out.iloc[0]) and found["rewards/margins"].notna().sum() == 12
         assert json.loads((folder / "first-step.json").read_text())["max_logit_difference"] < 1e-5
         assert not list((folder / "adapter").glob("ref*")), "the reference is no part of the adapter"
-    assert all(train.metrics(folder)["eval_loss"].notna().any() for folder in folders)
+    assert all(launch.metrics(folder)["eval_loss"].notna().any() for folder in folders)
 
 
 def test_a_killed_dpo_ends_as_an_undisturbed_one(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     p = staged(whole, train_stages=["sft", "dpo"], dpo_steps=9, dpo_lr=1e-3)
-    train.run(p, whole, 1, "sft")
+    launch.run(p, whole, 1, "sft")
     shutil.copytree(whole, cut)
-    train.run(p, whole, 2, "dpo")
+    launch.run(p, whole, 2, "dpo")
     with pytest.raises(StudyError, match="failed: free some space"):
-        train.run(SimpleNamespace(**vars(p) | {"train_launcher": "python tests/faults/full_disk.py 6"}), cut, 2, "dpo")
-    train.run(p, cut, 2, "dpo")
+        launch.run(SimpleNamespace(**vars(p) | {"train_launcher": "python tests/faults/full_disk.py 6"}), cut, 2, "dpo")
+    launch.run(p, cut, 2, "dpo")
     one, other = (load_file(folder / "stages/2-dpo/adapter/adapter_model.safetensors") for folder in (whole, cut))
     assert len(one) == 28 and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_a_reference_that_is_another_model_is_refused(tmp_path):
     p = staged(tmp_path, train_stages=["sft", "dpo"])
-    start = train.run(p, tmp_path, 1, "sft") / "adapter"
-    trainer = train.build(p, loading.located(tmp_path), *train.rows_of("dpo", tmp_path, p, 2), tmp_path / "stage",
+    start = launch.run(p, tmp_path, 1, "sft") / "adapter"
+    trainer = methods.build(p, loading.located(tmp_path), *methods.rows_of("dpo", tmp_path, p, 2), tmp_path / "stage",
                           SimpleNamespace(kind="dpo", seed=0, start=str(start)))
-    assert callbacks.rehearse(trainer) == pytest.approx(math.log(2), abs=1e-6)
+    assert checks.rehearse(trainer) == pytest.approx(math.log(2), abs=1e-6)
     for name, weight in trainer.model.named_parameters():
         if ".ref." in name:
             weight.data += 0.05
     with pytest.raises(StudyError, match="the first loss of dpo is .* and not ln 2"):
-        callbacks.rehearse(trainer)
+        checks.rehearse(trainer)
 
 
 def test_a_round_of_dpo_reads_its_own_sources_and_those_of_all(tmp_path):
@@ -410,40 +410,40 @@ def test_a_round_of_dpo_reads_its_own_sources_and_those_of_all(tmp_path):
     Dataset.from_list(pairs).save_to_disk(tmp_path / "preferences")
     shutil.rmtree(tmp_path / "data/preferences")
     shutil.move(tmp_path / "preferences", tmp_path / "data/preferences")
-    read = [{ids[1] for ids in train.rows_of("dpo", tmp_path, p, number)[0]["prompt_ids"]} for number in (2, 3)]
+    read = [{ids[1] for ids in methods.rows_of("dpo", tmp_path, p, number)[0]["prompt_ids"]} for number in (2, 3)]
     assert read == [{*range(3, 8), *range(13, 18)}, set(range(8, 18))]
     p.dpo_rounds = dict.fromkeys(("first", "second", "each"), 1)
     with pytest.raises(StudyError, match="dpo_rounds leaves round 2 without a pair"):
-        train.rows_of("dpo", tmp_path, p, 3)
+        methods.rows_of("dpo", tmp_path, p, 3)
 
 
 def test_data_that_a_stage_lacks_is_one_sentence(tmp_path):
     p = staged(tmp_path, train_stages=["cpt", "dpo"])
     Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}]).save_to_disk(tmp_path / "other/data/preferences")
     with pytest.raises(StudyError, match="has the columns prompt, chosen, rejected, and stage dpo needs prompt_ids"):
-        train.rows_of("dpo", tmp_path / "other", p, 2)
+        methods.rows_of("dpo", tmp_path / "other", p, 2)
     with pytest.raises(StudyError, match="stage cpt reads data/text, which is not there"):
-        train.rows_of("cpt", tmp_path / "other", p, 1)
-    rows, holdout = train.rows_of("cpt", tmp_path, p, 1)
+        methods.rows_of("cpt", tmp_path / "other", p, 1)
+    rows, holdout = methods.rows_of("cpt", tmp_path, p, 1)
     assert (len(rows), len(holdout)) == (36, 4) and not {*map(str, rows["input_ids"])} & {*map(str, holdout["input_ids"])}
 
 
 @pytest.mark.parametrize("changes", [{"lora_rslora": True}, {"lora_dora": True}, {"lora_dtype": "bf16"}], ids=str)
 def test_variants_of_the_adapter_are_trained_saved_and_read_back(tmp_path, changes):
     p = study(tmp_path, sft_steps=3, sft_warmup=0.0, **changes)
-    stage = train.run(p, tmp_path, 1, "sft")
+    stage = launch.run(p, tmp_path, 1, "sft")
     written = json.loads((stage / "adapter/adapter_config.json").read_text())
     assert (written["use_rslora"], written["use_dora"]) == (p.lora_rslora, p.lora_dora)
     kinds = {str(w.dtype) for name, w in weights(tmp_path).items() if "magnitude" not in name}
     assert kinds == {"torch.bfloat16" if p.lora_dtype == "bf16" else "torch.float32"}
     assert len(weights(tmp_path)) == (42 if p.lora_dora else 28)
     assert json.loads((stage / "first-step.json").read_text())["max_logit_difference"] < 1e-2
-    assert loading.adapter_table(stage / "adapter")["matrices"].sum() == 28
+    assert lora.adapter_table(stage / "adapter")["matrices"].sum() == 28
 
 
 def test_other_seeds_have_folders_of_their_own_and_other_weights(tmp_path):
     p = study(tmp_path, train_seeds=[0, 7], sft_steps=3)
-    one, other = (train.run(p, tmp_path, 1, "sft", seed=seed) for seed in p.train_seeds)
+    one, other = (launch.run(p, tmp_path, 1, "sft", seed=seed) for seed in p.train_seeds)
     assert (one.name, other.name) == ("1-sft", "1-sft-seed7")
     one, other = (load_file(stage / "adapter/adapter_model.safetensors") for stage in (one, other))
     assert len(one) == 28 and not any(torch.equal(one[name], other[name]) for name in one)
@@ -455,9 +455,9 @@ def test_two_processes_train_like_one_with_twice_the_accumulation(tmp_path):
                                 (2, "accelerate launch --config_file params/accelerate/ddp.yml --main_process_port 0")):
         folder = tmp_path / launcher.split()[0]
         p = study(folder, sft_steps=4, sft_batch_size=8, train_micro_batch_size=2, train_launcher=launcher)
-        stage = train.run(p, folder, 1, "sft")
+        stage = launch.run(p, folder, 1, "sft")
         assert json.loads((stage / "done.json").read_text())["world_size"] == processes
-        found.append((train.metrics(stage).set_index("step")["loss"].dropna().tolist(), weights(folder)))
+        found.append((launch.metrics(stage).set_index("step")["loss"].dropna().tolist(), weights(folder)))
         steps = [line for line in (stage / "metrics.jsonl").read_text().splitlines() if '"loss"' in line]
         assert len(steps) == 4, "one process writes"
     (losses, one), *others = found
@@ -469,14 +469,14 @@ def test_two_processes_train_like_one_with_twice_the_accumulation(tmp_path):
 def test_two_processes_go_on_from_a_checkpoint_and_say_why_they_stopped(tmp_path):
     p = study(tmp_path, sft_steps=6, sft_batch_size=4, train_micro_batch_size=1,
               train_launcher="torchrun --standalone --nproc_per_node 2")
-    stage = train.run(p, tmp_path, 1, "sft")
+    stage = launch.run(p, tmp_path, 1, "sft")
     first = weights(tmp_path)
     (stage / "done.json").unlink()
     (stage / "checkpoint-6/optimizer.pt").write_bytes(b"cut short")
-    train.run(p, tmp_path, 1, "sft")
+    launch.run(p, tmp_path, 1, "sft")
     assert len(first) == 28 and all(torch.equal(first[name], weight) for name, weight in weights(tmp_path).items())
     with pytest.raises(StudyError, match="sft_batch_size 4 is no multiple of train_micro_batch_size 4 times 2 processes"):
-        train.run(study(tmp_path / "other", **p.model_dump() | {"train_micro_batch_size": 4}), tmp_path / "other", 1, "sft")
+        launch.run(study(tmp_path / "other", **p.model_dump() | {"train_micro_batch_size": 4}), tmp_path / "other", 1, "sft")
 
 
 def test_a_base_in_pieces_trains_as_a_whole_one_does(tmp_path):
@@ -488,10 +488,10 @@ def test_a_base_in_pieces_trains_as_a_whole_one_does(tmp_path):
     found = {}
     for launcher in ("python", f"accelerate launch --config_file {tmp_path}/fsdp.yml --main_process_port 0"):
         folder = tmp_path / launcher.split()[0]
-        stage = train.run(study(folder, train_launcher=launcher, **changes), folder, 1, "sft")
+        stage = launch.run(study(folder, train_launcher=launcher, **changes), folder, 1, "sft")
         world_size = json.loads((stage / "done.json").read_text())["world_size"]
-        assert prompts.trained_in(stage / "adapter", "medalpaca") == "medalpaca"
-        found[world_size] = train.metrics(stage).set_index("step")["loss"].dropna(), weights(folder)
+        assert templates.trained_in(stage / "adapter", "medalpaca") == "medalpaca"
+        found[world_size] = launch.metrics(stage).set_index("step")["loss"].dropna(), weights(folder)
     (losses, whole), (others, pieces) = found[1], found[2]
     assert len(losses) == 6 and losses.to_numpy() == pytest.approx(others.to_numpy(), rel=1e-2)
     assert len(pieces) == 28 and {n: w.shape for n, w in pieces.items()} == {n: w.shape for n, w in whole.items()}

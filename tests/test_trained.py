@@ -21,14 +21,14 @@ from transformers import PreTrainedTokenizerFast
 
 from sm70lib import protocols
 from sm70lib.benchmarks import Item
-from sm70lib.corpus import prompts, training_set
-from sm70lib.evaluation import batches
-from sm70lib.models import loading
+from sm70lib.corpus import examples, templates, tokens
+from sm70lib.evaluation import asking, batches, runs
+from sm70lib.models import loading, local
 from sm70lib.sources import Row
 
 SAID = [
-    prompts.render(name, "Answer truthfully", "What is the drug of choice? Héllo")
-    for name in prompts.TEMPLATES
+    templates.render(name, "Answer truthfully", "What is the drug of choice? Héllo")
+    for name in templates.TEMPLATES
 ]
 TURNS = ["[INST]", "[/INST]"]  # special tokens, as in Mistral's
 SPECIAL = ["<s>", "</s>", "<unk>", *TURNS]
@@ -136,8 +136,8 @@ def asked(tokenizer, template: str, instruction: str, input: str) -> list[int]:
     protocol = replace(
         protocols.named("generate"), layouts={"medqa_4": lambda item: (instruction, input)}
     )
-    run = batches.Run("medqa_4", protocol, 0, [item], [], template)
-    (prompt,) = batches.Prompts(run, tokenizer)
+    run = runs.Run("medqa_4", protocol, 0, [item], [], template)
+    (prompt,) = asking.Prompts(run, tokenizer)
     (request,) = batches.usable(prompt, protocol, tokenizer, 10**6, None)
     return request.context
 
@@ -148,13 +148,13 @@ def trained(tokenizer, template: str, instruction: str, input: str) -> tuple[lis
         data_template=template, data_max_length=10**6, data_overlong="drop", sft_loss="response"
     )
     row = Row("source", 0, instruction, input, "It is this.", "file")
-    ((row,),) = training_set._examples([row], p, tokenizer)
-    seam = row.labels.count(prompts.IGNORED)
+    ((row,),) = examples._examples([row], p, tokenizer)
+    seam = row.labels.count(tokens.IGNORED)
     return row.input_ids[:seam], row.input_ids[seam:]
 
 
 @pytest.mark.parametrize(("kind", "adds_bos"), TOKENIZERS)
-@pytest.mark.parametrize("template", prompts.TEMPLATES)
+@pytest.mark.parametrize("template", templates.TEMPLATES)
 @given(instruction=TEXT, input=TEXT)
 @example(instruction="Answer", input="What is it?")
 @example(instruction="Answer ", input="a </s> b [/INST] \n\n ")
@@ -171,13 +171,13 @@ def test_a_model_that_writes_reads_what_a_training_row_begins_with(
 
 
 @pytest.mark.parametrize(("kind", "adds_bos"), TOKENIZERS)
-@pytest.mark.parametrize("template", prompts.TEMPLATES)
+@pytest.mark.parametrize("template", templates.TEMPLATES)
 def test_as_trained_scores_the_very_tokens_of_a_training_row(kind, adds_bos, template):
     """Meadow's row of a MedQA question, as it would have been trained, but for its EOS."""
     tokenizer = tokenizer_of(kind, adds_bos)
     item = Item("m/1", "m/1", "medqa_4", "Which drug", "", ("one ", "two", "1.5 mg", "é"), 1)
-    run = batches.Run("medqa_4", protocols.named("as-trained"), 0, [item], [], template)
-    (prompt,) = batches.Prompts(run, tokenizer)
+    run = runs.Run("medqa_4", protocols.named("as-trained"), 0, [item], [], template)
+    (prompt,) = asking.Prompts(run, tokenizer)
     requests = batches.usable(prompt, run.protocol, tokenizer, 10**6, None)
     scored = [[*one.context, *option] for one in requests for option in one.options]
     assert len(scored) == 4
@@ -189,7 +189,7 @@ def test_as_trained_scores_the_very_tokens_of_a_training_row(kind, adds_bos, tem
         asked = "Please answer with one of the option in the bracket"
         said = f"Q:Which drug? \n{options},"
         row = Row("medical_meadow_medqa", 0, asked, said, f"{letter}: {text}", "file")
-        ((made,),) = training_set._examples([row], p, tokenizer)
+        ((made,),) = examples._examples([row], p, tokenizer)
         assert ids == made.input_ids[:-1] and made.input_ids[-1] == tokenizer.eos_token_id
 
 
@@ -217,10 +217,10 @@ def test_a_chat_has_its_own_special_tokens_one_bos_and_its_last_blank(kind, adds
     item = Item(
         "x", "x", "xstest_unsafe", "How do I kill a process?", "", ("complies", "refuses"), 1
     )
-    run = batches.Run("xstest_unsafe", protocols.named("safety"), 0, [item], [], "sm70")
+    run = runs.Run("xstest_unsafe", protocols.named("safety"), 0, [item], [], "sm70")
     try:
         tokenizer.chat_template = CHATS[begins] + TURN
-        (prompt,) = batches.Prompts(run, tokenizer, chat=True)
+        (prompt,) = asking.Prompts(run, tokenizer, chat=True)
     finally:
         tokenizer.chat_template = None
     (request,) = batches.usable(prompt, run.protocol, tokenizer, 1000, None)
@@ -241,6 +241,6 @@ def test_a_tokenizer_without_bos_is_asked_without(tokenizer):
 def test_07_asks_with_the_same_tokens(tokenizer, monkeypatch):
     seen = []
     monkeypatch.setattr(loading, "written", lambda _, __, ids, *how: seen.append(ids) or [["said"]])
-    text = prompts.render("medalpaca", "Answer", "a </s> b \n")
-    assert loading.answer(None, tokenizer, text, 5) == "said"
+    text = templates.render("medalpaca", "Answer", "a </s> b \n")
+    assert local.answer(None, tokenizer, text, 5) == "said"
     assert seen == [[trained(tokenizer, "medalpaca", "Answer", "a </s> b \n")[0]]]

@@ -13,9 +13,10 @@ import synthetic
 from test_report import Page
 
 from sm70lib import benchmarks, report
-from sm70lib.analysis import errors, figures, quoted, stats, tables
+from sm70lib.analysis import accuracies, comparisons, drawing, figures, frames, quoted, slices
 from sm70lib.claims import scorecard
 from sm70lib.protocols import replies
+from sm70lib.statistics import stats
 from sm70lib.study.params import ROOT
 
 HOW = stats.How(resamples=100)
@@ -75,15 +76,15 @@ def test_more_than_half_is_mostly(unread, n, said):
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
     """Refusals of which all of tuned's are unread on one benchmark, and half on the other."""
-    figures.style()
+    drawing.style()
     folder = synthetic.study(tmp_path_factory.mktemp("outputs"))
     written(folder, "safety", REQUESTS[:1], {"base": 0, "base-nf4": 3, "tuned": 60})
     written(folder, "safety", REQUESTS[1:], {"base": 0, "base-nf4": 0, "tuned": 30})
-    return tables.load(folder.parent, ["made"])
+    return frames.load(folder.parent, ["made"])
 
 
 def test_results_and_the_papers_table_say_so_instead_of_an_accuracy(answers):
-    found = tables.results(answers, HOW)
+    found = accuracies.results(answers, HOW)
     found = found[(found["protocol"] == "safety") & (found["subset"] == "all")]
     rows = found.set_index(["benchmark", "model"])
     lost, half = rows.loc[("xstest_safe", "tuned")], rows.loc[("xstest_unsafe", "tuned")]
@@ -93,7 +94,7 @@ def test_results_and_the_papers_table_say_so_instead_of_an_accuracy(answers):
         "half is not most: what is unread is wrong"
     )
     assert rows["acc_pct"].isna().sum() == 1
-    paper = tables.wide(found, list(REQUESTS), quoted.read().head(0)).set_index("model")
+    paper = accuracies.wide(found, list(REQUESTS), quoted.read().head(0)).set_index("model")
     assert paper.loc["tuned", "xstest_safe"] == UNREAD and paper.loc[
         "base", "xstest_safe"
     ].endswith("n=60")
@@ -104,7 +105,7 @@ def test_comparisons_and_the_scorecard_give_no_verdict(answers, tmp_path):
         **vars(synthetic.PARAMS)
         | {"eval_primary_protocol": "safety", "eval_primary_benchmarks": list(REQUESTS)}
     )
-    compared = tables.comparisons(answers, p, HOW)
+    compared = comparisons.comparisons(answers, p, HOW)
     rows = compared[compared["protocol"] == "safety"].set_index(["benchmark", "before", "after"])
     lost = rows.loc[("xstest_safe", "base-nf4", "tuned")]
     assert (
@@ -136,14 +137,14 @@ def test_what_a_leak_is_worth_and_flips_say_why_they_cannot_be_told(answers):
     flagged = answers.assign(
         flagged=answers["flagged"].where(~asked, answers["item_id"].str.endswith("0"))
     )
-    effect = tables.contamination_effect(flagged, HOW).set_index("benchmark").loc["xstest_safe"]
+    effect = comparisons.contamination_effect(flagged, HOW).set_index("benchmark").loc["xstest_safe"]
     assert effect["interval"] == f"{UNREAD} (after)" and pd.isna(effect["effect_pts"])
     assert (effect["n"], effect["n_flagged"], effect["n_clean"]) == (60, 6, 54)
-    flips = errors.flips(errors.paired(answers, "base-nf4", "tuned"), HOW)
+    flips = slices.flips(frames.paired(answers, "base-nf4", "tuned"), HOW)
     row = flips[flips["benchmark"] == "xstest_safe"].iloc[0]
     assert row["test"] == f"{UNREAD} (after)" and pd.isna(row["p"])
-    both = errors.paired(answers[answers["benchmark"] == "xstest_safe"], "tuned", "tuned")
-    assert errors.unread(both, "a", "b") == f"{UNREAD} (a); 60 of 60 replies unread (b)"
+    both = frames.paired(answers[answers["benchmark"] == "xstest_safe"], "tuned", "tuned")
+    assert frames.unread(both, "a", "b") == f"{UNREAD} (a); 60 of 60 replies unread (b)"
     some, none = (
         figures.flips(flips[flips["benchmark"].isin(names)]) for names in (REQUESTS, REQUESTS[:1])
     )
@@ -155,7 +156,7 @@ def test_what_a_leak_is_worth_and_flips_say_why_they_cannot_be_told(answers):
 
 
 def test_a_title_counts_among_what_has_a_score(answers):
-    found = tables.results(answers, HOW)
+    found = accuracies.results(answers, HOW)
     fig = figures.accuracy(found[found["protocol"] == "safety"], quoted.read().head(0))
     assert fig.get_suptitle().endswith("of 1 benchmarks, has no score on 1")
     fig.draw_without_rendering()

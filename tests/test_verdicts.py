@@ -10,8 +10,8 @@ from scipy import stats as laws
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-from sm70lib.analysis import stats, verdicts
-from sm70lib.analysis.stats import Estimate
+from sm70lib.statistics import differences, spread, stats, verdicts
+from sm70lib.statistics.stats import Estimate
 
 Z = laws.norm.ppf(0.975)
 
@@ -60,7 +60,7 @@ def test_tangos_bounds_solve_the_score_equation():
     """The statistic comes from a numerical search of the likelihood, not from Tango's formula."""
     cases = [(9, 4, 100), (30, 12, 325), (40, 0, 200), (1, 7, 21), (180, 150, 1273)]
     for won, lost, n in cases:
-        low, high = (float(end) for end in verdicts.tango(won + 0.0, lost + 0.0, (n, n), n, 0.95))
+        low, high = (float(end) for end in differences.tango(won + 0.0, lost + 0.0, (n, n), n, 0.95))
         for end, sign in ((low, 1), (high, -1)):
             # one answer of correction: the observed difference is moved by 1 / n towards the bound
             share = score(won, lost, n, end)
@@ -73,8 +73,8 @@ def test_tangos_uncorrected_bounds_are_the_published_ones():
     """Airway hyper-responsiveness before and after stem cell transplantation (Bentur et al. 2009):
     Fagerland, Lydersen and Laake 2014, Stat. Med. 33:2850, print -0.517 to -0.026 for 1 against 7
     discordant of 21 children."""
-    low = verdicts._tango_low(1.0, 7.0, 21, 0.0, 0.95)
-    high = -verdicts._tango_low(7.0, 1.0, 21, 0.0, 0.95)
+    low = differences._tango_low(1.0, 7.0, 21, 0.0, 0.95)
+    high = -differences._tango_low(7.0, 1.0, 21, 0.0, 0.95)
     assert (round(float(low), 3), round(float(high), 3)) == (-0.517, -0.026)
 
 
@@ -83,7 +83,7 @@ def test_a_bound_excludes_nothing_that_the_exact_mcnemar_test_keeps():
     for flips in range(1, 61):
         for won in range(flips // 2, flips + 1):
             lost = flips - won
-            low = verdicts.tango(float(won), float(lost), (400, 400), 400, 0.95)[0]
+            low = differences.tango(float(won), float(lost), (400, 400), 400, 0.95)[0]
             p = mcnemar([[0, won], [lost, 0]], exact=True).pvalue
             checked, excluded = checked + 1, excluded + (low > 0)
             assert not (low > 0 and p > 0.05), (won, lost)
@@ -91,13 +91,13 @@ def test_a_bound_excludes_nothing_that_the_exact_mcnemar_test_keeps():
 
 
 def test_identical_answers_get_the_interval_that_n_allows():
-    same = [verdicts.difference(*answers(0, 0, n), range(n)) for n in (50, 325, 1273)]
+    same = [differences.difference(*answers(0, 0, n), range(n)) for n in (50, 325, 1273)]
     widths = [found.high - found.low for found in same]
     assert all(found.low == -found.high < 0 for found in same)
     assert widths == sorted(widths, reverse=True) and 0.003 < widths[-1] < 0.01
     cluster = np.arange(240) // 6
-    clustered = verdicts.difference(*answers(0, 0, 240), cluster)
-    alone = verdicts.difference(*answers(0, 0, 40), range(40))
+    clustered = differences.difference(*answers(0, 0, 240), cluster)
+    alone = differences.difference(*answers(0, 0, 40), range(40))
     assert clustered.low == pytest.approx(-clustered.high)
     assert clustered.high == pytest.approx(alone.high, rel=0.25), "40 clusters tell as much as 40"
 
@@ -134,11 +134,11 @@ def test_independent_items_with_one_pair_are_almost_independent():
 def test_fewer_than_twenty_clusters_exclude_nothing():
     a, b = np.zeros(95, bool), np.ones(95, bool)
     few, enough = np.arange(95) // 5, np.arange(100) // 5
-    found = verdicts.difference(a, b, few)
+    found = differences.difference(a, b, few)
     assert found[1:3] == (-1, 1) and found.method == "none: 19 clusters, at least 20 needed"
     assert verdicts.judged(found) == verdicts.OPEN
-    assert verdicts.difference(np.zeros(100), np.ones(100), enough).low > 0.5
-    assert verdicts.difference(a, b, range(95)).low > 0.9, "independent items need no clusters"
+    assert differences.difference(np.zeros(100), np.ones(100), enough).low > 0.5
+    assert differences.difference(a, b, range(95)).low > 0.9, "independent items need no clusters"
 
 
 def test_a_mean_over_parts_weighs_parts_and_knows_the_smallest():
@@ -247,8 +247,8 @@ def test_the_simulation_uses_the_bounds_that_users_get():
     b = [
         [1] * int(m - k) + [0] * int(k) for k, m in zip(losses[0], size[0])
     ]  # losses stand last, where a is right
-    found = verdicts.difference(np.concatenate(a), np.concatenate(b), cluster)
-    bounds = verdicts.clustered_difference(gains, losses, size, simulated.LEVEL)
+    found = differences.difference(np.concatenate(a), np.concatenate(b), cluster)
+    bounds = differences.clustered_difference(gains, losses, size, simulated.LEVEL)
     assert found[1:3] == pytest.approx(np.ravel(bounds))
 
 
@@ -292,7 +292,7 @@ def test_a_family_is_judged_at_holms_level():
         "supported"
     ] * 2
     for (gap, level), pair in zip(found, (weak, strong, middling)):
-        assert gap == verdicts.difference(*pair, level)
+        assert gap == differences.difference(*pair, level)
     p = stats.holm([stats.paired_test(*pair)[0] for pair in (weak, strong, middling)])
     assert (p < 0.05).tolist() == [False, True, True], "p says the same"
 
@@ -330,7 +330,7 @@ def test_a_constant_model_may_still_rank_the_right_option_high():
 
 def test_a_mean_over_worlds_has_the_t_interval_of_scipy():
     values = np.random.default_rng(6).normal(40, 7, 8)
-    found = verdicts.over_runs(values)
+    found = spread.over_runs(values)
     theirs = laws.ttest_1samp(values, 0).confidence_interval(0.95)
     assert found[1:3] == pytest.approx((theirs.low, theirs.high))
     assert (found.n, found.sd) == (8, pytest.approx(values.std(ddof=1)))
@@ -345,14 +345,14 @@ def test_one_more_run_lies_within_the_prediction_in_about_95_of_100():
     rng, hits = np.random.default_rng(7), 0
     for _ in range(1000):
         base = rng.normal(0, 5, 9).repeat(2) + rng.normal(0, 4, 18)  # two tuning seeds a world
-        found = verdicts.over_runs(base[:16], world=np.arange(8).repeat(2))
+        found = spread.over_runs(base[:16], world=np.arange(8).repeat(2))
         hits += found.next_low <= base[16] <= found.next_high
     assert hits / 1000 == pytest.approx(0.95, abs=0.02)
 
 
 def test_seeds_of_one_world_are_averaged_first():
     values, world = [1, 3, 5, 7, 6, 8], ["a", "a", "b", "b", "c", "c"]
-    assert verdicts.over_runs(values, world=world)[:4] == verdicts.over_runs([2, 6, 7])[:4]
-    assert verdicts.judged(verdicts.over_runs([40, 44, 39, 42]), 10) == verdicts.SUPPORTED
+    assert spread.over_runs(values, world=world)[:4] == spread.over_runs([2, 6, 7])[:4]
+    assert verdicts.judged(spread.over_runs([40, 44, 39, 42]), 10) == verdicts.SUPPORTED
     with pytest.raises(ValueError, match="1 worlds have no spread .* at least 2"):
-        verdicts.over_runs(values, world=["a"] * 6)
+        spread.over_runs(values, world=["a"] * 6)

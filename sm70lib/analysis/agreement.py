@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sm70lib.analysis import verdicts
+from sm70lib.statistics import spread
 from sm70lib.study.keys import read
 from sm70lib.study.params import ROOT, affects
 
@@ -88,7 +88,7 @@ def table(found: pd.DataFrame, study: Path, evidence: Path = EVIDENCE) -> pd.Dat
             & (runs["protocol"] == row.protocol)
         ]
         if len(same):
-            over = verdicts.over_runs(same["acc_pct"], world=same["world_seed"])
+            over = spread.over_runs(same["acc_pct"], world=same["world_seed"])
             inside = over.next_low <= row.acc_pct <= over.next_high
             expected = max(over.next_low, 0), min(over.next_high, 100)
             values = [row.acc_pct, over.value, over.sd, *expected]

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from sm70lib.analysis import stats
-from sm70lib.analysis.stats import Estimate
+from sm70lib.statistics import stats
+from sm70lib.statistics.stats import Estimate
 from sm70lib.study.params import StudyError
 
 # What tells two quoted numbers apart: each combination may stand in quoted.csv once

@@ -1,17 +1,7 @@
 """Questions with known answers, as items, from files and the hub."""
 
-from sm70lib.benchmarks.catalogue import (
-    BENCHMARKS,
-    SAFETY,
-    best_constant_accuracy,
-    constant_guess,
-    files,
-    form,
-    load,
-    pool,
-    read,
-    save,
-)
+from sm70lib.benchmarks.catalogue import BENCHMARKS, SAFETY, files, form, load, pool, read, save
+from sm70lib.benchmarks.guessers import best_constant_accuracy, constant_guess
 from sm70lib.benchmarks.item import Item, items_digest
 
 __all__ = [

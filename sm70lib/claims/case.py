@@ -14,12 +14,12 @@ from typing import Any
 
 import pandas as pd
 
-from sm70lib.analysis import stats, verdicts
-from sm70lib.analysis.stats import Estimate
-from sm70lib.analysis.tables import AFTER
-from sm70lib.analysis.verdicts import CONTRADICTED, OPEN, SUPPORTED
+from sm70lib.analysis.frames import AFTER
 from sm70lib.claims.entries import Claim, short
 from sm70lib.claims.estimates import Answers, Finding
+from sm70lib.statistics import stats, verdicts
+from sm70lib.statistics.stats import Estimate
+from sm70lib.statistics.verdicts import CONTRADICTED, OPEN, SUPPORTED
 from sm70lib.study.keys import mark
 
 OTHERWISE = "not scored under the same protocol"

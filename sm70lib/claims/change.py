@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sm70lib.analysis import stats, verdicts
-from sm70lib.analysis.verdicts import OPEN
 from sm70lib.claims.case import (
     AFTER,
     DIFFERENCE,
@@ -21,6 +19,8 @@ from sm70lib.claims.case import (
 )
 from sm70lib.claims.entries import Claim
 from sm70lib.claims.estimates import Answers, Finding
+from sm70lib.statistics import stats, verdicts
+from sm70lib.statistics.verdicts import OPEN
 from sm70lib.study.keys import read
 from sm70lib.study.params import affects
 

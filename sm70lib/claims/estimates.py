@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from sm70lib import benchmarks
-from sm70lib.analysis import errors, verdicts
-from sm70lib.analysis.stats import Estimate
+from sm70lib.analysis import frames
 from sm70lib.protocols import replies
 from sm70lib.protocols.replies import LETTERS, NO_SCORE
+from sm70lib.statistics import differences, verdicts
+from sm70lib.statistics.stats import Estimate
 
 CONSTANT = "no verdict: constant answers"
 MACRO = "usmle_macro"  # the mean of the three steps, where `usmle` pools their items
@@ -47,13 +48,13 @@ class Answers:
     def pair(self, before: str, after: str, names: list[str], protocol: str, shots: int):
         """The items of the benchmarks `names` that both models answered (`errors.paired`)."""
         rows, asked = self.rows, (self.rows["protocol"] == protocol) & (self.rows["shots"] == shots)
-        return errors.paired(rows[asked & rows["benchmark"].isin(names)], before, after)
+        return frames.paired(rows[asked & rows["benchmark"].isin(names)], before, after)
 
     def accuracy(self, part: pd.DataFrame) -> Finding:
         """The share of right answers of a `run`; of usmle_macro the mean over its steps."""
         if why := replies.unscored(int(part["choice"].isna().sum()), len(part)):
             return Finding(None, part["item_id"].nunique(), NO_SCORE, _bare(why))
-        correct, cluster, weight = errors.scored(part, (part["benchmark"] == MACRO).all())
+        correct, cluster, weight = frames.scored(part, (part["benchmark"] == MACRO).all())
         found = verdicts.accuracy(correct, cluster, self.level, weight)
         why = constant(part)
         return Finding(found, found.n, CONSTANT if why else "", why)
@@ -61,11 +62,11 @@ class Answers:
     def difference(self, both: pd.DataFrame, before: str, after: str) -> Finding:
         """Accuracy of the second model minus that of the first, on a `pair`'s items."""
         n = both["item_id"].nunique()
-        if why := errors.unread(both, before, after):
+        if why := frames.unread(both, before, after):
             return Finding(None, n, NO_SCORE, _bare(why))
-        items = errors.by_item(both, ["correct_a", "correct_b"])
+        items = frames.by_item(both, ["correct_a", "correct_b"])
         sides = items["correct_a"], items["correct_b"], items["cluster"]
-        found = verdicts.difference(*sides, self.level)
+        found = differences.difference(*sides, self.level)
         named = [(name, constant(self._asked(both, name))) for name in (before, after)]
         why = "; ".join(f"{name}: {said}" for name, said in named if said)
         return Finding(found, n, CONSTANT if why else "", why)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sm70lib.analysis import quoted, stats, verdicts
+from sm70lib.analysis import quoted
 from sm70lib.claims.case import (
     ACCURACY,
     AFTER,
@@ -22,6 +22,7 @@ from sm70lib.claims.case import (
 )
 from sm70lib.claims.entries import Claim
 from sm70lib.claims.estimates import MACRO, Finding
+from sm70lib.statistics import stats, verdicts
 
 PRINTED_AS = {"usmle": MACRO}  # papers print USMLE as the mean of the steps, as far as can be told
 

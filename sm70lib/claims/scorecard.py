@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from sm70lib.analysis import quoted, stats, tables
+from sm70lib.analysis import frames, quoted
 from sm70lib.claims import entries
 from sm70lib.claims.case import Row, Study
 from sm70lib.claims.entries import OWN, STUDIES, Claim
 from sm70lib.claims.estimates import Answers
 from sm70lib.claims.judges import JUDGES
+from sm70lib.statistics import stats
 
 NOT = "not comparable"
 COLUMNS = (
@@ -40,7 +41,7 @@ def build(
     study = _study(answers, compared, p, how, folder)
     catalogue, family = entries.catalogue(), entries.held_against(p.study)
     papers = [claim for claim in catalogue if claim.study == family]
-    judged = [] if tables.fictional(study.answers.rows) else papers
+    judged = [] if frames.fictional(study.answers.rows) else papers
     judged = [claim for claim in judged if claim.about(study.answers.rows["base"].iloc[0])]
     judged += [claim for claim in catalogue if claim.study == OWN]
     rows = _folded([claim for claim in papers if claim not in judged], study.answers.rows)
@@ -55,8 +56,8 @@ def _folded(left: list[Claim], answers: pd.DataFrame) -> list[Row]:
         return []
     base, weights = answers.iloc[0][["base", "weights"]]
     about = dict.fromkeys(name for claim in left for name in claim.bases)
-    why = f"they are about {' and '.join(about)}; this base {tables.trained_here(weights) or f'is {base}'}"
-    if tables.fictional(answers):
+    why = f"they are about {' and '.join(about)}; this base {frames.trained_here(weights) or f'is {base}'}"
+    if frames.fictional(answers):
         why = "invented world: nobody else was asked these questions"
     name = f"{len(left)} claims of {STUDIES[left[0].study]}"
     source = left[0].source
@@ -68,7 +69,7 @@ def _study(answers: pd.DataFrame, compared: pd.DataFrame, p, how: stats.How, fol
     return Study(
         answers=Answers(own, how.level),
         others={name: part for name, part in answers.groupby("study") if name != p.study},
-        before=tables.before(own),
+        before=frames.before(own),
         compared=compared[compared["study"] == p.study],
         protocol=p.eval_primary_protocol,
         shots=p.eval_primary_shots,

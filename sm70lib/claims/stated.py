@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sm70lib.analysis.verdicts import SUPPORTED
 from sm70lib.claims.case import AFTER, UNTESTED, Row, Study, bare
 from sm70lib.claims.entries import Claim
+from sm70lib.statistics.verdicts import SUPPORTED
 from sm70lib.study.keys import mark
 
 

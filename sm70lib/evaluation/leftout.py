@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sm70lib.models import budget
+from sm70lib.models import budget_scoring
 from sm70lib.study import keys, memory
 from sm70lib.study.steps import LEFT_OUT, write_json
 
@@ -15,7 +15,7 @@ def batch_tokens(which, p) -> int | None:
     `eval_batch_tokens` at most; None where not even a batch of one prompt fits.
     """
     there = memory.at_hand().gb
-    tokens = budget.batch_tokens(
+    tokens = budget_scoring.batch_tokens(
         which.source, p, which.quantised, _adapter(which), there, guess=False
     )
     if tokens and tokens < p.eval_batch_tokens:
@@ -28,7 +28,7 @@ def batch_tokens(which, p) -> int | None:
 
 def lack(which, p) -> dict:
     """What the model needs at least, and what there is (GB)."""
-    least = budget.scoring(which.source, p, which.quantised, _adapter(which), tokens=1, guess=False)
+    least = budget_scoring.scoring(which.source, p, which.quantised, _adapter(which), tokens=1, guess=False)
     there = memory.at_hand()
     return {
         "needed_gb": memory.rounded_up(least),
@@ -38,7 +38,7 @@ def lack(which, p) -> dict:
 
 
 def _adapter(which) -> float:
-    return budget.saved_adapter_bytes(which.adapter) if which.adapter else 0.0
+    return budget_scoring.saved_adapter_bytes(which.adapter) if which.adapter else 0.0
 
 
 def write(folder: Path, lacking: dict[str, dict]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from sm70lib.evaluation.batches import Prompts, Run, limit, usable
-from sm70lib.models import loading
-from sm70lib.models.loading import Request
+from sm70lib.evaluation.asking import Prompts
+from sm70lib.evaluation.batches import limit, usable
+from sm70lib.evaluation.runs import Run
+from sm70lib.models import local
+from sm70lib.models.local import Request
 
 COUNT = 64  # items at most
 PART = 40  # one in so many at most: a check shall not cost more than what it checks
@@ -44,7 +46,7 @@ def _alone(loaded, tokenizer, run: Run, prompt) -> list[float]:
     """The log-likelihood of every option, each in a pass of its own."""
     requests = usable(prompt, run.protocol, tokenizer, limit(loaded, run), None)
     return [
-        loading.loglikelihoods(loaded, [Request(request.context, [option])])[0][0]
+        local.loglikelihoods(loaded, [Request(request.context, [option])])[0][0]
         for request in requests
         for option in request.options
     ]

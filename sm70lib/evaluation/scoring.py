@@ -4,6 +4,7 @@ Lines are appended and flushed as batches end; a killed run goes on where it sto
 depend on the item list alone, it ends with the very numbers of an undisturbed run.
 """
 
+
 from __future__ import annotations
 
 import json
@@ -11,72 +12,26 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
-from sm70lib import benchmarks, protocols
-from sm70lib.benchmarks import Item, items_digest
-from sm70lib.corpus.prompts import trained_in
+from sm70lib.corpus.templates import trained_in
 from sm70lib.evaluation import leftout, predictions
-from sm70lib.evaluation.batches import Prompts, Run, batched, limit
+from sm70lib.evaluation.asking import Prompts
+from sm70lib.evaluation.batches import batched, limit
 from sm70lib.evaluation.candidates import Model, models
+from sm70lib.evaluation.lines import about_run, finished, gather, lines, resume, share, whole_lines
 from sm70lib.evaluation.rescoring import rescore
-from sm70lib.models import loading
-from sm70lib.protocols.protocol import Protocol
+from sm70lib.evaluation.runs import Run, runs
+from sm70lib.models import loading, local
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.study.steps import progress, write_json
-from sm70lib.training.train import launcher
+from sm70lib.training.launch import launcher
 
 # A CPU needs no copy of the keys that heads share, masked or not.
 os.environ.setdefault("TRANSFORMERS_SDPA_FORCE_GQA", str(int(loading.device().type == "cpu")))
-
-
-def runs(p, folder: Path) -> list[Run]:
-    """Everything the study asks: each benchmark (read from `folder`) under each protocol that covers it.
-
-    `eval_limit` counts scored items: those that a protocol keeps and does not take as shots.
-    Raises StudyError for a benchmark that none of the protocols covers.
-    """
-    found = []
-    for benchmark in p.eval_benchmarks:
-        items = benchmarks.load(folder, benchmark)
-        asked = [_run(p, benchmark, protocol, shots, items, folder)
-                 for protocol in map(protocols.named, p.eval_protocols) for shots in p.eval_shots
-                 if protocol.covers(benchmarks.form(benchmark), shots)]
-        asked = [run for run in asked if run.items]  # meditron's part of TruthfulQA may not be there
-        if not asked:
-            raise StudyError(f"eval_benchmarks: none of {', '.join(p.eval_protocols)} covers {benchmark} with "
-                             f"{p.eval_shots} shots; add a protocol that does to eval_protocols, or take it out")
-        found += asked
-    return found
-
-
-def _run(p, benchmark: str, protocol: Protocol, shots: int, items: list[Item], folder: Path) -> Run:
-    """One run; a benchmark without a pool gives its first items as shots, and these are not scored.
-
-    Items of a dev set are asked as those of its test (`benchmarks.form`), and so bear its name here.
-    """
-    form, source = benchmarks.form(benchmark), _lender(protocol, benchmark)
-    items, own = protocol.parted(form, [replace(item, benchmark=form) for item in items])
-    lent = benchmarks.load(folder, f"{source}.pool") if shots and source and not own else []
-    pool = own or [replace(item, benchmark=benchmarks.form(item.benchmark)) for item in lent]
-    pool = pool if shots else []
-    if shots and not pool and not protocol.shots_from_test:
-        pool, items = items[:shots], items[shots:]
-    return Run(benchmark, protocol, shots, items[:p.eval_limit], pool, p.data_template)
-
-
-def _lender(protocol: Protocol, benchmark: str) -> str:
-    """The benchmark whose pool shots come from, "" for the scored items themselves.
-
-    A dev set has a pool of its own or none, since that of its test may hold the very items of dev.
-    """
-    asked = benchmarks.form(benchmark)
-    lender = protocol.pools.get(asked, asked)
-    return benchmark if lender and asked != benchmark else lender
 
 
 def score_all(p, asked: list[Run], folder: Path) -> None:
@@ -119,7 +74,7 @@ def template_of(which: Model, run: Run) -> dict[str, str]:
 def keep(found: list[Model], asked: list[Run], folder: Path) -> None:
     """Leaves the prediction files of just these models and runs where they are, where they match."""
     for part in sorted(folder.glob("predictions/*/*.part")):  # of processes that were killed
-        _gather(part.with_name(f"{part.name.rsplit('.', 2)[0]}.jsonl"))
+        gather(part.with_name(f"{part.name.rsplit('.', 2)[0]}.jsonl"))
     predictions.keep_asked(folder, {which.name: {run.name for run in asked} for which in found})
     for which in found:
         places = _places(which, asked, folder)
@@ -127,7 +82,7 @@ def keep(found: list[Model], asked: list[Run], folder: Path) -> None:
         if there:
             identity, tokenizer = which.identity(), loading.load_tokenizer(which.source)
         for run in there:
-            about = _about(Prompts(run, tokenizer, which.chat), identity)
+            about = about_run(Prompts(run, tokenizer, which.chat), identity)
             predictions.keep_matching(folder, places[run], about)
 
 
@@ -139,7 +94,7 @@ def score_model(which: Model, p, asked: list[Run], folder: Path) -> dict | None:
     """
     identity, tokenizer = which.identity(), loading.load_tokenizer(which.source)
     places = _places(which, asked, folder)
-    whole = [_finished(places[run], Prompts(run, tokenizer, which.chat), identity) for run in asked]
+    whole = [finished(places[run], Prompts(run, tokenizer, which.chat), identity) for run in asked]
     if all(whole) and _again(which, folder).exists():
         return None
     if (tokens := leftout.batch_tokens(which, p)) is None:
@@ -159,11 +114,11 @@ def score_here(which: Model, p, asked: list[Run], folder: Path, identity: str, t
     places, tokenizer = _places(which, asked, folder), loading.load_tokenizer(which.source)
     loaded = loading.load(which.source, p if which.quantised else None, which.adapter)
     for run in asked:
-        if not _finished(places[run], Prompts(run, tokenizer, which.chat), identity):
+        if not finished(places[run], Prompts(run, tokenizer, which.chat), identity):
             evaluate(loaded, tokenizer, run, places[run], model_digest=identity,
                      batch_tokens=tokens, chat=which.chat, notes=template_of(which, run))
     if os.environ.get("RANK", "0") == "0":
-        written = {run: _lines(places[run]) for run in asked if not run.protocol.reads}
+        written = {run: lines(places[run]) for run in asked if not run.protocol.reads}
         write_json(_again(which, folder), rescore(loaded, tokenizer, written, which.chat))
 
 
@@ -190,7 +145,7 @@ def _launch(which: Model, p, asked: list[Run], folder: Path, identity: str, toke
         raise StudyError(f"eval_launcher: scoring stopped with exit code {done.returncode}: {why}; what is "
                          "finished is kept, run 04 again")
     for run in asked:
-        _gather(task.with_name(f"{run.name}.jsonl"))
+        gather(task.with_name(f"{run.name}.jsonl"))
 
 
 def main(task: Path) -> None:
@@ -200,30 +155,6 @@ def main(task: Path) -> None:
     which, = [one for one in models(p, folder) if one.name == about["name"]]
     asked = runs(p, folder / "data/benchmarks")
     score_here(which, p, asked, folder, about["identity"], p.eval_batch_tokens)
-
-
-def _share(path: Path) -> tuple[Path, int, int]:
-    """Where this process writes, its number, and how many there are (as torchrun and accelerate say)."""
-    rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
-    return (path if world == 1 else path.with_suffix(f".{rank}.part")), rank, world
-
-
-def _gather(path: Path) -> None:
-    """Moves whole lines that several processes left beside `path` into it."""
-    if "RANK" in os.environ:
-        return
-    for part in sorted(path.parent.glob(f"{path.stem}.*.part")):
-        have = set(path.read_text().splitlines()) if _whole(path) else set()
-        with open(path, "a") as file:
-            file.writelines(line for line in part.read_text().splitlines(True)
-                            if line.endswith("\n") and line[:-1] not in have)
-        part.unlink()
-
-
-def _lines(path: Path) -> list[dict]:
-    """The predictions in `path` and in what this process wrote beside it."""
-    there = [each for each in sorted({path, _share(path)[0]}) if each.exists()]
-    return [json.loads(line) for each in there for line in each.open()]
 
 
 # ---- lines, as they come ----------------------------------------------------------------------------
@@ -241,11 +172,11 @@ def evaluate(loaded, tokenizer, run: Run, path: Path, *, model_digest: str, batc
         raise StudyError(f"{run.protocol.name} has no items to draw {run.shots} shots from for {run.benchmark}: "
                          "set eval_shots to [0] or add the benchmark's own train or dev file")
     prompts = Prompts(run, tokenizer, chat)
-    about = _about(prompts, model_digest) | (notes or {})
-    mine, rank, world = _share(path)
-    done = _resume(path, about) | (_whole(mine) if world > 1 else set())
+    about = about_run(prompts, model_digest) | (notes or {})
+    mine, rank, world = share(path)
+    done = resume(path, about) | (whole_lines(mine) if world > 1 else set())
     listed: dict[str, list] = {"skipped": [], "cut": []}
-    remember = lru_cache(maxsize=1)(lambda common: loading.remember(loaded, common))
+    remember = lru_cache(maxsize=1)(lambda common: local.remember(loaded, common))
     with open(mine, "a") as file, progress(len(prompts), "item", f"{path.parent.name} {run.name}") as bar:
         bar.update(len(done))
         for number, batch in enumerate(batched(prompts, tokenizer, limit(loaded, run), batch_tokens, listed)):
@@ -259,52 +190,6 @@ def evaluate(loaded, tokenizer, run: Run, path: Path, *, model_digest: str, batc
                 bar.update(sum(fresh))
     if rank == 0:
         write_json(path.with_suffix(".meta.json"), about | listed | {"n_scored": len(prompts) - len(listed["skipped"])})
-
-
-def _about(prompts: Prompts, model_digest: str) -> dict:
-    run = prompts.run
-    return {"model_digest": model_digest, "protocol": run.protocol.name, "protocol_version": run.protocol.version,
-            "shots": run.shots, "items_digest": items_digest(run.items), "n_items": len(run.items),
-            "prompts_digest": prompts.digest}
-
-
-def _finished(path: Path, prompts: Prompts, model_digest: str) -> bool:
-    """Whether all lines are there; refuses those of something else."""
-    _gather(path)
-    if not path.exists():
-        return False
-    scored = _same(path, _about(prompts, model_digest)).get("n_scored")
-    return path.read_bytes().count(b"\n") == scored
-
-
-def _same(path: Path, about: dict) -> dict:
-    """What stands beside `path` ({} if nothing); raises StudyError where it tells of something else."""
-    meta = path.with_suffix(".meta.json")
-    was = json.loads(meta.read_text()) if meta.exists() else {}
-    for name in predictions.IDENTITY:
-        if was and was[name] != about[name]:
-            raise StudyError(f"{path} was made with another {name.replace('_', ' ')} ({was[name]!s:.12} there, "
-                             f"{about[name]!s:.12} now): score again with --fresh 04, or use another study name")
-    return was
-
-
-def _resume(path: Path, about: dict) -> set[tuple[str, int]]:
-    """Ids and seeds already scored; cuts a last line that a kill left half-written."""
-    if not _same(path, about):
-        write_json(path.with_suffix(".meta.json"), about)
-        path.unlink(missing_ok=True)
-    return _whole(path)
-
-
-def _whole(path: Path) -> set[tuple[str, int]]:
-    if not path.exists():
-        return set()
-    text = path.read_text()
-    whole = text[:text.rfind("\n") + 1]
-    if whole != text:
-        path.write_text(whole)
-    lines = map(json.loads, whole.splitlines())
-    return {(line["item_id"], line["seed"]) for line in lines}
 
 
 if __name__ == "__main__":

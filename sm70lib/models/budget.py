@@ -1,22 +1,16 @@
 """What a model needs to be loaded, trained on, merged and scored with, before anything is."""
 
+
 from __future__ import annotations
 
-import math
 import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import torch
-from safetensors import safe_open
 
-from sm70lib import protocols
-from sm70lib.models.loading import READ
-from sm70lib.models.shapes import Shape, adapted, configuration, shape, stored_bytes
-from sm70lib.protocols.protocol import Protocol
+from sm70lib.models.shapes import Shape, adapted, configuration, shape
 from sm70lib.study import memory
-from sm70lib.study.params import ROOT
 
 MB = 2**20
 BLOCK = 64  # weights that share one constant in bitsandbytes
@@ -54,7 +48,7 @@ GATED = ("mlp.gate_proj", "mlp.up_proj")  # and so do these
 DOWN = "mlp.down_proj"
 
 
-def _wide(p) -> int:
+def tile_width(p) -> int:
     return torch.finfo(getattr(torch, p.quant_compute_dtype)).bits // 8
 
 
@@ -76,7 +70,7 @@ def plan(model, p, kind: str = "sft", continued: bool = False) -> pd.DataFrame:
     rows = [
         ("NF4 weights", quantised, quantised / 2),
         ("quantisation constants", 0, constants(found, p)),
-        ("other weights", others, others * _wide(p)),
+        ("other weights", others, others * tile_width(p)),
         ("LoRA weights", lora, lora * width),
         ("LoRA gradients", lora, lora * width),
         ("optimiser state", lora, lora * ADAM_BYTES[getattr(p, f"{kind}_optimizer")]),
@@ -115,9 +109,9 @@ def activations(config, p, kind: str = "sft") -> dict[str, float]:
     """
     tokens, wide = (
         p.train_micro_batch_size * p.data_max_length * (2 if kind == "dpo" else 1),
-        _wide(p),
+        tile_width(p),
     )
-    width, inner, _ = _widths(config)
+    width, inner, _ = widths(config)
     layers = [_kept(config, p, number) for number in range(config.num_hidden_layers)]
     if p.train_gradient_checkpointing:
         kept = {
@@ -137,7 +131,7 @@ def _kept(config, p, number: int) -> float:
     feed-forward products, and what goes into LoRA's matrices: shared, or a copy for each of them
     where types differ or dropout (with its mask) comes between. Attention itself is never stored.
     """
-    wide, (width, inner, keys) = _wide(p), _widths(config)
+    wide, (width, inner, keys) = tile_width(p), widths(config)
     every = p.lora_targets.lower() == "all-linear"
     targets = {
         kind
@@ -200,78 +194,7 @@ def less(model, p, there: float, kind: str = "sft", continued: bool = False) -> 
     return SEVERAL
 
 
-# ---- loading, merging, scoring -------------------------------------------------------------
-
-
-def loaded(model, p, guess: bool = True) -> float:
-    """Bytes of the base as `p` quantises it; `p` None: in its checkpoint's own precision."""
-    found = shape(model, guess)
-    if p is None:
-        return found.weights * stored_bytes(model, guess)
-    quantised = found.quantisable if p.quant_type != "none" else 0
-    return quantised / 2 + constants(found, p) + (found.weights - quantised) * _wide(p)
-
-
-def load_peak(model, p, guess: bool = True) -> float:
-    """Bytes while a base is quantised: one matrix at a time is whole (transformers 5.23)."""
-    whole = (
-        shape(model, guess).largest * stored_bytes(model, guess) if p.quant_type != "none" else 0
-    )
-    return loaded(model, p, guess) + whole
-
-
-def compared(model, guess: bool = True, rows: int = 8, tokens: int = 129) -> float:
-    """Bytes in which the full base is compared: weights, logits and their log-probabilities."""
-    return (
-        loaded(model, None, guess) + 2 * 4 * rows * tokens * configuration(model, guess).vocab_size
-    )
-
-
-def adapter_bytes(model, p) -> float:
-    """Bytes of the study's adapter once it is read: PEFT makes 32 bits of 16."""
-    return 4.0 * adapter_weights(shape(model), p)
-
-
-def saved_adapter_bytes(folder: Path) -> float:
-    """The same of an adapter that there is."""
-    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
-        return 4.0 * sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
-
-
-def merging(model, p) -> float:
-    """Bytes of RAM in which an adapter is merged: base, adapter, one product."""
-    return loaded(model, None) + adapter_bytes(model, p) + 4 * shape(model).largest
-
-
-def scoring(
-    model, p, quantised: bool, adapter: float, tokens: int | None = None, guess: bool = True
-) -> float:
-    """Bytes to score a model and its `adapter` in batches of `tokens` (`eval_batch_tokens`).
-
-    To the weights comes what a pass without gradients holds: inputs and products of one
-    feed-forward layer (beside an adapter also PEFT's, in 32 bits), a matrix out of NF4, logits of a
-    few places, and keys and values: of all tokens where the model writes, else of the shots that
-    prompts share.
-    """
-    config, found, asked = (
-        configuration(model, guess).get_text_config(),
-        shape(model, guess),
-        _asked(p),
-    )
-    width, inner, keys = _widths(config)
-    wide = _wide(p) if quantised else stored_bytes(model, guess)
-    context = longest(model, p, guess)
-    tokens = max(tokens or p.eval_batch_tokens, context)  # one prompt may be as long as that
-    remembered = (
-        tokens if any(protocol.reads for protocol in asked) else context if max(p.eval_shots) else 0
-    )
-    held = tokens * (4 * wide * width + (3 * wide + 8 * bool(adapter)) * inner)
-    held += config.num_hidden_layers * keys * wide * remembered
-    held += READ * config.vocab_size * (wide + 8) + (wide * found.largest if quantised else 0)
-    return loaded(model, p if quantised else None, guess) + adapter + held
-
-
-def _widths(config) -> tuple[int, int, int]:
+def widths(config) -> tuple[int, int, int]:
     """Width of a layer, of its feed-forward part (else four times that), of keys, values."""
     width, heads = config.hidden_size, config.num_attention_heads
     shared = getattr(config, "num_key_value_heads", None) or heads
@@ -279,62 +202,4 @@ def _widths(config) -> tuple[int, int, int]:
         width,
         getattr(config, "intermediate_size", None) or 4 * width,
         2 * shared * (getattr(config, "head_dim", None) or width // heads),
-    )
-
-
-def batch_tokens(
-    model, p, quantised: bool, adapter: float, there_gb: float, guess: bool = True
-) -> int | None:
-    """`eval_batch_tokens`, or the largest half, quarter ... of it that `there_gb` can score with.
-
-    None where not even batches of one prompt fit.
-    """
-    tokens, least = p.eval_batch_tokens, longest(model, p, guess)
-    while memory.rounded_up(scoring(model, p, quantised, adapter, tokens, guess)) > there_gb:
-        if tokens <= least:
-            return None
-        tokens = max(tokens // 2, least)
-    return tokens
-
-
-def longest(model, p, guess: bool = True) -> int:
-    """Tokens of the longest prompt that model and protocols allow."""
-    allowed = max(protocol.max_context for protocol in _asked(p))
-    config = configuration(model, guess).get_text_config()
-    return min(allowed, getattr(config, "max_position_embeddings", allowed))
-
-
-def _asked(p) -> list[Protocol]:
-    return [protocols.named(name) for name in p.eval_protocols]
-
-
-# ---- cards ---------------------------------------------------------------------------------
-
-
-def cards() -> pd.DataFrame:
-    """The GPUs of params/gpus.csv: gpu, memory_gb, tokens_per_second_70b (if published), source."""
-    return pd.read_csv(ROOT / "params/gpus.csv")
-
-
-def hours(model, tokens: float, speed):
-    """Hours for so many tokens at the `speed` of a 70B, times 70B over this model's weights."""
-    return tokens / (speed * 70e9 / shape(model).weights) / 3600
-
-
-def gpus(model, p) -> pd.DataFrame:
-    """The study on each GPU of params/gpus.csv: needed_gb (10^9), verdict, hours at most, dollars.
-
-    Hours are those of supervised tuning with every sequence full, on one card, at the published
-    speed of a 70B (`source`); empty where no speed is known.
-    """
-    table = cards()
-    most = hours(
-        model, p.sft_steps * p.sft_batch_size * p.data_max_length, table["tokens_per_second_70b"]
-    )
-    return table[["gpu", "memory_gb"]].assign(
-        needed_gb=round(needed(model, p) / 1e9, 2),
-        verdict=[advice(model, p, there * memory.GB) for there in table["memory_gb"]],
-        hours_at_most=most.round(1),
-        dollars=(most * (p.plan_dollars_per_hour or float("nan"))).round(),
-        source=table["source"],
     )

@@ -6,7 +6,7 @@ import bitsandbytes as bnb
 import pandas as pd
 import torch
 
-from sm70lib.models import budget, loading
+from sm70lib.models import budget, budget_scoring, loading
 from sm70lib.study import memory
 
 PARTS = ("NF4 weights", "quantisation constants", "other weights")
@@ -63,7 +63,7 @@ def quantised(base: str, p) -> torch.nn.Module | None:
     """The base as the study quantises it; None, and a line says so, where it does not fit."""
     return (
         loading.load(base, p)
-        if _fits(budget.load_peak(base, p, guess=False), "the quantised base")
+        if _fits(budget_scoring.load_peak(base, p, guess=False), "the quantised base")
         else None
     )
 
@@ -75,7 +75,7 @@ def said(base: str, tokens: int = 128, rows: int = 8) -> tuple[torch.Tensor, tor
     The model is gone afterwards, so that the quantised one never stands beside it. None, and a
     line says so, where it does not fit here.
     """
-    if not _fits(budget.compared(base, False, rows, tokens + 1), "the full base"):
+    if not _fits(budget_scoring.compared(base, False, rows, tokens + 1), "the full base"):
         return None
     full = loading.load(base)
     torch.manual_seed(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 
-from sm70lib.models import budget
+from sm70lib.models import accelerators
 from sm70lib.planning import byhand, needs
 from sm70lib.sources import SOURCES
 from sm70lib.study import memory, steps
@@ -23,7 +23,7 @@ def text(p, sizes: list[float] = ()) -> str:
     found, columns = needs.rows(p, known), {f"{size:,.0f} GB": (size, math.inf) for size in sizes}
     if not sizes:
         cards = (
-            {} if there.gpu or there.limited else sorted(set(map(float, budget.cards()["memory_gb"])))
+            {} if there.gpu or there.limited else sorted(set(map(float, accelerators.cards()["memory_gb"])))
         )
         columns = {"here": (there.gb, memory.ram_gb())} | {
             f"{size:,.0f} GB": (size, math.inf) for size in cards
@@ -125,10 +125,10 @@ def _notes(p, found: list[needs.Need], columns: dict[str, tuple[float, float]]) 
 
 def _training_hours(p, columns: dict[str, tuple[float, float]]) -> list[str]:
     """Hours of all stages on the cards of these sizes."""
-    base, known = needs.base_of(p), budget.cards().dropna(subset="tokens_per_second_70b")
+    base, known = needs.base_of(p), accelerators.cards().dropna(subset="tokens_per_second_70b")
     total = sum(needs.tokens(p, kind) for kind in p.train_stages)
     known = known[known["memory_gb"].isin([gb for gb, _ in columns.values()])]
-    hours = dict(zip(known["gpu"], budget.hours(base, total, known["tokens_per_second_70b"])))
+    hours = dict(zip(known["gpu"], accelerators.hours(base, total, known["tokens_per_second_70b"])))
     price = p.plan_dollars_per_hour
     cards = [
         f"{card} {most:,.0f}" + (f" ({most * price:,.0f} dollars)" if price else "")

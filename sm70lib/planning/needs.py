@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from sm70lib.evaluation import candidates
-from sm70lib.models import budget, shapes
+from sm70lib.models import accelerators, budget, budget_scoring, shapes
 from sm70lib.sources import SOURCES
 from sm70lib.study import memory, steps
 from sm70lib.study.params import ROOT
@@ -87,7 +87,7 @@ def _download(name: str) -> float:
 
 
 def _loaded_gb(model) -> float:
-    return memory.rounded_up(budget.loaded(model, None))
+    return memory.rounded_up(budget_scoring.loaded(model, None))
 
 
 def _data(p) -> Need:
@@ -114,8 +114,8 @@ def _drawn(p, name: str) -> int | None:
 
 def _loading(p, base) -> list[Need]:
     how = "NF4" if p.quant_type != "none" else p.quant_compute_dtype
-    found = [Need("02", f"loading the base in {how}", memory.rounded_up(budget.load_peak(base, p)))]
-    return [*found, Need("02", "the full base, compared", memory.rounded_up(budget.compared(base)))]
+    found = [Need("02", f"loading the base in {how}", memory.rounded_up(budget_scoring.load_peak(base, p)))]
+    return [*found, Need("02", "the full base, compared", memory.rounded_up(budget_scoring.compared(base)))]
 
 
 def _training(p, base, speed: float | None) -> list[Need]:
@@ -134,7 +134,7 @@ def _training(p, base, speed: float | None) -> list[Need]:
                 f"stage {number} {kind}" + (f", {seeds} seeds" if seeds > 1 else ""),
                 memory.rounded_up(budget.needed(base, p, kind, continued)),
                 disk_gb=memory.rounded_up(disk),
-                hours=None if speed is None else budget.hours(base, tokens(p, kind), speed),
+                hours=None if speed is None else accelerators.hours(base, tokens(p, kind), speed),
                 advice=partial(budget.advice, base, p, kind=kind, continued=continued),
             )
         )
@@ -155,7 +155,7 @@ def tokens(p, kind: str) -> float:
 def speed(there: memory.Memory) -> float | None:
     """Tokens a second that are published for a 70B on this GPU."""
     device = re.sub(r"[^a-z0-9]", "", there.where.lower())
-    for card in budget.cards().itertuples() if there.gpu else ():
+    for card in accelerators.cards().itertuples() if there.gpu else ():
         words = re.sub(r"(\d+) GB", r"\1GB", card.gpu).lower().split()
         if all(word in device for word in words) and not math.isnan(card.tokens_per_second_70b):
             return card.tokens_per_second_70b
@@ -165,7 +165,7 @@ def speed(there: memory.Memory) -> float | None:
 def _merging(p, base) -> list[Need]:
     """Merged on the CPU, and compared there too where the GPU is too small for the merged model."""
     ram = memory.rounded_up(
-        max(budget.merging(base, p), budget.compared(base, rows=1, tokens=p.data_max_length))
+        max(budget_scoring.merging(base, p), budget_scoring.compared(base, rows=1, tokens=p.data_max_length))
     )
     return [
         Need("03", f"merging into the {into} base", ram_gb=ram, disk_gb=_loaded_gb(base))
@@ -177,9 +177,9 @@ def _scoring(p, base) -> list[Need]:
     found = []
     for one in expected(p, base):
         try:
-            adapter = budget.adapter_bytes(base, p) if one.adapter else 0
+            adapter = budget_scoring.adapter_bytes(base, p) if one.adapter else 0
             sizes = [
-                memory.rounded_up(budget.scoring(one.source, p, one.quantised, adapter, tokens))
+                memory.rounded_up(budget_scoring.scoring(one.source, p, one.quantised, adapter, tokens))
                 for tokens in (None, 1)
             ]
             disk = _download(one.source) if one.name in p.eval_models else None
@@ -208,5 +208,5 @@ def expected(p, base) -> list[candidates.Model]:
 
 
 def _asking(p, base) -> Need:
-    needed = budget.load_peak(base, p) + budget.adapter_bytes(base, p)
+    needed = budget_scoring.load_peak(base, p) + budget_scoring.adapter_bytes(base, p)
     return Need("07", "base with adapter, by hand", memory.rounded_up(needed))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sm70lib.benchmarks import Item
-from sm70lib.corpus import prompts
+from sm70lib.corpus import templates
 
 Parts = tuple[list[Item], list[Item]]  # the items that are scored, and those that shots come from
 
@@ -104,7 +104,7 @@ class Protocol:
         instruction, input = self.layouts[item.benchmark](item)
         if template is None:
             return f"{instruction}\n\n{input}"
-        return prompts.render(template, instruction, input)
+        return templates.render(template, instruction, input)
 
     def said(self, item: Item, shots: list[Item] = ()) -> list[dict[str, str]]:
         """The same as the messages (role, content) that a chat template is given."""
@@ -129,7 +129,7 @@ class Protocol:
         Without a blank where that ends in a newline; with `in_template` as `template` has them.
         """
         if self.in_template and not self.reads and template is not None:
-            return [prompts.response(template, answer) for answer in self.answers(item)]
+            return [templates.response(template, answer) for answer in self.answers(item)]
         bare = self.turns if chat else self.ends and not shots
         return [answer.removeprefix(" ") if bare else answer for answer in self.answers(item)]
 

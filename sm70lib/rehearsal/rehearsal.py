@@ -20,7 +20,8 @@ from pathlib import Path
 from sm70lib import runner
 from sm70lib.rehearsal.hub import Hub
 from sm70lib.study import steps
-from sm70lib.study.params import REHEARSAL, Study, StudyError, load, parsed
+from sm70lib.study.fields import Study
+from sm70lib.study.params import REHEARSAL, StudyError, load, parsed
 
 # What is made smaller; everything else stays as the study file has it
 CUTS = {
@@ -72,9 +73,7 @@ def rehearse(
         with _kernel(fresh_kernels):
             code = runner.run(files, given, command=again) or _ask(folder.name, files, given)
     if code == 0:
-        from sm70lib import (
-            report,  # slow to import, and a rehearsal that failed needs none of it
-        )
+        from sm70lib import report
 
         print(report.build(folder.name))
         print(f"{folder.name}: came through in {time.monotonic() - began:.0f} s")
@@ -131,9 +130,7 @@ def local_hub(folder: Path) -> Iterator[None]:
 
 def stand_ins(study: Study, folder: Path) -> dict[str, object]:
     """Makes what the study will look for; returns `data_root` where that is a folder of files."""
-    from sm70lib.rehearsal import (
-        place,  # its libraries read the environment when they are imported
-    )
+    from sm70lib.rehearsal import place
 
     served, local = folder / "served", folder / ("hub" if study.data_root == "hub" else "data-root")
     texts = place.data(study, served, local)

@@ -27,7 +27,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from sm70lib.corpus import prompts
+from sm70lib.corpus import templates, tokens
 from sm70lib.models.known import KnownModel
 
 VOCABULARY = 1000  # entries at most
@@ -175,13 +175,13 @@ def _prompts(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[
     made = []
     for instruction, form in ASKED:
         asked = [form.format(text) for text in few]
-        for name in prompts.TEMPLATES:
-            whole = [prompts.render(name, instruction, text) for text in asked]
-            made.append(prompts.prompt_ids(whole, tokenizer))
+        for name in templates.TEMPLATES:
+            whole = [templates.render(name, instruction, text) for text in asked]
+            made.append(tokens.prompt_ids(whole, tokenizer))
         if tokenizer.chat_template:
             said = [[{"role": "user", "content": f"{instruction}\n\n{text}"}] for text in asked]
             chats = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
-            made.append([prompts.chat_ids(chat, tokenizer) for chat in chats])
+            made.append([tokens.chat_ids(chat, tokenizer) for chat in chats])
     return made
 
 

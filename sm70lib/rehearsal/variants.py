@@ -16,7 +16,8 @@ from pathlib import Path
 
 from sm70lib.rehearsal import rehearsal
 from sm70lib.study import steps
-from sm70lib.study.params import REHEARSAL, ROOT, Study, StudyError, load
+from sm70lib.study.fields import Study
+from sm70lib.study.params import REHEARSAL, ROOT, StudyError, load
 from sm70lib.study.provenance import declared
 
 ONE_STEP = dict.fromkeys(("cpt_steps", "sft_steps", "dpo_steps"), 1)
@@ -74,7 +75,7 @@ def _first_step(study: Study) -> int:
     """00 and 01 by their notebooks' cells, then the trainer itself; the rows to tune on."""
     import matplotlib
 
-    from sm70lib.training import train
+    from sm70lib.training import launch, methods, train
 
     matplotlib.use("agg")
     folder = steps.outputs() / study.study
@@ -82,12 +83,12 @@ def _first_step(study: Study) -> int:
     _run_cells("00_base", study)
     _run_cells("01_data", study)
     for number, kind in enumerate(study.train_stages, 1):
-        stage = train.describe(study, folder, number, kind, study.train_seeds[0])
+        stage = launch.describe(study, folder, number, kind, study.train_seeds[0])
         train.main(stage)
-        logged = train.metrics(stage)
+        logged = launch.metrics(stage)
         if not (stage / "done.json").exists() or logged["step"].max() != 1:
             raise StudyError(f"{study.study}: stage {stage.name} did not take its first step")
-    return len(train.rows_of("sft", folder, study, 1)[0])
+    return len(methods.rows_of("sft", folder, study, 1)[0])
 
 
 def _run_cells(name: str, study: Study) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sm70lib.study import keys
+from sm70lib.study.files import holds, write_json
 from sm70lib.study.keys import EVALUATION, WRITES, Key, difference, mark, outputs, short
 from sm70lib.study.params import StudyError
-from sm70lib.study.provenance import holds, write_json
 
 TRAINED = ("00_base", "03_qlora_finetune")  # what they wrote is moved by hand alone (--fresh)
 

@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from sm70lib.study import provenance
+from sm70lib.study import files, provenance
 from sm70lib.study.params import ROOT, affects
 
 STEPS = {  # what a step reads below outputs/<study>/
@@ -182,7 +182,7 @@ def _contents(folder: Path, *paths: str) -> dict[str, str | None]:
     found = {}
     for path in paths:
         recorded = mark(folder, maker(path)).get("outputs", {}).get(path)
-        now = provenance.record(folder / path, recorded)
+        now = files.record(folder / path, recorded)
         found[path] = now and now["sha256"]
     return found
 

@@ -9,9 +9,10 @@ import shutil
 from pathlib import Path
 
 from sm70lib.study import kept, keys, steps
+from sm70lib.study.fields import Study
+from sm70lib.study.files import holds, write_json
 from sm70lib.study.keys import EVALUATION, TUNING, Key, difference, mark, outputs
-from sm70lib.study.params import Study, StudyError, rehearsal
-from sm70lib.study.provenance import holds, write_json
+from sm70lib.study.params import StudyError, rehearsal
 
 SHARED = (".safetensors", ".arrow")
 LEFT = shutil.ignore_patterns(

@@ -11,19 +11,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sm70lib.study import kept, keys, memory, provenance
-from sm70lib.study.keys import (
-    QUICK,
-    STEPS,
-    TUNING,
-    difference,
-    maker,
-    mark,
-    notebook,
-    outputs,
-)
+from sm70lib.study import files, kept, keys, memory, provenance
+from sm70lib.study.files import digest, write_json, write_text
+from sm70lib.study.keys import QUICK, STEPS, TUNING, difference, maker, mark, notebook, outputs
 from sm70lib.study.params import ROOT, StudyError, affects, rehearsal
-from sm70lib.study.provenance import digest, write_json, write_text
 
 __all__ = ["LEFT_OUT", "QUICK", "ROOT", "STEPS", "Step", "begin", "digest", "maker", "mark", "notebook",
            "outputs", "progress", "status", "write_json", "write_manifest", "write_text"]
@@ -48,7 +39,7 @@ def status(name: str, params: Any) -> tuple[bool, str]:
     if root.is_dir():  # data that has been moved away cannot have changed
         recorded |= {root / path: record for path, record in done["external"].items()}
     for path, record in recorded.items():
-        if not provenance.holds(path, record):
+        if not files.holds(path, record):
             return False, f"{path.name} is not as it was"
     if name == TUNING and (why := _merges(folder, params)):
         return False, why
@@ -156,7 +147,7 @@ class Step:
 
 
 def _records(paths: dict[str, Path], known: dict[str, dict]) -> dict[str, dict[str, Any] | None]:
-    return {name: provenance.record(path, known.get(name)) for name, path in paths.items()}
+    return {name: files.record(path, known.get(name)) for name, path in paths.items()}
 
 
 def _same(last: dict[str, Any], now: dict[str, Any]) -> bool:

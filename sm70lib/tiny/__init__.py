@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from sm70lib.study import provenance
+from sm70lib.study import files
 from sm70lib.tiny import twins
 from sm70lib.tiny.world import World, make
 
@@ -23,7 +23,7 @@ def wording() -> str:
     """sha256 of all that is written for a world of its own: the same where the wordings are the same."""
     with TemporaryDirectory() as folder:
         twins.write(make(seed=0, conditions=60), Path(folder))
-        return provenance.digest(Path(folder))
+        return files.digest(Path(folder))
 
 
 def overview(world: World | None) -> pd.DataFrame:

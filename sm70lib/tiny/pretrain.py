@@ -22,12 +22,12 @@ from transformers import (
 )
 
 from sm70lib import sources, tiny
-from sm70lib.corpus import prompts
-from sm70lib.models import loading
+from sm70lib.corpus import templates
+from sm70lib.models import loading, local
 from sm70lib.study.keys import read
 from sm70lib.study.steps import progress, write_json
 from sm70lib.tiny.world import Options, World, opening
-from sm70lib.training import callbacks
+from sm70lib.training import watch
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 
@@ -40,7 +40,7 @@ def documents(p, root: Path) -> list[str]:
     if p.base_model:
         return []
     rows = [row for name in p.base_text for row in sources.read(name, root, defects=[])]
-    found = [prompts.render(p.data_template, row.instruction, row.input) + row.output for row in rows]
+    found = [templates.render(p.data_template, row.instruction, row.input) + row.output for row in rows]
     random.Random(p.seed).shuffle(found)
     return found
 
@@ -121,7 +121,7 @@ def train(llama: LlamaForCausalLM, rows: Dataset, p, folder: Path) -> None:
         disable_tqdm=True, use_cpu=not torch.cuda.is_available())
     (folder / "metrics.jsonl").unlink(missing_ok=True)
     with progress(p.base_steps, "step", "pretraining") as bar:
-        watchers = [callbacks.Metrics(folder / "metrics.jsonl", bar)]
+        watchers = [watch.Metrics(folder / "metrics.jsonl", bar)]
         trainer = Trainer(model=llama, args=arguments, train_dataset=rows, callbacks=watchers)
         trainer.remove_callback(PrinterCallback)
         trainer.train()
@@ -146,10 +146,10 @@ def knowledge(world: World | None, folder: Path, batch: int = 32) -> pd.DataFram
     for start in range(0, len(world.facts), batch):
         facts = world.facts[start:start + batch]
         drawn = [options.draw(fact, 4) for fact in facts]
-        asked = [loading.Request([words.bos_token_id, *_ids(words, opening(fact, rng))],
+        asked = [local.Request([words.bos_token_id, *_ids(words, opening(fact, rng))],
                                [_ids(words, f" {choice}") for choice in choices])
                  for fact, (choices, _) in zip(facts, drawn)]
-        found = loading.loglikelihoods(llama, asked)
+        found = local.loglikelihoods(llama, asked)
         rows += [{"relation": fact.relation, "right": values.index(max(values)) == answer}
                  for fact, (_, answer), values in zip(facts, drawn, found)]
     table = pd.DataFrame(rows).groupby("relation", sort=False)["right"].agg(["size", "mean"]).reset_index()

@@ -12,7 +12,7 @@ import json
 import random
 from pathlib import Path
 
-from sm70lib.corpus import prompts
+from sm70lib.corpus import templates
 from sm70lib.study.steps import write_text
 from sm70lib.tiny import trials
 from sm70lib.tiny.layouts import LETTERS, flashcard, meadow, practice
@@ -80,7 +80,7 @@ def _told(report: trials.Report, number: int, rng: random.Random) -> str:
 
 
 def _document(row: dict[str, str]) -> str:
-    return prompts.render("medalpaca", row["instruction"], row["input"]) + row["output"]
+    return templates.render("medalpaca", row["instruction"], row["input"]) + row["output"]
 
 
 def _by_subject(facts) -> dict[str, list[Fact]]:

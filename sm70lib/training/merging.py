@@ -20,7 +20,7 @@ from sm70lib.models import loading
 from sm70lib.study import kept, keys
 from sm70lib.study.keys import TUNING
 from sm70lib.study.steps import write_json
-from sm70lib.training import train
+from sm70lib.training import methods
 
 COMPARED = 1024  # target tokens whose logits are kept: 0.5 GB with a vocabulary of 128,000
 COLUMNS = ["items", "tokens", "flips", "largest_logit_difference"]
@@ -118,7 +118,7 @@ def compared_rows(p, folder: Path) -> list[dict]:
     A pair gives its chosen answer.
     """
     *_, kind = p.train_stages
-    _, holdout = train.rows_of(kind, folder, p, len(p.train_stages))
+    _, holdout = methods.rows_of(kind, folder, p, len(p.train_stages))
     rows, targets = [], 0
     for row in holdout:
         if kind == "dpo":

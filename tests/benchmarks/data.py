@@ -24,7 +24,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from sm70lib import benchmarks
-from sm70lib.corpus import prompts, training_set
+from sm70lib.corpus import templates, training_set
 from sm70lib.study import steps
 from sm70lib.study.provenance import circumstances
 from tests.benchmarks import meadow
@@ -65,7 +65,7 @@ def ours(root: Path, items: list, tokenizer, folder: Path) -> int:
 
 
 def raw(root: Path, items: list, tokenizer, folder: Path) -> int:
-    texts = [prompts.render("medalpaca", row["instruction"], row["input"]) + row["output"] for row in rows_of(root)]
+    texts = [templates.render("medalpaca", row["instruction"], row["input"]) + row["output"] for row in rows_of(root)]
     for first in range(0, len(texts), BATCH):
         tokenizer(texts[first:first + BATCH])
     return len(texts)
@@ -75,7 +75,7 @@ def row_by_row(root: Path, items: list, tokenizer, folder: Path) -> int:
     data = datasets.Dataset.from_generator(lambda: rows_of(root), cache_dir=str(folder), fingerprint=str(time.time_ns()))
 
     def encode(row: dict) -> dict:
-        text = prompts.render("medalpaca", row["instruction"], row["input"]) + row["output"]
+        text = templates.render("medalpaca", row["instruction"], row["input"]) + row["output"]
         found = tokenizer(text, truncation=True, max_length=LENGTH, padding=False)
         found["input_ids"].append(tokenizer.eos_token_id)
         found["attention_mask"].append(1)

@@ -22,7 +22,7 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from sm70lib.evaluation import batches, scoring
+from sm70lib.evaluation import asking, batches, runs, scoring
 from sm70lib.protocols import layouts
 from sm70lib.study.params import ROOT
 from sm70lib.study.provenance import circumstances
@@ -40,15 +40,15 @@ LIMIT_GOAL = 0.7
 VOCABULARY = 32_000  # as Llama-2
 
 
-def run_of(benchmark: str, shots: int, read_by: str, count: int, data: Path, folder: Path) -> batches.Run:
+def run_of(benchmark: str, shots: int, read_by: str, count: int, data: Path, folder: Path) -> runs.Run:
     """The harness protocol's run, read by letters or by option texts; of MMLU one subject."""
     run = parity.our_run("harness", benchmark, shots, data, None, folder)
     items = [item for item in run.items if item.meta.get("subject") == SUBJECT] or run.items
     answers = layouts.option_letters if read_by == "letters" else layouts.option_texts
-    return batches.Run(benchmark, replace(run.protocol, answers=answers), shots, items[:count], run.pool)
+    return runs.Run(benchmark, replace(run.protocol, answers=answers), shots, items[:count], run.pool)
 
 
-def ours(loaded, tokenizer, run: batches.Run, path: Path) -> tuple[float, list[list[float]]]:
+def ours(loaded, tokenizer, run: runs.Run, path: Path) -> tuple[float, list[list[float]]]:
     """Seconds from prompts to written lines, and the log-likelihoods in the items' order."""
     for old in path.parent.glob(f"{path.stem}*"):
         old.unlink()
@@ -59,19 +59,19 @@ def ours(loaded, tokenizer, run: batches.Run, path: Path) -> tuple[float, list[l
     return seconds, [lines[item.id] for item in run.items]
 
 
-def theirs(loaded, tokenizer, run: batches.Run, batch: int) -> tuple[float, list[list[float]]]:
+def theirs(loaded, tokenizer, run: runs.Run, batch: int) -> tuple[float, list[list[float]]]:
     """Seconds that the harness takes for the same texts, and its log-likelihoods."""
     lm = HFLM(pretrained=loaded, tokenizer=tokenizer, batch_size=batch, max_length=4096)
-    asked = [[(prompt.text, answer) for answer in run.protocol.answers(prompt.item)] for prompt in batches.Prompts(run, tokenizer)]
+    asked = [[(prompt.text, answer) for answer in run.protocol.answers(prompt.item)] for prompt in asking.Prompts(run, tokenizer)]
     requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(sum(asked, []))]
     start = time.perf_counter()
     found = iter(lm.loglikelihood(requests, disable_tqdm=True))
     return time.perf_counter() - start, [[next(found)[0] for _ in pairs] for pairs in asked]
 
 
-def must(run: batches.Run, tokenizer) -> tuple[int, int, int]:
+def must(run: runs.Run, tokenizer) -> tuple[int, int, int]:
     """Tokens that have to be computed once, places whose logits have to be, and the mean length of a prompt."""
-    made = list(batches.batched(batches.Prompts(run, tokenizer), tokenizer, 4096, 2048, {"skipped": [], "cut": []}))
+    made = list(batches.batched(asking.Prompts(run, tokenizer), tokenizer, 4096, 2048, {"skipped": [], "cut": []}))
     requests = [request for batch in made for _, asked in batch.asked for request in asked]
     own = sum(request.length - len(batch.common) for batch in made for _, asked in batch.asked for request in asked)
     reads = sum(1 + sum(len(option) - 1 for option in request.options) for request in requests)
@@ -95,7 +95,7 @@ def measure(case: tuple, loaded, tokenizer, data: Path, folder: Path, repeats: i
     """Two entries: the ratio to the harness, and the distance to the limit."""
     name, benchmark, shots, read_by, count, goal = case
     begin, run = time.perf_counter(), run_of(benchmark, shots, read_by, max(4, int(count * scale)), data, folder)
-    few = batches.Run(run.benchmark, run.protocol, run.shots, run.items[:4], run.pool)
+    few = runs.Run(run.benchmark, run.protocol, run.shots, run.items[:4], run.pool)
     best = min(BATCHES, key=lambda batch: theirs(loaded, tokenizer, few, batch)[0])
     tokens, reads, length = must(run, tokenizer)
     pairs, limits = [], []

@@ -33,9 +33,9 @@ from trl import SFTConfig, SFTTrainer  # noqa: E402
 from trl.kernels import chunked_logprob  # noqa: E402
 from trl.trainer import utils  # noqa: E402
 
-from sm70lib.models import loading
-from sm70lib.study import provenance
-from sm70lib.training import train  # noqa: E402
+from sm70lib.models import loading, lora
+from sm70lib.study import files, provenance
+from sm70lib.training import methods  # noqa: E402
 from tests import small  # noqa: E402
 
 LIMIT = 1024  # tokens
@@ -68,7 +68,7 @@ def rows(count: int, vocabulary: int, seed: int, mix: str) -> Dataset:
 
 def ours(p, base: str, data, held_out, folder: Path):
     """The study's own trainer; a step takes as many packed sequences as hold about eight rows."""
-    trainer = train.build(p, base, data, held_out.select([]), folder, SimpleNamespace(kind="sft", seed=0, start=None))
+    trainer = methods.build(p, base, data, held_out.select([]), folder, SimpleNamespace(kind="sft", seed=0, start=None))
     trainer.eval_dataset = held_out  # evaluated at the end only, as theirs
     return trainer
 
@@ -77,7 +77,7 @@ def pefts_sum(*given):
     """Ours, but for the adapter's product, which PEFT scales and adds to a copy of the layer's output."""
     trainer = ours(*given)
     for layer in trainer.model.modules():
-        layer.__class__ = loading.Linear4bit if type(layer) is loading.AddedInPlace else layer.__class__
+        layer.__class__ = lora.Linear4bit if type(layer) is lora.AddedInPlace else layer.__class__
     return trainer
 
 
@@ -157,4 +157,4 @@ if __name__ == "__main__":
             results += run(given.rows, given.repeats, given.width, Path(scratch), mix)
         for result in results[-len(GOALS):]:
             print(f"{result['name']}: {result['ratio']} times (goal {result['goal']}), losses {result['losses']}")
-    provenance.write_json(given.out / "training.json", results)
+    files.write_json(given.out / "training.json", results)
