@@ -28,8 +28,8 @@ from sm70lib import benchmarks
 from sm70lib.analysis import agreement, frames
 from sm70lib.statistics import spread
 from sm70lib.study.files import write_json, write_text
+from sm70lib.study.keys import read
 from sm70lib.study.params import ROOT
-from sm70lib.study.provenance import circumstances
 from sm70lib.study.steps import outputs
 
 WORLDS = (41, 42, 43, 44, 45, 46, 47, 48)
@@ -135,8 +135,8 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
                     "control_pct": control.mean(),
                     "tuned_pct": alone.value,
                     "sd_of_a_run_pts": alone.sd,
-                    "one_run_low_pct": alone.next_low,
-                    "one_run_high_pct": alone.next_high,
+                    "one_run_low_pct": max(alone.next_low, 0),
+                    "one_run_high_pct": min(alone.next_high, 100),
                     "gain_pts": over.value,
                     "low_pts": over.low,
                     "high_pts": over.high,
@@ -195,13 +195,15 @@ def write(runs: pd.DataFrame) -> str:
     write_text(FOLDER / "evidence.csv", made.to_csv(index=False))
     write_text(FOLDER / "controls.csv", checked.to_csv(index=False))
     write_text(FOLDER / "evidence.md", text)
-    about = {name: circumstances()[name] for name in ("commit", "versions", "hardware")}
     first = outputs() / f"evidence-{runs['world_seed'].iloc[0]}"
+    manifest = read(first / "manifest.json")
+    about = {name: manifest[name] for name in ("commit", "versions", "hardware")}
     write_json(FOLDER / "about.json", about | {"recipe": agreement.recipe(first)})
     return text
 
 
 def _markdown(table: pd.DataFrame) -> str:
+    table = table.replace({"holds": {True: "yes", False: "no"}})
     return table.astype(object).where(table.notna(), "").to_markdown(index=False)
 
 

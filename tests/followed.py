@@ -151,8 +151,10 @@ def called(call: ast.Call, home: str, module: Module) -> Iterator[tuple[str, ast
     elif isinstance(target, ast.Name) and target.id in module.functions:
         yield home, module.functions[target.id]
     elif isinstance(target, ast.Name):
-        for where in sorted({home} | {where for where, name in module.names.values() if name}):
-            yield from ((where, function) for function in in_tables(library(where)))
+        others = {where for where, name in module.names.values() if name and name.isupper()}
+        for where in sorted({home, *others} - {"cells"}):
+            known = module if where == home else library(where)
+            yield from ((where, function) for function in in_tables(known))
 
 
 def defined(where: str, name: str) -> Iterator[tuple[str, ast.FunctionDef]]:

@@ -87,7 +87,15 @@ def evidence() -> str:
              "base": row.base_pct, "control": row.control_pct, "tuned": row.tuned_pct,
              "one run": f"{max(row.one_run_low_pct, 0)} to {min(row.one_run_high_pct, 100)}",
              "gain (points)": f"**{row.gain_pts}** [{row.low_pts}, {row.high_pts}]"} for row in made.itertuples()]
-    return pd.DataFrame(rows).to_markdown(index=False) + "\n"
+    return pd.DataFrame(rows).to_markdown(index=False) + "\n\n" + _controls(path.with_name("controls.csv"))
+
+
+def _controls(path: Path) -> str:
+    """A line for each declared control of the PubMedQA twin: what was found, and whether that is as declared."""
+    declared = pd.read_csv(path).dropna(subset="asked")
+    lines = [f"- {row.measure}: {row.mean_pct} % [{row.low_pct}, {row.high_pct}], declared {row.asked} %: "
+             f"**{'met' if row.holds in (True, 1, 'True') else 'missed'}**\n" for row in declared.itertuples()]
+    return "".join(lines)
 
 
 def _spread(low: float, high: float) -> str:

@@ -136,8 +136,8 @@ def _launch(which: Model, p, asked: list[Run], folder: Path, identity: str, toke
     given = p.model_dump() | {"eval_batch_tokens": tokens}
     write_json(task, {"name": which.name, "folder": str(folder), "params": given,
                       "identity": identity})
-    done = subprocess.run([*launcher(p.eval_launcher), "-m", "sm70lib.evaluation.scoring", str(task)], cwd=ROOT, text=True,
-                          stderr=subprocess.PIPE)
+    command = [*launcher(p.eval_launcher), "-m", "sm70lib.evaluation.scoring", str(task)]
+    done = subprocess.run(command, cwd=ROOT, text=True, stderr=subprocess.PIPE)
     task.unlink()
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["no output"]

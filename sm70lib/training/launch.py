@@ -106,7 +106,9 @@ def _less(p, folder: Path, number: int, kind: str) -> str:
 
 
 def launcher(line: str) -> list[str]:
-    """The command in front of `-m sm70lib.training.train`, looked for beside this interpreter first (`python` is this one).
+    """The command in front of `-m sm70lib.training.train`.
+
+    It is looked for beside this interpreter first; `python` is this one.
 
     Raises StudyError where there is no such program.
     """
