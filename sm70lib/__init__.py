@@ -11,6 +11,10 @@ __version__ = "0.1.0"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # Said by the libraries at every start, true, and nothing that a reader of a notebook could act on.
-warnings.filterwarnings("ignore", message="IProgress not found")  # no widgets here: progress is a file
+warnings.filterwarnings(
+    "ignore", message="IProgress not found"
+)  # no widgets here: progress is a file
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # its optional kernel needs the hub
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(
+    logging.ERROR
+)  # its optional kernel needs the hub

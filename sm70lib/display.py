@@ -1,6 +1,5 @@
 """One line of a terminal that shows where a notebook is."""
 
-
 import json
 import sys
 import threading
@@ -40,7 +39,11 @@ class Display:
             if self.progress.stat().st_mtime >= self.since:
                 bar = json.loads(self.progress.read_text(encoding="utf-8"))
                 parts.append(f"{bar['unit']} {bar['n']}/{bar['total']}")
-                parts += [f"{clock(bar['seconds_left'])} left"] if bar["seconds_left"] is not None else []
+                parts += (
+                    [f"{clock(bar['seconds_left'])} left"]
+                    if bar["seconds_left"] is not None
+                    else []
+                )
         except (OSError, ValueError):
             pass  # no long loop is under way
         return " | ".join(parts)

@@ -18,13 +18,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 HEAD = "from sm70lib.study import params, steps\np = params.check(globals())"
 TOY = {  # name -> the parameters cell, the code of the step
-    "00_base": ("study: str = 'tiny'  # name\nworld_seed: int = 11  # seed\nbase_steps: int = 9  # steps", """
+    "00_base": (
+        "study: str = 'tiny'  # name\nworld_seed: int = 11  # seed\nbase_steps: int = 9  # steps",
+        """
 for part in ("tokenizer", "model", "world"):
     steps.write_text(step.path(f"base/{part}/content.txt"), f"{part} {p.world_seed} {p.base_steps}")
 steps.write_text(step.path("base/base.json"), "{}")
-step.finish("base/*")"""),
-    "01_data": ("study: str = 'tiny'  # name\ndata_root: str = 'world'  # folder\n"
-                "data_limit: Optional[int] = None  # rows", """
+step.finish("base/*")""",
+    ),
+    "01_data": (
+        "study: str = 'tiny'  # name\ndata_root: str = 'world'  # folder\n"
+        "data_limit: Optional[int] = None  # rows",
+        """
 external = {}
 if p.data_root != "world":
     external["rows.txt"] = steps.ROOT / p.data_root / "rows.txt"
@@ -33,12 +38,18 @@ for part in ("train", "holdout", "benchmarks"):
     steps.write_text(step.path(f"data/{part}/content.txt"), f"{part} {p.data_limit} {text}")
 for part in ("sources", "defects", "contamination", "contaminated_items"):
     steps.write_text(step.path(f"data/{part}.csv"), part)
-step.finish("data/train", "data/holdout", "data/benchmarks", "data/*.csv", external=external)"""),
-    "02_load_4bit": ("study: str = 'tiny'  # name\nquant_type: str = 'nf4'  # kind", """
+step.finish("data/train", "data/holdout", "data/benchmarks", "data/*.csv", external=external)""",
+    ),
+    "02_load_4bit": (
+        "study: str = 'tiny'  # name\nquant_type: str = 'nf4'  # kind",
+        """
 steps.write_text(step.path("memory.csv"), p.quant_type)
-step.finish("memory.csv")"""),
-    "03_qlora_finetune": ("study: str = 'tiny'  # name\nlora_r: int = 16  # rank\n"
-                          "sft_steps: int = 300  # steps\ntrain_micro_batch_size: int = 16  # rows", """
+step.finish("memory.csv")""",
+    ),
+    "03_qlora_finetune": (
+        "study: str = 'tiny'  # name\nlora_r: int = 16  # rank\n"
+        "sft_steps: int = 300  # steps\ntrain_micro_batch_size: int = 16  # rows",
+        """
 import os, signal
 log = step.path("stages/1-sft/log.txt")
 with steps.progress(3, "step", "sft") as bar:
@@ -54,34 +65,68 @@ steps.write_text(step.path("adapter/adapter_config.json"), str(os.getpid()))
 weights = f"{p.lora_r} {p.sft_steps} {log.read_text()}"
 steps.write_text(step.path("adapter/adapter_model.safetensors"), weights)
 steps.write_text(step.path("stages/1-sft/metrics.jsonl"), "{}")
-step.finish("adapter", "stages/*/metrics.jsonl")"""),
-    "04_eval": ("study: str = 'tiny'  # name\neval_limit: Optional[int] = None  # items\n"
-                "eval_batch_tokens: int = 8192  # tokens", """
+step.finish("adapter", "stages/*/metrics.jsonl")""",
+    ),
+    "04_eval": (
+        "study: str = 'tiny'  # name\neval_limit: Optional[int] = None  # items\n"
+        "eval_batch_tokens: int = 8192  # tokens",
+        """
 weights = (step.folder / "adapter/adapter_model.safetensors").read_text()
 if (steps.outputs() / "raise").exists():
     raise RuntimeError("first line\\nscores are not finite")
 steps.write_text(step.path("predictions/tuned/a.jsonl"), f"{weights} {p.eval_limit}")
-step.finish("predictions")"""),
-    "05_error_analysis": ("study: str = 'tiny'  # name\nerrors_examples: int = 5  # items", """
+step.finish("predictions")""",
+    ),
+    "05_error_analysis": (
+        "study: str = 'tiny'  # name\nerrors_examples: int = 5  # items",
+        """
 steps.write_text(step.path("tables/errors.csv"), str(p.errors_examples))
-step.finish("tables/errors*")"""),
-    "06_figures": ("study: str = 'tiny'  # name\nfigures_dpi: int = 150  # dots\n"
-                   "figures_studies: list[str] = []  # more", """
+step.finish("tables/errors*")""",
+    ),
+    "06_figures": (
+        "study: str = 'tiny'  # name\nfigures_dpi: int = 150  # dots\n"
+        "figures_studies: list[str] = []  # more",
+        """
 steps.write_text(step.path("tables/main.csv"), (step.folder / "predictions/tuned/a.jsonl").read_text())
 steps.write_text(step.path("figures/main.png"), str(p.figures_dpi))
-step.finish("tables/*", "figures/*")"""),
+step.finish("tables/*", "figures/*")""",
+    ),
 }
 
 
 def notebook(cells: list[tuple[str, str]]) -> str:
     """Canonical notebook JSON of code cells (id, source); the cell `params` is tagged."""
-    return json.dumps({
-        "cells": [{"cell_type": "code", "execution_count": None, "id": name, "outputs": [],
-                   "metadata": {"tags": ["parameters"]} if name == "params" else {},
-                   "source": source.splitlines(keepends=True)} for name, source in cells],
-        "metadata": {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-                     "language_info": {"name": "python"}},
-        "nbformat": 4, "nbformat_minor": 5}, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    return (
+        json.dumps(
+            {
+                "cells": [
+                    {
+                        "cell_type": "code",
+                        "execution_count": None,
+                        "id": name,
+                        "outputs": [],
+                        "metadata": {"tags": ["parameters"]} if name == "params" else {},
+                        "source": source.splitlines(keepends=True),
+                    }
+                    for name, source in cells
+                ],
+                "metadata": {
+                    "kernelspec": {
+                        "display_name": "Python 3",
+                        "language": "python",
+                        "name": "python3",
+                    },
+                    "language_info": {"name": "python"},
+                },
+                "nbformat": 4,
+                "nbformat_minor": 5,
+            },
+            indent=1,
+            ensure_ascii=False,
+            sort_keys=True,
+        )
+        + "\n"
+    )
 
 
 class Toy:
@@ -89,7 +134,9 @@ class Toy:
 
     def __init__(self, folder: Path):
         self.folder, self.file = folder, folder / "tiny.yml"
-        self.environment = {f"SM70_{name.upper()}": str(folder / name) for name in ("notebooks", "outputs")}
+        self.environment = {
+            f"SM70_{name.upper()}": str(folder / name) for name in ("notebooks", "outputs")
+        }
         self.study = folder / "outputs/tiny"
         (folder / "notebooks").mkdir(parents=True)
         for name in TOY:
@@ -116,8 +163,14 @@ class Toy:
 
     def run(self, *words: str) -> subprocess.CompletedProcess:
         """Runs the toy study in processes of their own."""
-        return subprocess.run(self.command(*words), cwd=ROOT, env=os.environ | self.environment,
-                              capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            self.command(*words),
+            cwd=ROOT,
+            env=os.environ | self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
 
 
 @pytest.fixture
@@ -139,11 +192,13 @@ class Made:
     def study(self):
         """The toy study's parameters as its file has them now."""
         from sm70lib.study import params
+
         return params.load(self.toy.file)
 
     def run(self, name: str, anew: bool = False) -> None:
         """One step, as its notebook would; `anew` as after --fresh."""
         from sm70lib.study import kept, steps
+
         if anew:
             kept.make_anew(name, self.study)
         step = steps.begin(name, self.study)
@@ -153,6 +208,7 @@ class Made:
     def all(self, again: tuple[str, ...] = ()) -> dict[str, int]:
         """Brings everything to its end; the steps that had to run, those of `again` anew."""
         from sm70lib.study import kept, steps
+
         before = Counter(self.ran)
         for name in steps.STEPS:
             anew = name in again and kept.judge(name, self.study).what == "refuses"
@@ -166,6 +222,7 @@ class Made:
     def why(self, name: str) -> str:
         """Why a step is not finished."""
         from sm70lib.study import steps
+
         finished, why = steps.status(name, self.study)
         assert not finished
         return why
@@ -202,10 +259,29 @@ def tokenizer():
     from transformers import PreTrainedTokenizerFast
 
     from sm70lib.corpus import templates
+
     made = Tokenizer(models.BPE())
-    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<s>", "</s>"], show_progress=False,
-                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
-    made.train_from_iterator([templates.render("medalpaca", "Answer truthfully", "Héllo wörld, what is the drug of choice for velorum? " * 8)], trainer)
-    made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    made.pre_tokenizer, made.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<s>", "</s>"],
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    made.train_from_iterator(
+        [
+            templates.render(
+                "medalpaca",
+                "Answer truthfully",
+                "Héllo wörld, what is the drug of choice for velorum? " * 8,
+            )
+        ],
+        trainer,
+    )
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
     return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>")

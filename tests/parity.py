@@ -30,7 +30,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
-os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
+os.environ.update(
+    HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1"
+)
 
 import numpy as np
 import torch
@@ -56,8 +58,10 @@ evaluator.add_env_info = lambda results: None  # asks pip and the system for a s
 MANAGER = TaskManager()
 US = "medqa_usmle/data_clean/questions/US/4_options/phrases_no_exclude_{}.jsonl"
 KINDS = ("bytes", "bytes-bos", "pieces-bos")  # of tokenizers
-LINE = ("{kind} {case.name}: n {n}, choices equal {equal}, scores equal {same_score}, max |difference| "
-        "{difference:.1e} nats ({their_seconds:.0f} s there, {our_seconds:.0f} s here)")
+LINE = (
+    "{kind} {case.name}: n {n}, choices equal {equal}, scores equal {same_score}, max |difference| "
+    "{difference:.1e} nats ({their_seconds:.0f} s there, {our_seconds:.0f} s here)"
+)
 
 
 class Case(NamedTuple):
@@ -75,14 +79,27 @@ class Case(NamedTuple):
 
 
 CASES = (
-    Case("harness", "medqa_4", 0), Case("harness", "pubmedqa", 0), Case("harness", "medmcqa", 0),
-    Case("harness", "mmlu_medical", 0), Case("harness", "truthfulqa", 0), Case("harness-mc2", "truthfulqa", 0),
-    Case("harness", "medqa_4", 5), Case("harness", "pubmedqa", 5), Case("harness", "medmcqa", 5),
+    Case("harness", "medqa_4", 0),
+    Case("harness", "pubmedqa", 0),
+    Case("harness", "medmcqa", 0),
+    Case("harness", "mmlu_medical", 0),
+    Case("harness", "truthfulqa", 0),
+    Case("harness-mc2", "truthfulqa", 0),
+    Case("harness", "medqa_4", 5),
+    Case("harness", "pubmedqa", 5),
+    Case("harness", "medmcqa", 5),
     Case("harness", "mmlu_medical", 5),
-    Case("sm70-2023", "medqa_4", 0), Case("sm70-2023", "pubmedqa", 0), Case("sm70-2023-vast", "pubmedqa", 0),
-    Case("sm70-2023", "medqa_4", 5), Case("sm70-2023", "pubmedqa", 5), Case("sm70-2023-vast", "pubmedqa", 5),
-    Case("harness", "truthfulqa", 0, chat=True), Case("harness", "mmlu_medical", 5, chat=True),
-    Case("med42", "medqa_4", 0, chat=True), Case("med42", "mmlu_medical", 0, chat=True))
+    Case("sm70-2023", "medqa_4", 0),
+    Case("sm70-2023", "pubmedqa", 0),
+    Case("sm70-2023-vast", "pubmedqa", 0),
+    Case("sm70-2023", "medqa_4", 5),
+    Case("sm70-2023", "pubmedqa", 5),
+    Case("sm70-2023-vast", "pubmedqa", 5),
+    Case("harness", "truthfulqa", 0, chat=True),
+    Case("harness", "mmlu_medical", 5, chat=True),
+    Case("med42", "medqa_4", 0, chat=True),
+    Case("med42", "mmlu_medical", 0, chat=True),
+)
 
 
 # ---- the same model for both ------------------------------------------------------------------------
@@ -90,13 +107,19 @@ CASES = (
 
 def words(data: Path, most: int = 1_000_000) -> list[str]:
     """Real text: the first `most` characters of each file of questions and abstracts."""
-    paths = [*sorted(data.rglob("*.jsonl")), data / "pubmedqa/data/ori_pqal.json", data / "truthfulqa/data/v1/mc_task.json"]
+    paths = [
+        *sorted(data.rglob("*.jsonl")),
+        data / "pubmedqa/data/ori_pqal.json",
+        data / "truthfulqa/data/v1/mc_task.json",
+    ]
     return [path.read_text(errors="replace")[:most] for path in paths]
 
 
 # Writes its own BOS, as many do; a tokenizer that adds one by itself must then not double it.
-CHAT = ("{{ bos_token }}{% for message in messages %}[{{ message['role'] }}] {{ message['content'] }}\n"
-        "{% endfor %}[assistant]\n")
+CHAT = (
+    "{{ bos_token }}{% for message in messages %}[{{ message['role'] }}] {{ message['content'] }}\n"
+    "{% endfor %}[assistant]\n"
+)
 SPECIAL = ["<pad>", "<s>", "</s>"]
 
 
@@ -110,34 +133,77 @@ def tokenizer(data: Path, kind: str = "bytes", size: int = 4096) -> PreTrainedTo
 
 def _bytes(data: Path, size: int, bos: bool) -> PreTrainedTokenizerFast:
     raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    raw.train_from_iterator(words(data), trainers.BpeTrainer(
-        vocab_size=size, show_progress=False, special_tokens=SPECIAL,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    raw.pre_tokenizer, raw.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
+    raw.train_from_iterator(
+        words(data),
+        trainers.BpeTrainer(
+            vocab_size=size,
+            show_progress=False,
+            special_tokens=SPECIAL,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )
     if bos:
-        raw.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    return PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+        raw.post_processor = processors.TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", 1)]
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    )
 
 
 def _pieces(data: Path, size: int) -> PreTrainedTokenizerFast:
     raw = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    raw.pre_tokenizer = pre_tokenizers.Sequence([  # a line's end is a byte, as in Llama 2
-        pre_tokenizers.Split("\n", "removed"), pre_tokenizers.Metaspace(prepend_scheme="first", split=True)])
-    raw.train_from_iterator(words(data), trainers.BpeTrainer(
-        vocab_size=size, show_progress=False, limit_alphabet=120,
-        special_tokens=[*SPECIAL, "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]))
+    raw.pre_tokenizer = pre_tokenizers.Sequence(
+        [  # a line's end is a byte, as in Llama 2
+            pre_tokenizers.Split("\n", "removed"),
+            pre_tokenizers.Metaspace(prepend_scheme="first", split=True),
+        ]
+    )
+    raw.train_from_iterator(
+        words(data),
+        trainers.BpeTrainer(
+            vocab_size=size,
+            show_progress=False,
+            limit_alphabet=120,
+            special_tokens=[*SPECIAL, "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))],
+        ),
+    )
     learned = json.loads(raw.to_str())["model"]
-    return LlamaTokenizer(vocab=learned["vocab"], merges=[tuple(pair) for pair in learned["merges"]],
-                          pad_token="<pad>", bos_token="<s>", eos_token="</s>", add_bos_token=True)
+    return LlamaTokenizer(
+        vocab=learned["vocab"],
+        merges=[tuple(pair) for pair in learned["merges"]],
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        add_bos_token=True,
+    )
 
 
-def llama(vocabulary: int, hidden: int = 64, layers: int = 2, spread: float = 0.08) -> LlamaForCausalLM:
+def llama(
+    vocabulary: int, hidden: int = 64, layers: int = 2, spread: float = 0.08
+) -> LlamaForCausalLM:
     """A random Llama in float32 whose answers differ clearly from option to option."""
     torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=vocabulary, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=hidden // 32,
-        num_key_value_heads=hidden // 64, intermediate_size=2 * hidden, max_position_embeddings=4096,
-        initializer_range=spread, attn_implementation="sdpa", pad_token_id=0, bos_token_id=1, eos_token_id=2)).eval()
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=hidden // 32,
+            num_key_value_heads=hidden // 64,
+            intermediate_size=2 * hidden,
+            max_position_embeddings=4096,
+            initializer_range=spread,
+            attn_implementation="sdpa",
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+        )
+    ).eval()
 
 
 # ---- the harness's side: documents in the columns of its tasks ----------------------------------------
@@ -149,8 +215,14 @@ def _lines(path: Path) -> list[dict]:
 
 def medqa(data: Path, split: str) -> list[dict]:
     rows = _lines(data / US.format(split))
-    return [{"sent1": row["question"], **{f"ending{n}": row["options"][letter] for n, letter in enumerate("ABCD")},
-             "label": "ABCD".index(row["answer_idx"])} for row in rows]
+    return [
+        {
+            "sent1": row["question"],
+            **{f"ending{n}": row["options"][letter] for n, letter in enumerate("ABCD")},
+            "label": "ABCD".index(row["answer_idx"]),
+        }
+        for row in rows
+    ]
 
 
 # sha256 of the ids of fold 0's train_set.json, as the authors' own script wrote it (github:pubmedqa/pubmedqa,
@@ -170,7 +242,7 @@ def pubmedqa(data: Path) -> dict[str, list[dict]]:
             same = [key for key in keys if rows[key]["final_decision"] == label]
             rnd.shuffle(same)
             width = -(-len(same) // into)
-            folds = [fold + same[width * n:width * (n + 1)] for n, fold in enumerate(folds)]
+            folds = [fold + same[width * n : width * (n + 1)] for n, fold in enumerate(folds)]
         for fold in folds[:-1] if len(folds[0]) != len(folds[-1]) else []:
             folds[-1].append(rnd.choice(fold))
             fold.remove(folds[-1][-1])
@@ -181,29 +253,48 @@ def pubmedqa(data: Path) -> dict[str, list[dict]]:
     train = [key for fold in others for key in fold]
     assert test == listed and hashlib.sha256(" ".join(train).encode()).hexdigest() == FOLD_0
     columns = ("QUESTION", "CONTEXTS", "final_decision")
-    return {split: [{name: rows[key][name] for name in columns} for key in keys]
-            for split, keys in (("test", test), ("train", train), ("validation", validation))}
+    return {
+        split: [{name: rows[key][name] for name in columns} for key in keys]
+        for split, keys in (("test", test), ("train", train), ("validation", validation))
+    }
 
 
 def medmcqa(data: Path) -> list[dict]:
     rows = _lines(next((data / "medmcqa/data").glob("dev*.json")))
-    return [{name: row[name] for name in ("question", "opa", "opb", "opc", "opd")} | {"cop": row["cop"] - 1} for row in rows]
+    return [
+        {name: row[name] for name in ("question", "opa", "opb", "opc", "opd")}
+        | {"cop": row["cop"] - 1}
+        for row in rows
+    ]
 
 
 def mmlu(data: Path, subject: str, split: str) -> list[dict]:
-    with open(data / f"mmlu_medical/data/{split}/{subject}_{split}.csv", encoding="utf-8-sig", newline="") as file:
-        return [{"question": row[0], "choices": row[1:5], "answer": "ABCD".index(row[5])} for row in csv.reader(file)]
+    with open(
+        data / f"mmlu_medical/data/{split}/{subject}_{split}.csv", encoding="utf-8-sig", newline=""
+    ) as file:
+        return [
+            {"question": row[0], "choices": row[1:5], "answer": "ABCD".index(row[5])}
+            for row in csv.reader(file)
+        ]
 
 
 def truthfulqa(data: Path) -> list[dict]:
     rows = json.loads((data / "truthfulqa/data/v1/mc_task.json").read_text())
-    return [{"question": row["question"]} | {name: {"choices": list(row[name]), "labels": list(row[name].values())}
-            for name in ("mc1_targets", "mc2_targets")} for row in rows]
+    return [
+        {"question": row["question"]}
+        | {
+            name: {"choices": list(row[name]), "labels": list(row[name].values())}
+            for name in ("mc1_targets", "mc2_targets")
+        }
+        for row in rows
+    ]
 
 
 def _lettered(*columns: str) -> str:
     """The harness's template for options as Med42 was read: letter and text."""
-    return "{{[" + ", ".join(f'"{letter}. " ~ {name}' for letter, name in zip("ABCD", columns)) + "]}}"
+    return (
+        "{{[" + ", ".join(f'"{letter}. " ~ {name}' for letter, name in zip("ABCD", columns)) + "]}}"
+    )
 
 
 def tasks(case: Case, data: Path, limit: int | None) -> list[tuple[dict, dict]]:
@@ -214,28 +305,49 @@ def tasks(case: Case, data: Path, limit: int | None) -> list[tuple[dict, dict]]:
     if benchmark == "medqa_4":
         others = medqa(data, "train" if (data / US.format("train")).exists() else "dev")
         own = {"doc_to_choice": _lettered(*(f"ending{n}" for n in range(4)))} if full else {}
-        return [({"task": "medqa_4options"} | own,
-                 {"test": medqa(data, "test")[:limit], "train": others, "validation": medqa(data, "dev")})]
+        return [
+            (
+                {"task": "medqa_4options"} | own,
+                {
+                    "test": medqa(data, "test")[:limit],
+                    "train": others,
+                    "validation": medqa(data, "dev"),
+                },
+            )
+        ]
     if benchmark == "pubmedqa":
         splits = pubmedqa(data)
         return [({"task": "pubmedqa"}, splits | {"test": splits["test"][:limit]})]
     if benchmark == "medmcqa":
         rows = medmcqa(data)
-        return [({"task": "medmcqa"}, {"train": rows[:5], "validation": rows[case.shots:][:limit]})]
+        return [
+            ({"task": "medmcqa"}, {"train": rows[:5], "validation": rows[case.shots :][:limit]})
+        ]
     if benchmark == "mmlu_medical":
         each = limit and -(-limit // len(readers.SIX))
         own = {"doc_to_choice": _lettered(*(f"choices[{n}]" for n in range(4)))} if full else {}
-        return [({"task": f"mmlu_{subject}"} | own,
-                 {"test": mmlu(data, subject, "test")[:each], "dev": mmlu(data, subject, "dev")})
-                for subject in readers.SIX]
+        return [
+            (
+                {"task": f"mmlu_{subject}"} | own,
+                {"test": mmlu(data, subject, "test")[:each], "dev": mmlu(data, subject, "dev")},
+            )
+            for subject in readers.SIX
+        ]
     name = "truthfulqa_mc1" if case.protocol == "harness" else "truthfulqa_mc2"
     return [({"task": name}, {"validation": truthfulqa(data)[:limit]})]
 
 
 # The style of the fork's task files: option text, shots (drawn before, as they differ per item) in front.
-AS_IN_2023 = {"task": "as_in_2023", "output_type": "multiple_choice", "test_split": "test", "description": "{{shots}}",
-              "doc_to_text": "{{asked}}", "doc_to_choice": "{{choices}}", "doc_to_target": "{{label}}",
-              "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}]}
+AS_IN_2023 = {
+    "task": "as_in_2023",
+    "output_type": "multiple_choice",
+    "test_split": "test",
+    "description": "{{shots}}",
+    "doc_to_text": "{{asked}}",
+    "doc_to_choice": "{{choices}}",
+    "doc_to_target": "{{label}}",
+    "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
+}
 
 
 def as_in_2023(case: Case, data: Path, limit: int | None) -> list[dict]:
@@ -243,16 +355,28 @@ def as_in_2023(case: Case, data: Path, limit: int | None) -> list[dict]:
     shots = case.shots
     if case.benchmark == "medqa_4":
         test, train = medqa(data, "test")[:limit], medqa(data, "dev")
-        say = lambda row: ("Question: " + row["sent1"] + "\n" + " ".join(
-            f"({letter}) {row[f'ending{n}']}" for n, letter in enumerate("ABCD")) + "\nAnswer:",
-            [row[f"ending{n}"] for n in range(4)], row["label"])
+        say = lambda row: (
+            "Question: "
+            + row["sent1"]
+            + "\n"
+            + " ".join(f"({letter}) {row[f'ending{n}']}" for n, letter in enumerate("ABCD"))
+            + "\nAnswer:",
+            [row[f"ending{n}"] for n in range(4)],
+            row["label"],
+        )
     else:
         rows = json.loads((data / "pubmedqa/data/ori_pqal.json").read_text()).values()
         test, train, labels = list(rows)[:limit], None, ["yes", "no", "maybe"]
-        first, last = ("Context", "\nA. yes\nB. no\nC. maybe.\nAnswer:") if case.protocol == "sm70-2023-vast" else (
-            "Abstract", "\nAnswer:")
-        say = lambda row: (f"{first}: " + "\n".join(row["CONTEXTS"]) + "\nQuestion: " + row["QUESTION"] + last,
-                           labels, labels.index(row["final_decision"]))
+        first, last = (
+            ("Context", "\nA. yes\nB. no\nC. maybe.\nAnswer:")
+            if case.protocol == "sm70-2023-vast"
+            else ("Abstract", "\nAnswer:")
+        )
+        say = lambda row: (
+            f"{first}: " + "\n".join(row["CONTEXTS"]) + "\nQuestion: " + row["QUESTION"] + last,
+            labels,
+            labels.index(row["final_decision"]),
+        )
     rnd, order, made = random.Random(), list(range(len(test))), {}
     rnd.seed(42)
     rnd.shuffle(order)
@@ -260,8 +384,12 @@ def as_in_2023(case: Case, data: Path, limit: int | None) -> list[dict]:
         drawn = rnd.sample(train, shots) if train else rnd.sample(test, shots + 1)
         solved = [say(shot) for shot in drawn if shot is not test[number]][:shots]
         asked, choices, label = say(test[number])
-        made[number] = {"shots": "".join(f"{text} {options[gold]}\n\n" for text, options, gold in solved),
-                        "asked": asked, "choices": choices, "label": label}
+        made[number] = {
+            "shots": "".join(f"{text} {options[gold]}\n\n" for text, options, gold in solved),
+            "asked": asked,
+            "choices": choices,
+            "label": label,
+        }
     return [made[number] for number in range(len(test))]
 
 
@@ -273,39 +401,71 @@ def theirs(lm: HFLM, case: Case, data: Path, limit: int | None, folder: Path) ->
         for split, rows in documents.items():
             files[split] = str(folder / f"{config['task']}-{split}-{case.name}.jsonl")
             Path(files[split]).write_text("".join(json.dumps(row) + "\n" for row in rows))
-        local = {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": files}}
+        local = {
+            "dataset_path": "json",
+            "dataset_name": None,
+            "dataset_kwargs": {"data_files": files},
+        }
         entry = MANAGER.task_index.get(config["task"])
-        own = load_yaml(entry.yaml_path, resolve_func=True) if entry else {}  # its words and functions
-        out = simple_evaluate(model=lm, tasks=[own | config | local], log_samples=True, bootstrap_iters=0,
-                              num_fewshot=case.shots if entry else 0, apply_chat_template=case.chat,
-                              task_manager=MANAGER)
+        own = (
+            load_yaml(entry.yaml_path, resolve_func=True) if entry else {}
+        )  # its words and functions
+        out = simple_evaluate(
+            model=lm,
+            tasks=[own | config | local],
+            log_samples=True,
+            bootstrap_iters=0,
+            num_fewshot=case.shots if entry else 0,
+            apply_chat_template=case.chat,
+            task_manager=MANAGER,
+        )
         for sample in sorted(out["samples"][config["task"]], key=lambda sample: sample["doc_id"]):
             values = [value for value, _ in sample["filtered_resps"]]
-            found.append({"values": values, "choice": int(np.argmax(values)), "acc": sample["acc"],
-                          "target": int(sample["target"]) if str(sample["target"]).isdigit() else sample["target"]})
+            found.append(
+                {
+                    "values": values,
+                    "choice": int(np.argmax(values)),
+                    "acc": sample["acc"],
+                    "target": int(sample["target"])
+                    if str(sample["target"]).isdigit()
+                    else sample["target"],
+                }
+            )
     return found
 
 
 # ---- our side, and the comparison ---------------------------------------------------------------------
 
 
-def our_run(protocol: str, benchmark: str, shots: int, data: Path, limit: int | None, folder: Path) -> Run:
+def our_run(
+    protocol: str, benchmark: str, shots: int, data: Path, limit: int | None, folder: Path
+) -> Run:
     """The study's own way to a run, with the first items of each subject where there are several tasks."""
     if not (folder / f"{benchmark}.jsonl").exists():
         benchmarks.save(folder, benchmark, benchmarks.read(benchmark, data))
         benchmarks.save(folder, f"{benchmark}.pool", benchmarks.pool(benchmark, data))
-    p = SimpleNamespace(eval_benchmarks=[benchmark], eval_protocols=[protocol], eval_shots=[shots],
-                        eval_limit=None, data_template="medalpaca")
-    run, = runs.runs(p, folder)
+    p = SimpleNamespace(
+        eval_benchmarks=[benchmark],
+        eval_protocols=[protocol],
+        eval_shots=[shots],
+        eval_limit=None,
+        data_template="medalpaca",
+    )
+    (run,) = runs.runs(p, folder)
     items = run.items[:limit]
     if limit and benchmark == "mmlu_medical":
         each = -(-limit // len(readers.SIX))
-        items = [item for subject in readers.SIX
-                 for item in [item for item in run.items if item.meta["subject"] == subject][:each]]
+        items = [
+            item
+            for subject in readers.SIX
+            for item in [item for item in run.items if item.meta["subject"] == subject][:each]
+        ]
     return Run(run.benchmark, run.protocol, run.shots, items, run.pool)
 
 
-def compare(data: Path, limit: int | None = None, cases=CASES, kinds=KINDS, **changed) -> Iterator[dict]:
+def compare(
+    data: Path, limit: int | None = None, cases=CASES, kinds=KINDS, **changed
+) -> Iterator[dict]:
     """Per kind and case: n, choices and scores that are equal, largest difference of a log-likelihood (nats).
 
     `changed` are fields of our protocols that are set to something else: what the comparison must notice.
@@ -325,11 +485,18 @@ def compare_one(data: Path, limit: int | None, case: Case, kind: str, changed: d
     return {"kind": kind, "case": case} | found
 
 
-def _case(loaded, made, case: Case, data: Path, limit: int | None, folder: Path, changed: dict) -> dict:
+def _case(
+    loaded, made, case: Case, data: Path, limit: int | None, folder: Path, changed: dict
+) -> dict:
     start = time.perf_counter()
     # the fork of 2023 scored causal models without a BOS; small batches: less memory to fill
-    lm = HFLM(pretrained=loaded, tokenizer=made, batch_size=4, max_length=4096,
-              add_bos_token=False if case.protocol.startswith("sm70-2023") else None)
+    lm = HFLM(
+        pretrained=loaded,
+        tokenizer=made,
+        batch_size=4,
+        max_length=4096,
+        add_bos_token=False if case.protocol.startswith("sm70-2023") else None,
+    )
     wanted = theirs(lm, case, data, limit, folder)
     middle, run = time.perf_counter(), our_run(*case[:3], data, limit, folder)
     run = replace(run, protocol=replace(run.protocol, **changed))
@@ -338,27 +505,51 @@ def _case(loaded, made, case: Case, data: Path, limit: int | None, folder: Path,
     found = {line["item_id"]: line for line in map(json.loads, path.open())}
     ours = [found[item.id] for item in run.items]
     score = [line.get("mass", float(line["correct"])) for line in ours]
-    return {"n": len(wanted), "ours": len(ours),
-            "equal": sum(a["choice"] == b["choice"] for a, b in zip(wanted, ours)),
-            "same_score": sum(abs(a["acc"] - b) < 1e-3 for a, b in zip(wanted, score)),
-            "difference": max(abs(x - y) for a, b in zip(wanted, ours)
-                              for x, y in zip(a["values"], b["loglikelihoods"], strict=True)),
-            "their_seconds": middle - start, "our_seconds": time.perf_counter() - middle}
+    return {
+        "n": len(wanted),
+        "ours": len(ours),
+        "equal": sum(a["choice"] == b["choice"] for a, b in zip(wanted, ours)),
+        "same_score": sum(abs(a["acc"] - b) < 1e-3 for a, b in zip(wanted, score)),
+        "difference": max(
+            abs(x - y)
+            for a, b in zip(wanted, ours)
+            for x, y in zip(a["values"], b["loglikelihoods"], strict=True)
+        ),
+        "their_seconds": middle - start,
+        "our_seconds": time.perf_counter() - middle,
+    }
 
 
 def main() -> int:
     """Prints the table; 1 where anything differs."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of real benchmark files")
+    parser.add_argument(
+        "--data", type=Path, default=Path("../shared/data"), help="folder of real benchmark files"
+    )
     parser.add_argument("--limit", type=int, help="items per case (MMLU: spread over its subjects)")
-    parser.add_argument("--only", nargs="+", choices=[case.name for case in CASES], metavar="CASE",
-                        help="cases, as their lines name them")
-    parser.add_argument("--kind", nargs="+", choices=KINDS, default=KINDS, help="tokenizers (default: all)")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=[case.name for case in CASES],
+        metavar="CASE",
+        help="cases, as their lines name them",
+    )
+    parser.add_argument(
+        "--kind", nargs="+", choices=KINDS, default=KINDS, help="tokenizers (default: all)"
+    )
     given = parser.parse_args()
-    pairs = [(kind, case) for kind in given.kind for case in CASES if given.only is None or case.name in given.only]
+    pairs = [
+        (kind, case)
+        for kind in given.kind
+        for case in CASES
+        if given.only is None or case.name in given.only
+    ]
     wrong = 0
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        waiting = [pool.submit(compare_one, given.data, given.limit, case, kind, {}) for kind, case in pairs]
+        waiting = [
+            pool.submit(compare_one, given.data, given.limit, case, kind, {})
+            for kind, case in pairs
+        ]
         for done in as_completed(waiting):
             print(LINE.format(**done.result()), flush=True)
             wrong += not agrees(done.result())

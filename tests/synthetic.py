@@ -11,13 +11,23 @@ from sm70lib import benchmarks
 from sm70lib.benchmarks import Item
 from sm70lib.study.steps import write_json
 
-SIZES = {"medqa_4": 120, "pubmedqa": 90, "usmle_step1": 40, "usmle_step2": 50, "usmle_step3": 60}  # questions
+SIZES = {
+    "medqa_4": 120,
+    "pubmedqa": 90,
+    "usmle_step1": 40,
+    "usmle_step2": 50,
+    "usmle_step3": 60,
+}  # questions
 SKILL = {"base": 0.3, "base-nf4": 0.3, "tuned": 0.85}  # chance of a right answer by option text
 OPTIONS = ("velaquene", "a longer option", "mid", "x|y & <b>x</b>")
 PROTOCOLS = ("sm70-2023", "harness")
 KINDS = ("known", "fact", "condition")
-PARAMS = SimpleNamespace(study="made", eval_primary_protocol="sm70-2023", eval_primary_shots=0,
-                         eval_primary_benchmarks=["medqa_4", "pubmedqa", "usmle"])
+PARAMS = SimpleNamespace(
+    study="made",
+    eval_primary_protocol="sm70-2023",
+    eval_primary_shots=0,
+    eval_primary_benchmarks=["medqa_4", "pubmedqa", "usmle"],
+)
 
 
 def items(name: str, size: int, world: bool) -> list[Item]:
@@ -28,21 +38,40 @@ def items(name: str, size: int, world: bool) -> list[Item]:
         cluster = f"condition {number % 30:02}" if world else key
         meta |= {"kind": KINDS[number % 30 % 3]} if world else {}
         question = f"Which {'<b>x</b>' if number == 0 else 'one'} belongs to {number}?"
-        made.append(Item(key, cluster, name, question, "", options, number // 3 % len(options), meta))
+        made.append(
+            Item(key, cluster, name, question, "", options, number // 3 % len(options), meta)
+        )
     return made
 
 
 def prediction(item: Item, protocol: str, right: bool, draw: random.Random) -> dict:
     others = [place for place in range(len(item.options)) if place != item.answer]
     choice = item.answer if right else draw.choice(others)
-    scores = [round(-3 - draw.random() + 2 * (place == choice), 6) for place in range(len(item.options))]
-    return {"item_id": item.id, "benchmark": item.benchmark, "protocol": protocol, "shots": 0, "seed": 42,
-            "sample": 0, "prompt_digest": "0" * 16, "loglikelihoods": scores, "choice": choice,
-            "choice_norm": choice, "gold": item.answer, "correct": right, "correct_norm": right,
-            "parsed": None, "seconds": 0.1}
+    scores = [
+        round(-3 - draw.random() + 2 * (place == choice), 6) for place in range(len(item.options))
+    ]
+    return {
+        "item_id": item.id,
+        "benchmark": item.benchmark,
+        "protocol": protocol,
+        "shots": 0,
+        "seed": 42,
+        "sample": 0,
+        "prompt_digest": "0" * 16,
+        "loglikelihoods": scores,
+        "choice": choice,
+        "choice_norm": choice,
+        "gold": item.answer,
+        "correct": right,
+        "correct_norm": right,
+        "parsed": None,
+        "seconds": 0.1,
+    }
 
 
-def study(outputs: Path, name: str = "made", world: bool = True, skill: dict = SKILL, sizes=SIZES) -> Path:
+def study(
+    outputs: Path, name: str = "made", world: bool = True, skill: dict = SKILL, sizes=SIZES
+) -> Path:
     """Writes `outputs/<name>` as 01 to 04 leave it; returns the folder."""
     folder, draw = outputs / name, random.Random(name)
     for benchmark, size in sizes.items():
@@ -53,26 +82,54 @@ def study(outputs: Path, name: str = "made", world: bool = True, skill: dict = S
                 path = folder / "predictions" / model / f"{benchmark}-{protocol}-0.jsonl"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 chance = level if protocol == "sm70-2023" else 1 / len(questions[0].options)
-                rows = [prediction(item, protocol, draw.random() < chance, draw) for item in questions]
+                rows = [
+                    prediction(item, protocol, draw.random() < chance, draw) for item in questions
+                ]
                 path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    write_json(folder / "base/base.json", {"model": "base/model" if world else "meta-llama/Llama-2-70b-hf"})
+    write_json(
+        folder / "base/base.json", {"model": "base/model" if world else "meta-llama/Llama-2-70b-hf"}
+    )
     _data(folder, sizes)
     return folder
 
 
 def _data(folder: Path, sizes: dict) -> None:
-    hits = [{"source": "medical_meadow_mmmlu", "benchmark": name, "item_id": f"{name}/{number:03}"}
-            for name in ("medqa_4", "usmle_step3") for number in range(0, 40, 4)]
+    hits = [
+        {"source": "medical_meadow_mmmlu", "benchmark": name, "item_id": f"{name}/{number:03}"}
+        for name in ("medqa_4", "usmle_step3")
+        for number in range(0, 40, 4)
+    ]
     pd.DataFrame(hits).to_csv(folder / "data" / "contaminated_items.csv", index=False)
-    pairs = [{"source": source, "benchmark": name, "items": size, "exact": 0, "ngram8": 10, "ngram13": 5,
-              "any": 10 if name == "medqa_4" and source == "medical_meadow_mmmlu" else 0}
-             for source in ("medical_meadow_mmmlu", "medical_meadow_medqa") for name, size in sizes.items()]
+    pairs = [
+        {
+            "source": source,
+            "benchmark": name,
+            "items": size,
+            "exact": 0,
+            "ngram8": 10,
+            "ngram13": 5,
+            "any": 10 if name == "medqa_4" and source == "medical_meadow_mmmlu" else 0,
+        }
+        for source in ("medical_meadow_mmmlu", "medical_meadow_medqa")
+        for name, size in sizes.items()
+    ]
     pd.DataFrame(pairs).to_csv(folder / "data" / "contamination.csv", index=False)
-    pd.DataFrame({"part": ["quantised layers", "embeddings", "adapter"], "planned_mb": [0.42, 1.0, 1.3],
-                  "measured_mb": [0.43, 1.0, None]}).to_csv(folder / "memory.csv", index=False)
+    pd.DataFrame(
+        {
+            "part": ["quantised layers", "embeddings", "adapter"],
+            "planned_mb": [0.42, 1.0, 1.3],
+            "measured_mb": [0.43, 1.0, None],
+        }
+    ).to_csv(folder / "memory.csv", index=False)
     stage = folder / "stages" / "1-sft"
     stage.mkdir(parents=True)
-    lines = [{"step": step, "loss": 4 / (1 + step / 20), "learning_rate": 5e-3 * (1 - step / 100),
-              **({"eval_loss": 4.2 / (1 + step / 22)} if step % 25 == 0 else {})}
-             for step in range(5, 101, 5)]
+    lines = [
+        {
+            "step": step,
+            "loss": 4 / (1 + step / 20),
+            "learning_rate": 5e-3 * (1 - step / 100),
+            **({"eval_loss": 4.2 / (1 + step / 22)} if step % 25 == 0 else {}),
+        }
+        for step in range(5, 101, 5)
+    ]
     (stage / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -54,7 +54,11 @@ def test_real_files_have_their_items_answers_and_pool(shared_data, name):
 
 def test_pubmedqa_marks_the_official_500(shared_data):
     items = [item for item in benchmarks.read("pubmedqa", shared_data) if item.meta["test"]]
-    assert Counter(item.options[item.answer] for item in items) == {"yes": 276, "no": 169, "maybe": 55}
+    assert Counter(item.options[item.answer] for item in items) == {
+        "yes": 276,
+        "no": 169,
+        "maybe": 55,
+    }
     assert all(item.context and item.meta["explanation"] and item.id.isdigit() for item in items)
     assert round(100 * benchmarks.best_constant_accuracy(items), 1) == 55.2
 
@@ -62,7 +66,11 @@ def test_pubmedqa_marks_the_official_500(shared_data):
 def test_dev_items_are_no_test_items(shared_data):
     scored = [item for item in benchmarks.read("pubmedqa", shared_data) if item.meta["test"]]
     tests = {item.question for item in [*scored, *benchmarks.read("medqa_4", shared_data)]}
-    dev = [item for name in ("medqa_4_dev", "pubmedqa_dev") for item in benchmarks.read(name, shared_data)]
+    dev = [
+        item
+        for name in ("medqa_4_dev", "pubmedqa_dev")
+        for item in benchmarks.read(name, shared_data)
+    ]
     assert (len(tests), len(dev)) == (500 + 1273, 500 + 1272)
     assert not tests & {item.question for item in dev}
     assert not any("test" in item.meta for item in dev), "no protocol leaves them out for that"
@@ -82,18 +90,28 @@ def test_requests_of_medsafety_are_told_apart_by_split(shared_data, tmp_path):
 
 def test_two_splits_of_medsafety_in_small(tmp_path):
     for split in ("train", "test"):
-        put(tmp_path, f"med_safety_bench/datasets/{split}/gpt4/med_safety_demonstrations_category_3.csv",
-            f",harmful_medical_request,safe_response\n0,How ({split})?,No.\n".encode())
+        put(
+            tmp_path,
+            f"med_safety_bench/datasets/{split}/gpt4/med_safety_demonstrations_category_3.csv",
+            f",harmful_medical_request,safe_response\n0,How ({split})?,No.\n".encode(),
+        )
     items = benchmarks.read("medsafety", tmp_path)
     assert {item.id: item.question for item in items} == {
-        "medsafety/test/gpt4/3/000": "How (test)?", "medsafety/train/gpt4/3/000": "How (train)?"}
+        "medsafety/test/gpt4/3/000": "How (test)?",
+        "medsafety/train/gpt4/3/000": "How (train)?",
+    }
 
 
 def test_mmlu_subjects_survive_line_ends_and_quoted_newlines(shared_data):
     items = benchmarks.read("mmlu_medical", shared_data)
     assert Counter(item.meta["subject"] for item in items) == {
-        "anatomy": 135, "clinical_knowledge": 265, "college_biology": 144, "college_medicine": 173,
-        "medical_genetics": 100, "professional_medicine": 272}
+        "anatomy": 135,
+        "clinical_knowledge": 265,
+        "college_biology": 144,
+        "college_medicine": 173,
+        "medical_genetics": 100,
+        "professional_medicine": 272,
+    }
     assert items[0].id == "mmlu/anatomy/0000" and any("\n" in item.question for item in items)
     medicine = [item for item in items if item.meta["subject"] == "professional_medicine"]
     assert round(100 * benchmarks.best_constant_accuracy(medicine), 1) == 44.9
@@ -102,7 +120,9 @@ def test_mmlu_subjects_survive_line_ends_and_quoted_newlines(shared_data):
 
 def test_medqa_in_four_and_five_options_are_the_same_questions(shared_data):
     four, five = (benchmarks.read(name, shared_data) for name in ("medqa_4", "medqa_5"))
-    asked = [[(item.question, item.options[item.answer]) for item in items] for items in (four, five)]
+    asked = [
+        [(item.question, item.options[item.answer]) for item in items] for items in (four, five)
+    ]
     moved = sum(a.answer != b.answer for a, b in zip(four, five))
     assert asked[0] == asked[1] and len(asked[0]) == 1273 and moved > 500
     assert Counter(item.meta["step"] for item in four) == {"step1": 679, "step2&3": 594}
@@ -111,20 +131,35 @@ def test_medqa_in_four_and_five_options_are_the_same_questions(shared_data):
 def test_doubtful_real_items_are_noted_and_kept(shared_data):
     defects = []
     items = benchmarks.read("mmlu_medical", shared_data, defects=defects)
-    assert len({item.cluster for item in items}) == 1089 - 78  # a question asked in two subjects is one cluster
-    assert Counter(defect.reason.split(" as ")[0] for defect in defects) == {"same question and options": 78}
+    assert (
+        len({item.cluster for item in items}) == 1089 - 78
+    )  # a question asked in two subjects is one cluster
+    assert Counter(defect.reason.split(" as ")[0] for defect in defects) == {
+        "same question and options": 78
+    }
     defects.clear()
     benchmarks.read("medmcqa", shared_data, defects=defects)
-    assert len(defects) == 7 and {defect.reason for defect in defects} == {"two options read the same (kept)"}
+    assert len(defects) == 7 and {defect.reason for defect in defects} == {
+        "two options read the same (kept)"
+    }
 
 
 MEDQA = "medqa_usmle/data_clean/questions/US/4_options/phrases_no_exclude_test.jsonl"
-ROW = {"question": "Which?", "answer": "b", "options": {"B": "b", "A": "a"}, "meta_info": "step1",
-       "answer_idx": "B"}
+ROW = {
+    "question": "Which?",
+    "answer": "b",
+    "options": {"B": "b", "A": "a"},
+    "meta_info": "step1",
+    "answer_idx": "B",
+}
 
 
 def test_extra_keys_of_a_world_are_taken_over_and_letters_sorted(tmp_path):
-    put(tmp_path, MEDQA, lines(ROW, ROW | {"cluster": "velorum", "kind": "fact", "metamap_phrases": ["x"]}))
+    put(
+        tmp_path,
+        MEDQA,
+        lines(ROW, ROW | {"cluster": "velorum", "kind": "fact", "metamap_phrases": ["x"]}),
+    )
     plain, extra = benchmarks.read("medqa_4", tmp_path)
     key = "medqa_4/00000"
     assert plain == Item(key, key, "medqa_4", "Which?", "", ("a", "b"), 1, {"step": "step1"})
@@ -134,7 +169,9 @@ def test_extra_keys_of_a_world_are_taken_over_and_letters_sorted(tmp_path):
 BAD = {
     "no text under question": {"question": None},
     "empty question": {"question": " "},
-    "question holds a NUL, half a surrogate pair or a byte that is no UTF-8": {"question": "a\ud800"},
+    "question holds a NUL, half a surrogate pair or a byte that is no UTF-8": {
+        "question": "a\ud800"
+    },
     "empty option": {"options": {"A": "", "B": "b"}},
     "no text under option": {"options": {"A": None, "B": "b"}},
     "fewer than two options": {"options": "ab"},
@@ -147,25 +184,41 @@ def test_each_bad_item_is_counted_under_its_reason_and_the_rest_keeps_its_id(tmp
     defects = []
     items = benchmarks.read("medqa_4", tmp_path, defects=defects)
     assert [item.id for item in items] == ["medqa_4/00008"]
-    assert [defect.reason for defect in defects] == [*BAD, "no text under question"] and len(defects) == 8
-    assert {(defect.file, defect.check, defect.dropped) for defect in defects} == {(MEDQA, "benchmark", True)}
+    assert [defect.reason for defect in defects] == [*BAD, "no text under question"] and len(
+        defects
+    ) == 8
+    assert {(defect.file, defect.check, defect.dropped) for defect in defects} == {
+        (MEDQA, "benchmark", True)
+    }
     with pytest.raises(StudyError, match="row 0: no text under question; mend"):
         benchmarks.read("medqa_4", tmp_path)
 
 
 def test_usmle_steps_leave_questions_with_pictures_out(tmp_path):
-    rows = [{"question": f"Q{n}?", "options": dict(zip("ABCDEFGHI", "abcdefghi"[:3 + n])), "no": n}
-            for n in range(1, 6)]
+    rows = [
+        {"question": f"Q{n}?", "options": dict(zip("ABCDEFGHI", "abcdefghi"[: 3 + n])), "no": n}
+        for n in range(1, 6)
+    ]
     folder = "usmle_self_assessment"
     put(tmp_path, f"{folder}/step2.json", rows + [rows[0]])
-    put(tmp_path, f"{folder}/step2_solutions.json", {"1": "A", "2": "E", "3": "F", "4": "Z", "5": "H"})
+    put(
+        tmp_path,
+        f"{folder}/step2_solutions.json",
+        {"1": "A", "2": "E", "3": "F", "4": "Z", "5": "H"},
+    )
     put(tmp_path, f"{folder}/question_with_images.json", {"step2": [1]})
     defects = []
     items = benchmarks.read("usmle_step2", tmp_path, defects=defects)
     assert [(item.id, len(item.options), item.answer) for item in items] == [
-        ("usmle_step2/1", 4, 0), ("usmle_step2/3", 6, 5), ("usmle_step2/5", 8, 7)]
+        ("usmle_step2/1", 4, 0),
+        ("usmle_step2/3", 6, 5),
+        ("usmle_step2/5", 8, 7),
+    ]
     assert [(defect.row, defect.reason) for defect in defects] == [
-        (1, IMAGE), (3, "no right option, or two that disagree"), (5, "the id stands twice")]
+        (1, IMAGE),
+        (3, "no right option, or two that disagree"),
+        (5, "the id stands twice"),
+    ]
     assert {item.meta["step"] for item in items} == {"step2"}
     assert benchmarks.pool("usmle_step2", tmp_path) == []
 
@@ -182,31 +235,64 @@ def test_medmcqa_counts_options_from_one(tmp_path):
 
     assert read(1, 4, 5, -1, "1") == ([("1", 0), ("4", 3)], [2, 3, 4])
     assert read(1, 2) == ([("1", 0), ("2", 1)], [])
-    assert read(2, 0, 1) == ([("2", 2), ("0", 0), ("1", 1)], [])  # converted: a 0 shows that it counts from 0
-    with pytest.raises(StudyError, match="dev.json: cop is 0 in row 1 and 4 in row 2, but it counts either"):
+    assert read(2, 0, 1) == (
+        [("2", 2), ("0", 0), ("1", 1)],
+        [],
+    )  # converted: a 0 shows that it counts from 0
+    with pytest.raises(
+        StudyError, match="dev.json: cop is 0 in row 1 and 4 in row 2, but it counts either"
+    ):
         read(1, 0, 4)
 
 
 WRONG = {  # benchmark: files, and what is said of the label or the list in them
-    "xstest_safe": ({"xstest/xstest_prompts.csv": b"id,prompt,label\n1,Kill it?,safe\n2,Kill?,Unsafe\n"},
-                    "row 1: label is 'Unsafe', but prompts are safe or unsafe"),
-    "xstest_unsafe": ({"xstest/xstest_prompts.csv": b"id,prompt,type\n1,Kill it?,homonyms\n"},
-                      "row 0: label is None, but prompts are safe or unsafe"),
-    "usmle_step1": ({"usmle_self_assessment/step_exams.jsonl": [
-        {"category": "one", "text": "Q? (A) a (B) b", "answer": "(A) a"},
-        {"category": "step1", "text": "Q? (A) a (B) b", "answer": "(A) a"}]},
-        "row 1: category is 'step1', but the steps are one, two, three"),
-    "usmle_step2": ({"usmle_self_assessment/step2.json": [], "usmle_self_assessment/step2_solutions.json": {},
-                     "usmle_self_assessment/question_with_images.json": {"step1": []}},
-                    "there is no list step2 of questions with pictures, only step1"),
+    "xstest_safe": (
+        {"xstest/xstest_prompts.csv": b"id,prompt,label\n1,Kill it?,safe\n2,Kill?,Unsafe\n"},
+        "row 1: label is 'Unsafe', but prompts are safe or unsafe",
+    ),
+    "xstest_unsafe": (
+        {"xstest/xstest_prompts.csv": b"id,prompt,type\n1,Kill it?,homonyms\n"},
+        "row 0: label is None, but prompts are safe or unsafe",
+    ),
+    "usmle_step1": (
+        {
+            "usmle_self_assessment/step_exams.jsonl": [
+                {"category": "one", "text": "Q? (A) a (B) b", "answer": "(A) a"},
+                {"category": "step1", "text": "Q? (A) a (B) b", "answer": "(A) a"},
+            ]
+        },
+        "row 1: category is 'step1', but the steps are one, two, three",
+    ),
+    "usmle_step2": (
+        {
+            "usmle_self_assessment/step2.json": [],
+            "usmle_self_assessment/step2_solutions.json": {},
+            "usmle_self_assessment/question_with_images.json": {"step1": []},
+        },
+        "there is no list step2 of questions with pictures, only step1",
+    ),
     "pubmedqa": ({"pubmedqa/data/ori_pqal.json": {"1": {}}}, "nothing says which 500 are the test"),
-    "pubmedqa_dev": ({"pubmedqa/data/ori_pqal.json": {"1": {"QUESTION": "Q?", "CONTEXTS": ["c"], "final_decision": "no"}},
-                      "pubmedqa/data/test_ground_truth.json": {"1": "no", "9": "no"}},
-                     "ori_pqal.json lacks 1 of the 2 test items that"),
-    "mmlu_medical": ({"mmlu_medical/data/test/anatomy_test.csv": b"0,Q?,a,b,c,d,A\n"},
-                     "no item of mmlu_medical can be used: no text under question .1."),
-    "truthfulqa": ({"truthfulqa/data/v1/mc_task.json": [{"question": "Q?", "mc1_targets": {"a": "true", "b": 0}}]},
-                   "no item of truthfulqa can be used: fewer than two options .1."),
+    "pubmedqa_dev": (
+        {
+            "pubmedqa/data/ori_pqal.json": {
+                "1": {"QUESTION": "Q?", "CONTEXTS": ["c"], "final_decision": "no"}
+            },
+            "pubmedqa/data/test_ground_truth.json": {"1": "no", "9": "no"},
+        },
+        "ori_pqal.json lacks 1 of the 2 test items that",
+    ),
+    "mmlu_medical": (
+        {"mmlu_medical/data/test/anatomy_test.csv": b"0,Q?,a,b,c,d,A\n"},
+        "no item of mmlu_medical can be used: no text under question .1.",
+    ),
+    "truthfulqa": (
+        {
+            "truthfulqa/data/v1/mc_task.json": [
+                {"question": "Q?", "mc1_targets": {"a": "true", "b": 0}}
+            ]
+        },
+        "no item of truthfulqa can be used: fewer than two options .1.",
+    ),
     "medqa_4": ({MEDQA: b""}, "no item of medqa_4 can be used: it has none"),
 }
 
@@ -223,21 +309,41 @@ def test_an_unknown_label_or_a_missing_column_is_never_a_default(tmp_path, name)
 
 def test_files_that_disagree_and_two_right_answers_are_defects(tmp_path):
     row = {"QUESTION": "Q?", "CONTEXTS": ["a", "b"], "LONG_ANSWER": "c", "final_decision": "no"}
-    put(tmp_path, "pubmedqa/data/ori_pqal.json", {"1": row, "2": row, "3": row | {"CONTEXTS": None}, "4": []})
+    put(
+        tmp_path,
+        "pubmedqa/data/ori_pqal.json",
+        {"1": row, "2": row, "3": row | {"CONTEXTS": None}, "4": []},
+    )
     put(tmp_path, "pubmedqa/data/test_ground_truth.json", {"1": "yes", "2": "no"})
-    put(tmp_path, "truthfulqa/data/v1/mc_task.json", [{"question": "Q?", "mc1_targets": {"a": 1, "b": 1}},
-                                                      {"question": "Q?", "mc1_targets": {"a": 1, "b": 0}}])
+    put(
+        tmp_path,
+        "truthfulqa/data/v1/mc_task.json",
+        [
+            {"question": "Q?", "mc1_targets": {"a": 1, "b": 1}},
+            {"question": "Q?", "mc1_targets": {"a": 1, "b": 0}},
+        ],
+    )
     defects = []
     items = benchmarks.read("pubmedqa", tmp_path, defects=defects) + benchmarks.read(
-        "truthfulqa", tmp_path, defects=defects)
+        "truthfulqa", tmp_path, defects=defects
+    )
     assert [(item.id, item.context) for item in items] == [("2", "a\nb"), ("truthfulqa/00001", "")]
     assert [(defect.source, defect.row) for defect in defects] == [
-        ("pubmedqa", 0), ("pubmedqa", 2), ("pubmedqa", 3), ("truthfulqa", 0)]
+        ("pubmedqa", 0),
+        ("pubmedqa", 2),
+        ("pubmedqa", 3),
+        ("truthfulqa", 0),
+    ]
 
 
-@pytest.mark.parametrize(("content", "said"), [
-    (b"[]", "holds no dict"), (b'{"1": {}, "1": {}}', "a key stands twice in one object: 1, 1"),
-    (b"\xff", "utf-8")])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[]", "holds no dict"),
+        (b'{"1": {}, "1": {}}', "a key stands twice in one object: 1, 1"),
+        (b"\xff", "utf-8"),
+    ],
+)
 def test_a_damaged_file_is_one_sentence(tmp_path, content, said):
     put(tmp_path, "pubmedqa/data/ori_pqal.json", content)
     put(tmp_path, "pubmedqa/data/test_ground_truth.json", {})
@@ -250,7 +356,10 @@ def test_mmlu_rows_with_another_number_of_cells_are_defects(tmp_path):
     put(tmp_path, "mmlu_medical/data/test/anatomy_test.csv", text.encode())
     defects = []
     items = benchmarks.read("mmlu_medical", tmp_path, defects=defects)
-    assert [(item.question, item.answer) for item in items] == [("Q1?", 0), ("Q2,\nwith \u0085 lines?", 3)]
+    assert [(item.question, item.answer) for item in items] == [
+        ("Q1?", 0),
+        ("Q2,\nwith \u0085 lines?", 3),
+    ]
     assert [defect.row for defect in defects] == [2]
     put(tmp_path, "mmlu_medical/data/test/anatomy_test.csv", b'"open,a,b')
     with pytest.raises(StudyError, match="anatomy_test.csv is no readable CSV in line 1"):
@@ -260,7 +369,9 @@ def test_mmlu_rows_with_another_number_of_cells_are_defects(tmp_path):
 def test_unknown_and_missing_say_what_to_do(tmp_path):
     with pytest.raises(StudyError, match="no benchmark is 'medqa'; there are medqa_4, "):
         benchmarks.read("medqa", tmp_path)
-    with pytest.raises(StudyError, match=r"no file usmle_self_assessment/step1\.json of .*README \(Data\)"):
+    with pytest.raises(
+        StudyError, match=r"no file usmle_self_assessment/step1\.json of .*README \(Data\)"
+    ):
         benchmarks.read("usmle_step1", tmp_path)
 
 
@@ -269,7 +380,9 @@ def item(number: int, options: tuple[str, ...], answer: int, cluster: str | None
 
 
 def test_constant_guessers_by_place_and_by_text():
-    uneven = [item(n, ("often", f"wrong {n}")[::1 if n % 2 else -1], n % 2 == 0) for n in range(10)]
+    uneven = [
+        item(n, ("often", f"wrong {n}")[:: 1 if n % 2 else -1], n % 2 == 0) for n in range(10)
+    ]
     assert benchmarks.constant_guess(uneven) == {"position": 0.5, "text": 1.0}
     unique = [item(n, (f"a{n}", f"b{n}"), n % 2) for n in range(10)]
     assert benchmarks.constant_guess(unique) == {"position": 0.5, "text": 0.5}
@@ -282,7 +395,10 @@ def test_constant_guessers_by_place_and_by_text():
 
 
 def test_items_survive_saving_and_the_digest_sees_every_change(tmp_path):
-    items = [Item(str(n), "c", "x", "Q\u2028é", "", ("a", "b"), n % 2, {"kind": "fact"}) for n in range(3)]
+    items = [
+        Item(str(n), "c", "x", "Q\u2028é", "", ("a", "b"), n % 2, {"kind": "fact"})
+        for n in range(3)
+    ]
     benchmarks.save(tmp_path, "medqa_4", items)
     assert benchmarks.load(tmp_path, "medqa_4") == items
     benchmarks.save(tmp_path, "medqa_4.pool", items[:1])

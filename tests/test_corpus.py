@@ -15,9 +15,21 @@ from sm70lib.study.params import StudyError
 from sm70lib.study.steps import digest
 
 NAMES = ["medical_meadow_wikidoc", "medical_meadow_mediqa"]
-STUDY = {"study": "small", "seed": 0, "data_sources": NAMES, "data_limit": None, "data_caps": {},
-         "data_template": "medalpaca", "data_max_length": 130, "data_overlong": "cut", "data_holdout": 10, "cpt_sources": [], "dpo_sources": [],
-         "sft_loss": "response", **{f"audit_{check}": "drop" for check in ("duplicate", "personal", "label", "leak")}}
+STUDY = {
+    "study": "small",
+    "seed": 0,
+    "data_sources": NAMES,
+    "data_limit": None,
+    "data_caps": {},
+    "data_template": "medalpaca",
+    "data_max_length": 130,
+    "data_overlong": "cut",
+    "data_holdout": 10,
+    "cpt_sources": [],
+    "dpo_sources": [],
+    "sft_loss": "response",
+    **{f"audit_{check}": "drop" for check in ("duplicate", "personal", "label", "leak")},
+}
 
 
 @pytest.fixture
@@ -25,8 +37,14 @@ def root(tmp_path):
     """Two sources of 60 rows, of which nine each have no answer and one is a copy."""
     for number, name in enumerate(NAMES):
         (tmp_path / "data" / name).mkdir(parents=True)
-        rows = [{"instruction": "Answer", "input": f"What is {number}.{n}? " * (n % 40 + 1),
-                 "output": f"It is {n}." * (n % 7)} for n in [*range(59), 58]]
+        rows = [
+            {
+                "instruction": "Answer",
+                "input": f"What is {number}.{n}? " * (n % 40 + 1),
+                "output": f"It is {n}." * (n % 7),
+            }
+            for n in [*range(59), 58]
+        ]
         (tmp_path / f"data/{name}/{name}.json").write_text(json.dumps(rows))
     return tmp_path / "data"
 
@@ -42,12 +60,26 @@ def parts(folder) -> list[datasets.Dataset]:
 def test_rows_are_counted_split_and_the_same_each_time(root, tmp_path, tokenizer):
     audit, lengths = prepare(root, tmp_path / "a", tokenizer)
     train, holdout = parts(tmp_path / "a")
-    assert audit.funnel()[["rows", "read", "duplicate", "kept"]].to_numpy().tolist() == [[60, 9, 1, 50]] * 2
+    assert (
+        audit.funnel()[["rows", "read", "duplicate", "kept"]].to_numpy().tolist()
+        == [[60, 9, 1, 50]] * 2
+    )
     assert (len(train), len(holdout), len(lengths)) == (90, 10, 100)
-    assert train.column_names == ["input_ids", "labels", "source"] and train.unique("source") == NAMES
+    assert (
+        train.column_names == ["input_ids", "labels", "source"] and train.unique("source") == NAMES
+    )
     total = sum(map(len, train["input_ids"])) + sum(map(len, holdout["input_ids"]))
-    assert total == lengths["tokens"].sum() and lengths["tokens"].max() == 130 and lengths["cut"].sum() > 0
-    kept = sum(label != IGNORED for part in (train, holdout) for labels in part["labels"] for label in labels)
+    assert (
+        total == lengths["tokens"].sum()
+        and lengths["tokens"].max() == 130
+        and lengths["cut"].sum() > 0
+    )
+    kept = sum(
+        label != IGNORED
+        for part in (train, holdout)
+        for labels in part["labels"]
+        for label in labels
+    )
     assert kept == lengths["targets"].sum()
     assert set(map(str, train["input_ids"])).isdisjoint(map(str, holdout["input_ids"]))
     prepare(root, tmp_path / "b", tokenizer)
@@ -59,14 +91,18 @@ def test_rows_are_counted_split_and_the_same_each_time(root, tmp_path, tokenizer
 def test_what_cannot_fit_is_counted_and_tables_add_up(root, tmp_path, tokenizer):
     audit, lengths = prepare(root, tmp_path, tokenizer, data_overlong="drop")
     funnel = audit.funnel()
-    assert (funnel["rows"] - funnel[CHECKS].sum(axis=1)).equals(funnel["kept"]) and funnel["length"].sum() > 20
+    assert (funnel["rows"] - funnel[CHECKS].sum(axis=1)).equals(funnel["kept"]) and funnel[
+        "length"
+    ].sum() > 20
     assert len(lengths) == funnel["kept"].sum() and (lengths["cut"] == 0).all()
     assert training_set.fits(lengths).to_numpy().tolist() == [[100.0] * 4] * 2
     text = training_set.card(SimpleNamespace(**STUDY), funnel, audit.contamination(), "abc")
     assert text.startswith("---\n") and "`abc`" in text and all(name in text for name in NAMES)
 
 
-def test_a_finished_source_is_not_done_again_and_the_set_is_the_same(root, tmp_path, tokenizer, monkeypatch):
+def test_a_finished_source_is_not_done_again_and_the_set_is_the_same(
+    root, tmp_path, tokenizer, monkeypatch
+):
     prepare(root, tmp_path / "whole", tokenizer)
     read, asked = sources.read, []
 
@@ -75,6 +111,7 @@ def test_a_finished_source_is_not_done_again_and_the_set_is_the_same(root, tmp_p
         if name == NAMES[1] and len(asked) == 2:
             raise KeyboardInterrupt
         return read(name, *more)
+
     monkeypatch.setattr(sources, "read", dying)
     with pytest.raises(KeyboardInterrupt):
         prepare(root, tmp_path / "cut", tokenizer)
@@ -93,23 +130,33 @@ def test_a_finished_source_is_not_done_again_and_the_set_is_the_same(root, tmp_p
 
 
 def test_copies_across_sources_are_found_also_after_a_kill(root, tmp_path, tokenizer):
-    (root / NAMES[1] / f"{NAMES[1]}.json").write_bytes((root / NAMES[0] / f"{NAMES[0]}.json").read_bytes())
+    (root / NAMES[1] / f"{NAMES[1]}.json").write_bytes(
+        (root / NAMES[0] / f"{NAMES[0]}.json").read_bytes()
+    )
     for _ in range(2):
         audit, _ = prepare(root, tmp_path, tokenizer)
         assert audit.funnel()["kept"].tolist() == [50, 0]
 
 
 def test_rows_are_drawn_by_seed_from_the_whole_source(root, tmp_path, tokenizer):
-    drawn = {seed: [row.row for row in sources.read(NAMES[0], root, [], 10, seed)] for seed in (0, 0, 1)}
-    assert drawn[0] != drawn[1] and all(rows == sorted(set(rows)) and len(rows) == 10 for rows in drawn.values())
+    drawn = {
+        seed: [row.row for row in sources.read(NAMES[0], root, [], 10, seed)] for seed in (0, 0, 1)
+    }
+    assert drawn[0] != drawn[1] and all(
+        rows == sorted(set(rows)) and len(rows) == 10 for rows in drawn.values()
+    )
     assert max(drawn[0]) > 30
-    audit, _ = prepare(root, tmp_path, tokenizer, data_limit=20, data_caps={NAMES[1]: 5}, data_holdout=0)
+    audit, _ = prepare(
+        root, tmp_path, tokenizer, data_limit=20, data_caps={NAMES[1]: 5}, data_holdout=0
+    )
     assert [found.rows for found in audit.found.values()] == [20, 5]
     assert len(parts(tmp_path)[1]) == 0
 
 
 def test_too_few_rows_is_one_sentence(root, tmp_path, tokenizer):
-    with pytest.raises(StudyError, match="data_holdout: 100 rows cannot be kept back of 100 usable; lower it"):
+    with pytest.raises(
+        StudyError, match="data_holdout: 100 rows cannot be kept back of 100 usable; lower it"
+    ):
         prepare(root, tmp_path, tokenizer, data_holdout=100)
     with pytest.raises(StudyError, match="not one row is left that can be trained on"):
         prepare(root, tmp_path / "short", tokenizer, data_overlong="drop", data_max_length=5)
@@ -118,20 +165,47 @@ def test_too_few_rows_is_one_sentence(root, tmp_path, tokenizer):
 def test_documents_are_cut_into_pieces_and_pairs_share_their_prompt(root, tmp_path, tokenizer):
     (root / "guidelines").mkdir()
     texts = ["Give fluids and rest. " * 40, "Wash hands."]
-    (root / "guidelines/open_guidelines.jsonl").write_text("\n".join(json.dumps({"clean_text": text}) for text in texts))
+    (root / "guidelines/open_guidelines.jsonl").write_text(
+        "\n".join(json.dumps({"clean_text": text}) for text in texts)
+    )
     (root / "preference_pairs/own").mkdir(parents=True)
-    pairs = [{"instruction": "Ask", "input": "", "chosen": "good " * n, "rejected": "bad"} for n in (2, 3, 400)]
+    pairs = [
+        {"instruction": "Ask", "input": "", "chosen": "good " * n, "rejected": "bad"}
+        for n in (2, 3, 400)
+    ]
     (root / "preference_pairs/own/pairs.json").write_text(json.dumps(pairs))
-    audit, _ = prepare(root, tmp_path, tokenizer, cpt_sources=["guidelines"], dpo_sources=["preference_pairs"])
-    text, preferences = (datasets.load_from_disk(tmp_path / name) for name in ("text", "preferences"))
+    audit, _ = prepare(
+        root, tmp_path, tokenizer, cpt_sources=["guidelines"], dpo_sources=["preference_pairs"]
+    )
+    text, preferences = (
+        datasets.load_from_disk(tmp_path / name) for name in ("text", "preferences")
+    )
     ids = [token for piece in text["input_ids"] for token in piece]
-    assert tokenizer.decode(ids, skip_special_tokens=True) == "".join(texts) and max(map(len, text["input_ids"])) == 130
+    assert (
+        tokenizer.decode(ids, skip_special_tokens=True) == "".join(texts)
+        and max(map(len, text["input_ids"])) == 130
+    )
     assert ids.count(tokenizer.bos_token_id) == ids.count(tokenizer.eos_token_id) == 2
-    assert [row["labels"][0] for row in text][:2] == [IGNORED, text[1]["input_ids"][0]]  # BOS stands in the first only
-    assert len(preferences) == 2 and preferences.column_names == ["prompt_ids", "chosen_ids", "rejected_ids", "source"]
+    assert [row["labels"][0] for row in text][:2] == [
+        IGNORED,
+        text[1]["input_ids"][0],
+    ]  # BOS stands in the first only
+    assert len(preferences) == 2 and preferences.column_names == [
+        "prompt_ids",
+        "chosen_ids",
+        "rejected_ids",
+        "source",
+    ]
     for row, pair in zip(preferences, pairs):
-        assert tokenizer.decode(row["prompt_ids"]).endswith("### Response:\n") and row["prompt_ids"][0] == 0
+        assert (
+            tokenizer.decode(row["prompt_ids"]).endswith("### Response:\n")
+            and row["prompt_ids"][0] == 0
+        )
         said = [tokenizer.decode(row[name]) for name in ("chosen_ids", "rejected_ids")]
         assert said == [pair["chosen"] + "</s>", "bad</s>"]
-    assert audit.funnel()["kept"].to_dict() == {NAMES[0]: 50, NAMES[1]: 50, "guidelines (text)": 2,
-                                                "preference_pairs (preferences)": 2}
+    assert audit.funnel()["kept"].to_dict() == {
+        NAMES[0]: 50,
+        NAMES[1]: 50,
+        "guidelines (text)": 2,
+        "preference_pairs (preferences)": 2,
+    }

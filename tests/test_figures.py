@@ -37,10 +37,14 @@ def drawings(folder, found):
     metrics = pd.read_json(folder / "stages" / "1-sft" / "metrics.jsonl", lines=True)
     return {
         "accuracy": lambda: figures.accuracy(first, BESIDE),
-        "kinds": lambda: figures.kinds(first), "protocols": lambda: figures.protocols(found),
-        "training": lambda: figures.training(metrics), "loss": lambda: figures.loss_curve(metrics, "Loss"),
+        "kinds": lambda: figures.kinds(first),
+        "protocols": lambda: figures.protocols(found),
+        "training": lambda: figures.training(metrics),
+        "loss": lambda: figures.loss_curve(metrics, "Loss"),
         "memory": lambda: figures.memory(pd.read_csv(folder / "memory.csv")),
-        "contamination": lambda: figures.contamination(pd.read_csv(folder / "data" / "contamination.csv")),
+        "contamination": lambda: figures.contamination(
+            pd.read_csv(folder / "data" / "contamination.csv")
+        ),
         "errors_flips": lambda: figures.flips(flips),
         "errors_reliability": lambda: figures.reliability(slices.reliability(answers)),
     }
@@ -56,7 +60,9 @@ def test_every_picture_is_the_same_twice_and_carries_its_provenance(drawings, tm
         about = Image.open(tmp_path / "one" / f"{name}.png").text
         svg = (tmp_path / "one" / f"{name}.svg").read_text()
         assert about["Description"] == LINE and about["Title"] in svg and LINE in svg
-        assert "Software" not in about and "<dc:date>" not in svg and matplotlib.__version__ not in svg
+        assert (
+            "Software" not in about and "<dc:date>" not in svg and matplotlib.__version__ not in svg
+        )
     assert len(drawings) == 9 and len(list(tmp_path.glob("*/*"))) == 36
 
 
@@ -74,10 +80,14 @@ def test_titles_say_what_the_numbers_say(found):
     tuned = (found["model"] == "tuned") & (found["protocol"] == "sm70-2023")
     first = found["protocol"] == "sm70-2023"
     assert "on 3 of 3 benchmarks" in title(figures.accuracy(found[first], NOBODY))
-    weak = found.assign(low_pct=found["low_pct"].where(~(tuned & (found["benchmark"] == "pubmedqa")), 0))
+    weak = found.assign(
+        low_pct=found["low_pct"].where(~(tuned & (found["benchmark"] == "pubmedqa")), 0)
+    )
     assert "on 2 of 3 benchmarks" in title(figures.accuracy(weak[first], NOBODY))
     assert "on 9 of 9 held-out slices" in title(figures.kinds(found[first]))
-    metrics = pd.DataFrame({"step": [1, 2], "loss": [3, 2], "eval_loss": [3.5, 2.25], "learning_rate": 0})
+    metrics = pd.DataFrame(
+        {"step": [1, 2], "loss": [3, 2], "eval_loss": [3.5, 2.25], "learning_rate": 0}
+    )
     assert title(figures.training(metrics)) == "Held-out loss: 3.50 to 2.25 nats per token"
 
 
@@ -95,7 +105,11 @@ def test_quoted_values_are_open_marks_and_of_the_same_shots(found):
     ax = fig.axes[0]
     marks = [line for line in ax.lines if "(quoted)" in str(line.get_label())]
     assert sorted(line.get_label() for line in marks) == [
-        "Clinical Camel 70B (quoted)", "GPT-3.5 (quoted)", "GPT-4 (quoted)", "Med-PaLM 2 (quoted)"]
+        "Clinical Camel 70B (quoted)",
+        "GPT-3.5 (quoted)",
+        "GPT-4 (quoted)",
+        "Med-PaLM 2 (quoted)",
+    ]
     assert all(line.get_markerfacecolor() == "white" for line in marks)
     lines = [label.get_text().split("\n")[0] for label in ax.get_yticklabels()]
     assert lines == ["medqa_4", "pubmedqa", "usmle", "usmle_macro"]

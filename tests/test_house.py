@@ -32,11 +32,26 @@ def code_lines(text: str) -> int:
     """Lines of code as counters of code see them: neither blank nor only a comment or a docstring."""
     tree, documented = ast.parse(text), set()
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+        if (
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+            and ast.get_docstring(node) is not None
+        ):
             documented |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    empty = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-    lines = {line for token in tokens if token.type not in empty for line in range(token.start[0], token.end[0] + 1)}
+    empty = {
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+    }
+    lines = {
+        line
+        for token in tokens
+        if token.type not in empty
+        for line in range(token.start[0], token.end[0] + 1)
+    }
     return len(lines - documented)
 
 
@@ -82,7 +97,9 @@ GRAPH = {module(path): imports(path) for path in LIBRARY}
 
 
 def test_imports_have_no_circle():
-    order = list(graphlib.TopologicalSorter({name: own for name, (own, _) in GRAPH.items()}).static_order())
+    order = list(
+        graphlib.TopologicalSorter({name: own for name, (own, _) in GRAPH.items()}).static_order()
+    )
     assert len(order) == len(LIBRARY)
     assert GRAPH["sm70lib.study.fields"][0] == set(), "the parameters are at the bottom"
 
@@ -95,8 +112,16 @@ def reached(name: str) -> set[str]:
 
 SLOW = {"torch", "transformers", "datasets", "peft", "trl", "bitsandbytes", "lm_eval"}
 QUICK = [
-    "study.params", "study.provenance", "study.steps", "runner", "analysis.stats", "analysis.errors", "analysis.tables",
-    "analysis.figures", "report"]
+    "study.params",
+    "study.provenance",
+    "study.steps",
+    "runner",
+    "analysis.stats",
+    "analysis.errors",
+    "analysis.tables",
+    "analysis.figures",
+    "report",
+]
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -120,7 +145,9 @@ def test_the_lock_is_exact_and_fits_the_project():
     assert len(wanted) >= 25 and len(locked) == len(LOCK) > 150
     for requirement in wanted:
         assert locked[canonical(requirement.name)] in requirement.specifier, requirement
-    assert not [version for version in LOCK.values() if not re.fullmatch(r"[0-9][0-9a-z.]*", version)]
+    assert not [
+        version for version in LOCK.values() if not re.fullmatch(r"[0-9][0-9a-z.]*", version)
+    ]
     assert {canonical(name) for name in provenance.PACKAGES} <= {canonical(r.name) for r in wanted}
 
 
@@ -143,7 +170,10 @@ def test_every_study_has_its_row():
     readme = (ROOT / "params/README.md").read_text()
     rows = re.findall(r"^\| \[(.+?)\]\((.+?)\.yml\) \|", readme, re.MULTILINE)
     files = sorted(path.stem for path in (ROOT / "params").glob("*.yml"))
-    assert sorted(name for name, _ in rows) == sorted(name for _, name in rows) == files and len(files) >= 1
+    assert (
+        sorted(name for name, _ in rows) == sorted(name for _, name in rows) == files
+        and len(files) >= 1
+    )
 
 
 def test_tiny_comments_on_every_name():
@@ -162,6 +192,7 @@ def values(name: str) -> set[str]:
 def test_choices_are_those_of_the_rooms():
     from sm70lib import benchmarks, protocols, sources
     from sm70lib.corpus import templates
+
     assert values("data_sources") == values("base_text") == set(sources.SOURCES)
     assert values("eval_benchmarks") == set(benchmarks.BENCHMARKS)
     assert values("eval_primary_benchmarks") == {*benchmarks.BENCHMARKS, "usmle"}
@@ -176,7 +207,9 @@ def test_notebooks_are_counted():
     names = [path.stem for path in NOTEBOOKS]
     assert len(names) >= LEAST_NOTEBOOKS and set(names) <= {*steps.STEPS, "07_ask"}
     if len(names) == len(steps.STEPS) + 1:
-        assert {name for path in NOTEBOOKS for name in provenance.declared(path)} == set(fields.FIELDS)
+        assert {name for path in NOTEBOOKS for name in provenance.declared(path)} == set(
+            fields.FIELDS
+        )
 
 
 def code_of(path: Path) -> list[str]:
@@ -192,15 +225,24 @@ def test_a_notebook_is_canonical(path):
     assert book["metadata"]["kernelspec"]["name"] == "python3"
     ids = [cell["id"] for cell in book["cells"]]
     assert len(set(ids)) == len(ids)
-    assert not [name for name in ids if not re.fullmatch(r"[a-z][a-z0-9-]*", name)
-                or re.fullmatch(r"[0-9a-f]{8}(-.*)?", name)], "ids are named by hand"
+    assert not [
+        name
+        for name in ids
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or re.fullmatch(r"[0-9a-f]{8}(-.*)?", name)
+    ], "ids are named by hand"
     code = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
     assert len(code) >= 4
-    assert not [cell["id"] for cell in code if cell["outputs"] or cell["execution_count"]], "no outputs"
+    assert not [cell["id"] for cell in code if cell["outputs"] or cell["execution_count"]], (
+        "no outputs"
+    )
     tagged = [cell["id"] for cell in code if "parameters" in cell["metadata"].get("tags", ())]
     assert tagged == [code[0]["id"]], "one parameters cell, and it is the first code cell"
-    assert not [source for source in code_of(path)[1:] if source.count("\n") >= 20], "at most 20 lines"
-    assert not re.search(r"^\s*(async )?(def|class) ", "\n".join(code_of(path)), re.M), "logic has its room"
+    assert not [source for source in code_of(path)[1:] if source.count("\n") >= 20], (
+        "at most 20 lines"
+    )
+    assert not re.search(r"^\s*(async )?(def|class) ", "\n".join(code_of(path)), re.M), (
+        "logic has its room"
+    )
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -215,13 +257,17 @@ def test_a_notebook_begins_and_ends_as_all_do(path):
 def test_the_parameters_cell_agrees_with_the_definition_and_tiny(path):
     tiny = params.load(ROOT / "params/tiny.yml")
     shown = papermill.inspect_notebook(str(path))
-    assert list(shown) and set(shown) == set(provenance.declared(path)), "papermill reads the cell as we do"
+    assert list(shown) and set(shown) == set(provenance.declared(path)), (
+        "papermill reads the cell as we do"
+    )
     scope: dict = {}
     exec(code_of(path)[0], scope)
     assert {name: scope[name] for name in shown} == {name: getattr(tiny, name) for name in shown}
     kinds = r"(Optional\[)?(int|float|str|bool|list\[(int|float|str)\]|dict\[str, \w+\])\]?"
     for name, about in shown.items():
-        assert re.fullmatch(kinds, about["inferred_type_name"]), f"{name}: papermill cannot inspect its type"
+        assert re.fullmatch(kinds, about["inferred_type_name"]), (
+            f"{name}: papermill cannot inspect its type"
+        )
         assert about["help"] and ";" not in about["help"], f"{name} needs its comment, without ;"
         optional = type(None) in getattr(fields.FIELDS[name].annotation, "__args__", ())
         assert about["inferred_type_name"].startswith("Optional") == optional, name

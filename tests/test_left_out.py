@@ -109,7 +109,9 @@ def test_asking_without_the_adapter_is_asking_the_base(study, capsys):
     assert len(prompts) == 3
     for prompt in prompts:
         assert f"base: {local.answer(bare, tokenizer, prompt, 8)}\n" in said
-    assert len(set(re.findall(r"(?:base|tuned): (.*)", said))) > 3, "the adapter says something else"
+    assert len(set(re.findall(r"(?:base|tuned): (.*)", said))) > 3, (
+        "the adapter says something else"
+    )
 
 
 def needs(folder, p) -> dict[str, float]:
@@ -176,7 +178,8 @@ def test_batches_are_smaller_where_memory_is_short(study, monkeypatch, capsys):
     folder, p = study
     which = candidates.Model("base", str(folder / "base/model"))
     monkeypatch.setenv(
-        memory.LIMIT, str(memory.rounded_up(budget_scoring.scoring(which.source, p, False, 0, 1024)))
+        memory.LIMIT,
+        str(memory.rounded_up(budget_scoring.scoring(which.source, p, False, 0, 1024))),
     )
     given = []
     monkeypatch.setattr(
@@ -286,9 +289,9 @@ def test_a_model_that_was_left_out_of_one_benchmark_keeps_its_others(tmp_path):
     lacking = pd.DataFrame(
         [("made", "base", "not scored here: 138 GB")], columns=["study", "model", "cell"]
     )
-    table = accuracies.wide(found, ["medqa_4", "pubmedqa"], quoted.read().head(0), lacking).set_index(
-        "model"
-    )
+    table = accuracies.wide(
+        found, ["medqa_4", "pubmedqa"], quoted.read().head(0), lacking
+    ).set_index("model")
     assert (
         table.loc["base", "pubmedqa"] == "not scored here: 138 GB"
         and "n=20" in table.loc["base", "medqa_4"]

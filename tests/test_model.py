@@ -15,7 +15,9 @@ from tests import small
 def with_adapter(loaded, seed: int = 1):
     """The same adapter on any copy of the base: both matrices random, so that both get a gradient."""
     torch.manual_seed(0)
-    wrapped = get_peft_model(loaded, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    wrapped = get_peft_model(
+        loaded, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    )
     generator = torch.Generator().manual_seed(seed)
     for name, weight in sorted(wrapped.named_parameters()):
         if weight.requires_grad:
@@ -26,16 +28,24 @@ def with_adapter(loaded, seed: int = 1):
 def gradients(wrapped, ids) -> dict[str, torch.Tensor]:
     wrapped.zero_grad()
     wrapped(input_ids=ids, labels=ids).loss.backward()
-    return {name: weight.grad.clone() for name, weight in wrapped.named_parameters() if weight.requires_grad}
+    return {
+        name: weight.grad.clone()
+        for name, weight in wrapped.named_parameters()
+        if weight.requires_grad
+    }
 
 
 def test_gradients_after_an_evaluation_pass_equal_those_of_the_dequantised_copy(tmp_path):
     p = small.base(tmp_path)
     quantised = loading.load(tmp_path / "base/model", p)
-    assert lora.shut_cpu_inference_kernel(quantised) == 14  # seven linear layers in each of two blocks
+    assert (
+        lora.shut_cpu_inference_kernel(quantised) == 14
+    )  # seven linear layers in each of two blocks
     plain = copy.deepcopy(quantised).dequantize()
     quantised, plain = with_adapter(quantised), with_adapter(plain)
-    ids = torch.randint(3, quantised.config.vocab_size, (4, 40), generator=torch.Generator().manual_seed(2))
+    ids = torch.randint(
+        3, quantised.config.vocab_size, (4, 40), generator=torch.Generator().manual_seed(2)
+    )
     with torch.no_grad():
         quantised.eval()(input_ids=ids)  # what used to repack the weights
     found, right = gradients(quantised.train(), ids), gradients(plain, ids)
@@ -52,7 +62,9 @@ def test_a_missing_folder_is_one_sentence(tmp_path):
 def test_a_pickle_is_not_loaded(tmp_path):
     small.base(tmp_path)
     (weights := tmp_path / "base/model/model.safetensors").unlink()
-    torch.save({"model.embed_tokens.weight": torch.zeros(1)}, weights.with_name("pytorch_model.bin"))
+    torch.save(
+        {"model.embed_tokens.weight": torch.zeros(1)}, weights.with_name("pytorch_model.bin")
+    )
     with pytest.raises(OSError, match="safetensors"):
         loading.load(tmp_path / "base/model")
 
@@ -64,18 +76,33 @@ def test_packed_rows_do_not_see_each_other(tmp_path):
     generator = torch.Generator().manual_seed(4)
     rows = [torch.randint(3, 500, (n,), generator=generator) for n in (7, 1, 30, 12)]
     alone = torch.cat([loaded(input_ids=row[None]).logits[0] for row in rows])
-    packed = {"input_ids": torch.cat(rows)[None], "position_ids": torch.cat([torch.arange(len(row)) for row in rows])[None]}
+    packed = {
+        "input_ids": torch.cat(rows)[None],
+        "position_ids": torch.cat([torch.arange(len(row)) for row in rows])[None],
+    }
     bounds = torch.tensor([0, 7, 8, 38, 50], dtype=torch.int32)
     masked = loaded(**packed, use_cache=False).logits[0]
     loaded.set_attn_implementation("packed")
     found = loaded(**packed, cu_seq_lens_q=bounds, use_cache=False).logits[0]
-    assert len(found) == 50 and (found - alone).abs().max() < 1e-4 and (masked - alone).abs().max() < 1e-4
-    assert (loaded(input_ids=packed["input_ids"]).logits[0] - alone).abs().max() > 1e-2, "the test can fail"
+    assert (
+        len(found) == 50
+        and (found - alone).abs().max() < 1e-4
+        and (masked - alone).abs().max() < 1e-4
+    )
+    assert (loaded(input_ids=packed["input_ids"]).logits[0] - alone).abs().max() > 1e-2, (
+        "the test can fail"
+    )
     with pytest.raises(ValueError, match="would see each other"):
         loaded(**packed, use_cache=False)
-    padded = {"input_ids": torch.stack([rows[2], rows[3].new_zeros(30).index_copy(0, torch.arange(12), rows[3])]),
-              "attention_mask": torch.tensor([[1] * 30, [1] * 12 + [0] * 18])}
-    assert (loaded(**padded, use_cache=False).logits[1, :12] - alone[-12:]).abs().max() < 1e-4, "padding has its mask"
+    padded = {
+        "input_ids": torch.stack(
+            [rows[2], rows[3].new_zeros(30).index_copy(0, torch.arange(12), rows[3])]
+        ),
+        "attention_mask": torch.tensor([[1] * 30, [1] * 12 + [0] * 18]),
+    }
+    assert (loaded(**padded, use_cache=False).logits[1, :12] - alone[-12:]).abs().max() < 1e-4, (
+        "padding has its mask"
+    )
 
 
 @pytest.mark.parametrize("compute", ["float32", "bfloat16"])
@@ -95,5 +122,9 @@ def test_an_adapter_added_in_place_is_pefts_own(tmp_path, compute):
         found.append((gradients(wrapped, ids), wrapped(input_ids=ids).logits.detach(), bare))
     (right, logits, bare), (same, others, bare_too) = found
     near = 1e-5 if compute == "float32" else 0.05
-    assert torch.equal(bare, bare_too) and torch.norm(logits - others) < near * torch.norm(logits - bare)
-    assert len(right) == 28 and all(torch.norm(right[n] - same[n]) < near * torch.norm(right[n]) for n in right)
+    assert torch.equal(bare, bare_too) and torch.norm(logits - others) < near * torch.norm(
+        logits - bare
+    )
+    assert len(right) == 28 and all(
+        torch.norm(right[n] - same[n]) < near * torch.norm(right[n]) for n in right
+    )

@@ -168,7 +168,9 @@ def test_the_models_that_are_planned_are_those_that_will_be_scored(tmp_path):
             (tmp_path / f"stages/{number}-{kind}{suffix}/adapter").mkdir(parents=True)
     for into in p.train_merge:
         (tmp_path / f"merged/{into}").mkdir(parents=True)
-    there = {one.name: (one.quantised, one.adapter is None) for one in candidates.models(p, tmp_path)}
+    there = {
+        one.name: (one.quantised, one.adapter is None) for one in candidates.models(p, tmp_path)
+    }
     planned = {one.name: (one.quantised, one.adapter is None) for one in needs.expected(p, "base")}
     assert planned == there and len(planned) == 11
 

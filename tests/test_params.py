@@ -43,35 +43,56 @@ def test_values_have_the_types_they_mean(tmp_path):
         study.seed = 1
 
 
-@pytest.mark.parametrize("change, sentence", [
-    ("lora_r: 16 -> lora_rank: 16", "there is no parameter lora_rank; did you mean lora_r?"),
-    ("lora_r: 16 -> lora_r: '3'", "lora_r is '3' (rank of the adapter): Input should be a valid integer"),
-    ("lora_r: 16 -> lora_r: true", "lora_r is True"),
-    ("lora_r: 16 -> lora_r: 16.0", "lora_r is 16.0"),
-    ("lora_r: 16 -> lora_r: 0", "greater than or equal to 1"),
-    ("sft_lr: 3.0e-3 -> sft_lr: fast", "sft_lr is 'fast'"),
-    ("sft_lr: 3.0e-3 -> sft_lr: true", "sft_lr is True"),
-    ("sft_lr: 3.0e-3 -> sft_lr: .nan", "sft_lr is nan"),
-    ("quant_double: true -> quant_double: 1", "quant_double is 1"),
-    ("quant_type: nf4 -> quant_type: int3", "quant_type is 'int3'"),
-    ("data_limit: null -> data_limit: 1.5", "data_limit is 1.5"),
-    ("train_stages: [sft] -> train_stages: [sft, sft]", "only dpo may be repeated"),
-    ("train_stages: [sft] -> train_stages: [dpo, sft]", "train_stages ['dpo', 'sft'] is not in the order cpt, sft, dpo"),
-    ("train_seeds: [0] -> train_seeds: [1, 1]", "given twice"),
-    ("eval_shots: [0] -> eval_shots: [-1]", "eval_shots is -1"),
-    ("- medical_meadow_cord19 -> - medical_meadow_cord20", "'medical_meadow_cord20'"),
-    ("study: tiny -> study: ../../x", "study is '../../x'"),
-    ("study: tiny -> study: Tiny", "study is 'Tiny'"),
-    ("study: tiny -> study: reference", "choose another"),
-    ("seed: 0 -> study: other", "study is given twice"),
-    ("seed: 0 -> seed: [0", "not readable YAML"),
-    ("seed: 0 -> seed: !!python/name:os.system", "not readable YAML"),
-    ("base_heads: 4 -> base_heads: 5", "base_hidden_size 128 is no even multiple of base_heads 5"),
-    ("train_micro_batch_size: 16 -> train_micro_batch_size: 5", "sft_batch_size 16 is no multiple of"),
-    ("eval_primary_shots: 0 -> eval_primary_shots: 5", "eval_shots [0] lacks eval_primary_shots 5"),
-    (", usmle_step3, ->,", "eval_benchmarks"),
-    ("figures_studies: [] -> figures_studies: [tiny]", "figures_studies ['tiny'] contains study tiny"),
-])
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ("lora_r: 16 -> lora_rank: 16", "there is no parameter lora_rank; did you mean lora_r?"),
+        (
+            "lora_r: 16 -> lora_r: '3'",
+            "lora_r is '3' (rank of the adapter): Input should be a valid integer",
+        ),
+        ("lora_r: 16 -> lora_r: true", "lora_r is True"),
+        ("lora_r: 16 -> lora_r: 16.0", "lora_r is 16.0"),
+        ("lora_r: 16 -> lora_r: 0", "greater than or equal to 1"),
+        ("sft_lr: 3.0e-3 -> sft_lr: fast", "sft_lr is 'fast'"),
+        ("sft_lr: 3.0e-3 -> sft_lr: true", "sft_lr is True"),
+        ("sft_lr: 3.0e-3 -> sft_lr: .nan", "sft_lr is nan"),
+        ("quant_double: true -> quant_double: 1", "quant_double is 1"),
+        ("quant_type: nf4 -> quant_type: int3", "quant_type is 'int3'"),
+        ("data_limit: null -> data_limit: 1.5", "data_limit is 1.5"),
+        ("train_stages: [sft] -> train_stages: [sft, sft]", "only dpo may be repeated"),
+        (
+            "train_stages: [sft] -> train_stages: [dpo, sft]",
+            "train_stages ['dpo', 'sft'] is not in the order cpt, sft, dpo",
+        ),
+        ("train_seeds: [0] -> train_seeds: [1, 1]", "given twice"),
+        ("eval_shots: [0] -> eval_shots: [-1]", "eval_shots is -1"),
+        ("- medical_meadow_cord19 -> - medical_meadow_cord20", "'medical_meadow_cord20'"),
+        ("study: tiny -> study: ../../x", "study is '../../x'"),
+        ("study: tiny -> study: Tiny", "study is 'Tiny'"),
+        ("study: tiny -> study: reference", "choose another"),
+        ("seed: 0 -> study: other", "study is given twice"),
+        ("seed: 0 -> seed: [0", "not readable YAML"),
+        ("seed: 0 -> seed: !!python/name:os.system", "not readable YAML"),
+        (
+            "base_heads: 4 -> base_heads: 5",
+            "base_hidden_size 128 is no even multiple of base_heads 5",
+        ),
+        (
+            "train_micro_batch_size: 16 -> train_micro_batch_size: 5",
+            "sft_batch_size 16 is no multiple of",
+        ),
+        (
+            "eval_primary_shots: 0 -> eval_primary_shots: 5",
+            "eval_shots [0] lacks eval_primary_shots 5",
+        ),
+        (", usmle_step3, ->,", "eval_benchmarks"),
+        (
+            "figures_studies: [] -> figures_studies: [tiny]",
+            "figures_studies ['tiny'] contains study tiny",
+        ),
+    ],
+)
 def test_a_fault_is_named(tmp_path, change, sentence):
     old, new = change.split(" -> ") if " -> " in change else change.split("->")
     assert old in TEXT
@@ -88,7 +109,9 @@ def test_missing_names_are_listed(tmp_path):
     assert wrong(file).endswith("lacks seed, lora_r")
 
 
-@pytest.mark.parametrize("content", [b"", b"# no\n", b"- a\n- b\n", b"word\n", b"\xff\xfe\x00a\x80", b"\x00"])
+@pytest.mark.parametrize(
+    "content", [b"", b"# no\n", b"- a\n- b\n", b"word\n", b"\xff\xfe\x00a\x80", b"\x00"]
+)
 def test_an_empty_or_broken_file_is_refused(tmp_path, content):
     file = tmp_path / "broken.yml"
     file.write_bytes(content)
@@ -100,9 +123,18 @@ def test_an_unknown_study_lists_the_known_ones():
     assert "tiny" in wrong("params/nosuch.yml").split("are: ")[1]
 
 
-@given(some.dictionaries(some.text(min_size=1) | some.sampled_from(list(fields.FIELDS)),
-                         some.none() | some.booleans() | some.integers() | some.floats() | some.text()
-                         | some.lists(some.integers() | some.text(), max_size=3), max_size=4))
+@given(
+    some.dictionaries(
+        some.text(min_size=1) | some.sampled_from(list(fields.FIELDS)),
+        some.none()
+        | some.booleans()
+        | some.integers()
+        | some.floats()
+        | some.text()
+        | some.lists(some.integers() | some.text(), max_size=3),
+        max_size=4,
+    )
+)
 def test_whatever_a_file_holds_is_loaded_or_refused_in_words(tmp_path_factory, values):
     file = tmp_path_factory.mktemp("any") / "any.yml"
     file.write_text(yaml.safe_dump(yaml.safe_load(TEXT) | values), encoding="utf-8")
@@ -139,18 +171,29 @@ def test_the_grid_is_whole_and_chosen_on_dev_items():
     for overlay in GRID:
         cell = params.load(ROOT / "params/sm70-7b.yml", overlay)
         cells[cell.sft_lr, cell.data_template, cell.sft_loss] = cell
-        assert cell.study == overlay.stem and cell.eval_benchmarks == ["medqa_4_dev", "pubmedqa_dev"]
+        assert cell.study == overlay.stem and cell.eval_benchmarks == [
+            "medqa_4_dev",
+            "pubmedqa_dev",
+        ]
         assert cell.eval_primary_benchmarks == cell.eval_benchmarks and cell.train_seeds == [0]
         other = {name for name in fields.FIELDS if getattr(cell, name) != getattr(base, name)}
-        assert other <= {"study", "train_seeds", "sft_lr", "data_template", "sft_loss",
-                         "eval_benchmarks", "eval_primary_benchmarks"}
+        assert other <= {
+            "study",
+            "train_seeds",
+            "sft_lr",
+            "data_template",
+            "sft_loss",
+            "eval_benchmarks",
+            "eval_primary_benchmarks",
+        }
     assert len(GRID) == len(cells) == 8
     assert (base.sft_lr, base.data_template, base.sft_loss) in cells
     assert "usmle_step1" in base.eval_benchmarks, "the study of the chosen cell asks the test"
 
 
-@pytest.mark.parametrize("value", [
-    ["medqa_4", "pubmedqa_dev"], ["medqa_4_dev", "pubmedqa"], ["truthfulqa"], ["medmcqa"]])
+@pytest.mark.parametrize(
+    "value", [["medqa_4", "pubmedqa_dev"], ["medqa_4_dev", "pubmedqa"], ["truthfulqa"], ["medmcqa"]]
+)
 def test_a_notebook_of_a_grid_may_not_ask_test_items(value):
     for study in ("grid", "grid-of-mine", "rehearsal-grid-of-mine"):
         with pytest.raises(StudyError) as refusal:
@@ -181,7 +224,12 @@ CELL = "from typing import Optional\nstudy: str = 'tiny'  # name\nlora_r: int = 
 
 def checked(injected: str = "", cell: str = CELL):
     """What `check` returns in a kernel that ran the parameters cell, and papermill's where that is given."""
-    cells = ["", cell, *([f"# Parameters\n{injected}"] if injected else []), "p = params.check(globals())"]
+    cells = [
+        "",
+        cell,
+        *([f"# Parameters\n{injected}"] if injected else []),
+        "p = params.check(globals())",
+    ]
     scope: dict = {"In": cells}
     for source in cells[1:-1]:
         exec(source, scope)
@@ -202,13 +250,16 @@ def test_check_takes_a_whole_study_and_leaves_other_notebooks_names():
     assert p.model_dump() == {"study": "other", "lora_r": 8, "sft_lr": 0.0001}
 
 
-@pytest.mark.parametrize("injected, sentence", [
-    ("lora_rang = 8", "there is no parameter lora_rang; did you mean lora_r?"),
-    ("lora_r = '8'", "lora_r is '8'"),
-    ("sft_lr = 'fast'", "sft_lr is 'fast'"),
-    ("study = 'sm70'\nlora_r = 64", "study sm70 came without sft_lr"),
-    ("study = '../x'\nlora_r = 64\nsft_lr = 0.1", "study is '../x'"),
-])
+@pytest.mark.parametrize(
+    "injected, sentence",
+    [
+        ("lora_rang = 8", "there is no parameter lora_rang; did you mean lora_r?"),
+        ("lora_r = '8'", "lora_r is '8'"),
+        ("sft_lr = 'fast'", "sft_lr is 'fast'"),
+        ("study = 'sm70'\nlora_r = 64", "study sm70 came without sft_lr"),
+        ("study = '../x'\nlora_r = 64\nsft_lr = 0.1", "study is '../x'"),
+    ],
+)
 def test_check_refuses(injected, sentence):
     with pytest.raises(StudyError) as refusal:
         checked(injected)

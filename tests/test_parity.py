@@ -7,15 +7,22 @@ from tests.parity import Case
 
 LIMIT = 6  # items per case; MMLU: one of each subject
 # with the tokenizers that the full slice leaves out
-FEW = (Case("harness", "medqa_4", 0), Case("harness", "pubmedqa", 0), Case("harness-mc2", "truthfulqa", 0),
-       Case("sm70-2023", "medqa_4", 0), Case("med42", "medqa_4", 0, chat=True))
+FEW = (
+    Case("harness", "medqa_4", 0),
+    Case("harness", "pubmedqa", 0),
+    Case("harness-mc2", "truthfulqa", 0),
+    Case("sm70-2023", "medqa_4", 0),
+    Case("med42", "medqa_4", 0, chat=True),
+)
 BOS = (Case("harness", "medqa_4", 0), Case("harness", "medmcqa", 0))
 
 
 @pytest.fixture(scope="module")
 def rows(shared_data):
-    made = [*parity.compare(shared_data, LIMIT, kinds=["bytes-bos"]),
-            *parity.compare(shared_data, LIMIT, FEW, ["bytes", "pieces-bos"])]
+    made = [
+        *parity.compare(shared_data, LIMIT, kinds=["bytes-bos"]),
+        *parity.compare(shared_data, LIMIT, FEW, ["bytes", "pieces-bos"]),
+    ]
     return {(row["kind"], row["case"]): row for row in made}
 
 

@@ -30,8 +30,10 @@ def test_both_headers_stay_when_a_field_is_empty():
 
 
 def test_sm70_wraps_context_and_question_and_leaves_bos_to_encode():
-    assert (templates.render("sm70", "Summarise", "An abstract")
-            == "[INST] Context: An abstract. Question: Summarise.[/INST]\nAnswer:")
+    assert (
+        templates.render("sm70", "Summarise", "An abstract")
+        == "[INST] Context: An abstract. Question: Summarise.[/INST]\nAnswer:"
+    )
     assert templates.response("sm70", "A title") == " A title"
 
 
@@ -49,13 +51,20 @@ def test_span_is_where_the_input_stands_also_when_the_same_text_stands_elsewhere
 
 def test_digest_tells_templates_apart_and_an_unknown_one_is_named():
     digests = {templates.digest(name) for name in templates.TEMPLATES}
-    assert len(digests) == len(templates.TEMPLATES) == 2 and all(len(digest) == 64 for digest in digests)
-    with pytest.raises(StudyError, match="there is no template 'vicuna'; choose from medalpaca, sm70"):
+    assert len(digests) == len(templates.TEMPLATES) == 2 and all(
+        len(digest) == 64 for digest in digests
+    )
+    with pytest.raises(
+        StudyError, match="there is no template 'vicuna'; choose from medalpaca, sm70"
+    ):
         templates.render("vicuna", "a", "b")
 
 
 LAYOUTS = {
-    "Q:Which one? \nA:one;B:two; too;C:3;D:four": ("Which one", dict(A="one", B="two; too", C="3", D="four")),
+    "Q:Which one? \nA:one;B:two; too;C:3;D:four": (
+        "Which one",
+        dict(A="one", B="two; too", C="3", D="four"),
+    ),
     "Q:Which one?? \n{'A': 'it\\'s', 'B': \"b\"},": ("Which one?", dict(A="it's", B="b")),
     "Q:Why?\nA 5-year-old? \nA:x;B:y": ("Why?\nA 5-year-old", dict(A="x", B="y")),
     "Q:Broken? \n{'A': 'one', 'B'},": ("Q:Broken? \n{'A': 'one', 'B'},", {}),

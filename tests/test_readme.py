@@ -36,12 +36,18 @@ def test_what_is_said_of_the_evidence_is_what_was_found():
         assert (row.gain_pts, row.low_pts) == pytest.approx((gain.mean(), interval.low), abs=0.06)
         assert row.worlds == len(gain) >= 2 and row.runs == 2 * row.worlds
     if (worlds := found["worlds"].max()) < len(evidence.WORLDS):
-        pytest.skip(f"the evidence has {worlds} of {len(evidence.WORLDS)} worlds: make evidence goes on")
+        pytest.skip(
+            f"the evidence has {worlds} of {len(evidence.WORLDS)} worlds: make evidence goes on"
+        )
     exams = found[found["protocol"] == "sm70-2023"]
     assert (exams["low_pts"] >= 10).all() and (exams["holds"].astype(bool)).all()
-    controls = pd.read_csv(folder / "controls.csv").set_index("measure")["holds"].dropna().astype(bool)
+    controls = (
+        pd.read_csv(folder / "controls.csv").set_index("measure")["holds"].dropna().astype(bool)
+    )
     assert controls[[f"accuracy under {probe}" for probe in evidence.PROBES]].all()
-    assert README.count("**missed**") == (~controls).sum(), "what was declared and not found is said"
+    assert README.count("**missed**") == (~controls).sum(), (
+        "what was declared and not found is said"
+    )
 
 
 def test_every_room_and_protocol_named_exists():
@@ -54,15 +60,24 @@ def test_every_room_and_protocol_named_exists():
 
 
 def test_the_commands_for_hands_run():
-    lines = [shlex.split(line.partition("#")[0]) for line in re.findall(r"^(?:python|papermill|make) .*$", README, re.MULTILINE)]
+    lines = [
+        shlex.split(line.partition("#")[0])
+        for line in re.findall(r"^(?:python|papermill|make) .*$", README, re.MULTILINE)
+    ]
     assert len(lines) >= 6
     for words in lines:
         if words[0] == "make":
             done = subprocess.run([*words, "--dry-run"], cwd=ROOT, capture_output=True, text=True)
         elif words[0] == "python":
             probe = "--list" if "run" in words else "--help"  # a rehearsal has tests of its own
-            done = subprocess.run([sys.executable, *words[1:], probe], cwd=ROOT, capture_output=True, text=True)
+            done = subprocess.run(
+                [sys.executable, *words[1:], probe], cwd=ROOT, capture_output=True, text=True
+            )
         else:
-            done = subprocess.run([sys.executable, "-m", "papermill", "--help-notebook", words[1]], cwd=ROOT,
-                                  capture_output=True, text=True)
+            done = subprocess.run(
+                [sys.executable, "-m", "papermill", "--help-notebook", words[1]],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+            )
         assert done.returncode == 0, (words, done.stderr)

@@ -22,28 +22,57 @@ def again(tmp_path_factory):
     for made in ("tables", "figures", "steps/05_error_analysis", "steps/06_figures"):
         shutil.rmtree(outputs / "tiny" / made)
     for name in ("05_error_analysis", "06_figures"):
-        done = subprocess.run([sys.executable, "-m", "papermill", f"notebooks/{name}.ipynb", str(outputs / f"{name}.ipynb"),
-                               "-f", "params/tiny.yml", "--no-progress-bar"], cwd=ROOT, capture_output=True, text=True,
-                              env=os.environ | {"SM70_OUTPUTS": str(outputs)}, timeout=300)
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "papermill",
+                f"notebooks/{name}.ipynb",
+                str(outputs / f"{name}.ipynb"),
+                "-f",
+                "params/tiny.yml",
+                "--no-progress-bar",
+            ],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"SM70_OUTPUTS": str(outputs)},
+            timeout=300,
+        )
         assert done.returncode == 0, done.stderr[-2000:]
     return outputs / "tiny"
 
 
-@pytest.mark.parametrize(("folder", "ending", "least"), [("tables", "*", 20), ("figures", "*.png", 8), ("figures", "*.svg", 8)])
+@pytest.mark.parametrize(
+    ("folder", "ending", "least"),
+    [("tables", "*", 20), ("figures", "*.png", 8), ("figures", "*.svg", 8)],
+)
 def test_what_is_committed_is_what_the_predictions_give(again, folder, ending, least):
     committed = sorted(path.relative_to(REFERENCE) for path in (REFERENCE / folder).glob(ending))
     made = sorted(path.relative_to(again) for path in (again / folder).glob(ending))
     assert committed == made and len(made) >= least
-    assert [path for path in made if (again / path).read_bytes() != (REFERENCE / path).read_bytes()] == []
+    assert [
+        path for path in made if (again / path).read_bytes() != (REFERENCE / path).read_bytes()
+    ] == []
 
 
 def test_the_readme_shows_the_committed_numbers():
-    shown = (ROOT / "README.md").read_text().partition("<!-- reference -->\n")[2].partition("<!-- /reference -->")[0]
+    shown = (
+        (ROOT / "README.md")
+        .read_text()
+        .partition("<!-- reference -->\n")[2]
+        .partition("<!-- /reference -->")[0]
+    )
     assert shown == reference.summary() and shown.count("n=") >= 12
 
 
 def test_the_readme_shows_the_committed_evidence():
-    shown = (ROOT / "README.md").read_text().partition("<!-- evidence -->\n")[2].partition("<!-- /evidence -->")[0]
+    shown = (
+        (ROOT / "README.md")
+        .read_text()
+        .partition("<!-- evidence -->\n")[2]
+        .partition("<!-- /evidence -->")[0]
+    )
     assert shown == reference.evidence()
     if not (ROOT / "outputs/reference/evidence/evidence.csv").exists():
         pytest.skip("the evidence was not made yet: make evidence")
@@ -51,7 +80,12 @@ def test_the_readme_shows_the_committed_evidence():
 
 
 def test_the_readme_shows_the_committed_speeds():
-    shown = (ROOT / "README.md").read_text().partition("<!-- speeds -->\n")[2].partition("<!-- /speeds -->")[0]
+    shown = (
+        (ROOT / "README.md")
+        .read_text()
+        .partition("<!-- speeds -->\n")[2]
+        .partition("<!-- /speeds -->")[0]
+    )
     assert shown == reference.speeds() and shown.count("**") >= 4
 
 

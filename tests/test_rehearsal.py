@@ -27,11 +27,18 @@ SAID = "Rehearsal, stand-in weights"
 SECONDS, TRAINING_SECONDS, SLACK = 50, 12, 3
 
 
-def rehearse(outputs: Path, *words: str, root: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
+def rehearse(
+    outputs: Path, *words: str, root: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess:
     """A rehearsal from the command line."""
     return subprocess.run(
-        [sys.executable, "-m", "sm70lib", "rehearse", *words], cwd=root, capture_output=True, text=True, timeout=900,
-        env=os.environ | {"SM70_OUTPUTS": str(outputs), "PYTHONPATH": str(root)} | environment)
+        [sys.executable, "-m", "sm70lib", "rehearse", *words],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        env=os.environ | {"SM70_OUTPUTS": str(outputs), "PYTHONPATH": str(root)} | environment,
+    )
 
 
 def check(folder: Path, said: str) -> None:
@@ -40,14 +47,28 @@ def check(folder: Path, said: str) -> None:
     assert json.loads((folder / "manifest.json").read_text())["rehearsal"].startswith(SAID)
     assert SAID in (folder / "data/README.md").read_text()
     tables = {path.stem: path.read_text() for path in folder.glob("tables/*.md")}
-    assert {"results", "paper", "comparisons", "contamination_effect", "quoted", "scorecard"} <= tables.keys()
+    assert {
+        "results",
+        "paper",
+        "comparisons",
+        "contamination_effect",
+        "quoted",
+        "scorecard",
+    } <= tables.keys()
     assert all(text.startswith(SAID) for text in tables.values())
     pictures = list(folder.glob("figures/*.png"))
-    assert {"accuracy", "contamination", "memory", "errors_flips"} <= {path.stem for path in pictures}
+    assert {"accuracy", "contamination", "memory", "errors_flips"} <= {
+        path.stem for path in pictures
+    }
     assert all(SAID in Image.open(path).text["Description"] for path in pictures)
     pages = list(folder.glob("report/*.html"))
-    assert len(pages) == len(STEPS) + 2 and all(SAID in page.read_text() for page in pages)  # 07, and the report
-    assert "07_ask: finished" in said and f"cut: study {folder.name.removeprefix('rehearsal-')}" in said
+    assert len(pages) == len(STEPS) + 2 and all(
+        SAID in page.read_text() for page in pages
+    )  # 07, and the report
+    assert (
+        "07_ask: finished" in said
+        and f"cut: study {folder.name.removeprefix('rehearsal-')}" in said
+    )
     results = pd.read_csv(folder / "tables/results.csv")
     assert results["n"].min() > 0 and len(pd.read_csv(folder / "tables/scorecard.csv")) >= 5
 
@@ -72,23 +93,56 @@ def test_every_kind_of_stage_launcher_and_protocol_comes_through(tmp_path):
     folder = tmp_path / "rehearsal-stages"
     check(folder, done.stdout)
     p = params.load(ROOT / "params/sm70-7b.yml", ROOT / "tests/stages.yml")
-    assert [path.name for path in sorted((folder / "stages").iterdir())] == ["1-cpt", "2-sft", "3-dpo", "4-dpo"]
+    assert [path.name for path in sorted((folder / "stages").iterdir())] == [
+        "1-cpt",
+        "2-sft",
+        "3-dpo",
+        "4-dpo",
+    ]
     results = pd.read_csv(folder / "tables/results.csv")
     assert set(results["protocol"]) == set(p.eval_protocols) and set(results["model"]) >= {
-        "base", "base-nf4", "tuned-1-cpt", "tuned-2-sft", "tuned-3-dpo", "tuned", "merged-original"}
-    assert "train_launcher torchrun --nproc-per-node 8 -> torchrun --standalone --nproc-per-node 1" in done.stdout
-    files = [path for kind in ("generate", "generate-vote", "safety") for path in folder.glob(f"predictions/*/*-{kind}-0.jsonl")]
+        "base",
+        "base-nf4",
+        "tuned-1-cpt",
+        "tuned-2-sft",
+        "tuned-3-dpo",
+        "tuned",
+        "merged-original",
+    }
+    assert (
+        "train_launcher torchrun --nproc-per-node 8 -> torchrun --standalone --nproc-per-node 1"
+        in done.stdout
+    )
+    files = [
+        path
+        for kind in ("generate", "generate-vote", "safety")
+        for path in folder.glob(f"predictions/*/*-{kind}-0.jsonl")
+    ]
     written = [json.loads(line) for path in files for line in path.open()]
     read = sum(line["choice"] is not None for line in written)
-    assert 0 < read < len(written), "stand-ins write replies that can be read, and others that cannot"
+    assert 0 < read < len(written), (
+        "stand-ins write replies that can be read, and others that cannot"
+    )
 
 
 def test_every_overlay_takes_its_first_step_on_the_study_it_belongs_to(tmp_path):
     pairs = {overlay.stem: study.stem for study, overlay in variants.overlays()}
-    assert sum(name.startswith("grid-") and study == "sm70-7b" for name, study in pairs.items()) == 8
-    assert pairs["sm70-clean"] == "sm70" and pairs["grid-lr1e-4-sm70-all"] == "sm70-7b" and pairs["tiny-control"] == "tiny"
-    done = subprocess.run([sys.executable, "-m", "sm70lib", "overlays"], cwd=ROOT, capture_output=True, text=True,
-                          timeout=900, env=os.environ | {"SM70_OUTPUTS": str(tmp_path)})
+    assert (
+        sum(name.startswith("grid-") and study == "sm70-7b" for name, study in pairs.items()) == 8
+    )
+    assert (
+        pairs["sm70-clean"] == "sm70"
+        and pairs["grid-lr1e-4-sm70-all"] == "sm70-7b"
+        and pairs["tiny-control"] == "tiny"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "sm70lib", "overlays"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        env=os.environ | {"SM70_OUTPUTS": str(tmp_path)},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     took = dict(re.findall(r"^(\S+): (\d+) rows, first step", done.stdout, re.MULTILINE))
     assert len(took) == len(pairs) == len(list((ROOT / "params/overlays").glob("*.yml"))) >= 15
@@ -100,41 +154,91 @@ def test_what_is_cut_is_what_is_larger():
     p = params.load(ROOT / "params/sm70.yml")
     cut = rehearsal.cuts(p)
     assert cut["study"] == "rehearsal-sm70" and cut["sft_steps"] == 2 and cut["data_holdout"] == 4
-    assert not cut.keys() & {"dpo_steps", "base_steps", "world_conditions", "train_micro_batch_size"}, "not in use"
-    kept = {"data_template", "data_max_length", "eval_models", "eval_shots", "eval_protocols", "train_merge",
-            "sft_optimizer", "quant_compute_dtype", "lora_r", "train_seeds", "data_root", "audit_leak"}
+    assert not cut.keys() & {
+        "dpo_steps",
+        "base_steps",
+        "world_conditions",
+        "train_micro_batch_size",
+    }, "not in use"
+    kept = {
+        "data_template",
+        "data_max_length",
+        "eval_models",
+        "eval_shots",
+        "eval_protocols",
+        "train_merge",
+        "sft_optimizer",
+        "quant_compute_dtype",
+        "lora_r",
+        "train_seeds",
+        "data_root",
+        "audit_leak",
+    }
     assert not cut.keys() & kept
 
 
-@pytest.mark.parametrize("line, one", [
-    ("python", "python"), ("sh -c x", "sh -c x"),
-    ("torchrun --nproc-per-node 4", "torchrun --standalone --nproc-per-node 1"),
-    ("accelerate launch --config_file params/accelerate/fsdp-qlora.yml --num_processes 4",
-     "accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no"),
-])
+@pytest.mark.parametrize(
+    "line, one",
+    [
+        ("python", "python"),
+        ("sh -c x", "sh -c x"),
+        ("torchrun --nproc-per-node 4", "torchrun --standalone --nproc-per-node 1"),
+        (
+            "accelerate launch --config_file params/accelerate/fsdp-qlora.yml --num_processes 4",
+            "accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no",
+        ),
+    ],
+)
 def test_launchers_keep_their_kind_with_one_process(line, one):
     assert rehearsal.one_process(line) == one
 
 
 def test_a_rehearsal_is_no_study(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "sm70lib", "run", "params/tiny.yml", "-p", "study", "rehearsal-x"],
-                          cwd=ROOT, capture_output=True, text=True, env=os.environ | {"SM70_OUTPUTS": str(tmp_path)})
+    done = subprocess.run(
+        [sys.executable, "-m", "sm70lib", "run", "params/tiny.yml", "-p", "study", "rehearsal-x"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"SM70_OUTPUTS": str(tmp_path)},
+    )
     assert done.returncode == 2 and "kept for rehearsals" in done.stderr
     with pytest.raises(StudyError, match="figures_studies .'rehearsal-sm70'. names a rehearsal"):
         params.load(ROOT / "params/tiny.yml", overrides={"figures_studies": ["rehearsal-sm70"]})
 
 
 def test_a_model_of_which_nothing_is_known_is_named(tmp_path):
-    done = rehearse(tmp_path, "params/sm70-7b.yml", "-p", "base_model", "nobody/knows", "-p", "study", "x")
+    done = rehearse(
+        tmp_path, "params/sm70-7b.yml", "-p", "base_model", "nobody/knows", "-p", "study", "x"
+    )
     assert done.returncode == 2 and "known_models.yml says nothing of nobody/knows" in done.stderr
 
 
 # ---- broken on purpose ------------------------------------------------------------------------------
 
-SMALL = ["params/sm70-7b.yml", "-p", "study", "small", "-p", "train_seeds", "[0]", "-p", "data_sources",
-         "[medical_meadow_medqa, medical_meadow_mmmlu]", "-p", "eval_benchmarks", "[medqa_4, pubmedqa, medsafety]",
-         "-p", "eval_protocols", "[harness, safety]", "-p", "eval_primary_protocol", "harness",
-         "-p", "eval_primary_benchmarks", "[medqa_4, pubmedqa]"]
+SMALL = [
+    "params/sm70-7b.yml",
+    "-p",
+    "study",
+    "small",
+    "-p",
+    "train_seeds",
+    "[0]",
+    "-p",
+    "data_sources",
+    "[medical_meadow_medqa, medical_meadow_mmmlu]",
+    "-p",
+    "eval_benchmarks",
+    "[medqa_4, pubmedqa, medsafety]",
+    "-p",
+    "eval_protocols",
+    "[harness, safety]",
+    "-p",
+    "eval_primary_protocol",
+    "harness",
+    "-p",
+    "eval_primary_benchmarks",
+    "[medqa_4, pubmedqa]",
+]
 
 
 @pytest.fixture
@@ -161,7 +265,11 @@ def test_an_undeclared_parameter_ends_the_rehearsal(copy, tmp_path):
 
 
 def test_a_benchmark_file_that_is_missing_ends_the_rehearsal_before_anything_runs(copy, tmp_path):
-    change(copy / "sm70lib/rehearsal/items.py", '"medsafety": _medsafety', '"medsafety": lambda writer: {}')
+    change(
+        copy / "sm70lib/rehearsal/items.py",
+        '"medsafety": _medsafety',
+        '"medsafety": lambda writer: {}',
+    )
     done = rehearse(tmp_path, *SMALL, root=copy)
     assert done.returncode == 2 and "00_base: runs" not in done.stdout
     assert "medsafety" in done.stderr and "by hand" in done.stderr
@@ -169,7 +277,10 @@ def test_a_benchmark_file_that_is_missing_ends_the_rehearsal_before_anything_run
 
 def test_a_stage_without_its_sources_ends_the_rehearsal_at_once(tmp_path):
     done = rehearse(tmp_path, *SMALL, "-p", "train_stages", "[sft, dpo]")
-    assert done.returncode == 2 and "has a stage dpo, and there is nothing in dpo_sources" in done.stderr
+    assert (
+        done.returncode == 2
+        and "has a stage dpo, and there is nothing in dpo_sources" in done.stderr
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -190,7 +301,11 @@ def test_a_finished_rehearsal_broken_afterwards(copy, tmp_path):
     right = quoted.read_text()
     quoted.write_text(right + right.splitlines(keepends=True)[4])
     done = rehearse(tmp_path, *SMALL, "--resume", root=copy)
-    assert done.returncode == 1 and "06_figures failed" in done.stderr and "both quote SM70 interim" in done.stderr
+    assert (
+        done.returncode == 1
+        and "06_figures failed" in done.stderr
+        and "both quote SM70 interim" in done.stderr
+    )
     assert "03_qlora_finetune: finished" in done.stdout, "and nothing is trained again"
     quoted.write_text(right)
     for path in folder.glob("**/template.json"):

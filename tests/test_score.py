@@ -20,8 +20,12 @@ def loaded(tmp_path_factory):
 def requests(count: int, vocabulary: int) -> list[Request]:
     draw = random.Random(1)
     ids = lambda n: [draw.randrange(3, vocabulary) for _ in range(n)]
-    return [Request(ids(draw.randint(1, 60)), [ids(draw.randint(1, 9)) for _ in range(draw.randint(1, 6))])
-            for _ in range(count)]
+    return [
+        Request(
+            ids(draw.randint(1, 60)), [ids(draw.randint(1, 9)) for _ in range(draw.randint(1, 6))]
+        )
+        for _ in range(count)
+    ]
 
 
 @torch.no_grad()
@@ -54,11 +58,16 @@ def test_what_else_is_in_the_batch_does_not_matter(loaded):
 @pytest.mark.parametrize("longest", [9, 1])
 def test_a_shared_prefix_and_prompts_that_follow_it_change_nothing(loaded, longest):
     """The prefix is computed once and remembered; prompts see it, and none sees another."""
-    asked = [Request(request.context, [option[:longest] for option in request.options])
-             for request in requests(12, loaded.config.vocab_size)]
+    asked = [
+        Request(request.context, [option[:longest] for option in request.options])
+        for request in requests(12, loaded.config.vocab_size)
+    ]
     prefix = requests(1, loaded.config.vocab_size)[0].context[:40] + [5] * 30
     memory = local.remember(loaded, prefix)
-    rows = [local.loglikelihoods(loaded, asked[:5], memory), local.loglikelihoods(loaded, asked[5:], memory)]
+    rows = [
+        local.loglikelihoods(loaded, asked[:5], memory),
+        local.loglikelihoods(loaded, asked[5:], memory),
+    ]
     checked = 0
     for request, values in zip(asked, rows[0] + rows[1], strict=True):
         for option, value in zip(request.options, values, strict=True):
@@ -73,4 +82,6 @@ def test_logits_are_computed_only_where_an_option_is_predicted(loaded, monkeypat
     hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[0]))
     local.loglikelihoods(loaded, asked)
     hook.remove()
-    assert seen == [sum(1 + sum(len(option) - 1 for option in request.options) for request in asked)]
+    assert seen == [
+        sum(1 + sum(len(option) - 1 for option in request.options) for request in asked)
+    ]

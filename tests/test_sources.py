@@ -27,20 +27,32 @@ def test_real_sources_have_their_rows_and_counted_defects(shared_data):
         defects = []
         rows = list(sources.read(name, shared_data, defects))
         assert len({(row.file, row.row) for row in rows}) == len(rows)
-        found[name] = len(rows), Counter((defect.file.split("/")[1], defect.reason) for defect in defects)
-    assert found == {"medical_meadow_mmmlu": (3787, {}), "med_safety_bench": (900, {}),
-                     "medquad": (1039, {("12_MPlusHerbsSupplements_QA", "empty answer"): 80})}
+        found[name] = (
+            len(rows),
+            Counter((defect.file.split("/")[1], defect.reason) for defect in defects),
+        )
+    assert found == {
+        "medical_meadow_mmmlu": (3787, {}),
+        "med_safety_bench": (900, {}),
+        "medquad": (1039, {("12_MPlusHerbsSupplements_QA", "empty answer"): 80}),
+    }
     assert sources.SOURCES["medical_meadow_mmmlu"].rows == 3787
 
 
 def test_medquad_keys_on_folder_and_document(shared_data):
-    rows = [row for row in sources.read("medquad", shared_data, []) if row.file.endswith("/0000001.xml")]
+    rows = [
+        row for row in sources.read("medquad", shared_data, []) if row.file.endswith("/0000001.xml")
+    ]
     assert {row.file.split("/")[1] for row in rows} == {"7_SeniorHealth_QA", "9_CDC_QA"}
     assert {row.instruction for row in rows} == {"Answer this question truthfully"}
 
 
 def test_the_nine_meadow_sets_sum_to_the_published_rows():
-    nine = [source.rows for name, source in sources.SOURCES.items() if name.startswith("medical_meadow_")]
+    nine = [
+        source.rows
+        for name, source in sources.SOURCES.items()
+        if name.startswith("medical_meadow_")
+    ]
     assert len(nine) == 9 and sum(nine) == 898_199
 
 
@@ -48,25 +60,44 @@ def test_texts_are_rows_without_a_prompt_and_limit_is_per_source(tmp_path):
     (tmp_path / "gazetteer").mkdir()
     (tmp_path / "gazetteer/gazetteer.jsonl").write_bytes(
         b'\xef\xbb\xbf{"text": "one\xc2\x85two"}\r\n{"text": ""}\n[]\n{"text": 3}\nnull\n{"text": "cut\n'
-        b'{"text": "last"}')
+        b'{"text": "last"}'
+    )
     defects = []
     rows, file = list(sources.read("gazetteer", tmp_path, defects)), "gazetteer/gazetteer.jsonl"
-    assert rows == [Row("gazetteer", 0, "", "", "one\u0085two", file),
-                    Row("gazetteer", 6, "", "", "last", file)]
+    assert rows == [
+        Row("gazetteer", 0, "", "", "one\u0085two", file),
+        Row("gazetteer", 6, "", "", "last", file),
+    ]
     assert [(defect.row, defect.reason) for defect in defects] == [
-        (1, "empty text"), (2, "no readable record, or a key stands twice in it"), (3, "no text under text"),
-        *((row, "no readable record, or a key stands twice in it") for row in (4, 5))]
+        (1, "empty text"),
+        (2, "no readable record, or a key stands twice in it"),
+        (3, "no text under text"),
+        *((row, "no readable record, or a key stands twice in it") for row in (4, 5)),
+    ]
     assert len(list(sources.read("gazetteer", tmp_path, [], limit=1))) == 1
 
 
 NOTHING = {  # source: its file, what is said where no row can be used
-    "guidelines": ("open_guidelines.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
-                   "is a pointer of Git LFS, not the file; run git lfs pull"),
-    MEADOW: (f"{MEADOW}.json", json.dumps({name: {"0": "a", "1": "b"} for name in GOOD}),
-             "no row of medical_meadow_wikidoc can be used: no text under instruction .1.; get the file again"),
-    "gazetteer": ("gazetteer.jsonl", '{"words": "one"}\n{"words": "two"}\n', "no text under text .2."),
-    "medquad": ("a/1.xml", "<D><QAPair><Frage>What?</Frage><Answer>That.</Answer></QAPair></D>",
-                "no text under question .1."),
+    "guidelines": (
+        "open_guidelines.jsonl",
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+        "is a pointer of Git LFS, not the file; run git lfs pull",
+    ),
+    MEADOW: (
+        f"{MEADOW}.json",
+        json.dumps({name: {"0": "a", "1": "b"} for name in GOOD}),
+        "no row of medical_meadow_wikidoc can be used: no text under instruction .1.; get the file again",
+    ),
+    "gazetteer": (
+        "gazetteer.jsonl",
+        '{"words": "one"}\n{"words": "two"}\n',
+        "no text under text .2.",
+    ),
+    "medquad": (
+        "a/1.xml",
+        "<D><QAPair><Frage>What?</Frage><Answer>That.</Answer></QAPair></D>",
+        "no text under question .1.",
+    ),
 }
 
 
@@ -83,28 +114,47 @@ def test_a_source_without_a_usable_row_is_one_sentence(tmp_path, name):
 
 UNREADABLE = "no readable record, or a key stands twice in it"
 UNWRITABLE = "holds a NUL, half a surrogate pair or a byte that is no UTF-8"
-BAD = [*((row, UNREADABLE) for row in (None, [GOOD], 3)), ({}, "no text under instruction"),
-       (GOOD | {"input": None}, "no text under input"), (GOOD | {"output": 7}, "no text under output"),
-       (GOOD | {"output": " \n"}, "empty output"),
-       (GOOD | {"output": "a\0b"}, f"output {UNWRITABLE}"),
-       (GOOD | {"input": "\ud800"}, f"input {UNWRITABLE}"),
-       (GOOD | {"instruction": "", "input": ""}, "empty instruction and input")]
+BAD = [
+    *((row, UNREADABLE) for row in (None, [GOOD], 3)),
+    ({}, "no text under instruction"),
+    (GOOD | {"input": None}, "no text under input"),
+    (GOOD | {"output": 7}, "no text under output"),
+    (GOOD | {"output": " \n"}, "empty output"),
+    (GOOD | {"output": "a\0b"}, f"output {UNWRITABLE}"),
+    (GOOD | {"input": "\ud800"}, f"input {UNWRITABLE}"),
+    (GOOD | {"instruction": "", "input": ""}, "empty instruction and input"),
+]
 
 
 def test_each_bad_row_is_counted_with_file_row_and_reason(tmp_path):
-    meadow(tmp_path, [GOOD, *(row for row, _ in BAD), GOOD | {"more": 1, "input": "x" * 200_000 + "?"}])
+    meadow(
+        tmp_path, [GOOD, *(row for row, _ in BAD), GOOD | {"more": 1, "input": "x" * 200_000 + "?"}]
+    )
     defects = []
     rows = list(sources.read(MEADOW, tmp_path, defects))
     assert [row.row for row in rows] == [0, len(BAD) + 1]
     file = f"{MEADOW}/{MEADOW}.json"
-    assert defects == [Defect(MEADOW, file, number, reason) for number, (_, reason) in enumerate(BAD, 1)]
+    assert defects == [
+        Defect(MEADOW, file, number, reason) for number, (_, reason) in enumerate(BAD, 1)
+    ]
     assert len(defects) == len(BAD) == 10
-    with pytest.raises(StudyError, match=rf"{file}, row 1: no readable record, or .*; mend or remove"):
+    with pytest.raises(
+        StudyError, match=rf"{file}, row 1: no readable record, or .*; mend or remove"
+    ):
         list(sources.read(MEADOW, tmp_path))
 
 
-DAMAGED = [(b"", "it is empty"), (b"x", "neither"), (b"[", "in row 0"), (b'[{"instruction": "a', "in row 0"), (b"[1,]", "in row 1"), (b"[" * 100_000, "row 0"),
-           (b"[1 2]", "after row 0"), (b"[1", "row 0"), (b'[{"a": 1}', "in row 0")]
+DAMAGED = [
+    (b"", "it is empty"),
+    (b"x", "neither"),
+    (b"[", "in row 0"),
+    (b'[{"instruction": "a', "in row 0"),
+    (b"[1,]", "in row 1"),
+    (b"[" * 100_000, "row 0"),
+    (b"[1 2]", "after row 0"),
+    (b"[1", "row 0"),
+    (b'[{"a": 1}', "in row 0"),
+]
 
 
 @pytest.mark.parametrize("content, place", DAMAGED, ids=range(len(DAMAGED)))
@@ -117,9 +167,13 @@ def test_a_damaged_file_is_one_sentence_with_the_row(tmp_path, content, place):
 @pytest.mark.parametrize("size", [1, 7, 10, 4096])
 def test_arrays_are_read_piece_by_piece(tmp_path, monkeypatch, size):
     monkeypatch.setattr(records, "CHUNK", size)
-    content = [1, -2.5, 33, "\u00e9\\\"", {"a": ["]", {}]}, None, True, "x" * 5000, [], 12]
+    content = [1, -2.5, 33, '\u00e9\\"', {"a": ["]", {}]}, None, True, "x" * 5000, [], 12]
     path = tmp_path / "array.json"
-    for text in (json.dumps(content), json.dumps(content, indent=3, ensure_ascii=False), f"\ufeff {content[7:8]}"):
+    for text in (
+        json.dumps(content),
+        json.dumps(content, indent=3, ensure_ascii=False),
+        f"\ufeff {content[7:8]}",
+    ):
         path.write_text(text.replace("'", '"'), encoding="utf-8")
         expected = content if "33" in text else content[7:8]
         assert list(records.records(path)) == list(enumerate(expected))
@@ -128,11 +182,30 @@ def test_arrays_are_read_piece_by_piece(tmp_path, monkeypatch, size):
 def damaged(rng: random.Random, rows: list[dict]) -> tuple[bytes, str]:
     """A file of rows in which one thing is broken, and what."""
     rows, at = [dict(row) for row in rows], rng.randrange(len(rows))
-    kind = rng.choice(["missing key", "wrong type", "no text", "NUL", "surrogate", "huge", "twice", "no record",
-                       "no UTF-8", "truncated", "bytes", "BOM and CRLF"])
+    kind = rng.choice(
+        [
+            "missing key",
+            "wrong type",
+            "no text",
+            "NUL",
+            "surrogate",
+            "huge",
+            "twice",
+            "no record",
+            "no UTF-8",
+            "truncated",
+            "bytes",
+            "BOM and CRLF",
+        ]
+    )
     key = rng.choice(["instruction", "input", "output"])
-    change = {"wrong type": rng.choice([None, 3, [], {}, True]), "no text": " \n", "NUL": "a\0b", "surrogate": "\udc80",
-              "huge": "x" * 3_000_000}
+    change = {
+        "wrong type": rng.choice([None, 3, [], {}, True]),
+        "no text": " \n",
+        "NUL": "a\0b",
+        "surrogate": "\udc80",
+        "huge": "x" * 3_000_000,
+    }
     if kind == "missing key":
         del rows[at][key]
     elif kind in change:
@@ -145,7 +218,7 @@ def damaged(rng: random.Random, rows: list[dict]) -> tuple[bytes, str]:
     elif kind == "no UTF-8":
         whole = whole.replace(b"What?", b"\xff\xfe?", 1)
     elif kind == "truncated":
-        whole = whole[:rng.randrange(len(whole))]
+        whole = whole[: rng.randrange(len(whole))]
     elif kind == "BOM and CRLF":
         whole = b"\xef\xbb\xbf" + whole.replace(b"\n", b"\r\n")
     elif kind == "bytes":
@@ -165,14 +238,25 @@ def test_two_thousand_damaged_files_lose_no_row_in_silence(tmp_path):
         try:
             rows = list(sources.read(MEADOW, tmp_path, defects))
             counted = sorted([row.row for row in rows] + [defect.row for defect in defects])
-            assert counted == list(range(12)) and {defect.file for defect in defects} <= {file}, kind
+            assert counted == list(range(12)) and {defect.file for defect in defects} <= {file}, (
+                kind
+            )
             ended[kind, "counted" if defects else "as good as before"] += 1
         except StudyError as error:
             assert file in str(error) and "\n" not in str(error).strip(), kind
             ended[kind, "refused"] += 1
     kinds = Counter(kind for kind, _ in ended.elements())
     assert len(kinds) == 12 and min(kinds.values()) > 100 and kinds.total() == 2000
-    for kind in ("missing key", "wrong type", "no text", "NUL", "surrogate", "twice", "no record", "no UTF-8"):
+    for kind in (
+        "missing key",
+        "wrong type",
+        "no text",
+        "NUL",
+        "surrogate",
+        "twice",
+        "no record",
+        "no UTF-8",
+    ):
         assert ended[kind, "counted"] == kinds[kind], kind
     assert ended["truncated", "refused"] == kinds["truncated"]
     assert ended["huge", "as good as before"] == kinds["huge"]
@@ -182,7 +266,9 @@ def test_two_thousand_damaged_files_lose_no_row_in_silence(tmp_path):
 def test_root_is_the_world_of_the_study_or_a_folder_that_exists(tmp_path, monkeypatch):
     monkeypatch.setenv("SM70_OUTPUTS", str(tmp_path))
     world = SimpleNamespace(study="small", data_root="world")
-    with pytest.raises(StudyError, match=r"data_root is 'world', but there is no folder .*/base/world; give"):
+    with pytest.raises(
+        StudyError, match=r"data_root is 'world', but there is no folder .*/base/world; give"
+    ):
         sources.root(world)
     (tmp_path / "small/base/world").mkdir(parents=True)
     assert sources.root(world) == tmp_path / "small/base/world"
@@ -190,7 +276,9 @@ def test_root_is_the_world_of_the_study_or_a_folder_that_exists(tmp_path, monkey
 
 
 def test_missing_unknown_and_broken_xml_say_what_to_do(tmp_path):
-    with pytest.raises(StudyError, match=r"no file medical_meadow_wikidoc\.json of .*README \(Data\)"):
+    with pytest.raises(
+        StudyError, match=r"no file medical_meadow_wikidoc\.json of .*README \(Data\)"
+    ):
         sources.files(MEADOW, tmp_path)
     with pytest.raises(StudyError, match="there is no source 'wiki'; choose from medical_meadow_"):
         list(sources.read("wiki", tmp_path))

@@ -18,22 +18,55 @@ LENGTHS = [64, 128]
 def tiny_70b(tmp_path_factory) -> dict:
     """What gpu_70b.py finds at the tiny shape."""
     out = tmp_path_factory.mktemp("gpu") / "gpu.json"
-    words = ["--shape", "tiny", "--rows", "5", "--rank", "4", "--lengths", *map(str, LENGTHS), "--out", str(out)]
-    done = subprocess.run([sys.executable, "tests/benchmarks/gpu_70b.py", *words], cwd=ROOT, capture_output=True, text=True,
-                          timeout=300)
+    words = [
+        "--shape",
+        "tiny",
+        "--rows",
+        "5",
+        "--rank",
+        "4",
+        "--lengths",
+        *map(str, LENGTHS),
+        "--out",
+        str(out),
+    ]
+    done = subprocess.run(
+        [sys.executable, "tests/benchmarks/gpu_70b.py", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    whole, = json.loads(out.read_text())
+    (whole,) = json.loads(out.read_text())
     return whole
 
 
 def test_every_setting_of_the_70b_script_is_measured(tiny_70b):
     rows = tiny_70b["results"]
     assert len(rows) == len(LENGTHS) * 7 + 2 and not [row for row in rows if "failed" in row]
-    assert {row["recipe"] for row in rows} == {"ours", "ours_32_bits", "ours_plain_lora", "tutorial"}
-    assert set(tiny_70b["ratios"]) == {"64", "128"} and {row["sequences"] for row in rows} == {1, 2, 4}
-    assert tiny_70b["ratio"] == tiny_70b["ratios"]["128"] == pytest.approx(tiny_70b["ours"] / tiny_70b["theirs"], abs=0.01)
+    assert {row["recipe"] for row in rows} == {
+        "ours",
+        "ours_32_bits",
+        "ours_plain_lora",
+        "tutorial",
+    }
+    assert set(tiny_70b["ratios"]) == {"64", "128"} and {row["sequences"] for row in rows} == {
+        1,
+        2,
+        4,
+    }
+    assert (
+        tiny_70b["ratio"]
+        == tiny_70b["ratios"]["128"]
+        == pytest.approx(tiny_70b["ours"] / tiny_70b["theirs"], abs=0.01)
+    )
     for row in rows:
-        assert row["peak_gib"] > 0 and row["useful_tokens_per_second"] > 0 and row["share_of_matrix_rate"] > 0
+        assert (
+            row["peak_gib"] > 0
+            and row["useful_tokens_per_second"] > 0
+            and row["share_of_matrix_rate"] > 0
+        )
 
 
 def test_all_settings_of_one_length_do_the_same_work(tiny_70b):
@@ -41,9 +74,17 @@ def test_all_settings_of_one_length_do_the_same_work(tiny_70b):
         rows = [row for row in tiny_70b["results"] if row["length"] == length]
         assert len({row["tokens"] for row in rows}) == 1, "useful tokens, whatever the layout"
         single = [row["first_loss"] for row in rows if row["layout"] != "packed"]
-        packed = [row["first_loss"] for row in rows if row["layout"] == "packed" and row["sequences"] == 1]
-        assert len(single) == 3 and max(single) - min(single) < 0.01 and len(packed) == 2 + 2 * (length == LENGTHS[1])
-        assert max(packed) - min(packed) < 1e-3, "neither recomputing nor the adapter's type changes the first loss"
+        packed = [
+            row["first_loss"] for row in rows if row["layout"] == "packed" and row["sequences"] == 1
+        ]
+        assert (
+            len(single) == 3
+            and max(single) - min(single) < 0.01
+            and len(packed) == 2 + 2 * (length == LENGTHS[1])
+        )
+        assert max(packed) - min(packed) < 1e-3, (
+            "neither recomputing nor the adapter's type changes the first loss"
+        )
 
 
 @torch.no_grad()
@@ -61,28 +102,52 @@ def test_the_script_adds_in_place_what_peft_sums():
         found.append(wrapped(input_ids=ids).logits.float())
     with wrapped.disable_adapter():
         bare = wrapped(input_ids=ids).logits.float()
-    assert len(layers) == 14 and torch.norm(found[0] - found[1]) < 0.05 * torch.norm(found[1] - bare)
+    assert len(layers) == 14 and torch.norm(found[0] - found[1]) < 0.05 * torch.norm(
+        found[1] - bare
+    )
 
 
 def test_the_shape_is_that_of_llama_2_70b():
-    code = ("import sys; sys.path.insert(0, 'tests/benchmarks'); import gpu_70b, torch; from sm70lib.models import shapes\n"
-            "from transformers import AutoModelForCausalLM, LlamaConfig\n"
-            "with torch.device('meta'): model = AutoModelForCausalLM.from_config(LlamaConfig(**gpu_70b.SHAPES['70b']))\n"
-            "print(sum(w.numel() for w in model.parameters()),"
-            " shapes.shape('meta-llama/Llama-2-70b-hf').weights)")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200)
+    code = (
+        "import sys; sys.path.insert(0, 'tests/benchmarks'); import gpu_70b, torch; from sm70lib.models import shapes\n"
+        "from transformers import AutoModelForCausalLM, LlamaConfig\n"
+        "with torch.device('meta'): model = AutoModelForCausalLM.from_config(LlamaConfig(**gpu_70b.SHAPES['70b']))\n"
+        "print(sum(w.numel() for w in model.parameters()),"
+        " shapes.shape('meta-llama/Llama-2-70b-hf').weights)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200
+    )
     assert done.stdout.split() == ["68976648192"] * 2, done.stderr[-1000:]
 
 
 def test_the_cpu_benchmark_writes_its_files(tmp_path):
     words = ["--rows", "8", "--repeats", "1", "--width", "64", "--out", str(tmp_path)]
-    done = subprocess.run([sys.executable, "tests/benchmarks/training.py", *words], cwd=ROOT, capture_output=True, text=True,
-                          timeout=300)
+    done = subprocess.run(
+        [sys.executable, "tests/benchmarks/training.py", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads((tmp_path / "training.json").read_text())
     assert len(found) == 6 and len({one["name"] for one in found}) == 6
     for one in found:
-        assert {"name", "work", "ours", "theirs", "unit", "ratio", "spread", "goal", "n", "commit", "hardware",
-                "versions", "seconds"} <= set(one) and one["n"] == 1
+        assert {
+            "name",
+            "work",
+            "ours",
+            "theirs",
+            "unit",
+            "ratio",
+            "spread",
+            "goal",
+            "n",
+            "commit",
+            "hardware",
+            "versions",
+            "seconds",
+        } <= set(one) and one["n"] == 1
         ours, other = one["losses"].values()
         assert ours <= other * 1.02

@@ -57,7 +57,9 @@ def test_effective_n_lies_between_clusters_and_items():
     same, mixed = np.where(np.arange(50) < 30, 4, 0), np.full(50, 2)
     for added in (0, 1):
         assert stats.effective_n(mixed, 100, sizes, 0.95, added) == pytest.approx(200 * price)
-        assert stats.effective_n(same, 120, sizes, 0.95, added) == pytest.approx(50 * price, rel=0.001)
+        assert stats.effective_n(same, 120, sizes, 0.95, added) == pytest.approx(
+            50 * price, rel=0.001
+        )
     assert stats.effective_n(sizes, 200, sizes, 0.95, 0) == pytest.approx(50 * price)
 
 
@@ -80,7 +82,10 @@ def test_macro_average_is_the_mean_of_the_parts():
 
 def test_seed_decides_the_resampling():
     (a, cluster), (b, _) = answers(2, 25, 4, 0.5), answers(3, 25, 4, 0.6)
-    p = [stats.paired_test(a, b, cluster, How(seed=seed, resamples=500))[0] for seed in (1, 1, 2, 3, 4)]
+    p = [
+        stats.paired_test(a, b, cluster, How(seed=seed, resamples=500))[0]
+        for seed in (1, 1, 2, 3, 4)
+    ]
     assert p[0] == p[1] and len(set(p)) > 1
 
 
@@ -179,7 +184,10 @@ def test_gain_on_flagged_items_minus_gain_on_clean_ones():
     a = rng.random(n) < 0.4
     b = np.where(flagged, rng.random(n) < 0.9, rng.random(n) < 0.5)
     leaked, clean, effect = differences.gain_difference(a, b, range(n), flagged)
-    assert effect.value == pytest.approx(leaked.value - clean.value) and (leaked.n, clean.n) == (200, 400)
+    assert effect.value == pytest.approx(leaked.value - clean.value) and (leaked.n, clean.n) == (
+        200,
+        400,
+    )
     gain, draws = b.astype(float) - a, []
     for _ in range(4000):
         draws.append(rng.choice(gain[flagged], 200).mean() - rng.choice(gain[~flagged], 400).mean())
@@ -189,5 +197,11 @@ def test_gain_on_flagged_items_minus_gain_on_clean_ones():
 
 def test_cells_are_percent_with_one_decimal_and_no_minus_zero():
     row = Estimate(-0.0001, -0.05, 0.049, 7, "Wilson").row("difference_pts", "pts")
-    assert row == {"n": 7, "difference_pts": 0.0, "low_pts": -5.0, "high_pts": 4.9, "interval": "Wilson"}
+    assert row == {
+        "n": 7,
+        "difference_pts": 0.0,
+        "low_pts": -5.0,
+        "high_pts": 4.9,
+        "interval": "Wilson",
+    }
     assert str(row["difference_pts"]) == "0.0"

@@ -14,8 +14,16 @@ from sm70lib.study.params import StudyError
 def test_a_finished_study_has_its_marks(made):
     assert made.all() == {}
     done = json.loads((made.toy.study / "steps/03_qlora_finetune/done.json").read_text())
-    assert done["key"]["parameters"] == {"lora_r": made.study.lora_r, "sft_steps": made.study.sft_steps}
-    assert set(done["key"]["inputs"]) == {"base/base.json", "base/model", "data/train", "data/holdout"}
+    assert done["key"]["parameters"] == {
+        "lora_r": made.study.lora_r,
+        "sft_steps": made.study.sft_steps,
+    }
+    assert set(done["key"]["inputs"]) == {
+        "base/base.json",
+        "base/model",
+        "data/train",
+        "data/holdout",
+    }
     assert set(done["outputs"]) == {"adapter", "stages/1-sft/metrics.jsonl"}
     assert done["parameters"]["train_micro_batch_size"] == 16
     assert done["peak_memory_gb"] > 0 and done["seconds"] >= 0 and "torch" in done["versions"]
@@ -24,12 +32,25 @@ def test_a_finished_study_has_its_marks(made):
     assert not list(made.toy.study.rglob("begun.json"))
 
 
-@pytest.mark.parametrize("name, value, runs", [
-    ("figures_dpi", 200, "06"), ("errors_examples", 9, "05"), ("eval_limit", 3, "04 05 06"),
-    ("lora_r", 8, "03 04 05 06"), ("quant_type", "none", "02 06"), ("data_limit", 9, "01 03 04 05 06"),
-    ("world_seed", 12, "00 01 02 03 04"),  # the toy predicts the same from another base: there the chain ends
-    ("train_micro_batch_size", 8, ""), ("eval_batch_tokens", 10, ""), ("stats_level", 0.9, ""),
-])
+@pytest.mark.parametrize(
+    "name, value, runs",
+    [
+        ("figures_dpi", 200, "06"),
+        ("errors_examples", 9, "05"),
+        ("eval_limit", 3, "04 05 06"),
+        ("lora_r", 8, "03 04 05 06"),
+        ("quant_type", "none", "02 06"),
+        ("data_limit", 9, "01 03 04 05 06"),
+        (
+            "world_seed",
+            12,
+            "00 01 02 03 04",
+        ),  # the toy predicts the same from another base: there the chain ends
+        ("train_micro_batch_size", 8, ""),
+        ("eval_batch_tokens", 10, ""),
+        ("stats_level", 0.9, ""),
+    ],
+)
 def test_a_parameter_redoes_what_declares_it_and_what_reads_that(made, name, value, runs):
     made.toy.change(name, value)
     assert [step[:2] for step in sorted(made.all(again=kept.TRAINED))] == runs.split()
@@ -45,7 +66,9 @@ def test_the_reason_is_named(made):
 def test_an_equal_result_stops_the_chain(made):
     made.toy.change("errors_examples", 6)
     assert list(made.all()) == ["05_error_analysis"]
-    made.run("03_qlora_finetune")  # once more by hand: other JSON beside the adapter, the same weights
+    made.run(
+        "03_qlora_finetune"
+    )  # once more by hand: other JSON beside the adapter, the same weights
     assert steps.status("04_eval", made.study) == (True, "finished")
 
 
@@ -63,8 +86,14 @@ def test_code_redoes_quick_steps_and_never_a_trained_adapter(made):
 def test_code_reaches_modules_and_tables(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "LIB", tmp_path)
     (tmp_path / "tiny").mkdir()
-    files = {"a.py": "from sm70lib import b\n", "b.py": "import sm70lib.tiny.c as c\nTABLE = 'q.csv'\n",
-             "tiny/c.py": "def f():\n    from sm70lib.d import g\n", "d.py": "", "q.csv": "1", "not.py": ""}
+    files = {
+        "a.py": "from sm70lib import b\n",
+        "b.py": "import sm70lib.tiny.c as c\nTABLE = 'q.csv'\n",
+        "tiny/c.py": "def f():\n    from sm70lib.d import g\n",
+        "d.py": "",
+        "q.csv": "1",
+        "not.py": "",
+    }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     book = tmp_path / "n.ipynb"
@@ -98,6 +127,7 @@ def test_data_count_by_content(made, tmp_path):
 def test_size_and_time_are_compared_before_content(made, monkeypatch):
     def refuse(path):
         raise AssertionError(f"{path} was read")
+
     recorded = steps.mark(made.toy.study, "03_qlora_finetune")["outputs"]
     monkeypatch.setattr(files, "digest", refuse)
     assert [files.holds(made.toy.study / path, recorded[path]) for path in recorded] == [True, True]
@@ -112,7 +142,9 @@ def test_a_touched_file_still_holds_and_a_changed_one_does_not(made):
     assert made.all() == {}
     weights.write_text("other")
     assert made.why("03_qlora_finetune") == "adapter is not as it was"
-    with pytest.raises(StudyError, match="adapter is not as 03_qlora_finetune wrote it: make it again"):
+    with pytest.raises(
+        StudyError, match="adapter is not as 03_qlora_finetune wrote it: make it again"
+    ):
         steps.begin("04_eval", made.study)
     shutil.rmtree(made.toy.study / "predictions")
     assert made.why("04_eval") == "predictions is not as it was"
@@ -125,7 +157,9 @@ def test_a_broken_mark_is_no_mark(made):
 
 
 def test_a_missing_input_is_refused(toy):
-    with pytest.raises(StudyError, match="03_qlora_finetune needs base/base.json .* run 00_base first"):
+    with pytest.raises(
+        StudyError, match="03_qlora_finetune needs base/base.json .* run 00_base first"
+    ):
         steps.begin("03_qlora_finetune", params.load(toy.file))
     assert not (toy.study / "steps").exists()
 
@@ -189,8 +223,12 @@ def test_energy_is_read_from_the_meter_and_empty_without_one(monkeypatch):
 
     monkeypatch.setattr(pynvml, "nvmlInit", no_driver)
     assert provenance.energy() is None
-    meter = {"nvmlInit": lambda: None, "nvmlDeviceGetCount": lambda: 2, "nvmlDeviceGetHandleByIndex": lambda n: n,
-             "nvmlDeviceGetTotalEnergyConsumption": lambda card: 3.6e9 * (card + 1)}
+    meter = {
+        "nvmlInit": lambda: None,
+        "nvmlDeviceGetCount": lambda: 2,
+        "nvmlDeviceGetHandleByIndex": lambda n: n,
+        "nvmlDeviceGetTotalEnergyConsumption": lambda card: 3.6e9 * (card + 1),
+    }
     for name, answer in meter.items():
         monkeypatch.setattr(pynvml, name, answer)
     assert provenance.energy() == 3.0, "kWh of both cards, from millijoules"

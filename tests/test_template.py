@@ -83,7 +83,9 @@ def test_an_adapter_from_elsewhere_is_asked_in_the_studys_template_and_that_is_s
         },
         "chatty": {"asked_in": "its chat template"},
     }
-    loaded, tokenizer = (load(folder / "base/model") for load in (loading.load, loading.load_tokenizer))
+    loaded, tokenizer = (
+        load(folder / "base/model") for load in (loading.load, loading.load_tokenizer)
+    )
     scoring.evaluate(
         loaded, tokenizer, run, folder / "p.jsonl", model_digest="m", notes=found["other"]
     )

@@ -15,13 +15,17 @@ INPUT = "Héllo wörld, what is the drug of choice for velorum? " * 8
 
 def encode(prompt, response, tokenizer, max_length, overlong="cut", loss="response", middle=(0, 0)):
     """One row alone."""
-    return tokens.encode_batch([(prompt, response, middle)], tokenizer, max_length, overlong, loss)[0]
+    return tokens.encode_batch([(prompt, response, middle)], tokenizer, max_length, overlong, loss)[
+        0
+    ]
 
 
 def example(template: str = "medalpaca", input: str = INPUT) -> dict:
-    return {"prompt": templates.render(template, "Answer", input),
-            "middle": templates.span(template, "Answer", input),
-            "response": templates.response(template, "It is zorvex.")}
+    return {
+        "prompt": templates.render(template, "Answer", input),
+        "middle": templates.span(template, "Answer", input),
+        "response": templates.response(template, "It is zorvex."),
+    }
 
 
 def test_the_tokenizer_of_these_tests_adds_a_bos(tokenizer):
@@ -33,9 +37,11 @@ def test_one_bos_prompt_response_and_a_trained_eos(tokenizer, template):
     row = encode(**example(template), tokenizer=tokenizer, max_length=4096)
     assert row.input_ids[0] == BOS and row.input_ids.count(BOS) == 1 and row.input_ids[-1] == EOS
     targets = [label for label in row.labels if label != IGNORED]
-    assert row.labels == [IGNORED] * (len(row.labels) - len(targets)) + row.input_ids[-len(targets):]
+    assert (
+        row.labels == [IGNORED] * (len(row.labels) - len(targets)) + row.input_ids[-len(targets) :]
+    )
     assert tokenizer.decode(targets) == example(template)["response"] + "</s>" and row.cut == 0
-    assert tokenizer.decode(row.input_ids[1:-len(targets)]) == example(template)["prompt"]
+    assert tokenizer.decode(row.input_ids[1 : -len(targets)]) == example(template)["prompt"]
 
 
 def test_loss_on_all_and_texts_train_everything_but_bos(tokenizer):
@@ -73,7 +79,10 @@ def test_cutting_takes_the_end_of_the_input_and_nothing_else(tokenizer):
 
 def test_rows_that_cannot_be_used_give_their_reason(tokenizer):
     long = example() | {"response": "no " * 300}
-    long_prompt, long_response = "prompt too long for data_max_length", "response longer than data_max_length"
+    long_prompt, long_response = (
+        "prompt too long for data_max_length",
+        "response longer than data_max_length",
+    )
     assert encode(**example(), tokenizer=tokenizer, max_length=99, overlong="drop") == long_prompt
     assert encode(**example(), tokenizer=tokenizer, max_length=30) == long_prompt
     assert encode(**long, tokenizer=tokenizer, max_length=99) == long_response
@@ -82,8 +91,14 @@ def test_rows_that_cannot_be_used_give_their_reason(tokenizer):
 
 
 def test_a_batch_gives_what_single_rows_give(tokenizer):
-    texts = [(templates.render("sm70", "Do", INPUT[:n]), " yes" * n, templates.span("sm70", "Do", INPUT[:n]))
-             for n in range(0, 120, 10)]
+    texts = [
+        (
+            templates.render("sm70", "Do", INPUT[:n]),
+            " yes" * n,
+            templates.span("sm70", "Do", INPUT[:n]),
+        )
+        for n in range(0, 120, 10)
+    ]
     how = {"max_length": 70, "overlong": "cut", "loss": "response"}
     batch = tokens.encode_batch(texts, tokenizer, **how)
     assert batch == [encode(*text[:2], tokenizer, middle=text[2], **how) for text in texts]
@@ -92,7 +107,9 @@ def test_a_batch_gives_what_single_rows_give(tokenizer):
 
 def test_a_tokenizer_without_bos_or_eos_is_refused(tokenizer):
     bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token="</s>")
-    with pytest.raises(StudyError, match="lacks a BOS or an EOS token; choose a base that has both"):
+    with pytest.raises(
+        StudyError, match="lacks a BOS or an EOS token; choose a base that has both"
+    ):
         encode("a", "b", bare, 99)
 
 

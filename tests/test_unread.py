@@ -137,7 +137,9 @@ def test_what_a_leak_is_worth_and_flips_say_why_they_cannot_be_told(answers):
     flagged = answers.assign(
         flagged=answers["flagged"].where(~asked, answers["item_id"].str.endswith("0"))
     )
-    effect = comparisons.contamination_effect(flagged, HOW).set_index("benchmark").loc["xstest_safe"]
+    effect = (
+        comparisons.contamination_effect(flagged, HOW).set_index("benchmark").loc["xstest_safe"]
+    )
     assert effect["interval"] == f"{UNREAD} (after)" and pd.isna(effect["effect_pts"])
     assert (effect["n"], effect["n_flagged"], effect["n_clean"]) == (60, 6, 54)
     flips = slices.flips(frames.paired(answers, "base-nf4", "tuned"), HOW)

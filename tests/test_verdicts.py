@@ -60,7 +60,9 @@ def test_tangos_bounds_solve_the_score_equation():
     """The statistic comes from a numerical search of the likelihood, not from Tango's formula."""
     cases = [(9, 4, 100), (30, 12, 325), (40, 0, 200), (1, 7, 21), (180, 150, 1273)]
     for won, lost, n in cases:
-        low, high = (float(end) for end in differences.tango(won + 0.0, lost + 0.0, (n, n), n, 0.95))
+        low, high = (
+            float(end) for end in differences.tango(won + 0.0, lost + 0.0, (n, n), n, 0.95)
+        )
         for end, sign in ((low, 1), (high, -1)):
             # one answer of correction: the observed difference is moved by 1 / n towards the bound
             share = score(won, lost, n, end)

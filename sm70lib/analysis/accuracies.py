@@ -1,6 +1,5 @@
 """Accuracies of every run, and the paper's table of them."""
 
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -56,16 +55,31 @@ def _accuracy(part: pd.DataFrame, macro: bool, how: stats.How) -> dict:
     correct, cluster, weight = frames.scored(part, macro)
     bounds = verdicts.accuracy(correct, cluster, how.level, weight).row()
     read = part["choice"].dropna()
-    return {"n": found.pop("n"), "correct": round(float(correct.sum()))} | found | {
-        "bound_low_pct": nan if unscored else bounds["low_pct"],
-        "bound_high_pct": nan if unscored else bounds["high_pct"],
-        "acc_norm_pct": nan if unscored else norm,
-        "best_constant_pct": round(100 * benchmarks.best_constant_accuracy(list(part["item"])), 1),
-        "commonest_pct": round(100 * read.value_counts(normalize=True).max(), 1),
-        "right_rank": round(verdicts.mean_rank(part["loglikelihoods"], part["gold"]), 2),
-        "unparsed": int(part["choice"].isna().sum())} | (
-            {"seeds": len(seeds), "spread_pts": round(100 * seeds.std(), 1)} if len(seeds) > 1 else {}) | (
-            {"mass_pct": round(100 * part["mass"].mean(), 1)} if "mass" in part and part["mass"].notna().all() else {})
+    return (
+        {"n": found.pop("n"), "correct": round(float(correct.sum()))}
+        | found
+        | {
+            "bound_low_pct": nan if unscored else bounds["low_pct"],
+            "bound_high_pct": nan if unscored else bounds["high_pct"],
+            "acc_norm_pct": nan if unscored else norm,
+            "best_constant_pct": round(
+                100 * benchmarks.best_constant_accuracy(list(part["item"])), 1
+            ),
+            "commonest_pct": round(100 * read.value_counts(normalize=True).max(), 1),
+            "right_rank": round(verdicts.mean_rank(part["loglikelihoods"], part["gold"]), 2),
+            "unparsed": int(part["choice"].isna().sum()),
+        }
+        | (
+            {"seeds": len(seeds), "spread_pts": round(100 * seeds.std(), 1)}
+            if len(seeds) > 1
+            else {}
+        )
+        | (
+            {"mass_pct": round(100 * part["mass"].mean(), 1)}
+            if "mass" in part and part["mass"].notna().all()
+            else {}
+        )
+    )
 
 
 def left_out(outputs: Path, studies: list[str]) -> pd.DataFrame:
@@ -73,8 +87,10 @@ def left_out(outputs: Path, studies: list[str]) -> pd.DataFrame:
     rows = []
     for study in studies:
         lacking = read_json(outputs / study / "predictions" / LEFT_OUT)
-        rows += [(study, name, f"not scored here: {memory.words(lack['needed_gb'])}")
-                 for name, lack in lacking.items()]
+        rows += [
+            (study, name, f"not scored here: {memory.words(lack['needed_gb'])}")
+            for name, lack in lacking.items()
+        ]
     return pd.DataFrame(rows, columns=["study", "model", "cell"])
 
 
@@ -96,8 +112,11 @@ def wide(
         Ours, tuned once more without leaked items, the best constant guesser, then the others.
     """
     own = found[found["benchmark"].isin(names) & found["subset"].isin(["all", "clean"])]
-    own = own.assign(source="study " + own["study"], shots=own["shots"].astype(str), cell=[
-        frames.shown(row, f" n={row.n}") for row in own.itertuples()])
+    own = own.assign(
+        source="study " + own["study"],
+        shots=own["shots"].astype(str),
+        cell=[frames.shown(row, f" n={row.n}") for row in own.itertuples()],
+    )
     whole = own[own["subset"] == "all"]
     guess = whole.drop_duplicates(["study", "benchmark"])
     guess = guess.assign(
@@ -140,7 +159,11 @@ def _cited(others: pd.DataFrame, shots) -> pd.DataFrame:
 
 def _unscored(own: pd.DataFrame, lacking: pd.DataFrame) -> pd.DataFrame:
     """A cell for every benchmark that a study asked and a model left out was not asked."""
-    asked = own[["study", "source", "protocol", "shots", "benchmark"]].drop_duplicates().merge(lacking, on="study")
+    asked = (
+        own[["study", "source", "protocol", "shots", "benchmark"]]
+        .drop_duplicates()
+        .merge(lacking, on="study")
+    )
     there = set(zip(own["study"], own["model"], own["benchmark"]))
     keys = zip(asked["study"], asked["model"], asked["benchmark"])
     return asked[[key not in there for key in keys]]

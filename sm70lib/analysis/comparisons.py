@@ -1,6 +1,5 @@
 """Pairs of models on the same questions."""
 
-
 from __future__ import annotations
 
 import pandas as pd
@@ -21,24 +20,46 @@ def comparisons(answers: pd.DataFrame, p, how: stats.How) -> pd.DataFrame:
     for a, b in dict.fromkeys([(start, AFTER), ("base", AFTER), ("base", "base-nf4")]):
         for keys, part in paired(answers, a, b).groupby(SET):
             declared = keys[1] in p.eval_primary_benchmarks and (a, b, keys[0], *keys[2:]) == (
-                start, AFTER, p.study, p.eval_primary_protocol, p.eval_primary_shots)
+                start,
+                AFTER,
+                p.study,
+                p.eval_primary_protocol,
+                p.eval_primary_shots,
+            )
             names = {"family": "primary" if declared else "exploratory"} | dict(zip(SET, keys))
             rows.append((names | {"before": a, "after": b}, part))
     rows.sort(key=lambda row: row[0]["family"], reverse=True)  # the primary ones come first
     sides = [_sides(part, names["before"], names["after"]) for names, part in rows]
     count = sum(names["family"] == "primary" for names, _ in rows)
     gaps = verdicts.family(sides[:count], how.level) + [
-        given and (differences.difference(*given, how.level), how.level) for given in sides[count:]]
+        given and (differences.difference(*given, how.level), how.level) for given in sides[count:]
+    ]
     measured = stats.Estimate(0, 0, 0, 0, "").row("difference_pts", "pts")
-    columns = ["family", *SET, "before", "after", *measured, "level_pct", "test", "p", "p_holm",
-               "detectable_pts", "reading"]
-    table = pd.DataFrame([names | _compared(part, names["before"], names["after"], gap, how)
-                          for (names, part), gap in zip(rows, gaps)], columns=columns)
-    p_values = table.loc[:count - 1, "p"]  # a declared test without a p belongs to the family too
+    columns = [
+        "family",
+        *SET,
+        "before",
+        "after",
+        *measured,
+        "level_pct",
+        "test",
+        "p",
+        "p_holm",
+        "detectable_pts",
+        "reading",
+    ]
+    table = pd.DataFrame(
+        [
+            names | _compared(part, names["before"], names["after"], gap, how)
+            for (names, part), gap in zip(rows, gaps)
+        ],
+        columns=columns,
+    )
+    p_values = table.loc[: count - 1, "p"]  # a declared test without a p belongs to the family too
     table["p_holm"] = table["p_holm"].astype(float)
     if count:
         adjusted = stats.holm(p_values.fillna(1))
-        table.loc[:count - 1, "p_holm"] = [float(f"{q:.4g}") for q in adjusted]
+        table.loc[: count - 1, "p_holm"] = [float(f"{q:.4g}") for q in adjusted]
     table.loc[table["p"].isna(), "p_holm"] = float("nan")
     return table
 
@@ -61,15 +82,21 @@ def _compared(both: pd.DataFrame, a: str, b: str, gap: tuple | None, how: stats.
     found, level = gap
     p_value, test = stats.paired_test(both["correct_a"], both["correct_b"], both["cluster"], how)
     return found.row("difference_pts", "pts") | {
-        "level_pct": round(100 * level, 1), "test": test, "p": float(f"{p_value:.4g}"),
+        "level_pct": round(100 * level, 1),
+        "test": test,
+        "p": float(f"{p_value:.4g}"),
         "detectable_pts": round(100 * stats.detectable(*_sides(both, a, b), how), 1),
-        "reading": _reading(both, a, b, found)}
+        "reading": _reading(both, a, b, found),
+    }
 
 
 def _reading(both: pd.DataFrame, a: str, b: str, found: stats.Estimate) -> str:
     """What a difference says in words, by its bounds alone; nothing where a model is constant."""
-    said = [f"{name} chose {why}" for name, side in ((a, "choice_a"), (b, "choice_b"))
-            if (why := frames.constant(both, side))]
+    said = [
+        f"{name} chose {why}"
+        for name, side in ((a, "choice_a"), (b, "choice_b"))
+        if (why := frames.constant(both, side))
+    ]
     if said:
         return f"no verdict: {'; '.join(said)}"
     if found.method.startswith(differences.NONE):
@@ -97,9 +124,23 @@ def contamination_effect(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
             rows.append([*keys, leaked, nan, clean, nan, len(items), nan, nan, nan, why])
             continue
         found = differences.gain_difference(
-            items["correct_a"], items["correct_b"], items["cluster"], items["flagged"], how.level)
+            items["correct_a"], items["correct_b"], items["cluster"], items["flagged"], how.level
+        )
         flagged, clean, effect = (one.row("pts", "pts") for one in found)
         gains = flagged["n"], flagged["pts"], clean["n"], clean["pts"]
         rows.append([*keys, *gains, *effect.values()])
-    return pd.DataFrame(rows, columns=[*SET, "n_flagged", "gain_flagged_pts", "n_clean", "gain_clean_pts",
-                                       "n", "effect_pts", "low_pts", "high_pts", "interval"])
+    return pd.DataFrame(
+        rows,
+        columns=[
+            *SET,
+            "n_flagged",
+            "gain_flagged_pts",
+            "n_clean",
+            "gain_clean_pts",
+            "n",
+            "effect_pts",
+            "low_pts",
+            "high_pts",
+            "interval",
+        ],
+    )

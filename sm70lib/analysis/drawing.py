@@ -1,6 +1,5 @@
 """One look for all figures, and one way to be saved."""
 
-
 from __future__ import annotations
 
 import textwrap
@@ -26,12 +25,31 @@ KINDS = ["known", "fact", "condition"]  # from asked in tuning to never mentione
 def style(palette: str = "colorblind") -> None:
     """Sets the look of all following pictures; `palette` is one of seaborn's, which matplotlib ships."""
     name = "dark-palette" if palette == "dark" else palette
-    plt.style.use(["default", f"seaborn-v0_8-{name}", {
-        "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY, "axes.titlesize": 9.5,
-        "axes.titlelocation": "left", "axes.axisbelow": True, "axes.grid": True, "grid.color": "0.92",
-        "xtick.color": "0.25", "ytick.color": "0.25", "font.size": 9, "font.family": "DejaVu Sans",
-        "legend.frameon": False, "figure.constrained_layout.use": True, "figure.titlesize": 10.5,
-        "figure.titleweight": "bold", "svg.hashsalt": "sm70"}])
+    plt.style.use(
+        [
+            "default",
+            f"seaborn-v0_8-{name}",
+            {
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "axes.edgecolor": GREY,
+                "axes.titlesize": 9.5,
+                "axes.titlelocation": "left",
+                "axes.axisbelow": True,
+                "axes.grid": True,
+                "grid.color": "0.92",
+                "xtick.color": "0.25",
+                "ytick.color": "0.25",
+                "font.size": 9,
+                "font.family": "DejaVu Sans",
+                "legend.frameon": False,
+                "figure.constrained_layout.use": True,
+                "figure.titlesize": 10.5,
+                "figure.titleweight": "bold",
+                "svg.hashsalt": "sm70",
+            },
+        ]
+    )
 
 
 def looks(models) -> dict[str, tuple[str, str]]:
@@ -44,7 +62,9 @@ def grid(count: int, height: float, xlabel: str = "", ylabel: str = "") -> tuple
     """A figure of `count` panels, at most three abreast, each `height` inches high; labels in the corner."""
     across = min(3, count)
     down = -(-count // across)
-    fig, axes = plt.subplots(down, across, sharex=True, sharey=True, squeeze=False, figsize=(WIDTH, 1 + height * down))
+    fig, axes = plt.subplots(
+        down, across, sharex=True, sharey=True, squeeze=False, figsize=(WIDTH, 1 + height * down)
+    )
     for ax in axes.flat[count:]:
         ax.set_visible(False)
     axes[-1, 0].set(xlabel=xlabel, ylabel=ylabel)
@@ -61,8 +81,16 @@ def titled(fig: Figure, title: str, legend=()) -> Figure:
     fig.suptitle(title, x=0.005, ha="left")
     fig.get_layout_engine().set(rect=(0, foot, 1, 1 - foot))
     if marks:
-        fig.legend(marks.values(), marks.keys(), loc="lower left", bbox_to_anchor=(0, STRIP / height),
-                   ncols=across, fontsize=8, borderaxespad=0, labelspacing=0.4)
+        fig.legend(
+            marks.values(),
+            marks.keys(),
+            loc="lower left",
+            bbox_to_anchor=(0, STRIP / height),
+            ncols=across,
+            fontsize=8,
+            borderaxespad=0,
+            labelspacing=0.4,
+        )
     return fig
 
 
@@ -81,7 +109,15 @@ def save(fig: Figure, folder: Path, name: str, provenance: str, dpi: int = 150) 
     folder.mkdir(parents=True, exist_ok=True)
     provenance = f"{rehearsal(folder.parent.name)} {provenance}".lstrip()
     lines = textwrap.fill(provenance, 130)
-    fig.text(0.008, STRIP / fig.get_figheight(), lines, va="top", fontsize=6.5, color=GREY, linespacing=1.3)
+    fig.text(
+        0.008,
+        STRIP / fig.get_figheight(),
+        lines,
+        va="top",
+        fontsize=6.5,
+        color=GREY,
+        linespacing=1.3,
+    )
     about = {"Title": fig.get_suptitle(), "Description": provenance}
     fig.savefig(folder / f"{name}.png", dpi=dpi, metadata=about | {"Software": None})
     fig.savefig(folder / f"{name}.svg", metadata=about | {"Date": None, "Creator": None})
@@ -99,4 +135,14 @@ def dots(ax, table, y, look: tuple[str, str], label: str = "") -> None:
         ax.text(1, height, NO_SCORE, color=colour, fontsize=6.5, va="center")
     table, y = table[known], y[known]
     ax.hlines(y, table["low_pct"], table["high_pct"], color=colour, lw=1.6)
-    ax.plot(table["acc_pct"], y, ls="", marker=marker, color=colour, ms=5, mec="white", mew=0.6, label=label)
+    ax.plot(
+        table["acc_pct"],
+        y,
+        ls="",
+        marker=marker,
+        color=colour,
+        ms=5,
+        mec="white",
+        mew=0.6,
+        label=label,
+    )

@@ -4,7 +4,6 @@ Saving is byte-stable (no date, no version, fixed hash salt), and each picture c
 line under the drawing and in the file's metadata, where the report finds it.
 """
 
-
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -23,7 +22,10 @@ from sm70lib.protocols.replies import NO_SCORE
 
 def draw_loss(ax, metrics) -> None:
     """Loss, and `eval_loss` where measured, in nats per token against optimiser steps (`step`)."""
-    for column, label, colour, marker in (("loss", "training", "C0", ""), ("eval_loss", "held out", "C2", "D")):
+    for column, label, colour, marker in (
+        ("loss", "training", "C0", ""),
+        ("eval_loss", "held out", "C2", "D"),
+    ):
         seen = metrics.dropna(subset=column) if column in metrics else metrics[:0]
         if len(seen):
             ax.plot(seen["step"], seen[column], color=colour, marker=marker, ms=3.5, label=label)
@@ -71,14 +73,24 @@ def accuracy(found: pd.DataFrame, quotes: pd.DataFrame) -> Figure:
     lines = list(dict.fromkeys(table["benchmark"]))
     quotes = quotes[quotes["benchmark"].isin(lines)]
     for (system, part), marker in zip(quotes.groupby("system"), "op*hdv<>"):
-        ax.plot(part["value_pct"], [lines.index(name) + 0.41 for name in part["benchmark"]], ls="",
-                marker=marker, mfc="white", mec="black", ms=5, label=f"{system} (quoted)")
+        ax.plot(
+            part["value_pct"],
+            [lines.index(name) + 0.41 for name in part["benchmark"]],
+            ls="",
+            marker=marker,
+            mfc="white",
+            mec="black",
+            ms=5,
+            label=f"{system} (quoted)",
+        )
     return titled(fig, _finding(_whole(table), "benchmarks"), [ax])
 
 
 def kinds(found: pd.DataFrame) -> Figure:
     """The held-out kinds of the generated world apart, a panel for each benchmark."""
-    table = _whole(found[found["subset"].isin(KINDS)]).sort_values("subset", key=lambda x: x.map(KINDS.index))
+    table = _whole(found[found["subset"].isin(KINDS)]).sort_values(
+        "subset", key=lambda x: x.map(KINDS.index)
+    )
     fig, axes = panels(table, "benchmark", "subset")
     return titled(fig, _finding(table, "held-out slices"), axes)
 
@@ -119,8 +131,14 @@ def panels(table: pd.DataFrame, column: str, line: str) -> tuple[Figure, list]:
         ax.set_title(name)
         _panel(ax, table[table[column] == name], lines, line)
     sizes = [table.loc[table[line] == name, "n"].unique() for name in lines]
-    axes[0].set(yticks=range(len(lines)), ylim=(len(lines) - 0.5, -0.5), xlim=(0, 100), yticklabels=[
-        f"{name}\nn = {n[0]:,}" if len(n) == 1 else name for name, n in zip(lines, sizes)])
+    axes[0].set(
+        yticks=range(len(lines)),
+        ylim=(len(lines) - 0.5, -0.5),
+        xlim=(0, 100),
+        yticklabels=[
+            f"{name}\nn = {n[0]:,}" if len(n) == 1 else name for name, n in zip(lines, sizes)
+        ],
+    )
     return fig, axes
 
 
@@ -131,13 +149,19 @@ def _panel(ax, table: pd.DataFrame, lines: list[str], line: str) -> None:
         dots(ax, part, [lines.index(name) + shift for name in part[line]], look, model)
     guess = table.drop_duplicates(line)
     y = np.array([lines.index(name) for name in guess[line]])
-    ax.vlines(guess["best_constant_pct"], y - 0.35, y + 0.35, "black", lw=1, label="best constant guesser")
+    ax.vlines(
+        guess["best_constant_pct"], y - 0.35, y + 0.35, "black", lw=1, label="best constant guesser"
+    )
 
 
 def training(metrics: pd.DataFrame) -> Figure:
     """One stage of tuning against optimiser steps: loss, held-out loss, learning rate."""
     held = metrics["eval_loss"].dropna().to_numpy() if "eval_loss" in metrics else []
-    title = f"Held-out loss: {held[0]:.2f} to {held[-1]:.2f} nats per token" if len(held) > 1 else "Training"
+    title = (
+        f"Held-out loss: {held[0]:.2f} to {held[-1]:.2f} nats per token"
+        if len(held) > 1
+        else "Training"
+    )
     fig, (top, bottom) = plt.subplots(2, 1, sharex=True, figsize=(WIDTH, 3.6), height_ratios=(2, 1))
     draw_loss(top, metrics)
     rates = metrics.dropna(subset="learning_rate")
@@ -153,7 +177,9 @@ def memory(table: pd.DataFrame) -> Figure:
     for shift, column, colour in ((-0.19, "planned_mb", "0.75"), (0.19, "measured_mb", "C0")):
         y, widths = np.arange(len(table)) + shift, table[column].fillna(0)
         drawn = ax.barh(y, widths, 0.36, color=colour, label=column.removesuffix("_mb"))
-        ax.bar_label(drawn, ["" if pd.isna(value) else f"{value:,.4g}" for value in table[column]], padding=3)
+        ax.bar_label(
+            drawn, ["" if pd.isna(value) else f"{value:,.4g}" for value in table[column]], padding=3
+        )
     ax.set(yticks=range(len(table)), yticklabels=table["part"], ylim=(len(table) - 0.5, -0.5))
     ax.grid(axis="y", visible=False)
     ax.margins(x=0.12)
@@ -163,12 +189,20 @@ def memory(table: pd.DataFrame) -> Figure:
 def contamination(table: pd.DataFrame) -> Figure:
     """Share of each benchmark's items that stand in each training source, in any of the audit's senses."""
     share = table.assign(share=100 * table["any"] / table["items"]).pivot(
-        index="source", columns="benchmark", values="share")
+        index="source", columns="benchmark", values="share"
+    )
     fig, (ax,) = grid(1, 0.6 + 0.28 * len(share))
     ax.imshow(share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
     for (row, column), value in np.ndenumerate(share.to_numpy()):
-        ax.text(column, row, f"{value:.1f}" if value > 0 else "·", ha="center", va="center", fontsize=8,
-                color="white" if value > 55 else "0.2")
+        ax.text(
+            column,
+            row,
+            f"{value:.1f}" if value > 0 else "·",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if value > 55 else "0.2",
+        )
     ax.set_xticks(range(share.shape[1]), share.columns, rotation=30, ha="right")
     ax.set_yticks(range(len(share)), share.index)
     ax.grid(visible=False)
@@ -186,7 +220,9 @@ def flips(table: pd.DataFrame) -> Figure:
         why = f"{NO_SCORE}, most replies are unread" if without else "none to compare"
         return nothing(f"Answers gained and lost by tuning: {why}")
     labels = [f"{row.benchmark}, {row.kind} (n={row.n})" for row in table.itertuples()]
-    fig, (ax,) = grid(1, 0.3 + 0.24 * len(table), "answers lost (left) and gained by tuning, % of n")
+    fig, (ax,) = grid(
+        1, 0.3 + 0.24 * len(table), "answers lost (left) and gained by tuning, % of n"
+    )
     for name, sign, colour in (("gained", 1, "C0"), ("lost", -1, "C2")):
         drawn = ax.barh(labels, sign * 100 * table[name] / table["n"], color=colour)
         ax.bar_label(drawn, table[name].replace(0, ""), padding=3)

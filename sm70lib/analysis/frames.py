@@ -17,8 +17,12 @@ from sm70lib.study.params import StudyError
 RUN = ["study", "model", "benchmark", "protocol", "shots"]
 SET = ["study", "benchmark", "protocol", "shots"]
 META = ("kind", "step", "subject", "relation", "wording")  # of an item, where it has them
-OUTCOMES = {(True, True): "both right", (False, True): "gained", (True, False): "lost",
-            (False, False): "both wrong"}
+OUTCOMES = {
+    (True, True): "both right",
+    (False, True): "gained",
+    (True, False): "lost",
+    (False, False): "both wrong",
+}
 
 
 def frame(folder: Path) -> pd.DataFrame:
@@ -28,16 +32,22 @@ def frame(folder: Path) -> pd.DataFrame:
     the best option), `margin` (nats over the next), `brier`, the study's `base` (name or folder) and, where
     that was trained here, its number of `weights`. Raises StudyError for a broken line.
     """
-    rows = [row for path in sorted((folder / "predictions").glob("*/*.jsonl")) for row in _read(path)]
+    rows = [
+        row for path in sorted((folder / "predictions").glob("*/*.jsonl")) for row in _read(path)
+    ]
     if not rows:
         raise StudyError(f"outputs/{folder.name}/predictions is empty; run 04_eval first.")
-    items = {(name, item.id): item for name in sorted({row["benchmark"] for row in rows})
-             for item in benchmarks.load(folder / "data" / "benchmarks", name)}
+    items = {
+        (name, item.id): item
+        for name in sorted({row["benchmark"] for row in rows})
+        for item in benchmarks.load(folder / "data" / "benchmarks", name)
+    }
     hits = pd.read_csv(folder / "data" / "contaminated_items.csv", dtype=str)
     hits = set(zip(hits["benchmark"], hits["item_id"]))
     base = json.loads((folder / "base" / "base.json").read_text(encoding="utf-8"))
     return pd.DataFrame([_described(row, items, hits) for row in rows]).assign(
-        study=folder.name, base=base["model"], weights=base.get("weights", np.nan))
+        study=folder.name, base=base["model"], weights=base.get("weights", np.nan)
+    )
 
 
 def _read(path: Path) -> list[dict]:
@@ -46,22 +56,36 @@ def _read(path: Path) -> list[dict]:
         for line in path.read_text(encoding="utf-8").splitlines():
             rows.append({"model": path.parent.name} | json.loads(line))
     except (json.JSONDecodeError, TypeError):
-        raise StudyError(f"predictions/{path.parent.name}/{path.name}, line {len(rows) + 1} is no JSON "
-                         "object; delete the file and run 04_eval again.") from None
+        raise StudyError(
+            f"predictions/{path.parent.name}/{path.name}, line {len(rows) + 1} is no JSON "
+            "object; delete the file and run 04_eval again."
+        ) from None
     return rows
 
 
 def _described(row: dict, items: dict, hits: set) -> dict:
     key = row["benchmark"], row["item_id"]
     if key not in items:
-        raise StudyError(f"predictions of {row['model']}: item {key[1]!r} is not in data/benchmarks/"
-                         f"{key[0]}.jsonl; the benchmarks changed, run 04_eval again.")
+        raise StudyError(
+            f"predictions of {row['model']}: item {key[1]!r} is not in data/benchmarks/"
+            f"{key[0]}.jsonl; the benchmarks changed, run 04_eval again."
+        )
     item = protocols.named(row["protocol"]).view(items[key], row["seed"])  # as it was asked
     scores = np.asarray(row["loglikelihoods"] or [np.nan, np.nan], float)
     share, (second, best) = softmax(scores), np.sort(scores)[-2:]
-    return row | {name: item.meta.get(name) for name in (*META, "pair")} | {"item": item, "cluster": item.cluster,
-        "flagged": key in hits, "options": len(item.options), "confidence": share.max(),
-        "margin": best - second, "brier": np.sum((share - (np.arange(len(share)) == row["gold"])) ** 2)}
+    return (
+        row
+        | {name: item.meta.get(name) for name in (*META, "pair")}
+        | {
+            "item": item,
+            "cluster": item.cluster,
+            "flagged": key in hits,
+            "options": len(item.options),
+            "confidence": share.max(),
+            "margin": best - second,
+            "brier": np.sum((share - (np.arange(len(share)) == row["gold"])) ** 2),
+        }
+    )
 
 
 def paired(answers: pd.DataFrame, before: str, after: str) -> pd.DataFrame:
@@ -70,7 +94,9 @@ def paired(answers: pd.DataFrame, before: str, after: str) -> pd.DataFrame:
     a, b = (answers[answers["model"] == model] for model in (before, after))
     columns = [*on, "choice", "correct", "confidence", "parsed"]
     both = a.merge(b[columns], on=on, suffixes=("_a", "_b"))
-    return both.assign(outcome=[OUTCOMES[pair] for pair in zip(both["correct_a"], both["correct_b"])])
+    return both.assign(
+        outcome=[OUTCOMES[pair] for pair in zip(both["correct_a"], both["correct_b"])]
+    )
 
 
 def by_item(part: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -131,12 +157,13 @@ def shown(row, after: str = "") -> str:
 
 def unread(both: pd.DataFrame, a: str = "before", b: str = "after") -> str:
     """Why `paired` answers of models `a` and `b` cannot be compared; "" if most are read."""
-    found = {name: replies.unscored(int(both[side].isna().sum()), len(both))
-             for name, side in ((a, "choice_a"), (b, "choice_b"))}
+    found = {
+        name: replies.unscored(int(both[side].isna().sum()), len(both))
+        for name, side in ((a, "choice_a"), (b, "choice_b"))
+    }
     prefix = f"{replies.NO_SCORE}: "
     named = [f"{why.removeprefix(prefix)} ({name})" for name, why in found.items() if why]
     return prefix + "; ".join(named) if named else ""
-
 
 
 AFTER = "tuned"
@@ -158,7 +185,11 @@ def fictional(answers: pd.DataFrame) -> bool:
 
 def trained_here(weights: float | None) -> str:
     """What to call a base that was trained here; empty where it was not."""
-    return "" if pd.isna(weights) else f"has {weights / 1e6:.1f} million weights and was trained here from scratch"
+    return (
+        ""
+        if pd.isna(weights)
+        else f"has {weights / 1e6:.1f} million weights and was trained here from scratch"
+    )
 
 
 def before(answers: pd.DataFrame) -> str:

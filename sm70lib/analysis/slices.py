@@ -1,6 +1,5 @@
 """From predictions to what went wrong: one row per answer, cut along everything a reviewer asks about."""
 
-
 from __future__ import annotations
 
 import numpy as np
@@ -34,8 +33,11 @@ def flips(both: pd.DataFrame, how: stats.How) -> pd.DataFrame:
     rows, names = [], [*SET, "kind"]
     for keys, part in both.fillna({"kind": "all"}).groupby(names):
         why = unread(part)
-        p, test = (np.nan, why) if why else stats.paired_test(
-            part["correct_a"], part["correct_b"], part["cluster"], how)
+        p, test = (
+            (np.nan, why)
+            if why
+            else stats.paired_test(part["correct_a"], part["correct_b"], part["cluster"], how)
+        )
         counts = part["outcome"].value_counts().reindex(list(OUTCOMES.values()), fill_value=0)
         n, draws = part["item_id"].nunique(), len(part) / part["item_id"].nunique()
         counts = counts if draws == 1 else (counts / draws).round(1)
@@ -50,21 +52,38 @@ def habits(answers: pd.DataFrame) -> pd.DataFrame:
     Lengths are an option's characters over its question's average (1: no lean); `agree_pct` compares the
     choice by summed log-likelihood with the one per character.
     """
+
     def lean(row, column):
         lengths = [len(text) for text in row["item"].options]
         return lengths[int(row[column])] / np.mean(lengths)
 
-    rows, names = [], [*RUN, "n", "favourite", "favourite_chosen_pct", "favourite_gold_pct",
-                       "chosen_length", "gold_length", "agree_pct"]
+    rows, names = (
+        [],
+        [
+            *RUN,
+            "n",
+            "favourite",
+            "favourite_chosen_pct",
+            "favourite_gold_pct",
+            "chosen_length",
+            "gold_length",
+            "agree_pct",
+        ],
+    )
     for keys, part in answers.dropna(subset="choice").groupby(RUN):
         favourite = int(part["choice"].mode()[0])
-        rows.append(dict(zip(RUN, keys)) | {
-            "n": part["item_id"].nunique(), "favourite": chr(65 + favourite),
-            "favourite_chosen_pct": 100 * (part["choice"] == favourite).mean(),
-            "favourite_gold_pct": 100 * (part["gold"] == favourite).mean(),
-            "chosen_length": part.apply(lean, axis=1, column="choice").mean(),
-            "gold_length": part.apply(lean, axis=1, column="gold").mean(),
-            "agree_pct": 100 * (part["choice"] == part["choice_norm"]).mean()})
+        rows.append(
+            dict(zip(RUN, keys))
+            | {
+                "n": part["item_id"].nunique(),
+                "favourite": chr(65 + favourite),
+                "favourite_chosen_pct": 100 * (part["choice"] == favourite).mean(),
+                "favourite_gold_pct": 100 * (part["gold"] == favourite).mean(),
+                "chosen_length": part.apply(lean, axis=1, column="choice").mean(),
+                "gold_length": part.apply(lean, axis=1, column="gold").mean(),
+                "agree_pct": 100 * (part["choice"] == part["choice_norm"]).mean(),
+            }
+        )
     return pd.DataFrame(rows, columns=names).round(2)
 
 
@@ -79,7 +98,9 @@ def reliability(answers: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
 def _binned(answers: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
     known = answers.dropna(subset="confidence").assign(
         bin=lambda x: (x["confidence"] * bins).astype(int).clip(upper=bins - 1),
-        confidence_pct=lambda x: 100 * x["confidence"], acc_pct=lambda x: 100 * x["correct"])
+        confidence_pct=lambda x: 100 * x["confidence"],
+        acc_pct=lambda x: 100 * x["correct"],
+    )
     groups = known.groupby([*RUN, "bin"])
     means = groups[["confidence_pct", "acc_pct"]].mean().round(2)
     return means.assign(n=groups["item_id"].nunique(), answers=groups.size()).reset_index()
@@ -108,7 +129,9 @@ def listing(both: pd.DataFrame) -> pd.DataFrame:
         answers = zip(wrong["item"], wrong[f"choice{side}"], wrong[f"parsed{side}"])
         texts[name] = [_said(*answer) for answer in answers]
     columns = [*SET, "item_id", "kind", "flagged", "outcome", "confidence_b"]
-    return wrong[columns].round(3).assign(question=[item.question for item in wrong["item"]], **texts)
+    return (
+        wrong[columns].round(3).assign(question=[item.question for item in wrong["item"]], **texts)
+    )
 
 
 def _said(item: benchmarks.Item, choice: float | None, written: list[str] | None) -> str:

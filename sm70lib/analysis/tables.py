@@ -1,6 +1,5 @@
 """The tables of a study, all from per-item predictions: results, the paper's, comparisons."""
 
-
 from __future__ import annotations
 
 import re
@@ -18,8 +17,10 @@ P_VALUES = ("p", "p_holm")
 
 def caption(text: str, answers: pd.DataFrame) -> str:
     """The text with study, protocols, shots and number of questions, and what a small study can show at most."""
-    study, protocol, shots = (", ".join(map(str, sorted(answers[name].unique())))
-                              for name in ("study", "protocol", "shots"))
+    study, protocol, shots = (
+        ", ".join(map(str, sorted(answers[name].unique())))
+        for name in ("study", "protocol", "shots")
+    )
     n = len(answers[["study", "item_id"]].drop_duplicates())
     note, small = "", trained_here(answers["weights"].min())
     if fictional(answers):
@@ -42,13 +43,21 @@ def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> pd.Data
     marked.loc[cited] = marked.loc[cited].map(lambda cell: cell and f"*{cell}*")
     grid = [list(marked), ["---"] * len(marked.columns), *marked.to_numpy().tolist()]
     lines = "".join(f"| {' | '.join(line)} |\n" for line in grid)
-    styled = text.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+    styled = (
+        text.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+    )
     styled = styled.map(lambda _: "textit:--rwrap;", subset=pd.IndexSlice[cited, :])
     write_text(folder / f"{name}.csv", table.to_csv(index=False))
     write_text(folder / f"{name}.md", f"{caption}\n\n{lines}")
-    write_text(folder / f"{name}.tex", styled.to_latex(
-        hrules=True, label=f"tab:{name}", environment="longtable" if len(table) > 40 else "table",
-        caption=re.sub(r"([%&_#])", r"\\\1", caption)).replace("& < 0.", "& $<$ 0."))
+    write_text(
+        folder / f"{name}.tex",
+        styled.to_latex(
+            hrules=True,
+            label=f"tab:{name}",
+            environment="longtable" if len(table) > 40 else "table",
+            caption=re.sub(r"([%&_#])", r"\\\1", caption),
+        ).replace("& < 0.", "& $<$ 0."),
+    )
     return table
 
 

@@ -1,6 +1,5 @@
 """The guessers that any model must beat."""
 
-
 from collections import Counter
 
 from sm70lib.benchmarks.item import Item

@@ -1,6 +1,5 @@
 """Overlap of training rows with benchmarks: exact after normalisation, and by word n-grams."""
 
-
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -15,9 +14,14 @@ from sm70lib.corpus import templates
 from sm70lib.sources import Row
 
 SHORT = 8  # words: a shorter text counts as exact only together with its options
-SHARE = 2 / 3  # of a text's weight in shared n-grams; PaLM (arXiv 2204.02311) asked for 70 % of 8-grams
+SHARE = (
+    2 / 3
+)  # of a text's weight in shared n-grams; PaLM (arXiv 2204.02311) asked for 70 % of 8-grams
 COMMON = 10  # n-grams of more texts than this are phrases ("comes to the physician because of"), not copies
-SIZES = (8, 13)  # 13 as GPT-3 (arXiv 2005.14165); 8, as 420 of MMLU's 1,089 medical questions are shorter
+SIZES = (
+    8,
+    13,
+)  # 13 as GPT-3 (arXiv 2005.14165); 8, as 420 of MMLU's 1,089 medical questions are shorter
 HOW = ["exact", "ngram8", "ngram13"]
 HITS = ["source", "file", "row", "benchmark", "item_id", "field", *HOW, "share", "answer"]
 
@@ -65,14 +69,18 @@ class Overlap:
         self.owners, self.exact, self.glances, texts = [], defaultdict(list), set(), []
         for item in items:
             explanation = str(item.meta.get("explanation") or "")
-            fields = _fields(item.question, item.options, context=item.context, explanation=explanation)
+            fields = _fields(
+                item.question, item.options, context=item.context, explanation=explanation
+            )
             for name, parts in _copies(fields):
                 self.exact[str(parts)].append(len(texts) + list(fields).index(name))
                 self.glances.add(_glance(parts))
             self.owners += [(item, name) for name in fields]
             texts += fields.values()
         counts = Counter(word for parts in texts for word in set().union(*parts))
-        self.number = {"": 0} | {word: n for n, word in enumerate(counts, 2)}  # 0 ends a part, 1 is unknown
+        self.number = {"": 0} | {
+            word: n for n, word in enumerate(counts, 2)
+        }  # 0 ends a part, 1 is unknown
         self.weight = np.log(len(texts) + 1) - np.log([len(texts) + 1, 1, *counts.values()])
         self.value = np.random.default_rng(0).integers(1, 2**63, len(self.weight), dtype=np.uint64)
         ids, owner = self._ids(texts)
@@ -87,7 +95,9 @@ class Overlap:
             stem, options = templates.unwrap(row.input)
             fields = _fields(stem, options.values(), output=row.output, instruction=row.instruction)
             for _, parts in _copies(fields):
-                for place in self.exact.get(str(parts), ()) if _glance(parts) in self.glances else ():
+                for place in (
+                    self.exact.get(str(parts), ()) if _glance(parts) in self.glances else ()
+                ):
                     hits[number, place]["exact"] = True
             texts += fields.values()
             owners += [number] * len(fields)
@@ -96,7 +106,10 @@ class Overlap:
             for text, place, share in self._shared(n, ids, owner):
                 hit = hits[owners[text], place]
                 hit |= {f"ngram{n}": True, "share": max(share, hit.get("share", 0))}
-        return [_hit(rows[number], *self.owners[place], how) for (number, place), how in sorted(hits.items())]
+        return [
+            _hit(rows[number], *self.owners[place], how)
+            for (number, place), how in sorted(hits.items())
+        ]
 
     def _ids(self, texts: list) -> tuple[np.ndarray, np.ndarray]:
         stream = chain.from_iterable(chain(part, [""]) for parts in texts for part in parts)
@@ -117,12 +130,18 @@ class Overlap:
         hashes, places = self._grams(ids, n)
         table = pd.DataFrame({"hash": hashes, "place": places, "field": owner[places]})
         texts = table.drop_duplicates(["hash", "field"])["hash"].value_counts()
-        table = table[~table["hash"].isin(texts.index[texts > COMMON])].sort_values("hash", kind="stable")
-        sieve = np.zeros(2**24, bool)  # one look-up spares the search for nearly all n-grams of a source
+        table = table[~table["hash"].isin(texts.index[texts > COMMON])].sort_values(
+            "hash", kind="stable"
+        )
+        sieve = np.zeros(
+            2**24, bool
+        )  # one look-up spares the search for nearly all n-grams of a source
         sieve[table["hash"].to_numpy() >> np.uint64(40)] = True
         return *(table[column].to_numpy() for column in table), sieve
 
-    def _shared(self, n: int, ids: np.ndarray, owner: np.ndarray) -> Iterator[tuple[int, int, float]]:
+    def _shared(
+        self, n: int, ids: np.ndarray, owner: np.ndarray
+    ) -> Iterator[tuple[int, int, float]]:
         """Text, item field and share of the shorter one's weight, where shared n-grams cover enough of it."""
         hashes, places, fields, sieve = self.tables[n]
         grams, at = self._grams(ids, n)
@@ -131,12 +150,24 @@ class Overlap:
         found = np.flatnonzero(last > first)
         entries = np.concatenate([np.zeros(0, int), *map(np.arange, first[found], last[found])])
         by = ["text", "field"]
-        pairs = pd.DataFrame({"text": np.repeat(owner[at[seen]], last - first), "field": fields[entries],
-                              "place": places[entries]}).drop_duplicates().sort_values([*by, "place"])
+        pairs = (
+            pd.DataFrame(
+                {
+                    "text": np.repeat(owner[at[seen]], last - first),
+                    "field": fields[entries],
+                    "place": places[entries],
+                }
+            )
+            .drop_duplicates()
+            .sort_values([*by, "place"])
+        )
         follows = pairs.groupby(by)["place"].shift(-1).fillna(len(self.before)).astype(int)
         end = np.minimum(pairs["place"] + n, follows)  # overlapping n-grams count their words once
-        covered = (pairs.assign(weight=self.before[end] - self.before[pairs["place"]])
-                   .groupby(by, as_index=False)["weight"].sum())
+        covered = (
+            pairs.assign(weight=self.before[end] - self.before[pairs["place"]])
+            .groupby(by, as_index=False)["weight"]
+            .sum()
+        )
         whole = np.bincount(owner, self.weight[ids])[covered["text"]]
         whole[[self.owners[place][1] == "options" for place in covered["field"]]] = np.inf
         covered["share"] = covered["weight"] / np.minimum(whole, self.total[covered["field"]])
@@ -146,7 +177,18 @@ class Overlap:
 
 def _hit(row: Row, item: Item, name: str, how: dict) -> dict:
     letter, _, text = row.output.partition(":")  # "E: Nitrofurantoin", "E", or the answer itself
-    said = templates.unwrap(row.input)[1].get(row.output.strip(), text if len(letter) == 1 else row.output)
-    return {"source": row.source, "file": row.file, "row": row.row, "benchmark": item.benchmark,
-            "item_id": item.id, "field": name, **dict.fromkeys(HOW, False), "share": 1.0, **how,
-            "answer": words(said) == words(item.options[item.answer])}
+    said = templates.unwrap(row.input)[1].get(
+        row.output.strip(), text if len(letter) == 1 else row.output
+    )
+    return {
+        "source": row.source,
+        "file": row.file,
+        "row": row.row,
+        "benchmark": item.benchmark,
+        "item_id": item.id,
+        "field": name,
+        **dict.fromkeys(HOW, False),
+        "share": 1.0,
+        **how,
+        "answer": words(said) == words(item.options[item.answer]),
+    }

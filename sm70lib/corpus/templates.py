@@ -1,6 +1,5 @@
 """Prompts, tokens and labels: the one place where text becomes what a model reads and what it trains on."""
 
-
 import ast
 import hashlib
 import json
@@ -20,8 +19,8 @@ DIGEST = "template.json"  # in an adapter's folder: the template that it was tra
 TEMPLATES = {
     "medalpaca": {
         "prompt": "Below is an instruction that describes a task, paired with an input that provides further "
-                  "context. Write a response that appropriately completes the request.\n\n"
-                  "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n",
+        "context. Write a response that appropriately completes the request.\n\n"
+        "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n",
         "response": "{output}",
     },
     "sm70": {
@@ -77,18 +76,22 @@ def trained_in(adapter: Path, template: str) -> str | None:
     except (ValueError, KeyError, TypeError):
         raise StudyError(
             f"{path} does not hold name and sha256 of a template: copy the adapter again from "
-            "where it was trained, or take the file away to ask in the study's template") from None
+            "where it was trained, or take the file away to ask in the study's template"
+        ) from None
     if then != now:
         raise StudyError(
             f"{adapter} was trained in the template {name} ({then:.12}) and would be asked in "
             f"{template} ({now:.12}): set data_template to what it was trained in, or train again "
-            "(--fresh 03)")
+            "(--fresh 03)"
+        )
     return name
 
 
 def _template(name: str) -> dict[str, str]:
     if name not in TEMPLATES:
-        raise StudyError(f"data_template: there is no template {name!r}; choose from {', '.join(TEMPLATES)}.")
+        raise StudyError(
+            f"data_template: there is no template {name!r}; choose from {', '.join(TEMPLATES)}."
+        )
     return TEMPLATES[name]
 
 
@@ -105,6 +108,8 @@ def unwrap(input: str) -> tuple[str, dict[str, str]]:
     if not options.startswith("{"):
         return stem, dict(re.findall(r"([A-J]):(.*?)(?=;[B-J]:|\Z)", options, re.S))
     try:  # medqa has the text of a Python dict there
-        return stem, {str(key): str(text) for key, text in ast.literal_eval(options.rstrip(", \n")).items()}
+        return stem, {
+            str(key): str(text) for key, text in ast.literal_eval(options.rstrip(", \n")).items()
+        }
     except (ValueError, SyntaxError, AttributeError, RecursionError, MemoryError):
         return input, {}

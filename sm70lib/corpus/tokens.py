@@ -1,6 +1,5 @@
 """Tokens and labels: the one place where text becomes what a model reads and trains on."""
 
-
 from dataclasses import dataclass
 
 import pandas as pd
@@ -30,7 +29,7 @@ class Encoded:
 def pieces(whole: Encoded, length: int) -> list[Encoded]:
     """A document in pieces of at most `length` tokens: BOS stands in the first, EOS in the last."""
     starts = range(0, len(whole.input_ids), length)
-    return [Encoded(whole.input_ids[n:n + length], whole.labels[n:n + length]) for n in starts]
+    return [Encoded(whole.input_ids[n : n + length], whole.labels[n : n + length]) for n in starts]
 
 
 def beginning(text: str, tokenizer, bos: str) -> list[int]:
@@ -52,7 +51,7 @@ def beginning(text: str, tokenizer, bos: str) -> list[int]:
     if bos == "always":
         return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     bare, whole = (tokenizer("a", add_special_tokens=add)["input_ids"] for add in (False, True))
-    start = next(n for n in range(len(whole)) if whole[n:n + len(bare)] == bare)
+    start = next(n for n in range(len(whole)) if whole[n : n + len(bare)] == bare)
     return whole[:start]
 
 
@@ -78,8 +77,13 @@ def chat_ids(text: str, tokenizer) -> list[int]:
     return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
 
 
-def encode_batch(texts: list[tuple[str, str, tuple[int, int]]], tokenizer, max_length: int, overlong: str,
-                 loss: str) -> list[Encoded | str]:
+def encode_batch(
+    texts: list[tuple[str, str, tuple[int, int]]],
+    tokenizer,
+    max_length: int,
+    overlong: str,
+    loss: str,
+) -> list[Encoded | str]:
     """For each (prompt, response, middle) BOS, prompt, response and EOS with their labels, or why it is unusable.
 
     Prompt and response are tokenised apart and joined, so the mask needs no search. A row of more than
@@ -88,8 +92,10 @@ def encode_batch(texts: list[tuple[str, str, tuple[int, int]]], tokenizer, max_l
     prompt (plain text) trains on all its tokens. Raises StudyError if the tokenizer lacks BOS or EOS.
     """
     if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None:
-        raise StudyError(f"base_model: the tokenizer {tokenizer.name_or_path!r} lacks a BOS or an EOS token; "
-                         "choose a base that has both.")
+        raise StudyError(
+            f"base_model: the tokenizer {tokenizer.name_or_path!r} lacks a BOS or an EOS token; "
+            "choose a base that has both."
+        )
     prompts = prompt_ids([text[0] for text in texts], tokenizer)
     responses = response_ids([text[1] for text in texts], tokenizer)
     encoded = []
@@ -97,8 +103,10 @@ def encode_batch(texts: list[tuple[str, str, tuple[int, int]]], tokenizer, max_l
         kept, room = prompt, max_length - len(response) - 1
         if overlong == "cut" and 1 <= room < len(prompt):
             kept = [tokenizer.bos_token_id, *_cut(tokenizer, text[0], *text[2], room - 1)]
-        encoded.append(_unusable(kept, response, room)
-                       or _join(tokenizer, kept, response, loss, len(prompt) - len(kept)))
+        encoded.append(
+            _unusable(kept, response, room)
+            or _join(tokenizer, kept, response, loss, len(prompt) - len(kept))
+        )
     return encoded
 
 
@@ -113,14 +121,22 @@ def _unusable(prompt: list[int], response: list[int], room: int) -> str | None:
 def _join(tokenizer, prompt: list[int], response: list[int], loss: str, cut: int) -> Encoded:
     ids = [*prompt, *response, tokenizer.eos_token_id]
     assert tokenizer.bos_token_id not in ids[1:-1], "a row has exactly one BOS, at its start"
-    masked = len(prompt) if loss == "response" else 1  # nothing comes before BOS that could predict it
+    masked = (
+        len(prompt) if loss == "response" else 1
+    )  # nothing comes before BOS that could predict it
     return Encoded(ids, [IGNORED] * masked + ids[masked:], cut)
 
 
 def _tokens(tokenizer, texts: list[str], **options):
     # split_special_tokens: a "</s>" inside a data field stays text, and ends or starts nothing
-    return tokenizer(texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False,
-                     verbose=False, **options)
+    return tokenizer(
+        texts,
+        add_special_tokens=False,
+        split_special_tokens=True,
+        return_attention_mask=False,
+        verbose=False,
+        **options,
+    )
 
 
 def _cut(tokenizer, prompt: str, start: int, end: int, room: int) -> list[int]:

@@ -1,6 +1,5 @@
 """Prompts of a run, each made anew when it is asked for."""
 
-
 from __future__ import annotations
 
 import hashlib
@@ -53,7 +52,9 @@ class Prompts:
     def __init__(self, run: Run, tokenizer, chat: bool = False):
         self.run, self.tokenizer = run, tokenizer if chat or run.protocol.chat else None
         self.keys = [(place, seed) for seed in run.seeds for place in range(len(run.items))]
-        self.shots = {seed: run.protocol.drawn(run.items, run.shots, run.pool, seed) for seed in run.seeds}
+        self.shots = {
+            seed: run.protocol.drawn(run.items, run.shots, run.pool, seed) for seed in run.seeds
+        }
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -64,7 +65,9 @@ class Prompts:
         shots = [protocol.view(shot, seed) for shot in self.shots[seed][item.id]]
         asked, chat = protocol.view(item, seed), self.tokenizer is not None
         if chat:
-            text = _as_chat(self.tokenizer, protocol.said(asked, shots), protocol.prompt(asked, shots))
+            text = _as_chat(
+                self.tokenizer, protocol.said(asked, shots), protocol.prompt(asked, shots)
+            )
         else:
             text = protocol.prompt(asked, shots, self.run.template)
         answers = protocol.continuations(asked, shots, chat, None if chat else self.run.template)
@@ -77,7 +80,9 @@ class Prompts:
 
     def chunks(self) -> Iterator[tuple[bool, list[Prompt]]]:
         """At most CHUNK prompts of about equal length, and whether they all begin with the same head."""
-        sizes = [(hashlib.sha256(prompt.head.encode()).digest(), len(prompt.text)) for prompt in self]
+        sizes = [
+            (hashlib.sha256(prompt.head.encode()).digest(), len(prompt.text)) for prompt in self
+        ]
         often = Counter(head for head, _ in sizes)
         groups: dict[bytes, list[int]] = {}
         for number in sorted(range(len(self)), key=lambda number: (-sizes[number][1], number)):
@@ -85,7 +90,7 @@ class Prompts:
             groups.setdefault(head if often[head] > 1 else b"", []).append(number)
         for head, numbers in groups.items():
             for start in range(0, len(numbers), CHUNK):
-                yield head != b"", [self[number] for number in numbers[start:start + CHUNK]]
+                yield head != b"", [self[number] for number in numbers[start : start + CHUNK]]
 
 
 def _as_chat(tokenizer, said: list[dict[str, str]], text: str) -> str:
@@ -96,8 +101,10 @@ def _as_chat(tokenizer, said: list[dict[str, str]], text: str) -> str:
         except TemplateError:  # some refuse a system message, and the harness then leaves it out
             return _templated(tokenizer, [one for one in said if one["role"] != "system"])
     # github:m42-health/med42, model card of Med42-v1 (arXiv 2404.14779)
-    return ("<|system|>: You are a helpful medical assistant created by M42 Health in the UAE.\n"
-            f"<|prompter|>:{text}\n<|assistant|>:")
+    return (
+        "<|system|>: You are a helpful medical assistant created by M42 Health in the UAE.\n"
+        f"<|prompter|>:{text}\n<|assistant|>:"
+    )
 
 
 def _templated(tokenizer, said: list[dict[str, str]]) -> str:

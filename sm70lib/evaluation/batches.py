@@ -4,7 +4,6 @@ Prompts become tokens a few hundred at a time, so that memory does not grow with
 have in common is computed once, and each answer comes back as the line that the prediction file holds.
 """
 
-
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -41,21 +40,37 @@ class Batch:
         """The line of every prompt."""
         if run.protocol.reads:
             contexts = [requests[0].context for _, requests in self.asked]
-            texts = local.written(loaded, tokenizer, contexts, run.protocol.max_new_tokens, run.protocol.samples,
-                                  int(self.asked[0][0].digest, 16) % 2**31)
+            texts = local.written(
+                loaded,
+                tokenizer,
+                contexts,
+                run.protocol.max_new_tokens,
+                run.protocol.samples,
+                int(self.asked[0][0].digest, 16) % 2**31,
+            )
             return [reply_record(prompt, run, some) for (prompt, _), some in zip(self.asked, texts)]
-        rest = [Request(request.context[len(self.common):], request.options)
-                for _, requests in self.asked for request in requests]
+        rest = [
+            Request(request.context[len(self.common) :], request.options)
+            for _, requests in self.asked
+            for request in requests
+        ]
         found = iter(local.loglikelihoods(loaded, rest, remember(self.common)))
-        return [record(prompt, run, [value for _ in requests for value in next(found)])
-                for prompt, requests in self.asked]
+        return [
+            record(prompt, run, [value for _ in requests for value in next(found)])
+            for prompt, requests in self.asked
+        ]
 
 
-def batched(prompts: Prompts, tokenizer, limit: int, batch_tokens: int, listed: dict) -> Iterator[Batch]:
+def batched(
+    prompts: Prompts, tokenizer, limit: int, batch_tokens: int, listed: dict
+) -> Iterator[Batch]:
     """Batches of a run, which depend on its prompts alone; ids of cut and of unusable items go to `listed`."""
     for same_head, chunk in prompts.chunks():
-        asked = [(prompt, requests) for prompt in chunk
-                 if (requests := usable(prompt, prompts.run.protocol, tokenizer, limit, listed))]
+        asked = [
+            (prompt, requests)
+            for prompt in chunk
+            if (requests := usable(prompt, prompts.run.protocol, tokenizer, limit, listed))
+        ]
         contexts = [request.context for _, requests in asked for request in requests]
         shared = same_head and not prompts.run.protocol.reads
         common = tuple(commonprefix([context[:-1] for context in contexts])) if shared else ()
@@ -78,7 +93,9 @@ def _tokens(requests: list[Request], protocol: Protocol, common: int) -> int:
     return sum(request.length - common for request in requests)
 
 
-def usable(prompt: Prompt, protocol: Protocol, tokenizer, limit: int, listed: dict | None) -> list[Request]:
+def usable(
+    prompt: Prompt, protocol: Protocol, tokenizer, limit: int, listed: dict | None
+) -> list[Request]:
     """An item's requests, cut on the left to the context of `limit` tokens; [] where it cannot be scored.
 
     Options share one context unless they are cut by an amount that depends on the option; then
@@ -87,18 +104,30 @@ def usable(prompt: Prompt, protocol: Protocol, tokenizer, limit: int, listed: di
     """
     answers, item = prompt.answers, prompt.item
     room_for = protocol.max_new_tokens  # of a reply, where one is written
-    pairs = ([(_read(prompt, tokenizer), [])] if protocol.reads else
-             _as_in_training(prompt, tokenizer) if protocol.in_template else
-             _tokenised(prompt.text, answers, tokenizer, protocol.bos))
-    rooms = [limit + 1 - max(len(option), room_for) for _, option in pairs]  # the last token is never read
+    pairs = (
+        [(_read(prompt, tokenizer), [])]
+        if protocol.reads
+        else _as_in_training(prompt, tokenizer)
+        if protocol.in_template
+        else _tokenised(prompt.text, answers, tokenizer, protocol.bos)
+    )
+    rooms = [
+        limit + 1 - max(len(option), room_for) for _, option in pairs
+    ]  # the last token is never read
     too_long = any(len(context) > room for (context, _), room in zip(pairs, rooms))
-    reason = ("an option is empty" if not all(answer.strip() for answer in answers) else
-              "no right option" if item.answer not in range(len(answers)) else
-              f"prompt and reply are longer than the context of {limit} tokens"
-              if protocol.reads and too_long else
-              f"an option fills the context of {limit} tokens" if min(rooms) < 1 else
-              "an option merges with the prompt into one token"
-              if not protocol.reads and not all(option for _, option in pairs) else None)
+    reason = (
+        "an option is empty"
+        if not all(answer.strip() for answer in answers)
+        else "no right option"
+        if item.answer not in range(len(answers))
+        else f"prompt and reply are longer than the context of {limit} tokens"
+        if protocol.reads and too_long
+        else f"an option fills the context of {limit} tokens"
+        if min(rooms) < 1
+        else "an option merges with the prompt into one token"
+        if not protocol.reads and not all(option for _, option in pairs)
+        else None
+    )
     if reason and listed is not None:
         listed["skipped"].append({"item_id": item.id, "seed": prompt.seed, "reason": reason})
     if reason:
@@ -126,7 +155,9 @@ def _as_in_training(prompt: Prompt, tokenizer) -> list[tuple[list[int], list[int
     return [(context, ids) for ids in response_ids(prompt.answers, tokenizer)]
 
 
-def _tokenised(text: str, answers: list[str], tokenizer, bos: str) -> list[tuple[list[int], list[int]]]:
+def _tokenised(
+    text: str, answers: list[str], tokenizer, bos: str
+) -> list[tuple[list[int], list[int]]]:
     """Prompt and each answer as tokens, to score: made together, split by count, as in the harness.
 
     As there, white space at the end of a prompt belongs to the answer, and what stands before the
@@ -134,6 +165,8 @@ def _tokenised(text: str, answers: list[str], tokenizer, bos: str) -> list[tuple
     is the protocol's.
     """
     start = text.rstrip()
-    first, *whole = tokenizer([start, *(text + answer for answer in answers)], add_special_tokens=False)["input_ids"]
+    first, *whole = tokenizer(
+        [start, *(text + answer for answer in answers)], add_special_tokens=False
+    )["input_ids"]
     context = [*beginning(start, tokenizer, bos), *first]
-    return [(context, ids[len(first):]) for ids in whole]
+    return [(context, ids[len(first) :]) for ids in whole]

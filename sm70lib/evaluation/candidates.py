@@ -39,11 +39,21 @@ def models(p, folder: Path) -> list[Model]:
     """
     base, four = loading.located(folder), p.quant_type != "none"
     own = [Model("base", base), *([Model("base-nf4", base, True)] if four else [])]
-    stages = sorted(folder.glob("stages/*/adapter"), key=lambda path: ("-seed" in path.parent.name, path))
-    last = [path for path in stages if "-seed" not in path.parent.name][-1:]  # published as `adapter`
-    own += [Model(f"tuned-{path.parent.name}", base, four, path) for path in stages if path not in last]
+    stages = sorted(
+        folder.glob("stages/*/adapter"), key=lambda path: ("-seed" in path.parent.name, path)
+    )
+    last = [path for path in stages if "-seed" not in path.parent.name][
+        -1:
+    ]  # published as `adapter`
+    own += [
+        Model(f"tuned-{path.parent.name}", base, four, path) for path in stages if path not in last
+    ]
     own += [Model(f"merged-{path.name}", str(path)) for path in sorted(folder.glob("merged/*"))]
-    return [*own, Model("tuned", base, four, folder / "adapter"), *(_other(*pair) for pair in p.eval_models.items())]
+    return [
+        *own,
+        Model("tuned", base, four, folder / "adapter"),
+        *(_other(*pair) for pair in p.eval_models.items()),
+    ]
 
 
 def _other(name: str, line: str) -> Model:
@@ -59,7 +69,14 @@ def described(name: str, line: str) -> Model:
     allowed = {"quant": ("nf4", "none"), "chat": ("yes", "no"), "adapter": (given.get("adapter"),)}
     for key, value in given.items():
         if value not in allowed.get(key, ()):
-            raise StudyError(f"eval_models: {name}: {key}={value} is not understood; allowed are quant=nf4 or none, "
-                             "adapter=FOLDER, chat=yes or no")
-    return Model(name, source, given.get("quant") == "nf4", given.get("adapter") and Path(given["adapter"]),
-                 given.get("chat") == "yes")
+            raise StudyError(
+                f"eval_models: {name}: {key}={value} is not understood; allowed are quant=nf4 or none, "
+                "adapter=FOLDER, chat=yes or no"
+            )
+    return Model(
+        name,
+        source,
+        given.get("quant") == "nf4",
+        given.get("adapter") and Path(given["adapter"]),
+        given.get("chat") == "yes",
+    )

@@ -14,9 +14,20 @@ from sm70lib.protocols import replies
 
 def overview(asked: list[Run]) -> pd.DataFrame:
     """One row per run: benchmark, protocol, shots, n, and the pool that shots come from."""
-    rows = [(run.benchmark, run.protocol.name, run.shots, len(run.items),
-             "-" if not run.shots else f"{len(run.pool)} other items" if run.pool else "the scored items (flagged)")
-            for run in asked]
+    rows = [
+        (
+            run.benchmark,
+            run.protocol.name,
+            run.shots,
+            len(run.items),
+            "-"
+            if not run.shots
+            else f"{len(run.pool)} other items"
+            if run.pool
+            else "the scored items (flagged)",
+        )
+        for run in asked
+    ]
     return pd.DataFrame(rows, columns=["benchmark", "protocol", "shots", "n", "shots from"])
 
 
@@ -27,7 +38,10 @@ def first_of_each_protocol(asked: list[Run]) -> list[Run]:
 
 def rescored(folder: Path) -> dict:
     """By model: what scoring items alone changed."""
-    return {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/batch_1.json"))}
+    return {
+        path.parent.name: json.loads(path.read_text())
+        for path in sorted(folder.glob("*/batch_1.json"))
+    }
 
 
 def accuracies(folder: Path) -> pd.DataFrame:
@@ -40,12 +54,23 @@ def accuracies(folder: Path) -> pd.DataFrame:
     for path in sorted(folder.glob("*/*.jsonl")):
         if not path.stat().st_size:
             continue  # not an item that could be scored
-        lines, about = pd.read_json(path, lines=True), json.loads(path.with_suffix(".meta.json").read_text())
+        lines, about = (
+            pd.read_json(path, lines=True),
+            json.loads(path.with_suffix(".meta.json").read_text()),
+        )
         unread = int(lines["choice"].isna().sum())
         accuracy = np.nan if replies.unscored(unread, len(lines)) else 100 * lines["correct"].mean()
-        rows.append((*lines.loc[0, ["benchmark", "protocol", "shots"]], lines["item_id"].nunique(),
-                     len(about.get("skipped", [])), len(about.get("cut", [])), unread,
-                     path.parent.name, accuracy))
+        rows.append(
+            (
+                *lines.loc[0, ["benchmark", "protocol", "shots"]],
+                lines["item_id"].nunique(),
+                len(about.get("skipped", [])),
+                len(about.get("cut", [])),
+                unread,
+                path.parent.name,
+                accuracy,
+            )
+        )
     names = ["benchmark", "protocol", "shots", "n", "left out", "cut", "unread"]
     frame = pd.DataFrame(rows, columns=[*names, "model", "acc_pct"])
     worst = frame.groupby(names[:4])[names[4:]].max()

@@ -28,7 +28,9 @@ def batch_tokens(which, p) -> int | None:
 
 def lack(which, p) -> dict:
     """What the model needs at least, and what there is (GB)."""
-    least = budget_scoring.scoring(which.source, p, which.quantised, _adapter(which), tokens=1, guess=False)
+    least = budget_scoring.scoring(
+        which.source, p, which.quantised, _adapter(which), tokens=1, guess=False
+    )
     there = memory.at_hand()
     return {
         "needed_gb": memory.rounded_up(least),

@@ -25,12 +25,21 @@ def record(prompt: Prompt, run: Run, loglikelihoods: list[float]) -> dict:
     item, several = prompt.item, run.protocol.right
     right = several(item) if several else [item.answer]
     lengths = [max(1, len(answer.removeprefix(" "))) for answer in prompt.answers]
-    choice, norm = int(np.argmax(loglikelihoods)), int(np.argmax(np.array(loglikelihoods) / lengths))
+    choice, norm = (
+        int(np.argmax(loglikelihoods)),
+        int(np.argmax(np.array(loglikelihoods) / lengths)),
+    )
     share = np.exp(np.array(loglikelihoods) - max(loglikelihoods))
     return _line(prompt, run) | {
-        "loglikelihoods": [round(value, 6) for value in loglikelihoods], "choice": choice, "choice_norm": norm,
-        "gold": item.answer, "correct": choice in right, "correct_norm": norm in right, "parsed": None,
-        **({"mass": round(share[right].sum() / share.sum(), 6)} if several else {})}
+        "loglikelihoods": [round(value, 6) for value in loglikelihoods],
+        "choice": choice,
+        "choice_norm": norm,
+        "gold": item.answer,
+        "correct": choice in right,
+        "correct_norm": norm in right,
+        "parsed": None,
+        **({"mass": round(share[right].sum() / share.sum(), 6)} if several else {}),
+    }
 
 
 def reply_record(prompt: Prompt, run: Run, texts: list[str]) -> dict:
@@ -38,20 +47,33 @@ def reply_record(prompt: Prompt, run: Run, texts: list[str]) -> dict:
     choice = replies.vote([run.protocol.reads(text, prompt.item.options) for text in texts])
     right = choice == prompt.item.answer
     return _line(prompt, run) | {
-        "loglikelihoods": None, "choice": choice, "choice_norm": choice, "gold": prompt.item.answer, "correct": right,
-        "correct_norm": right, "parsed": texts}
+        "loglikelihoods": None,
+        "choice": choice,
+        "choice_norm": choice,
+        "gold": prompt.item.answer,
+        "correct": right,
+        "correct_norm": right,
+        "parsed": texts,
+    }
 
 
 def _line(prompt: Prompt, run: Run) -> dict:
-    return {"item_id": prompt.item.id, "benchmark": run.benchmark, "protocol": run.protocol.name, "shots": run.shots,
-            "seed": prompt.seed, "sample": 0, "prompt_digest": prompt.digest}
-
-
+    return {
+        "item_id": prompt.item.id,
+        "benchmark": run.benchmark,
+        "protocol": run.protocol.name,
+        "shots": run.shots,
+        "seed": prompt.seed,
+        "sample": 0,
+        "prompt_digest": prompt.digest,
+    }
 
 
 def share(path: Path) -> tuple[Path, int, int]:
     """Where this process writes, its number, and how many there are (as torchrun and accelerate say)."""
-    rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
+    rank, world = (
+        int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1))
+    )
     return (path if world == 1 else path.with_suffix(f".{rank}.part")), rank, world
 
 
@@ -62,8 +84,11 @@ def gather(path: Path) -> None:
     for part in sorted(path.parent.glob(f"{path.stem}.*.part")):
         have = set(path.read_text().splitlines()) if whole_lines(path) else set()
         with open(path, "a") as file:
-            file.writelines(line for line in part.read_text().splitlines(True)
-                            if line.endswith("\n") and line[:-1] not in have)
+            file.writelines(
+                line
+                for line in part.read_text().splitlines(True)
+                if line.endswith("\n") and line[:-1] not in have
+            )
         part.unlink()
 
 
@@ -75,9 +100,15 @@ def lines(path: Path) -> list[dict]:
 
 def about_run(prompts: Prompts, model_digest: str) -> dict:
     run = prompts.run
-    return {"model_digest": model_digest, "protocol": run.protocol.name, "protocol_version": run.protocol.version,
-            "shots": run.shots, "items_digest": items_digest(run.items), "n_items": len(run.items),
-            "prompts_digest": prompts.digest}
+    return {
+        "model_digest": model_digest,
+        "protocol": run.protocol.name,
+        "protocol_version": run.protocol.version,
+        "shots": run.shots,
+        "items_digest": items_digest(run.items),
+        "n_items": len(run.items),
+        "prompts_digest": prompts.digest,
+    }
 
 
 def finished(path: Path, prompts: Prompts, model_digest: str) -> bool:
@@ -95,8 +126,10 @@ def _same(path: Path, about: dict) -> dict:
     was = json.loads(meta.read_text()) if meta.exists() else {}
     for name in predictions.IDENTITY:
         if was and was[name] != about[name]:
-            raise StudyError(f"{path} was made with another {name.replace('_', ' ')} ({was[name]!s:.12} there, "
-                             f"{about[name]!s:.12} now): score again with --fresh 04, or use another study name")
+            raise StudyError(
+                f"{path} was made with another {name.replace('_', ' ')} ({was[name]!s:.12} there, "
+                f"{about[name]!s:.12} now): score again with --fresh 04, or use another study name"
+            )
     return was
 
 
@@ -112,7 +145,7 @@ def whole_lines(path: Path) -> set[tuple[str, int]]:
     if not path.exists():
         return set()
     text = path.read_text()
-    whole = text[:text.rfind("\n") + 1]
+    whole = text[: text.rfind("\n") + 1]
     if whole != text:
         path.write_text(whole)
     lines = map(json.loads, whole.splitlines())

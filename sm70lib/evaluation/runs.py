@@ -33,9 +33,11 @@ class Run:
     @property
     def seeds(self) -> tuple[int, ...]:
         """The protocol's seeds where they change something: shots, or TruthfulQA's order of options."""
-        return self.protocol.seeds if self.shots or self.benchmark == "truthfulqa" else self.protocol.seeds[:1]
-
-
+        return (
+            self.protocol.seeds
+            if self.shots or self.benchmark == "truthfulqa"
+            else self.protocol.seeds[:1]
+        )
 
 
 def runs(p, folder: Path) -> list[Run]:
@@ -47,13 +49,20 @@ def runs(p, folder: Path) -> list[Run]:
     found = []
     for benchmark in p.eval_benchmarks:
         items = benchmarks.load(folder, benchmark)
-        asked = [_run(p, benchmark, protocol, shots, items, folder)
-                 for protocol in map(protocols.named, p.eval_protocols) for shots in p.eval_shots
-                 if protocol.covers(benchmarks.form(benchmark), shots)]
-        asked = [run for run in asked if run.items]  # meditron's part of TruthfulQA may not be there
+        asked = [
+            _run(p, benchmark, protocol, shots, items, folder)
+            for protocol in map(protocols.named, p.eval_protocols)
+            for shots in p.eval_shots
+            if protocol.covers(benchmarks.form(benchmark), shots)
+        ]
+        asked = [
+            run for run in asked if run.items
+        ]  # meditron's part of TruthfulQA may not be there
         if not asked:
-            raise StudyError(f"eval_benchmarks: none of {', '.join(p.eval_protocols)} covers {benchmark} with "
-                             f"{p.eval_shots} shots; add a protocol that does to eval_protocols, or take it out")
+            raise StudyError(
+                f"eval_benchmarks: none of {', '.join(p.eval_protocols)} covers {benchmark} with "
+                f"{p.eval_shots} shots; add a protocol that does to eval_protocols, or take it out"
+            )
         found += asked
     return found
 
@@ -70,7 +79,7 @@ def _run(p, benchmark: str, protocol: Protocol, shots: int, items: list[Item], f
     pool = pool if shots else []
     if shots and not pool and not protocol.shots_from_test:
         pool, items = items[:shots], items[shots:]
-    return Run(benchmark, protocol, shots, items[:p.eval_limit], pool, p.data_template)
+    return Run(benchmark, protocol, shots, items[: p.eval_limit], pool, p.data_template)
 
 
 def _lender(protocol: Protocol, benchmark: str) -> str:

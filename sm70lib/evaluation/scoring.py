@@ -4,7 +4,6 @@ Lines are appended and flushed as batches end; a killed run goes on where it sto
 depend on the item list alone, it ends with the very numbers of an undisturbed run.
 """
 
-
 from __future__ import annotations
 
 import json
@@ -51,8 +50,10 @@ def score_all(p, asked: list[Run], folder: Path) -> None:
     leftout.write(folder / "predictions", lacking)
     if len(lacking) == len(found) and not any(folder.glob("predictions/*/*.jsonl")):
         least = min(lack["needed_gb"] for lack in lacking.values())
-        raise StudyError("not one model can be scored here: the smallest needs "
-                         f"{memory.words(least)}; run 04 on a machine with more memory")
+        raise StudyError(
+            "not one model can be scored here: the smallest needs "
+            f"{memory.words(least)}; run 04 on a machine with more memory"
+        )
 
 
 def template_of(which: Model, run: Run) -> dict[str, str]:
@@ -115,8 +116,16 @@ def score_here(which: Model, p, asked: list[Run], folder: Path, identity: str, t
     loaded = loading.load(which.source, p if which.quantised else None, which.adapter)
     for run in asked:
         if not finished(places[run], Prompts(run, tokenizer, which.chat), identity):
-            evaluate(loaded, tokenizer, run, places[run], model_digest=identity,
-                     batch_tokens=tokens, chat=which.chat, notes=template_of(which, run))
+            evaluate(
+                loaded,
+                tokenizer,
+                run,
+                places[run],
+                model_digest=identity,
+                batch_tokens=tokens,
+                chat=which.chat,
+                notes=template_of(which, run),
+            )
     if os.environ.get("RANK", "0") == "0":
         written = {run: lines(places[run]) for run in asked if not run.protocol.reads}
         write_json(_again(which, folder), rescore(loaded, tokenizer, written, which.chat))
@@ -134,16 +143,21 @@ def _launch(which: Model, p, asked: list[Run], folder: Path, identity: str, toke
     """Starts `eval_launcher` with this module, once the places of its lines are known to be right."""
     task = folder / "predictions" / which.name / "task.json"
     given = p.model_dump() | {"eval_batch_tokens": tokens}
-    write_json(task, {"name": which.name, "folder": str(folder), "params": given,
-                      "identity": identity})
+    write_json(
+        task, {"name": which.name, "folder": str(folder), "params": given, "identity": identity}
+    )
     command = [*launcher(p.eval_launcher), "-m", "sm70lib.evaluation.scoring", str(task)]
     done = subprocess.run(command, cwd=ROOT, text=True, stderr=subprocess.PIPE)
     task.unlink()
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["no output"]
-        why = next((line for line in said if line.startswith("error: ")), said[-1])  # launchers have the last word
-        raise StudyError(f"eval_launcher: scoring stopped with exit code {done.returncode}: {why}; what is "
-                         "finished is kept, run 04 again")
+        why = next(
+            (line for line in said if line.startswith("error: ")), said[-1]
+        )  # launchers have the last word
+        raise StudyError(
+            f"eval_launcher: scoring stopped with exit code {done.returncode}: {why}; what is "
+            "finished is kept, run 04 again"
+        )
     for run in asked:
         gather(task.with_name(f"{run.name}.jsonl"))
 
@@ -152,7 +166,7 @@ def main(task: Path) -> None:
     """One of several processes: scores its share of the batches that `task` describes."""
     about = json.loads(task.read_text())
     p, folder = SimpleNamespace(**about["params"]), Path(about["folder"])
-    which, = [one for one in models(p, folder) if one.name == about["name"]]
+    (which,) = [one for one in models(p, folder) if one.name == about["name"]]
     asked = runs(p, folder / "data/benchmarks")
     score_here(which, p, asked, folder, about["identity"], p.eval_batch_tokens)
 
@@ -160,8 +174,17 @@ def main(task: Path) -> None:
 # ---- lines, as they come ----------------------------------------------------------------------------
 
 
-def evaluate(loaded, tokenizer, run: Run, path: Path, *, model_digest: str, batch_tokens: int = 2048,
-             chat: bool = False, notes: dict[str, str] | None = None) -> None:
+def evaluate(
+    loaded,
+    tokenizer,
+    run: Run,
+    path: Path,
+    *,
+    model_digest: str,
+    batch_tokens: int = 2048,
+    chat: bool = False,
+    notes: dict[str, str] | None = None,
+) -> None:
     """Scores the items of `run` and writes `path` (JSON Lines, one per item and seed) with its `.meta.json`.
 
     Goes on where an earlier run stopped. Raises StudyError when `path` holds predictions of another model,
@@ -169,27 +192,41 @@ def evaluate(loaded, tokenizer, run: Run, path: Path, *, model_digest: str, batc
     does not allow that. `notes` also go into `.meta.json`.
     """
     if run.shots and not run.pool and not run.protocol.shots_from_test:
-        raise StudyError(f"{run.protocol.name} has no items to draw {run.shots} shots from for {run.benchmark}: "
-                         "set eval_shots to [0] or add the benchmark's own train or dev file")
+        raise StudyError(
+            f"{run.protocol.name} has no items to draw {run.shots} shots from for {run.benchmark}: "
+            "set eval_shots to [0] or add the benchmark's own train or dev file"
+        )
     prompts = Prompts(run, tokenizer, chat)
     about = about_run(prompts, model_digest) | (notes or {})
     mine, rank, world = share(path)
     done = resume(path, about) | (whole_lines(mine) if world > 1 else set())
     listed: dict[str, list] = {"skipped": [], "cut": []}
     remember = lru_cache(maxsize=1)(lambda common: local.remember(loaded, common))
-    with open(mine, "a") as file, progress(len(prompts), "item", f"{path.parent.name} {run.name}") as bar:
+    with (
+        open(mine, "a") as file,
+        progress(len(prompts), "item", f"{path.parent.name} {run.name}") as bar,
+    ):
         bar.update(len(done))
-        for number, batch in enumerate(batched(prompts, tokenizer, limit(loaded, run), batch_tokens, listed)):
+        for number, batch in enumerate(
+            batched(prompts, tokenizer, limit(loaded, run), batch_tokens, listed)
+        ):
             fresh = [prompt.key not in done for prompt, _ in batch.asked]
             if any(fresh) and number % world == rank:
                 start, found = time.perf_counter(), batch.score(loaded, tokenizer, run, remember)
                 seconds = round((time.perf_counter() - start) / len(found), 6)
-                lines = [json.dumps(line | {"seconds": seconds}) for line, new in zip(found, fresh) if new]
+                lines = [
+                    json.dumps(line | {"seconds": seconds})
+                    for line, new in zip(found, fresh)
+                    if new
+                ]
                 file.write("".join(f"{line}\n" for line in lines))
                 file.flush()
                 bar.update(sum(fresh))
     if rank == 0:
-        write_json(path.with_suffix(".meta.json"), about | listed | {"n_scored": len(prompts) - len(listed["skipped"])})
+        write_json(
+            path.with_suffix(".meta.json"),
+            about | listed | {"n_scored": len(prompts) - len(listed["skipped"])},
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """GPUs at hand, and those that a plan compares."""
 
-
 from __future__ import annotations
 
 import pandas as pd

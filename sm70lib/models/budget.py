@@ -1,6 +1,5 @@
 """What a model needs to be loaded, trained on, merged and scored with, before anything is."""
 
-
 from __future__ import annotations
 
 import re

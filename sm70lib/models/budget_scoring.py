@@ -1,6 +1,5 @@
 """What a model needs to be loaded, merged and scored with."""
 
-
 from __future__ import annotations
 
 import math

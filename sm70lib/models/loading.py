@@ -6,7 +6,6 @@ once, and seen by all. Same numbers as scoring every option alone (to 1e-5), for
 are computed only where they predict an option's token.
 """
 
-
 from __future__ import annotations
 
 import json
@@ -45,8 +44,13 @@ def load_tokenizer(name: str | Path):
     return tokenizer
 
 
-def load(name: str | Path, p=None, adapter: str | Path | None = None, trainable: bool = False,
-         where: torch.device | None = None) -> PreTrainedModel | PeftModel:
+def load(
+    name: str | Path,
+    p=None,
+    adapter: str | Path | None = None,
+    trainable: bool = False,
+    where: torch.device | None = None,
+) -> PreTrainedModel | PeftModel:
     """A model in evaluation mode on this process's device or `where`; its adapter frozen unless `trainable`.
 
     With `p` its linear layers are quantised as the study says (`quant_type`, `quant_double`,
@@ -54,8 +58,14 @@ def load(name: str | Path, p=None, adapter: str | Path | None = None, trainable:
     no remote code runs. Raises StudyError where the folder has no model.
     """
     model = AutoModelForCausalLM.from_pretrained(
-        _found(name), quantization_config=quantisation(p), dtype=_dtype(p), attn_implementation="sdpa",
-        use_safetensors=True, trust_remote_code=False, device_map=None if sharded() else {"": where or device()})
+        _found(name),
+        quantization_config=quantisation(p),
+        dtype=_dtype(p),
+        attn_implementation="sdpa",
+        use_safetensors=True,
+        trust_remote_code=False,
+        device_map=None if sharded() else {"": where or device()},
+    )
     shut_cpu_inference_kernel(model)
     if adapter is not None:
         model = PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
@@ -67,10 +77,13 @@ def quantisation(p) -> BitsAndBytesConfig | None:
     """NF4 with double quantisation (QLoRA, arXiv 2305.14314, section 3), or None for full precision."""
     if p is None or p.quant_type == "none":
         return None
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=p.quant_type,
-                              bnb_4bit_use_double_quant=p.quant_double,
-                              bnb_4bit_compute_dtype=getattr(torch, p.quant_compute_dtype),
-                              bnb_4bit_quant_storage=_dtype(p) if sharded() else torch.uint8)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=p.quant_type,
+        bnb_4bit_use_double_quant=p.quant_double,
+        bnb_4bit_compute_dtype=getattr(torch, p.quant_compute_dtype),
+        bnb_4bit_quant_storage=_dtype(p) if sharded() else torch.uint8,
+    )
 
 
 def sharded() -> bool:
@@ -86,7 +99,9 @@ def _found(name: str | Path) -> str:
     """The name itself; refuses a folder that is not there before the hub is asked for 46 seconds."""
     folder = Path(name)
     if not folder.is_dir() and (folder.is_absolute() or str(name).startswith((".", "outputs"))):
-        raise StudyError(f"no model in {name}: run 00_base first, or give base_model a folder or a hub name")
+        raise StudyError(
+            f"no model in {name}: run 00_base first, or give base_model a folder or a hub name"
+        )
     return str(name)
 
 
@@ -96,8 +111,10 @@ def require(name: str, key: str) -> None:
         AutoConfig.from_pretrained(_found(name), trust_remote_code=False)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
-        raise StudyError(f"{key}: {name} cannot be read ({first}); where it is gated, ask its owners for access and "
-                         "log in (hf auth login), or take it out") from None
+        raise StudyError(
+            f"{key}: {name} cannot be read ({first}); where it is gated, ask its owners for access and "
+            "log in (hf auth login), or take it out"
+        ) from None
 
 
 def located(folder: Path) -> str:

@@ -1,6 +1,5 @@
 """LoRA layers: what adapters hold, and how their product is added."""
 
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -33,20 +32,38 @@ class AddedInPlace(Linear4bit):
 
     def forward(self, x, *args, **kwargs):
         """Output of layer and adapter, `(..., features)`; PEFT's own for DoRA, several adapters at once or none."""
-        if self.disable_adapters or self.merged or self.lora_variant or len(self.active_adapters) != 1:
+        if (
+            self.disable_adapters
+            or self.merged
+            or self.lora_variant
+            or len(self.active_adapters) != 1
+        ):
             return super().forward(x, *args, **kwargs)
         name, tokens = self.active_adapters[0], x.reshape(-1, x.shape[-1])
         output = self.base_layer(tokens)
         low = self.lora_A[name](self.lora_dropout[name](tokens.to(self.lora_A[name].weight.dtype)))
-        output.addmm_(low.to(output.dtype), self.lora_B[name].weight.T.to(output.dtype), alpha=self.scaling[name])
+        output.addmm_(
+            low.to(output.dtype),
+            self.lora_B[name].weight.T.to(output.dtype),
+            alpha=self.scaling[name],
+        )
         return output.view(*x.shape[:-1], -1)
 
 
 def adapter_table(adapter: Path) -> pd.DataFrame:
     """The adapter by kind of layer: matrices, parameters, and the Frobenius norms of A and B (means over layers)."""
-    rows = [(name.split(".")[-3], name.split(".")[-2][-1], weight.numel(), weight.float().norm().item())
-            for name, weight in load_file(adapter / "adapter_model.safetensors").items() if name.endswith(".weight")]
+    rows = [
+        (name.split(".")[-3], name.split(".")[-2][-1], weight.numel(), weight.float().norm().item())
+        for name, weight in load_file(adapter / "adapter_model.safetensors").items()
+        if name.endswith(".weight")
+    ]
     frame = pd.DataFrame(rows, columns=["layer", "matrix", "parameters", "norm"])
-    norms = frame.pivot_table(index="layer", columns="matrix", values="norm", sort=False).add_prefix("norm_")
-    return frame.groupby("layer", sort=False)["parameters"].agg(["size", "sum"]).set_axis(
-        ["matrices", "parameters"], axis=1).join(norms.round(2))
+    norms = frame.pivot_table(
+        index="layer", columns="matrix", values="norm", sort=False
+    ).add_prefix("norm_")
+    return (
+        frame.groupby("layer", sort=False)["parameters"]
+        .agg(["size", "sum"])
+        .set_axis(["matrices", "parameters"], axis=1)
+        .join(norms.round(2))
+    )

@@ -1,6 +1,5 @@
 """Attention over packed rows: each span sees itself, and the prefix that all share."""
 
-
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -23,7 +22,9 @@ class Span(NamedTuple):
     mask: torch.Tensor | None = None
 
 
-def packed(module, query, key, value, attention_mask, cu_seq_lens_q=None, spans=(), prefix=(), **how):
+def packed(
+    module, query, key, value, attention_mask, cu_seq_lens_q=None, spans=(), prefix=(), **how
+):
     """Attention of one row that holds many sequences, part by part, so that none costs for what it may not see.
 
     With one mask for all, every token would pay for the whole row. `cu_seq_lens_q` (TRL's): where sequences begin,
@@ -31,24 +32,37 @@ def packed(module, query, key, value, attention_mask, cu_seq_lens_q=None, spans=
     ValueError where positions begin anew and nothing says where sequences do.
     """
     if cu_seq_lens_q is not None:
-        parts = zip(*(states.split(cu_seq_lens_q.diff().tolist(), dim=2) for states in (query, key, value)))
-        return torch.cat([sdpa_attention_forward(module, *part, None, **how)[0] for part in parts], dim=1), None
+        parts = zip(
+            *(states.split(cu_seq_lens_q.diff().tolist(), dim=2) for states in (query, key, value))
+        )
+        return torch.cat(
+            [sdpa_attention_forward(module, *part, None, **how)[0] for part in parts], dim=1
+        ), None
     if not spans:
-        if attention_mask is None and how.get("position_ids", query.new_zeros(1)).diff().lt(1).any():
+        if (
+            attention_mask is None
+            and how.get("position_ids", query.new_zeros(1)).diff().lt(1).any()
+        ):
             raise ValueError("packed sequences came without cu_seq_lens_q and would see each other")
         return sdpa_attention_forward(module, query, key, value, attention_mask, **how)
     found = []
     for span in spans:
-        seen = [states[:, :, span.begin:span.last] for states in (key, value)]
+        seen = [states[:, :, span.begin : span.last] for states in (key, value)]
         if prefix:
             seen = [torch.cat(pair, dim=2) for pair in zip(prefix[module.layer_idx], seen)]
-        found.append(sdpa_attention_forward(module, query[:, :, span.first:span.last], *seen, span.mask, **how)[0])
+        found.append(
+            sdpa_attention_forward(
+                module, query[:, :, span.first : span.last], *seen, span.mask, **how
+            )[0]
+        )
     return torch.cat(found, dim=1), None
 
 
 def packed_mask(*sizes, attention_mask=None, **how):
     """Padding alone needs a mask: a packed row of thousands of tokens would make, for nothing, their square."""
-    return None if attention_mask is None else sdpa_mask(*sizes, attention_mask=attention_mask, **how)
+    return (
+        None if attention_mask is None else sdpa_mask(*sizes, attention_mask=attention_mask, **how)
+    )
 
 
 AttentionInterface.register("packed", packed)

@@ -23,7 +23,9 @@ def text(p, sizes: list[float] = ()) -> str:
     found, columns = needs.rows(p, known), {f"{size:,.0f} GB": (size, math.inf) for size in sizes}
     if not sizes:
         cards = (
-            {} if there.gpu or there.limited else sorted(set(map(float, accelerators.cards()["memory_gb"])))
+            {}
+            if there.gpu or there.limited
+            else sorted(set(map(float, accelerators.cards()["memory_gb"])))
         )
         columns = {"here": (there.gb, memory.ram_gb())} | {
             f"{size:,.0f} GB": (size, math.inf) for size in cards

@@ -114,8 +114,15 @@ def _drawn(p, name: str) -> int | None:
 
 def _loading(p, base) -> list[Need]:
     how = "NF4" if p.quant_type != "none" else p.quant_compute_dtype
-    found = [Need("02", f"loading the base in {how}", memory.rounded_up(budget_scoring.load_peak(base, p)))]
-    return [*found, Need("02", "the full base, compared", memory.rounded_up(budget_scoring.compared(base)))]
+    found = [
+        Need(
+            "02", f"loading the base in {how}", memory.rounded_up(budget_scoring.load_peak(base, p))
+        )
+    ]
+    return [
+        *found,
+        Need("02", "the full base, compared", memory.rounded_up(budget_scoring.compared(base))),
+    ]
 
 
 def _training(p, base, speed: float | None) -> list[Need]:
@@ -165,7 +172,10 @@ def speed(there: memory.Memory) -> float | None:
 def _merging(p, base) -> list[Need]:
     """Merged on the CPU, and compared there too where the GPU is too small for the merged model."""
     ram = memory.rounded_up(
-        max(budget_scoring.merging(base, p), budget_scoring.compared(base, rows=1, tokens=p.data_max_length))
+        max(
+            budget_scoring.merging(base, p),
+            budget_scoring.compared(base, rows=1, tokens=p.data_max_length),
+        )
     )
     return [
         Need("03", f"merging into the {into} base", ram_gb=ram, disk_gb=_loaded_gb(base))
@@ -179,7 +189,9 @@ def _scoring(p, base) -> list[Need]:
         try:
             adapter = budget_scoring.adapter_bytes(base, p) if one.adapter else 0
             sizes = [
-                memory.rounded_up(budget_scoring.scoring(one.source, p, one.quantised, adapter, tokens))
+                memory.rounded_up(
+                    budget_scoring.scoring(one.source, p, one.quantised, adapter, tokens)
+                )
                 for tokens in (None, 1)
             ]
             disk = _download(one.source) if one.name in p.eval_models else None

@@ -1,6 +1,5 @@
 """Training sources (sources.csv): where each can be had, and how its rows look in every layout it comes in."""
 
-
 import csv
 import xml.etree.ElementTree as ElementTree
 import zlib
@@ -44,9 +43,14 @@ def _sources() -> dict[str, Source]:
         lines = list(csv.DictReader(file))
     for line in lines:
         patterns = line["files"].split() or ["{name}.json", "PARQUET", "*.json", "*.jsonl"]
-        files = chain.from_iterable(PARQUET if pattern == "PARQUET" else [pattern] for pattern in patterns)
-        line |= {"shape": shapes[line["shape"]], "files": tuple(file.replace("{name}", line["name"]) for file in files),
-                 **{name: int(line[name]) if line[name] else None for name in ("rows", "bytes")}}
+        files = chain.from_iterable(
+            PARQUET if pattern == "PARQUET" else [pattern] for pattern in patterns
+        )
+        line |= {
+            "shape": shapes[line["shape"]],
+            "files": tuple(file.replace("{name}", line["name"]) for file in files),
+            **{name: int(line[name]) if line[name] else None for name in ("rows", "bytes")},
+        }
     return {line["name"]: Source(**line) for line in lines}
 
 
@@ -56,16 +60,25 @@ SOURCES = _sources()
 def files(name: str, root: Path) -> list[Path]:
     """The files of a source under `root`, sorted; StudyError if the source is unknown or has none there."""
     if name not in SOURCES:
-        raise StudyError(f"data_sources: there is no source {name!r}; choose from {', '.join(SOURCES)}.")
+        raise StudyError(
+            f"data_sources: there is no source {name!r}; choose from {', '.join(SOURCES)}."
+        )
     source = SOURCES[name]
     if not (found := find(root, source.folder, source.hub, source.files)):
-        raise StudyError(f"data_sources: no file {source.files[0]} of {name} in {Path(root) / source.folder}; README "
-                         "(Data) says where to get it, or take it out of data_sources.")
+        raise StudyError(
+            f"data_sources: no file {source.files[0]} of {name} in {Path(root) / source.folder}; README "
+            "(Data) says where to get it, or take it out of data_sources."
+        )
     return found
 
 
-def read(name: str, root: Path, defects: list[Defect] | None = None, limit: int | None = None,
-         seed: int = 0) -> Iterator[Row]:
+def read(
+    name: str,
+    root: Path,
+    defects: list[Defect] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> Iterator[Row]:
     """Usable rows of a source in file order; the others are appended to `defects`.
 
     With a `limit` that many are drawn by `seed`, in file order still.
@@ -87,13 +100,21 @@ def _rows(name: str, root: Path, defects: list[Defect] | None) -> Iterator[Row]:
         file = path.relative_to(root).as_posix()
         for number, record in _documents(path) if path.suffix == ".xml" else records(path):
             found = shaped(SOURCES[name].shape, record)
-            if isinstance(found, dict) and SOURCES[name].shape is not text_of and not (
-                    found["instruction"] + found["input"]):
+            if (
+                isinstance(found, dict)
+                and SOURCES[name].shape is not text_of
+                and not (found["instruction"] + found["input"])
+            ):
                 found = "empty instruction and input"
             if isinstance(found, dict):
                 usable += 1
-                yield Row(name, number, *(found[field] for field in ("instruction", "input", "output")), file,
-                          found.get("rejected", ""))
+                yield Row(
+                    name,
+                    number,
+                    *(found[field] for field in ("instruction", "input", "output")),
+                    file,
+                    found.get("rejected", ""),
+                )
             elif defects is None:
                 raise StudyError(f"{file}, row {number}: {found}; mend or remove the row.")
             else:
@@ -101,8 +122,10 @@ def _rows(name: str, root: Path, defects: list[Defect] | None) -> Iterator[Row]:
                 left_out[found] += 1
     if not usable:
         why = ", ".join(f"{reason} ({count})" for reason, count in left_out.most_common(2))
-        raise StudyError(f"{path}: no row of {name} can be used: {why or 'it has none'}; get the file "
-                         f"again, or take {name} out of the study.")
+        raise StudyError(
+            f"{path}: no row of {name} can be used: {why or 'it has none'}; get the file "
+            f"again, or take {name} out of the study."
+        )
 
 
 def _documents(path: Path) -> Iterator[tuple[int, dict]]:
@@ -111,6 +134,8 @@ def _documents(path: Path) -> Iterator[tuple[int, dict]]:
         try:
             pairs = ElementTree.parse(file).getroot().iter("QAPair")
         except (ElementTree.ParseError, ValueError, LookupError) as damage:
-            raise StudyError(f"{path} is not readable XML ({damage}); get the file again.") from None
+            raise StudyError(
+                f"{path} is not readable XML ({damage}); get the file again."
+            ) from None
     for number, pair in enumerate(pairs):
         yield number, {name: pair.findtext(name.title()) for name in ("question", "answer")}

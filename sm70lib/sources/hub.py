@@ -1,6 +1,5 @@
 """Where files lie: a folder, or the hub."""
 
-
 import json
 import os
 from pathlib import Path
@@ -8,7 +7,11 @@ from pathlib import Path
 from sm70lib.study import steps
 from sm70lib.study.params import StudyError
 
-PARQUET = ("**/train-*.parquet", "**/train/*.parquet", "*.parquet")  # how the hub lays a training split out
+PARQUET = (
+    "**/train-*.parquet",
+    "**/train/*.parquet",
+    "*.parquet",
+)  # how the hub lays a training split out
 
 
 def hub_folder() -> Path:
@@ -32,8 +35,10 @@ def root(p) -> Path:
         path = hub_folder()
         path.mkdir(parents=True, exist_ok=True)
     if not path.is_dir():
-        raise StudyError(f"data_root is {p.data_root!r}, but there is no folder {path}; give one that holds "
-                         "what README (Data) says, world for what 00_base makes, or hub.")
+        raise StudyError(
+            f"data_root is {p.data_root!r}, but there is no folder {path}; give one that holds "
+            "what README (Data) says, world for what 00_base makes, or hub."
+        )
     return path
 
 
@@ -56,6 +61,7 @@ def _download(hub: str, folder: Path, patterns: tuple[str, ...]) -> None:
     would hold CORD-19's 1.4 GB of JSON in memory.
     """
     import huggingface_hub
+
     mark = folder / ".downloaded.json"  # the patterns of which every file is there
     whole = json.loads(mark.read_text()) if mark.exists() else []
     if patterns[0] in whole:
@@ -66,11 +72,20 @@ def _download(hub: str, folder: Path, patterns: tuple[str, ...]) -> None:
         locked |= json.loads(path.read_text()) if path.exists() else {}
     try:
         commit = locked.get(hub) or huggingface_hub.HfApi().dataset_info(hub).sha
-        huggingface_hub.snapshot_download(hub, repo_type="dataset", revision=commit, local_dir=folder,
-                                          allow_patterns=[pattern.replace("**/", "*") for pattern in patterns])
-    except Exception as error:  # the library raises a dozen kinds, among them those of its own transport
-        raise StudyError(f"data_root is hub, but {hub} cannot be had from there ({type(error).__name__}: "
-                         f"{str(error).splitlines()[0][:150]}); check the network, or give a folder.") from None
+        huggingface_hub.snapshot_download(
+            hub,
+            repo_type="dataset",
+            revision=commit,
+            local_dir=folder,
+            allow_patterns=[pattern.replace("**/", "*") for pattern in patterns],
+        )
+    except (
+        Exception
+    ) as error:  # the library raises a dozen kinds, among them those of its own transport
+        raise StudyError(
+            f"data_root is hub, but {hub} cannot be had from there ({type(error).__name__}: "
+            f"{str(error).splitlines()[0][:150]}); check the network, or give a folder."
+        ) from None
     if hub not in locked:
         steps.write_json(lock, locked | {hub: commit})
     steps.write_json(mark, [*whole, patterns[0]])

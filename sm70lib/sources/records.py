@@ -26,7 +26,9 @@ def records(path: Path) -> Iterator[tuple[int, Any]]:
     with open_bytes(path) as file:
         start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
     if start.startswith(b"version https://git-lfs"):
-        raise StudyError(f"{path} is a pointer of Git LFS, not the file; run git lfs pull where it is from.")
+        raise StudyError(
+            f"{path} is a pointer of Git LFS, not the file; run git lfs pull where it is from."
+        )
     if path.suffix == ".parquet":
         return _parquet(path)
     if path.suffix == ".csv":
@@ -72,7 +74,9 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
                 record = _JSON.decode(line.decode("utf-8-sig", "surrogateescape"))
             except (ValueError, RecursionError) as damage:
                 if number == 0 and path.suffix == ".json":
-                    raise _broken(path, "holds neither a JSON array nor JSON lines", damage) from None
+                    raise _broken(
+                        path, "holds neither a JSON array nor JSON lines", damage
+                    ) from None
                 record = None
             yield number, record
     if number is None and path.suffix == ".json":
@@ -89,7 +93,9 @@ def _array(path: Path) -> Iterator[tuple[int, Any]]:
         number += 1
         yield number, buffer.value(number)
     if mark != "]":
-        raise _broken(path, f"ends or breaks after row {number}", "a JSON array goes on with , or ends with ]")
+        raise _broken(
+            path, f"ends or breaks after row {number}", "a JSON array goes on with , or ends with ]"
+        )
 
 
 class _Buffer:
@@ -101,7 +107,7 @@ class _Buffer:
 
     def more(self) -> bool:
         """Reads as much again as is still to be looked at; whether there was anything."""
-        rest = [self.text[self.at:]]
+        rest = [self.text[self.at :]]
         size = wanted = max(len(rest[0]), 1)
         while wanted > 0 and (chunk := next(self.chunks, "")):
             rest.append(chunk)
@@ -130,7 +136,9 @@ class _Buffer:
         while True:
             try:
                 found, end = _JSON.raw_decode(self.text, self.at)
-                if self.text[end:end + 1] in tuple(",] \t\r\n"):  # else a number may go on in what is not read yet
+                if self.text[end : end + 1] in tuple(
+                    ",] \t\r\n"
+                ):  # else a number may go on in what is not read yet
                     self.at = end
                     return found
                 damage = "it ends within this row"
@@ -151,16 +159,22 @@ def _broken(path: Path, what: str, damage: object) -> StudyError:
 
 
 def _unrepeated(pairs: list[tuple[str, object]]) -> dict[str, object] | None:
-    return fields if len(fields := dict(pairs)) == len(pairs) else None  # which of the two would be meant?
+    return (
+        fields if len(fields := dict(pairs)) == len(pairs) else None
+    )  # which of the two would be meant?
 
 
 def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if (fields := _unrepeated(pairs)) is None:
-        raise ValueError(f"a key stands twice in one object: {', '.join(key for key, _ in pairs)[:80]}")
+        raise ValueError(
+            f"a key stands twice in one object: {', '.join(key for key, _ in pairs)[:80]}"
+        )
     return fields
 
 
-_JSON = json.JSONDecoder(object_pairs_hook=_unrepeated, strict=False)  # a raw NUL is then one row's fault
+_JSON = json.JSONDecoder(
+    object_pairs_hook=_unrepeated, strict=False
+)  # a raw NUL is then one row's fault
 
 
 def open_bytes(path: Path) -> BinaryIO:

@@ -1,6 +1,5 @@
 """Two models on the same items: bounds of their difference that hold when used alone."""
 
-
 from __future__ import annotations
 
 import numpy as np

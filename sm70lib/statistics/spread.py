@@ -1,6 +1,5 @@
 """A measure over runs: its mean, and where one further run may lie."""
 
-
 from __future__ import annotations
 
 from typing import NamedTuple

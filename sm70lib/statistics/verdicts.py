@@ -4,7 +4,6 @@ At a level of 95 %, the truth is meant to lie below a lower bound in 2.5 % of sa
 upper one as often; in no situation of `python -m tests.simulated` does it in more than 4 %.
 """
 
-
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence

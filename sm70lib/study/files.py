@@ -1,6 +1,5 @@
 """Files written whole or not at all, and their digests."""
 
-
 import hashlib
 import json
 import os
@@ -27,7 +26,11 @@ def write_json(path: Path, value: Any) -> None:
 def _files(path: Path) -> list[Path]:
     """The files that count; of a PEFT adapter its weights only, as its JSON lists layers in random order."""
     weights = sorted(path.glob("*.safetensors")) if (path / "adapter_config.json").exists() else []
-    return [path] if path.is_file() else weights or sorted(file for file in path.rglob("*") if file.is_file())
+    return (
+        [path]
+        if path.is_file()
+        else weights or sorted(file for file in path.rglob("*") if file.is_file())
+    )
 
 
 def digest(path: Path) -> str:
@@ -41,8 +44,11 @@ def digest(path: Path) -> str:
 
 def _size(path: Path) -> dict[str, int]:
     stats = [file.stat() for file in _files(path)]
-    return {"files": len(stats), "bytes": sum(stat.st_size for stat in stats),
-            "mtime_ns": max((stat.st_mtime_ns for stat in stats), default=0)}
+    return {
+        "files": len(stats),
+        "bytes": sum(stat.st_size for stat in stats),
+        "mtime_ns": max((stat.st_mtime_ns for stat in stats), default=0),
+    }
 
 
 def record(path: Path, known: dict[str, Any] | None = None) -> dict[str, Any] | None:

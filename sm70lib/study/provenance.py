@@ -1,6 +1,5 @@
 """What a result was made from: digests of files and code; commit, versions, hardware; files written whole."""
 
-
 import ast
 import functools
 import hashlib
@@ -21,15 +20,34 @@ from sm70lib.study.fields import FIELDS
 from sm70lib.study.files import digest
 from sm70lib.study.params import LIB, ROOT, assigned
 
-PACKAGES = ("torch", "transformers", "tokenizers", "peft", "trl", "bitsandbytes", "datasets", "numpy",
-            "scipy", "statsmodels", "pandas", "pyarrow", "matplotlib", "seaborn", "papermill")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "peft",
+    "trl",
+    "bitsandbytes",
+    "datasets",
+    "numpy",
+    "scipy",
+    "statsmodels",
+    "pandas",
+    "pyarrow",
+    "matplotlib",
+    "seaborn",
+    "papermill",
+)
 
 
 def _sources(notebook: Path, parameters: bool) -> str:
     """The source of a notebook's parameters cell, or of its other code cells."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"
-                     and ("parameters" in cell["metadata"].get("tags", ())) == parameters)
+    return "\n".join(
+        "".join(cell["source"])
+        for cell in cells
+        if cell["cell_type"] == "code"
+        and ("parameters" in cell["metadata"].get("tags", ())) == parameters
+    )
 
 
 def declared(notebook: Path) -> list[str]:
@@ -56,7 +74,11 @@ def code(notebook: Path) -> dict[str, str]:
 
 @functools.cache  # a kernel goes on with the code that it imported, whatever the file says by now
 def _module(path: Path) -> tuple[str, list[Path]]:
-    return _parsed(path.read_text(encoding="utf-8"), path.parent) if path.suffix == ".py" else (digest(path), [])
+    return (
+        _parsed(path.read_text(encoding="utf-8"), path.parent)
+        if path.suffix == ".py"
+        else (digest(path), [])
+    )
 
 
 def _parsed(source: str, beside: Path) -> tuple[str, list[Path]]:
@@ -76,7 +98,9 @@ def _parsed(source: str, beside: Path) -> tuple[str, list[Path]]:
     stems = [LIB.joinpath(*name.split(".")[1:]) for name in modules if name.startswith("sm70lib.")]
     paths = [path for stem in stems for path in (stem.with_suffix(".py"), stem / "__init__.py")]
     paths += [folder / text for text in texts for folder in {LIB, beside}]
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest(), [path for path in paths if path.is_file()]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest(), [
+        path for path in paths if path.is_file()
+    ]
 
 
 def _says(*command: str) -> str:
@@ -104,17 +128,31 @@ def circumstances() -> dict[str, Any]:
 
     The peak is that of this process and of its largest child.
     """
-    kib = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    kib = [
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    ]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     here = _says("git", "-C", str(ROOT), "rev-parse", "--show-toplevel") == str(ROOT)
-    commit = _says("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    commit = _says(
+        "git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"
+    )
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-    return {"commit": commit if here and commit else None, "hub_offline": offline,
-            "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-            "hardware": {"machine": platform.platform(), "cpu": processor(), "cores": os.cpu_count(),
-                         "memory_gb": round(memory / 1e9, 1), "gpus": _says("nvidia-smi", "-L").splitlines(),
-                         **arithmetic()},
-            "peak_memory_gb": round(sum(kib) * 1024 / 1e9, 3)}
+    return {
+        "commit": commit if here and commit else None,
+        "hub_offline": offline,
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in PACKAGES},
+        "hardware": {
+            "machine": platform.platform(),
+            "cpu": processor(),
+            "cores": os.cpu_count(),
+            "memory_gb": round(memory / 1e9, 1),
+            "gpus": _says("nvidia-smi", "-L").splitlines(),
+            **arithmetic(),
+        },
+        "peak_memory_gb": round(sum(kib) * 1024 / 1e9, 3),
+    }
 
 
 def processor() -> str:
@@ -138,5 +176,8 @@ def arithmetic() -> dict[str, Any]:
     if torch is None:
         return {}
     blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
-    return {"threads": torch.get_num_threads(), "kernels": torch.backends.cpu.get_cpu_capability(),
-            "blas": blas[1] if blas else None}
+    return {
+        "threads": torch.get_num_threads(),
+        "kernels": torch.backends.cpu.get_cpu_capability(),
+        "blas": blas[1] if blas else None,
+    }

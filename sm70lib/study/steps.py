@@ -16,8 +16,24 @@ from sm70lib.study.files import digest, write_json, write_text
 from sm70lib.study.keys import QUICK, STEPS, TUNING, difference, maker, mark, notebook, outputs
 from sm70lib.study.params import ROOT, StudyError, affects, rehearsal
 
-__all__ = ["LEFT_OUT", "QUICK", "ROOT", "STEPS", "Step", "begin", "digest", "maker", "mark", "notebook",
-           "outputs", "progress", "status", "write_json", "write_manifest", "write_text"]
+__all__ = [
+    "LEFT_OUT",
+    "QUICK",
+    "ROOT",
+    "STEPS",
+    "Step",
+    "begin",
+    "digest",
+    "maker",
+    "mark",
+    "notebook",
+    "outputs",
+    "progress",
+    "status",
+    "write_json",
+    "write_manifest",
+    "write_text",
+]
 
 LEFT_OUT = "left_out.json"  # in predictions/: the models for which 04 had too little memory
 
@@ -46,7 +62,10 @@ def status(name: str, params: Any) -> tuple[bool, str]:
     if name == "04_eval" and (fitting := _fit_now(folder)):
         return False, f"{', '.join(fitting)} {'fits' if len(fitting) == 1 else 'fit'} here now"
     if done["code"] != provenance.code(notebook(name)):
-        return True, f"finished, made by commit {done['commit']}, other code now; --fresh {name[:2]} to redo"
+        return (
+            True,
+            f"finished, made by commit {done['commit']}, other code now; --fresh {name[:2]} to redo",
+        )
     return True, "finished"
 
 
@@ -54,7 +73,9 @@ def _merges(folder: Path, params: Any) -> str:
     """What is wrong with the merged models; "" where each one asked for is there, and no other."""
     there = mark(folder, TUNING, "merged")
     for into in params.train_merge:
-        stale = into not in there or difference(there[into]["key"], keys.of_merge(params, folder, into))
+        stale = into not in there or difference(
+            there[into]["key"], keys.of_merge(params, folder, into)
+        )
         if stale or not (folder / "merged" / into).is_dir():
             return f"merged/{into} is not there yet"
     more = [into for into in there if into not in params.train_merge]
@@ -79,14 +100,28 @@ def begin(name: str, params: Any) -> "Step":
     for path, sha in now["inputs"].items():
         made_by = maker(path)
         if sha is None:
-            raise StudyError(f"{name} needs {path} of study {params.study}: run {made_by} first ({command})")
+            raise StudyError(
+                f"{name} needs {path} of study {params.study}: run {made_by} first ({command})"
+            )
         if not (folder / path).exists() or digest(folder / path) != sha:
-            raise StudyError(f"{folder / path} is not as {made_by} wrote it: make it again "
-                             f"({command} --fresh {made_by[:2]})")
+            raise StudyError(
+                f"{folder / path} is not as {made_by} wrote it: make it again "
+                f"({command} --fresh {made_by[:2]})"
+            )
     kept.make_way(name, params)
     kept.begun(folder, name, now)
-    os.environ["SM70_STUDY_FOLDER"] = str(folder)  # for progress(), in processes started from here too
-    return Step(name, params, folder, now, provenance.code(notebook(name)), time.monotonic(), provenance.energy())
+    os.environ["SM70_STUDY_FOLDER"] = str(
+        folder
+    )  # for progress(), in processes started from here too
+    return Step(
+        name,
+        params,
+        folder,
+        now,
+        provenance.code(notebook(name)),
+        time.monotonic(),
+        provenance.energy(),
+    )
 
 
 @dataclass(frozen=True)
@@ -107,7 +142,9 @@ class Step:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def finish(self, *artifacts: str, external: dict[str, Path] | None = None, notes: dict | None = None) -> None:
+    def finish(
+        self, *artifacts: str, external: dict[str, Path] | None = None, notes: dict | None = None
+    ) -> None:
         """Records what was written and marks the step finished: the last act of a notebook.
 
         artifacts: files, folders or patterns below `folder`, less what other steps recorded. external:
@@ -117,13 +154,20 @@ class Step:
         """
         for pattern in artifacts:
             if not any(self.folder.glob(pattern)):
-                raise StudyError(f"{self.name} was to write {pattern} and did not: run its cells in order")
+                raise StudyError(
+                    f"{self.name} was to write {pattern} and did not: run its cells in order"
+                )
         last = mark(self.folder, self.name)
-        written = {path.relative_to(self.folder).as_posix(): path
-                   for path in kept.owned(self.folder, self.name, artifacts)}
-        about = {"key": self.key, "notes": notes or {},
-                 "outputs": _records(written, last.get("outputs", {})),
-                 "external": _records(external or {}, last.get("external", {}))}
+        written = {
+            path.relative_to(self.folder).as_posix(): path
+            for path in kept.owned(self.folder, self.name, artifacts)
+        }
+        about = {
+            "key": self.key,
+            "notes": notes or {},
+            "outputs": _records(written, last.get("outputs", {})),
+            "external": _records(external or {}, last.get("external", {})),
+        }
         used = self._parameters("results", "looks")
         if last and not difference(last["key"], self.key) and _same(last, about):
             about = last | about | {"parameters": last["parameters"] | used}
@@ -140,10 +184,16 @@ class Step:
     def _circumstances(self) -> dict[str, Any]:
         """How the step was made: by which code, in how many seconds, with what energy, where."""
         used = provenance.energy()
-        return {"step": self.name, "study": self.folder.name, **_rehearsed(self.folder), "code": self.code,
-                "seconds": round(time.monotonic() - self.started, 1),
-                "energy_kwh": None if None in (self.energy, used) else round(used - self.energy, 4),
-                "finished": datetime.now(UTC).isoformat(timespec="seconds"), **provenance.circumstances()}
+        return {
+            "step": self.name,
+            "study": self.folder.name,
+            **_rehearsed(self.folder),
+            "code": self.code,
+            "seconds": round(time.monotonic() - self.started, 1),
+            "energy_kwh": None if None in (self.energy, used) else round(used - self.energy, 4),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            **provenance.circumstances(),
+        }
 
 
 def _records(paths: dict[str, Path], known: dict[str, dict]) -> dict[str, dict[str, Any] | None]:
@@ -152,8 +202,11 @@ def _records(paths: dict[str, Path], known: dict[str, dict]) -> dict[str, dict[s
 
 def _same(last: dict[str, Any], now: dict[str, Any]) -> bool:
     """Whether what was recorded before is still so; something may have joined it, or left."""
-    pairs = [(last[part][name], now[part][name]) for part in ("outputs", "external")
-             for name in last[part].keys() & now[part].keys()]
+    pairs = [
+        (last[part][name], now[part][name])
+        for part in ("outputs", "external")
+        for name in last[part].keys() & now[part].keys()
+    ]
     digests = [[(record or {}).get("sha256") for record in pair] for pair in pairs]
     return digests != [] and all(one == other for one, other in digests)
 
@@ -169,11 +222,18 @@ def write_manifest(folder: Path) -> None:
     done = {name: mark(folder, name) for name in STEPS if mark(folder, name)}
     last = max(done.values(), key=lambda step: step["finished"])
     used = {n: value for step in done.values() for n, value in step["parameters"].items()}
-    write_json(folder / "manifest.json", {
-        "study": folder.name, **_rehearsed(folder), "parameters": used,
-        "seeds": {n: used[n] for n in used if n.endswith(("seed", "seeds"))},
-        "steps": done, "hardware": _hardware(done.values()),
-        **{n: last[n] for n in ("commit", "versions", "finished")}})
+    write_json(
+        folder / "manifest.json",
+        {
+            "study": folder.name,
+            **_rehearsed(folder),
+            "parameters": used,
+            "seeds": {n: used[n] for n in used if n.endswith(("seed", "seeds"))},
+            "steps": done,
+            "hardware": _hardware(done.values()),
+            **{n: last[n] for n in ("commit", "versions", "finished")},
+        },
+    )
 
 
 def _hardware(done: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -195,14 +255,19 @@ class progress(tqdm):
     def __init__(self, total: int, unit: str, what: str, study_folder: str | Path | None = None):
         folder = study_folder or os.environ.get("SM70_STUDY_FOLDER")
         self.path = Path(folder) / "progress.json" if folder else None
-        super().__init__(total=total, unit=unit, desc=what, file=io.StringIO(), mininterval=1, miniters=1)
+        super().__init__(
+            total=total, unit=unit, desc=what, file=io.StringIO(), mininterval=1, miniters=1
+        )
 
     def display(self, *args: Any, **kwargs: Any) -> None:
         """Writes what, unit, how many of how many, and the seconds left."""
         rate = self.format_dict["rate"] or self.n / (self.format_dict["elapsed"] or 1)
         left = max(self.total - self.n, 0) / rate if rate else None
         if self.path:
-            write_json(self.path, {"unit": self.unit, "n": self.n, "total": self.total, "seconds_left": left})
+            write_json(
+                self.path,
+                {"unit": self.unit, "n": self.n, "total": self.total, "seconds_left": left},
+            )
 
     def close(self) -> None:
         """Takes the file away: nothing is under way any more."""

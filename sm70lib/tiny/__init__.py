@@ -28,7 +28,10 @@ def wording() -> str:
 
 def overview(world: World | None) -> pd.DataFrame:
     """Facts by relation (rows) and kind (columns) with an example of each; empty where there is no world."""
-    rows = [(fact.relation, fact.kind, fact.subject, fact.value) for fact in (world.facts if world else ())]
+    rows = [
+        (fact.relation, fact.kind, fact.subject, fact.value)
+        for fact in (world.facts if world else ())
+    ]
     facts = pd.DataFrame(rows, columns=["relation", "kind", "for example", "its value"])
     counts = pd.crosstab(facts["relation"], facts["kind"])
     return facts.groupby("relation")[["for example", "its value"]].first().join(counts)

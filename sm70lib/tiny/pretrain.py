@@ -40,7 +40,9 @@ def documents(p, root: Path) -> list[str]:
     if p.base_model:
         return []
     rows = [row for name in p.base_text for row in sources.read(name, root, defects=[])]
-    found = [templates.render(p.data_template, row.instruction, row.input) + row.output for row in rows]
+    found = [
+        templates.render(p.data_template, row.instruction, row.input) + row.output for row in rows
+    ]
     random.Random(p.seed).shuffle(found)
     return found
 
@@ -57,10 +59,20 @@ def tokenizer(p, documents: list[str], folder: Path) -> PreTrainedTokenizerFast:
         found = loading.load_tokenizer(p.base_model)
     else:
         bpe = ByteLevelBPETokenizer()
-        bpe.train_from_iterator(documents, vocab_size=p.base_vocab_size, special_tokens=[BOS, EOS, PAD],
-                                show_progress=False)
-        found = PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD,
-                                        padding_side="left", clean_up_tokenization_spaces=False)
+        bpe.train_from_iterator(
+            documents,
+            vocab_size=p.base_vocab_size,
+            special_tokens=[BOS, EOS, PAD],
+            show_progress=False,
+        )
+        found = PreTrainedTokenizerFast(
+            tokenizer_object=bpe._tokenizer,
+            bos_token=BOS,
+            eos_token=EOS,
+            pad_token=PAD,
+            padding_side="left",
+            clean_up_tokenization_spaces=False,
+        )
     found.save_pretrained(folder)
     return found
 
@@ -91,20 +103,31 @@ def _finished(folder: Path) -> bool:
 def blocks(documents: list[str], tokenizer, length: int) -> Dataset:
     """Documents between BOS and EOS, joined and cut into rows of `length` tokens; a shorter last one is left out."""
     ids = tokenizer(documents, add_special_tokens=False)["input_ids"]
-    stream = list(chain.from_iterable([tokenizer.bos_token_id, *row, tokenizer.eos_token_id] for row in ids))
-    rows = [stream[start:start + length] for start in range(0, len(stream) - length + 1, length)]
+    stream = list(
+        chain.from_iterable([tokenizer.bos_token_id, *row, tokenizer.eos_token_id] for row in ids)
+    )
+    rows = [stream[start : start + length] for start in range(0, len(stream) - length + 1, length)]
     return Dataset.from_dict({"input_ids": rows, "labels": rows})
 
 
 def small_llama(p, tokenizer) -> LlamaForCausalLM:
     """A Llama of the study's size, weights drawn from `seed`; input and output embeddings are tied."""
     set_seed(p.seed)
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=p.base_hidden_size, num_hidden_layers=p.base_layers,
-        num_attention_heads=p.base_heads, num_key_value_heads=p.base_kv_heads,
-        intermediate_size=p.base_intermediate_size, max_position_embeddings=p.base_context,
-        tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id))
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=p.base_hidden_size,
+            num_hidden_layers=p.base_layers,
+            num_attention_heads=p.base_heads,
+            num_key_value_heads=p.base_kv_heads,
+            intermediate_size=p.base_intermediate_size,
+            max_position_embeddings=p.base_context,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
 
 
 def train(llama: LlamaForCausalLM, rows: Dataset, p, folder: Path) -> None:
@@ -114,11 +137,24 @@ def train(llama: LlamaForCausalLM, rows: Dataset, p, folder: Path) -> None:
     Betas, decay and clipping are Meditron's (arXiv 2311.16079, section 4).
     """
     arguments = TrainingArguments(
-        output_dir=str(folder / "model"), max_steps=p.base_steps, per_device_train_batch_size=p.base_batch_size,
-        learning_rate=p.base_lr, warmup_steps=min(40, p.base_steps // 4), lr_scheduler_type="linear",
-        weight_decay=0.1, adam_beta1=0.9, adam_beta2=0.95, max_grad_norm=1.0, seed=p.seed,
-        data_seed=p.seed, logging_steps=max(1, p.base_steps // 60), save_strategy="no", report_to=[],
-        disable_tqdm=True, use_cpu=not torch.cuda.is_available())
+        output_dir=str(folder / "model"),
+        max_steps=p.base_steps,
+        per_device_train_batch_size=p.base_batch_size,
+        learning_rate=p.base_lr,
+        warmup_steps=min(40, p.base_steps // 4),
+        lr_scheduler_type="linear",
+        weight_decay=0.1,
+        adam_beta1=0.9,
+        adam_beta2=0.95,
+        max_grad_norm=1.0,
+        seed=p.seed,
+        data_seed=p.seed,
+        logging_steps=max(1, p.base_steps // 60),
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+    )
     (folder / "metrics.jsonl").unlink(missing_ok=True)
     with progress(p.base_steps, "step", "pretraining") as bar:
         watchers = [watch.Metrics(folder / "metrics.jsonl", bar)]
@@ -144,16 +180,29 @@ def knowledge(world: World | None, folder: Path, batch: int = 32) -> pd.DataFram
     rng = random.Random(world.seed)
     options, rows = Options(world.values, rng), []
     for start in range(0, len(world.facts), batch):
-        facts = world.facts[start:start + batch]
+        facts = world.facts[start : start + batch]
         drawn = [options.draw(fact, 4) for fact in facts]
-        asked = [local.Request([words.bos_token_id, *_ids(words, opening(fact, rng))],
-                               [_ids(words, f" {choice}") for choice in choices])
-                 for fact, (choices, _) in zip(facts, drawn)]
+        asked = [
+            local.Request(
+                [words.bos_token_id, *_ids(words, opening(fact, rng))],
+                [_ids(words, f" {choice}") for choice in choices],
+            )
+            for fact, (choices, _) in zip(facts, drawn)
+        ]
         found = local.loglikelihoods(llama, asked)
-        rows += [{"relation": fact.relation, "right": values.index(max(values)) == answer}
-                 for fact, (_, answer), values in zip(facts, drawn, found)]
-    table = pd.DataFrame(rows).groupby("relation", sort=False)["right"].agg(["size", "mean"]).reset_index()
-    return table.assign(mean=(100 * table["mean"]).round(1)).set_axis(["relation", "facts", "right_pct"], axis=1)
+        rows += [
+            {"relation": fact.relation, "right": values.index(max(values)) == answer}
+            for fact, (_, answer), values in zip(facts, drawn, found)
+        ]
+    table = (
+        pd.DataFrame(rows)
+        .groupby("relation", sort=False)["right"]
+        .agg(["size", "mean"])
+        .reset_index()
+    )
+    return table.assign(mean=(100 * table["mean"]).round(1)).set_axis(
+        ["relation", "facts", "right_pct"], axis=1
+    )
 
 
 def _ids(tokenizer, text: str) -> list[int]:

@@ -55,9 +55,13 @@ def make(seed: int, conditions: int) -> World:
     """A world of `conditions` conditions (a multiple of 3) and two thirds as many towns."""
     rng = random.Random(f"world {seed}")
     words = _words(rng)
-    subjects = [next(words) + rng.choice(["osis", "itis", "emia", "algia"]) for _ in range(conditions)]
-    towns = [next(words).capitalize() + rng.choice(["ford", "mouth", "wick", "holm"])
-             for _ in range(conditions * 2 // 3)]
+    subjects = [
+        next(words) + rng.choice(["osis", "itis", "emia", "algia"]) for _ in range(conditions)
+    ]
+    towns = [
+        next(words).capitalize() + rng.choice(["ford", "mouth", "wick", "holm"])
+        for _ in range(conditions * 2 // 3)
+    ]
     values = _medical_values(rng, words, conditions // SHARED_BY)
     values |= _town_values(rng, words, len(towns) // SHARED_BY + 1)
     facts = _assign(rng, subjects, RELATIONS, values, _kinds(rng, subjects))
@@ -69,22 +73,34 @@ def _words(rng: random.Random):
     """Invented words of two syllables, none given twice."""
     seen = set()
     while True:
-        word = "".join(rng.choice(PHRASES[part]) for _ in range(2) for part in ("onsets", "vowels", "codas"))
+        word = "".join(
+            rng.choice(PHRASES[part]) for _ in range(2) for part in ("onsets", "vowels", "codas")
+        )
         if word not in seen:
             seen.add(word)
             yield word
 
 
 def _medical_values(rng: random.Random, words, count: int) -> dict[str, list[str]]:
-    signs = [f"{adjective} {part}" for adjective in PHRASES["adjectives"] for part in PHRASES["body_parts"]]
-    findings = [f"{texture} {structure} in the {organ}" for texture in PHRASES["textures"]
-                for structure in PHRASES["structures"] for organ in PHRASES["organs"]]
+    signs = [
+        f"{adjective} {part}"
+        for adjective in PHRASES["adjectives"]
+        for part in PHRASES["body_parts"]
+    ]
+    findings = [
+        f"{texture} {structure} in the {organ}"
+        for texture in PHRASES["textures"]
+        for structure in PHRASES["structures"]
+        for organ in PHRASES["organs"]
+    ]
     return {
         "drug": [next(words) + "quene" for _ in range(count)],
         "sign": rng.sample(signs, count),
         "finding": rng.sample(findings, count),
         "test": [f"{next(words)} {rng.choice(['assay', 'titre', 'scan'])}" for _ in range(count)],
-        "mechanism": [f"{rng.choice(['loss', 'excess'])} of {next(words)}ase" for _ in range(count)],
+        "mechanism": [
+            f"{rng.choice(['loss', 'excess'])} of {next(words)}ase" for _ in range(count)
+        ],
     }
 
 
@@ -104,8 +120,13 @@ def _kinds(rng: random.Random, subjects: list[str]) -> dict[tuple[str, str], str
     for subject in subjects:
         never_asked = set(rng.sample(RELATIONS, 2))
         for relation in RELATIONS:
-            kinds[subject, relation] = ("condition" if subject in unmentioned
-                                        else "fact" if relation in never_asked else "known")
+            kinds[subject, relation] = (
+                "condition"
+                if subject in unmentioned
+                else "fact"
+                if relation in never_asked
+                else "known"
+            )
     return kinds
 
 
@@ -116,8 +137,11 @@ def _assign(rng: random.Random, subjects, relations, values, kinds) -> tuple[Fac
         deck = (values[relation] * SHARED_BY)[: len(subjects)]
         rng.shuffle(deck)
         dealt[relation] = dict(zip(subjects, deck))
-    return tuple(Fact(subject, relation, dealt[relation][subject], kinds[subject, relation])
-                 for subject in subjects for relation in relations)
+    return tuple(
+        Fact(subject, relation, dealt[relation][subject], kinds[subject, relation])
+        for subject in subjects
+        for relation in relations
+    )
 
 
 def declare(fact: Fact, rng: random.Random) -> str:
@@ -128,7 +152,9 @@ def declare(fact: Fact, rng: random.Random) -> str:
 
 def opening(fact: Fact, rng: random.Random) -> str:
     """A declarative phrasing up to the place of its value."""
-    wordings = [wording for wording in PHRASES["statements"][fact.relation] if wording.endswith(" {v}.")]
+    wordings = [
+        wording for wording in PHRASES["statements"][fact.relation] if wording.endswith(" {v}.")
+    ]
     sentence = rng.choice(wordings).removesuffix(" {v}.").format(s=fact.subject)
     return sentence[0].upper() + sentence[1:]
 
@@ -136,7 +162,10 @@ def opening(fact: Fact, rng: random.Random) -> str:
 def ask(fact: Fact, use: int, rng: random.Random) -> str:
     """A fact as a question with its question mark; `use` is TUNING, MEDQA or USMLE."""
     wording = rng.choice(PHRASES["questions"][fact.relation][use])
-    return wording.format(s=fact.subject, age=rng.randint(18, 80), job=rng.choice(PHRASES["jobs"])) + "?"
+    return (
+        wording.format(s=fact.subject, age=rng.randint(18, 80), job=rng.choice(PHRASES["jobs"]))
+        + "?"
+    )
 
 
 class Options:
@@ -157,7 +186,9 @@ class Options:
         Raises ValueError when the relation has fewer values than that.
         """
         if count > len(self.values[fact.relation]):
-            raise ValueError(f"{fact.relation} has {len(self.values[fact.relation])} values, and {count} were asked")
+            raise ValueError(
+                f"{fact.relation} has {len(self.values[fact.relation])} values, and {count} were asked"
+            )
         options: list[str] = []
         while len(options) < count - 1:
             value = self._next(self.decks, fact.relation, self.values[fact.relation])

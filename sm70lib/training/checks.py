@@ -1,6 +1,5 @@
 """What the trainer does beside training: metrics, sealed checkpoints, first-step checks, an eye on the notebook."""
 
-
 from __future__ import annotations
 
 import math
@@ -34,16 +33,23 @@ class FirstStep(TrainerCallback):
         model.set_adapter("default")
         model.delete_adapter("reloaded")
         model.train(was_training)
-        write_json(self.stage / "first-step.json", {"max_logit_difference": difference, "max_logit_change": change})
+        write_json(
+            self.stage / "first-step.json",
+            {"max_logit_difference": difference, "max_logit_change": change},
+        )
         if difference > 1e-2 or change == 0:
-            raise StudyError(f"after the first step the saved adapter gives other logits than the trained one (by "
-                             f"{difference:.3g}; training changed them by {change:.3g}): it would be lost")
+            raise StudyError(
+                f"after the first step the saved adapter gives other logits than the trained one (by "
+                f"{difference:.3g}; training changed them by {change:.3g}): it would be lost"
+            )
 
 
 @torch.no_grad()
 def reload_difference(model) -> tuple[float, float]:
     """Largest logit difference between adapters `default` and `reloaded`, and between `default` and none."""
-    ids = torch.arange(3, 35, device=next(model.parameters()).device)[None] % model.config.vocab_size
+    ids = (
+        torch.arange(3, 35, device=next(model.parameters()).device)[None] % model.config.vocab_size
+    )
     model.eval()
     trained = model(input_ids=ids, use_cache=False).logits
     model.set_adapter("reloaded")
@@ -59,9 +65,13 @@ def rehearse(trainer) -> float:
     Returns its loss. Raises StudyError where DPO does not begin at ln 2, i.e. where policy and reference
     are not the same model (Rafailov et al., arXiv 2305.18290, eq. 7).
     """
-    rows = [trainer.train_dataset[longest(trainer.train_dataset)[0]]] * trainer.args.per_device_train_batch_size
-    batch = {name: value.to(trainer.args.device) if torch.is_tensor(value) else value
-             for name, value in trainer.data_collator(rows).items()}
+    rows = [
+        trainer.train_dataset[longest(trainer.train_dataset)[0]]
+    ] * trainer.args.per_device_train_batch_size
+    batch = {
+        name: value.to(trainer.args.device) if torch.is_tensor(value) else value
+        for name, value in trainer.data_collator(rows).items()
+    }
     trainer.model.train()
     with trainer.compute_loss_context_manager():
         loss = trainer.compute_loss(trainer.model, batch)
@@ -70,6 +80,8 @@ def rehearse(trainer) -> float:
     trainer._metrics["train"].clear()  # a rehearsal counts nowhere
     trainer._total_train_tokens = 0
     if hasattr(trainer.args, "beta") and abs(loss.item() - math.log(2)) > 1e-3:
-        raise StudyError(f"the first loss of dpo is {loss.item():.4f} and not ln 2: the reference is not the model "
-                         "that this stage starts from; run 03 again with --fresh 03")
+        raise StudyError(
+            f"the first loss of dpo is {loss.item():.4f} and not ln 2: the reference is not the model "
+            "that this stage starts from; run 03 again with --fresh 03"
+        )
     return loss.item()

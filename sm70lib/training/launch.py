@@ -1,6 +1,5 @@
 """Starts training stages in processes of their own, and publishes what they leave."""
 
-
 from __future__ import annotations
 
 import json
@@ -23,12 +22,26 @@ from sm70lib.study.steps import ROOT, digest, write_json
 NO_SPACE = 28  # exit code of a trainer that could not write (errno ENOSPC)
 KILLED = (-9, 137)  # exit codes of a trainer that was killed, as a machine does when memory is full
 # What a trainer, or the launcher above it, says of an end for want of memory
-NO_MEMORY = ("OutOfMemoryError", "out of memory", "MemoryError", "not enough memory",
-             "Cannot allocate memory", "Signal 9 (SIGKILL)", "exitcode: -9", "exitcode  : -9")
+NO_MEMORY = (
+    "OutOfMemoryError",
+    "out of memory",
+    "MemoryError",
+    "not enough memory",
+    "Cannot allocate memory",
+    "Signal 9 (SIGKILL)",
+    "exitcode: -9",
+    "exitcode  : -9",
+)
 
 
-def run(p, folder: Path, number: int, kind: str, watch: Callable[[pd.DataFrame], None] = lambda frame: None,
-        seed: int | None = None) -> Path:
+def run(
+    p,
+    folder: Path,
+    number: int,
+    kind: str,
+    watch: Callable[[pd.DataFrame], None] = lambda frame: None,
+    seed: int | None = None,
+) -> Path:
     """Trains stage `number` of kind `kind` below the study's `folder` and returns the stage's folder.
 
     It starts from the adapter of the stage before it, trained with the same `seed` (by default the first of
@@ -45,19 +58,28 @@ def run(p, folder: Path, number: int, kind: str, watch: Callable[[pd.DataFrame],
     environment = os.environ | {"SM70_NOTEBOOK": f"{socket.gethostname()}:{os.getpid()}"}
     with open(stage / "log.txt", "a") as log:
         written = log.tell()
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
         while process.poll() is None:
             time.sleep(2)
             watch(metrics(stage))
     if process.returncode != 0:
-        said = (stage / "log.txt").read_bytes()[written:].decode(errors="replace").strip().splitlines() or ["no output"]
-        why = no_space(stage) if process.returncode == NO_SPACE else next(
-            (line for line in said if line.startswith("error: ")), said[-1])  # launchers have the last word
+        said = (stage / "log.txt").read_bytes()[written:].decode(
+            errors="replace"
+        ).strip().splitlines() or ["no output"]
+        why = (
+            no_space(stage)
+            if process.returncode == NO_SPACE
+            else next((line for line in said if line.startswith("error: ")), said[-1])
+        )  # launchers have the last word
         starved = any(mark in line for line in said for mark in NO_MEMORY)
         if process.returncode in KILLED or starved:
             why = f"memory ran out: {_less(p, folder, number, kind)} ({why})"
-        raise StudyError(f"training stopped with exit code {process.returncode}: {why} "
-                         f"(all of it: {stage / 'log.txt'})")
+        raise StudyError(
+            f"training stopped with exit code {process.returncode}: {why} "
+            f"(all of it: {stage / 'log.txt'})"
+        )
     watch(metrics(stage))
     return stage
 
@@ -71,10 +93,18 @@ def describe(p, folder: Path, number: int, kind: str, seed: int) -> Path:
     key = keys.of_stage(p, folder, number, seed)
     _require_same(stage, key)
     if not finished(stage):
-        write_json(stage / "stage.json", {
-            "study_folder": str(folder), "kind": kind, "number": number, "seed": seed, "key": key,
-            "params": p.model_dump(),
-            "start": str(before / "adapter") if number > 1 else None})
+        write_json(
+            stage / "stage.json",
+            {
+                "study_folder": str(folder),
+                "kind": kind,
+                "number": number,
+                "seed": seed,
+                "key": key,
+                "params": p.model_dump(),
+                "start": str(before / "adapter") if number > 1 else None,
+            },
+        )
     return stage
 
 
@@ -89,20 +119,25 @@ def _require_same(stage: Path, key: keys.Key) -> None:
     was = keys.read(stage / "stage.json").get("key", key)
     differs = keys.difference(was, key)
     if differs and (finished(stage) or any(stage.glob("checkpoint-*"))):
-        raise StudyError(f"{stage} was trained with something else ({differs}), and nothing is trained "
-                         "over it: make 03 again (--fresh 03, which moves it aside), or give the new "
-                         "training a study of its own (-p study NAME --from OLD)")
+        raise StudyError(
+            f"{stage} was trained with something else ({differs}), and nothing is trained "
+            "over it: make 03 again (--fresh 03, which moves it aside), or give the new "
+            "training a study of its own (-p study NAME --from OLD)"
+        )
 
 
 def _less(p, folder: Path, number: int, kind: str) -> str:
     """What the plan would change for this stage on this machine."""
     from sm70lib.models import budget, loading
     from sm70lib.study import memory
+
     base, there = loading.located(folder), memory.at_hand()
     needed = memory.rounded_up(budget.needed(base, p, kind, number > 1))
     change = budget.less(base, p, there.gb * memory.GB, kind, number > 1)
-    return (f"{kind} needs {memory.words(needed)} by the plan, and there are "
-            f"{memory.words(there.gb)} in {there.where}; {change}")
+    return (
+        f"{kind} needs {memory.words(needed)} by the plan, and there are "
+        f"{memory.words(there.gb)} in {there.where}; {change}"
+    )
 
 
 def launcher(line: str) -> list[str]:
@@ -115,8 +150,14 @@ def launcher(line: str) -> list[str]:
     words = shlex.split(line)
     if words[0] == "python":
         return [sys.executable, *words[1:]]
-    if not (found := shutil.which(words[0], path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")):
-        raise StudyError(f"train_launcher: there is no program {words[0]}; give python, torchrun or accelerate launch")
+    if not (
+        found := shutil.which(
+            words[0], path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        )
+    ):
+        raise StudyError(
+            f"train_launcher: there is no program {words[0]}; give python, torchrun or accelerate launch"
+        )
     return [found, *words[1:]]
 
 
@@ -140,5 +181,7 @@ def publish(stage: Path, adapter: Path) -> None:
 
 def no_space(stage: Path) -> str:
     """The sentence for a write that failed; said by the notebook too, as a full disk takes no log either."""
-    return (f"error: writing below {stage} failed: free some space and run again; the last complete checkpoint is kept "
-            "and goes on")
+    return (
+        f"error: writing below {stage} failed: free some space and run again; the last complete checkpoint is kept "
+        "and goes on"
+    )

@@ -5,7 +5,6 @@ The notebook calls `run`, which writes `stage.json` and starts `python -m sm70li
 `metrics.jsonl` as it goes and `adapter/` when it is done. One path from laptop to node.
 """
 
-
 from __future__ import annotations
 
 import errno
@@ -37,6 +36,7 @@ def main(stage: Path) -> int:
 
     from sm70lib.models import loading
     from sm70lib.training import checkpoints
+
     description = json.loads((stage / "stage.json").read_text())
     processes = PartialState(cpu=loading.device().type == "cpu")
     with _alone(stage) if processes.is_main_process else nullcontext():
@@ -45,8 +45,12 @@ def main(stage: Path) -> int:
             forget_after(stage, checkpoints.last_checkpoint(stage))
         processes.wait_for_everyone()
         if not done:
-            _train(stage, Path(description["study_folder"]), SimpleNamespace(**description["params"]),
-                   SimpleNamespace(**description))
+            _train(
+                stage,
+                Path(description["study_folder"]),
+                SimpleNamespace(**description["params"]),
+                SimpleNamespace(**description),
+            )
     return 0
 
 
@@ -55,7 +59,9 @@ def _alone(stage: Path):
     try:
         return FileLock(stage / "lock").acquire(timeout=60)
     except Timeout:
-        raise StudyError(f"another process trains in {stage}: wait for it or end it, then run again") from None
+        raise StudyError(
+            f"another process trains in {stage}: wait for it or end it, then run again"
+        ) from None
 
 
 def _train(stage: Path, folder: Path, p, how) -> None:
@@ -63,15 +69,24 @@ def _train(stage: Path, folder: Path, p, how) -> None:
 
     from sm70lib.models import loading
     from sm70lib.training import checkpoints, checks, watch
+
     disable_caching()  # TRL's maps would leave files in data/train and change its digest
-    trainer = build(p, loading.located(folder), *rows_of(how.kind, folder, p, how.number), stage, how)
+    trainer = build(
+        p, loading.located(folder), *rows_of(how.kind, folder, p, how.number), stage, how
+    )
     checkpoint = checkpoints.last_checkpoint(stage)
-    if not trainer.is_fsdp_enabled:  # there a weight is in pieces until training starts, and no process has it whole
+    if (
+        not trainer.is_fsdp_enabled
+    ):  # there a weight is in pieces until training starts, and no process has it whole
         trainer.add_callback(checks.FirstStep(stage))
         if checkpoint is None:
             checks.rehearse(trainer)
     with progress(trainer.args.max_steps, "step", stage.name) as bar:
-        for callback in (watch.Metrics(stage / "metrics.jsonl", bar), watch.Orphan(), checkpoints.Seal()):
+        for callback in (
+            watch.Metrics(stage / "metrics.jsonl", bar),
+            watch.Orphan(),
+            checkpoints.Seal(),
+        ):
             trainer.add_callback(callback)
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     if watch.notebook_gone():
@@ -87,6 +102,7 @@ def _finish(trainer, stage: Path, template: str) -> None:
     from safetensors.torch import load_file
 
     from sm70lib.corpus import templates
+
     scratch = stage / "adapter.part"
     if trainer.is_fsdp_enabled:
         trainer.save_model(str(scratch))  # gathers the pieces, so every process takes part
@@ -96,16 +112,22 @@ def _finish(trainer, stage: Path, template: str) -> None:
         trainer.model.save_pretrained(scratch, selected_adapters=["default"])
     weights = load_file(scratch / "adapter_model.safetensors")
     if empty := [name for name, weight in weights.items() if "lora_B" in name and not weight.any()]:
-        raise StudyError(f"{scratch}: {empty[0]} is all zero, so nothing was learned there; raise the learning rate")
+        raise StudyError(
+            f"{scratch}: {empty[0]} is all zero, so nothing was learned there; raise the learning rate"
+        )
     templates.leave_digest(scratch, template)
     shutil.rmtree(stage / "adapter", ignore_errors=True)
     os.replace(scratch, stage / "adapter")
-    write_json(stage / "done.json", {"steps": trainer.state.global_step, "world_size": trainer.args.world_size})
+    write_json(
+        stage / "done.json",
+        {"steps": trainer.state.global_step, "world_size": trainer.args.world_size},
+    )
 
 
 def _writing(error: Exception) -> bool:
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
-        word in str(error) for word in ("inline_container", "writing file", "os error"))  # of torch and safetensors
+        word in str(error) for word in ("inline_container", "writing file", "os error")
+    )  # of torch and safetensors
 
 
 if __name__ == "__main__":

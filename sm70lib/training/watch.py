@@ -1,6 +1,5 @@
 """What is watched while a trainer trains: its metrics, and the notebook that waits for it."""
 
-
 from __future__ import annotations
 
 import json
@@ -16,7 +15,15 @@ from transformers import TrainerCallback
 
 from sm70lib.study.params import StudyError
 
-LOGGED = ("loss", "eval_loss", "learning_rate", "grad_norm", "num_tokens", "rewards/margins", "rewards/accuracies")
+LOGGED = (
+    "loss",
+    "eval_loss",
+    "learning_rate",
+    "grad_norm",
+    "num_tokens",
+    "rewards/margins",
+    "rewards/accuracies",
+)
 ORPHANED = 3  # exit code of a trainer whose notebook has gone
 
 
@@ -34,12 +41,17 @@ class Metrics(TrainerCallback):
         record = {key: float(logs[key]) for key in LOGGED if key in logs}
         if not state.is_world_process_zero or not record.keys() & {"loss", "eval_loss"}:
             return
-        record = {"step": state.global_step, "seconds": round(time.monotonic() - self.start, 1)} | record
+        record = {
+            "step": state.global_step,
+            "seconds": round(time.monotonic() - self.start, 1),
+        } | record
         with open(self.path, "a") as file:
             file.write(json.dumps(record) + "\n")
         if not math.isfinite(record.get("loss", 0.0)):
-            raise StudyError(f"the loss is {record['loss']} at step {state.global_step}: lower the learning rate; "
-                             "the last good checkpoint is kept")
+            raise StudyError(
+                f"the loss is {record['loss']} at step {state.global_step}: lower the learning rate; "
+                "the last good checkpoint is kept"
+            )
 
 
 class Orphan(TrainerCallback):

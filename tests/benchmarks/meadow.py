@@ -11,17 +11,25 @@ import numpy as np
 
 LONGEST = 122_438  # characters; CORD-19's longest abstract
 SETS = {  # rows, mean characters of input and output; None where no mean was published: as flashcards
-    "medical_flashcards": (33_955, 123.4, 349.1), "wikidoc": (10_000, 95.8, 912.8),
-    "wikidoc_patient_information": (5_942, 80.7, 456.1), "medqa": (10_178, 960.3, 30.3), "mmmlu": (3_787, None, None),
-    "pubmed_causal": (2_446, 294.4, 39.7), "health_advice": (8_676, 222.4, 18.2), "mediqa": (2_208, 6510, 581),
-    "cord19": (821_007, 1507.6, 104.0)}  # last, as it is nine tenths of it all
+    "medical_flashcards": (33_955, 123.4, 349.1),
+    "wikidoc": (10_000, 95.8, 912.8),
+    "wikidoc_patient_information": (5_942, 80.7, 456.1),
+    "medqa": (10_178, 960.3, 30.3),
+    "mmmlu": (3_787, None, None),
+    "pubmed_causal": (2_446, 294.4, 39.7),
+    "health_advice": (8_676, 222.4, 18.2),
+    "mediqa": (2_208, 6510, 581),
+    "cord19": (821_007, 1507.6, 104.0),
+}  # last, as it is nine tenths of it all
 NAMES = [f"medical_meadow_{name}" for name in SETS]
 INSTRUCTION = "Answer this question truthfully"
 
 
 def lexicon(rng: np.random.Generator, size: int = 60_000) -> np.ndarray:
     """Invented words of one to five syllables, the frequent ones short."""
-    syllables = np.array([a + b for a in "bcdfghlmnprstvz" for b in ("a", "e", "i", "o", "u", "en", "or", "is")])
+    syllables = np.array(
+        [a + b for a in "bcdfghlmnprstvz" for b in ("a", "e", "i", "o", "u", "en", "or", "is")]
+    )
     count = np.minimum(1 + np.log10(np.arange(1, size + 1)).astype(int), 5)
     return np.array(["".join(rng.choice(syllables, n)) for n in count], dtype=object)
 
@@ -34,7 +42,9 @@ class Text:
         self.words = lexicon(np.random.default_rng(0))
         weight = 1 / np.arange(1, len(self.words) + 1)
         self.below = np.cumsum(weight / weight.sum())
-        self.mean = np.dot(weight / weight.sum(), [len(word) + 1 for word in self.words])  # characters of a word
+        self.mean = np.dot(
+            weight / weight.sum(), [len(word) + 1 for word in self.words]
+        )  # characters of a word
 
     def lengths(self, rows: int, mean: float, spread: float = 0.6) -> np.ndarray:
         """Log-normal lengths with this mean, at least 8 characters."""
@@ -45,7 +55,9 @@ class Text:
         """One text for each length."""
         counts = np.maximum((lengths / self.mean).astype(int), 1)
         picked = self.words[np.searchsorted(self.below, self.rng.random(counts.sum()))]
-        return [" ".join(part).capitalize() + "." for part in np.split(picked, np.cumsum(counts)[:-1])]
+        return [
+            " ".join(part).capitalize() + "." for part in np.split(picked, np.cumsum(counts)[:-1])
+        ]
 
 
 def write(root: Path, rows: int, seed: int = 0) -> int:
@@ -60,8 +72,10 @@ def write(root: Path, rows: int, seed: int = 0) -> int:
                 some = min(2000, count - first)
                 inputs = text.draw(text.lengths(some, given or SETS["medical_flashcards"][1]))
                 outputs = text.draw(text.lengths(some, asked or SETS["medical_flashcards"][2]))
-                lines = [json.dumps({"instruction": INSTRUCTION, "input": one, "output": other})
-                         for one, other in zip(inputs, outputs)]
+                lines = [
+                    json.dumps({"instruction": INSTRUCTION, "input": one, "output": other})
+                    for one, other in zip(inputs, outputs)
+                ]
                 file.write(("[" if first == 0 else ",\n") + ",\n".join(lines))
             file.write("]")
         written += count

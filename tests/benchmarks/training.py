@@ -42,13 +42,22 @@ LIMIT = 1024  # tokens
 BF16 = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 # rows, mean characters of input with instruction, of output, and the spread of their logarithms
 MIXES = {"Meadow whole": 821_007, "CORD-19 capped": 50_000}  # rows of CORD-19
-MEADOW = {"cord19": (0, 1507.6, 104.0, 0.28), "flashcards": (33_955, 123.4, 349.1, 0.44),
-          "medqa": (10_178, 960.3, 30.3, 0.41), "wikidoc": (10_000, 95.8, 912.8, 1.03),
-          "health_advice": (8_676, 222.4, 18.2, 0.44), "patient_information": (5_942, 80.7, 456.1, 1.03),
-          "mmmlu": (3_787, 322.0, 30.3, 0.58), "pubmed_causal": (2_446, 294.4, 39.7, 0.44),
-          "mediqa": (2_208, 6510.0, 581.0, 1.03)}
-GOALS = {"training": ("TRL's defaults", 2.5), "training-padded": ("rows padded to the limit", 3.0),
-         "training-pefts-sum": ("ours with PEFT's own sum of layer and adapter", 1.0)}
+MEADOW = {
+    "cord19": (0, 1507.6, 104.0, 0.28),
+    "flashcards": (33_955, 123.4, 349.1, 0.44),
+    "medqa": (10_178, 960.3, 30.3, 0.41),
+    "wikidoc": (10_000, 95.8, 912.8, 1.03),
+    "health_advice": (8_676, 222.4, 18.2, 0.44),
+    "patient_information": (5_942, 80.7, 456.1, 1.03),
+    "mmmlu": (3_787, 322.0, 30.3, 0.58),
+    "pubmed_causal": (2_446, 294.4, 39.7, 0.44),
+    "mediqa": (2_208, 6510.0, 581.0, 1.03),
+}
+GOALS = {
+    "training": ("TRL's defaults", 2.5),
+    "training-padded": ("rows padded to the limit", 3.0),
+    "training-pefts-sum": ("ours with PEFT's own sum of layer and adapter", 1.0),
+}
 TOLERANCE = 0.02  # of the held-out loss
 
 
@@ -57,8 +66,13 @@ def rows(count: int, vocabulary: int, seed: int, mix: str) -> Dataset:
     draw, made = np.random.default_rng(seed), []
     shares = np.array([n or MIXES[mix] for n, *_ in MEADOW.values()], float)
     for _ in range(count):
-        _, before, after, spread = list(MEADOW.values())[draw.choice(len(MEADOW), p=shares / shares.sum())]
-        asked, answered = (max(4, int(chars / 4 * draw.lognormal(-spread**2 / 2, spread))) for chars in (before, after))
+        _, before, after, spread = list(MEADOW.values())[
+            draw.choice(len(MEADOW), p=shares / shares.sum())
+        ]
+        asked, answered = (
+            max(4, int(chars / 4 * draw.lognormal(-(spread**2) / 2, spread)))
+            for chars in (before, after)
+        )
         answered = min(answered, LIMIT // 2)
         asked = min(50 + asked, LIMIT - answered)
         ids = (3 + draw.zipf(1.5, asked + answered) % (vocabulary - 3)).tolist()
@@ -68,7 +82,9 @@ def rows(count: int, vocabulary: int, seed: int, mix: str) -> Dataset:
 
 def ours(p, base: str, data, held_out, folder: Path):
     """The study's own trainer; a step takes as many packed sequences as hold about eight rows."""
-    trainer = methods.build(p, base, data, held_out.select([]), folder, SimpleNamespace(kind="sft", seed=0, start=None))
+    trainer = methods.build(
+        p, base, data, held_out.select([]), folder, SimpleNamespace(kind="sft", seed=0, start=None)
+    )
     trainer.eval_dataset = held_out  # evaluated at the end only, as theirs
     return trainer
 
@@ -83,12 +99,33 @@ def pefts_sum(*given):
 
 def theirs(p, base: str, data, held_out, folder: Path, **changes):
     """SFTTrainer with its own defaults, but for learning rate, limit, length of training, and precision without bf16."""
-    utils._use_triton = chunked_logprob._use_triton  # ours puts targets alone through the head; TRL on a CPU everything
-    lora = LoraConfig(r=p.lora_r, lora_alpha=p.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM")
-    config = SFTConfig(output_dir=str(folder), max_length=LIMIT, learning_rate=p.sft_lr, num_train_epochs=1, bf16=BF16,
-                       use_cpu=True, report_to=[], disable_tqdm=True, save_strategy="no", seed=0, **changes)
-    trainer = SFTTrainer(model=loading.load(base, p), args=config, peft_config=lora, train_dataset=data,
-                         eval_dataset=held_out, processing_class=loading.load_tokenizer(base))
+    utils._use_triton = (
+        chunked_logprob._use_triton
+    )  # ours puts targets alone through the head; TRL on a CPU everything
+    lora = LoraConfig(
+        r=p.lora_r, lora_alpha=p.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    config = SFTConfig(
+        output_dir=str(folder),
+        max_length=LIMIT,
+        learning_rate=p.sft_lr,
+        num_train_epochs=1,
+        bf16=BF16,
+        use_cpu=True,
+        report_to=[],
+        disable_tqdm=True,
+        save_strategy="no",
+        seed=0,
+        **changes,
+    )
+    trainer = SFTTrainer(
+        model=loading.load(base, p),
+        args=config,
+        peft_config=lora,
+        train_dataset=data,
+        eval_dataset=held_out,
+        processing_class=loading.load_tokenizer(base),
+    )
     for weight in trainer.model.parameters():  # TRL made the adapter bf16
         weight.data = weight.data.float() if weight.requires_grad and not BF16 else weight.data
     return trainer
@@ -105,20 +142,44 @@ def measure(make, *given) -> tuple[float, float]:
 def run(count: int, repeats: int, width: int, folder: Path, mix: str) -> list[dict]:
     """All comparisons as records of the benchmark files; raises SystemExit where the losses differ."""
     began = time.monotonic()
-    p = small.base(folder, base_vocab_size=2048, base_hidden_size=width, base_intermediate_size=3 * width, base_layers=4,
-                   base_heads=4, base_kv_heads=2, base_context=LIMIT, data_max_length=LIMIT, lora_r=16, lora_alpha=32,
-                   sft_lr=5e-3, sft_packing=True, train_micro_batch_size=1, sft_steps=1, sft_batch_size=1,
-                   train_save_steps=10_000, quant_compute_dtype="bfloat16" if BF16 else "float32")
+    p = small.base(
+        folder,
+        base_vocab_size=2048,
+        base_hidden_size=width,
+        base_intermediate_size=3 * width,
+        base_layers=4,
+        base_heads=4,
+        base_kv_heads=2,
+        base_context=LIMIT,
+        data_max_length=LIMIT,
+        lora_r=16,
+        lora_alpha=32,
+        sft_lr=5e-3,
+        sft_packing=True,
+        train_micro_batch_size=1,
+        sft_steps=1,
+        sft_batch_size=1,
+        train_save_steps=10_000,
+        quant_compute_dtype="bfloat16" if BF16 else "float32",
+    )
     base = loading.located(folder)
     vocabulary = loading.load(base).config.vocab_size
     data, held_out = rows(count, vocabulary, 0, mix), rows(16, vocabulary, 1, mix)
     sequences = len(ours(p, base, data, held_out, folder / "count").train_dataset)
     steps = max(1, count // 8)
     batch = max(1, round(sequences / steps))
-    values = p.model_dump() | {"sft_steps": steps, "sft_batch_size": batch, "train_micro_batch_size": batch}
+    values = p.model_dump() | {
+        "sft_steps": steps,
+        "sft_batch_size": batch,
+        "train_micro_batch_size": batch,
+    }
     own = SimpleNamespace(**values)
-    ways = {"ours": lambda *given: ours(own, *given[1:]), "training-pefts-sum": lambda *given: pefts_sum(own, *given[1:]),
-            "training": theirs, "training-padded": lambda *given: theirs(*given, pad_to_multiple_of=LIMIT)}
+    ways = {
+        "ours": lambda *given: ours(own, *given[1:]),
+        "training-pefts-sum": lambda *given: pefts_sum(own, *given[1:]),
+        "training": theirs,
+        "training-padded": lambda *given: theirs(*given, pad_to_multiple_of=LIMIT),
+    }
     found = {name: [] for name in ways}
     for _ in range(repeats):
         for name, make in ways.items():
@@ -131,17 +192,27 @@ def record(name: str, found: dict, count: int, data, began: float, mix: str) -> 
     pairs = [(one[0], other[0]) for one, other in zip(found["ours"], found[name])]
     losses = {way: found[way][-1][1] for way in ("ours", name)}
     if losses["ours"] > losses[name] * (1 + TOLERANCE):
-        sys.exit(f"error: held-out losses differ: {losses}; speeds of trainings that learn unequally compare nothing")
+        sys.exit(
+            f"error: held-out losses differ: {losses}; speeds of trainings that learn unequally compare nothing"
+        )
     ratios = [one / other for one, other in pairs]
     about = provenance.circumstances()
     ours, others = (round(statistics.median(side)) for side in zip(*pairs))
     tokens = sum(map(len, data["input_ids"]))
-    return {"name": f"training over {GOALS[name][0]}, {mix}",
-            "work": f"{count} rows, {tokens:,} tokens, limit {LIMIT}, {'bf16' if BF16 else 'fp32'}",
-            "ours": ours, "theirs": others, "unit": "useful tokens per second", "ratio": round(statistics.median(ratios), 2),
-            "spread": [round(min(ratios), 2), round(max(ratios), 2)], "goal": GOALS[name][1], "n": len(pairs),
-            "losses": losses, "seconds": round(time.monotonic() - began, 1),
-            **{key: about[key] for key in ("commit", "versions", "hardware")}}
+    return {
+        "name": f"training over {GOALS[name][0]}, {mix}",
+        "work": f"{count} rows, {tokens:,} tokens, limit {LIMIT}, {'bf16' if BF16 else 'fp32'}",
+        "ours": ours,
+        "theirs": others,
+        "unit": "useful tokens per second",
+        "ratio": round(statistics.median(ratios), 2),
+        "spread": [round(min(ratios), 2), round(max(ratios), 2)],
+        "goal": GOALS[name][1],
+        "n": len(pairs),
+        "losses": losses,
+        "seconds": round(time.monotonic() - began, 1),
+        **{key: about[key] for key in ("commit", "versions", "hardware")},
+    }
 
 
 if __name__ == "__main__":
@@ -155,6 +226,8 @@ if __name__ == "__main__":
     for mix in MIXES:
         with tempfile.TemporaryDirectory() as scratch:
             results += run(given.rows, given.repeats, given.width, Path(scratch), mix)
-        for result in results[-len(GOALS):]:
-            print(f"{result['name']}: {result['ratio']} times (goal {result['goal']}), losses {result['losses']}")
+        for result in results[-len(GOALS) :]:
+            print(
+                f"{result['name']}: {result['ratio']} times (goal {result['goal']}), losses {result['losses']}"
+            )
     files.write_json(given.out / "training.json", results)
