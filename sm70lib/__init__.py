@@ -1,4 +1,4 @@
-"""The thin library behind the notebooks. Research only: not a medical device, not for clinical use."""
+"""The library behind the notebooks. Research only: not a medical device, not for clinical use."""
 
 import logging
 import os
@@ -6,15 +6,13 @@ import warnings
 
 __version__ = "0.1.0"
 
-# Threads that wait without spinning, set before torch is loaded: beside two other busy processes on two cores the
-# tiny study trained at 5.2 steps a second instead of 0.7.
+# Threads must wait without spinning, and this must be set before torch is loaded. Beside two other
+# busy processes on two cores, the tiny study then trained at 5.2 steps a second instead of 0.7.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# Said by the libraries at every start, true, and nothing that a reader of a notebook could act on.
-warnings.filterwarnings(
-    "ignore", message="IProgress not found"
-)  # no widgets here: progress is a file
+# The libraries print these messages at every start. A reader of a notebook cannot act on them.
+# There are no widgets here, because progress is written to a file:
+warnings.filterwarnings("ignore", message="IProgress not found")
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(
-    logging.ERROR
-)  # its optional kernel needs the hub
+# Its optional kernel needs the hub:
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

@@ -1,4 +1,6 @@
-"""One line of a terminal that shows where a notebook is."""
+"""One line on the terminal that shows where a notebook is."""
+
+from __future__ import annotations
 
 import json
 import sys
@@ -6,30 +8,45 @@ import threading
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sm70lib.study import steps
 
-LINE_SECONDS = 15  # between lines of progress where there is no terminal to overwrite them on
+if TYPE_CHECKING:
+    from nbformat import NotebookNode  # slow to import
+
+LINE_SECONDS = 15  # between two lines if the output is not a terminal
 
 
 def clock(seconds: float) -> str:
+    """Formats a duration in seconds, e.g. `0:05`, `1:05` or `1:00:00`."""
     return str(timedelta(seconds=int(seconds))).removeprefix("0:").removeprefix("0")
 
 
 class Display:
-    """The line that shows notebook, cell, step and time left while a notebook runs."""
+    """The line that shows notebook, cell, step and time left while a notebook runs.
+
+    Args:
+        name: The step whose notebook runs.
+        folder: outputs/<study>, where the notebook writes its progress.
+    """
 
     def __init__(self, name: str, folder: Path):
         cells = json.loads(steps.notebook(name).read_text(encoding="utf-8"))["cells"]
-        self.total = sum(cell["cell_type"] == "code" for cell in cells) + 1  # and the injected one
-        self.name, self.progress = name, folder / "progress.json"
-        self.cell, self.number, self.since = "(kernel starts)", 0, 0.0
-        self.over, self.thread = threading.Event(), threading.Thread(target=self._show, daemon=True)
+        self.total = sum(cell["cell_type"] == "code" for cell in cells) + 1  # papermill adds a cell
+        self.name = name
+        self.progress = folder / "progress.json"
+        self.cell = "(kernel starts)"
+        self.number = 0
+        self.since = 0.0
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._show, daemon=True)
 
-    def on_cell(self, cell: dict, **_: object) -> None:
-        """Called by nbclient before a code cell."""
+    def on_cell(self, cell: NotebookNode, **_: object) -> None:
+        """Notes the current cell; nbclient calls this before each code cell."""
         injected = "injected-parameters" in cell.metadata.get("tags", ())
-        self.number, self.since = self.number + 1, time.time()
+        self.number += 1
+        self.since = time.time()
         self.cell = "injected-parameters" if injected else cell.id
 
     def line(self) -> str:
@@ -39,20 +56,20 @@ class Display:
             if self.progress.stat().st_mtime >= self.since:
                 bar = json.loads(self.progress.read_text(encoding="utf-8"))
                 parts.append(f"{bar['unit']} {bar['n']}/{bar['total']}")
-                parts += (
-                    [f"{clock(bar['seconds_left'])} left"]
-                    if bar["seconds_left"] is not None
-                    else []
-                )
+                if bar["seconds_left"] is not None:
+                    parts.append(f"{clock(bar['seconds_left'])} left")
         except (OSError, ValueError):
-            pass  # no long loop is under way
+            pass  # no long loop is running
         return " | ".join(parts)
 
     def _show(self) -> None:
-        terminal = sys.stdout.isatty()
-        while not self.over.wait(0.5 if terminal else LINE_SECONDS):
-            print(f"\r\033[K{self.line()}" if terminal else f"{self.line()}\n", end="", flush=True)
-        print("\r\033[K" if terminal else "", end="", flush=True)
+        if sys.stdout.isatty():
+            while not self.over.wait(0.5):
+                print(f"\r\033[K{self.line()}", end="", flush=True)
+            print("\r\033[K", end="", flush=True)
+        else:
+            while not self.over.wait(LINE_SECONDS):
+                print(self.line(), flush=True)
 
     def __enter__(self) -> None:
         self.thread.start()

@@ -1,6 +1,7 @@
-"""The report: one page with scorecard, tables and figures, and every executed notebook as a page beside it.
+"""The report: one page with scorecard, tables and figures, and a page for every executed notebook.
 
-Readable from a file share: no script, no outside address, figures embedded, all text from data escaped.
+The pages can be read from a shared folder. They have no scripts and no outside addresses, figures
+are embedded, and all text from data is escaped.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from pathlib import Path
 
 import bleach
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader
+from jinja2 import Environment, FileSystemLoader, Template
 from markupsafe import Markup
 from nbconvert import HTMLExporter
-from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 from pygments.formatters import HtmlFormatter
 
 from sm70lib.study.params import StudyError, rehearsal
 from sm70lib.study.steps import outputs, write_text
 
-# Headings and what stands under them, by file name without ending; what is not named here comes last.
+# The figures and tables under each heading, by file name without suffix. All others come last.
 SECTIONS = {
     "Results": ["accuracy", "paper", "kinds", "usmle", "comparisons", "agreement"],
     "One benchmark, several protocols": ["protocols", "results"],
@@ -32,7 +33,7 @@ SECTIONS = {
     "What others report": ["quoted"],
     "More": ["*"],
 }
-LONG = 40  # rows; longer tables start folded
+LONG = 40  # rows; a longer table is folded at first
 TAGS = set(
     "a b blockquote br code dd details div dl dt em h1 h2 h3 h4 h5 hr i img kbd li ol p pre s span "
     "strong sub summary sup table tbody td th thead tr u ul".split()
@@ -41,71 +42,91 @@ ATTRIBUTES = {"*": ["class", "colspan", "rowspan"], "a": ["href"], "img": ["src"
 
 
 def build(study: str) -> Path:
-    """Renders `outputs/<study>/report/index.html`, returns its path; raises StudyError before 06 has run."""
+    """Renders the report of a study.
+
+    Args:
+        study: The study's name.
+
+    Returns:
+        The path of the page, `outputs/<study>/report/index.html`.
+
+    Raises:
+        StudyError: 06 has not run yet.
+    """
     folder = outputs() / study
     if not (folder / "tables" / "scorecard.csv").is_file():
         raise StudyError(
             f"outputs/{study}/tables/scorecard.csv is missing; "
             f"run params/{study}.yml up to 06_figures."
         )
-    page = Environment(
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=FileSystemLoader(Path(__file__).parent),
-    ).get_template("report.html.j2")
-    paths, manifest = sorted((folder / "notebooks").glob("*.ipynb")), folder / "manifest.json"
+    page = _template()
+    paths = sorted((folder / "notebooks").glob("*.ipynb"))
     shared = {
         "study": study,
         "rehearsal": rehearsal(study),
         "notebooks": [path.stem for path in paths],
-        "made": json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {},
+        "made": _manifest(folder),
         "code_style": Markup(HtmlFormatter(style="friendly").get_style_defs(".highlight")),
     }
     for path in paths:
-        body = _notebook(path)
-        write_text(
-            folder / "report" / f"{path.stem}.html", page.render(shared, title=path.stem, body=body)
-        )
-    csv = sorted(folder.glob("tables/*.csv"))
-    plain = [path.name for path in csv if not path.with_suffix(".md").exists()]
-    write_text(
-        folder / "report" / "index.html",
-        page.render(
-            shared,
-            title=f"Study {study}",
-            scorecard=_table(folder / "tables", "scorecard"),
-            plain=plain,
-            sections=_sections(folder),
-        ),
+        text = page.render(shared, title=path.stem, body=_notebook(path))
+        write_text(folder / "report" / f"{path.stem}.html", text)
+    tables = sorted(folder.glob("tables/*.csv"))
+    text = page.render(
+        shared,
+        title=f"Study {study}",
+        scorecard=_table(folder / "tables", "scorecard"),
+        plain=[path.name for path in tables if not path.with_suffix(".md").exists()],
+        sections=_sections(folder),
     )
-    return folder / "report" / "index.html"
+    index = folder / "report" / "index.html"
+    write_text(index, text)
+    return index
+
+
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FileSystemLoader(Path(__file__).parent),
+    )
+    return environment.get_template("report.html.j2")
+
+
+def _manifest(folder: Path) -> dict:
+    path = folder / "manifest.json"
+    if not path.exists():
+        return {}
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _sections(folder: Path) -> list[tuple[str, list[dict]]]:
-    """Headings, each with its figures and tables; every file stands once."""
-    pictures, listed = (
-        {path.stem for path in folder.glob(files)} for files in ("figures/*.png", "tables/*.md")
-    )
-    left, sections = (pictures | listed) - {"scorecard"}, []
+    """The headings with their figures and tables; each file appears once."""
+    figures = {path.stem for path in folder.glob("figures/*.png")}
+    tables = {path.stem for path in folder.glob("tables/*.md")}
+    left = (figures | tables) - {"scorecard"}
+    sections = []
     for heading, patterns in SECTIONS.items():
-        names = dict.fromkeys(
-            name for pattern in patterns for name in fnmatch.filter(sorted(left), pattern)
-        )
-        left -= set(names)
-        shown = [
-            show(folder / kind, name)
-            for name in names
-            for kind, found, show in (("figures", pictures, _figure), ("tables", listed, _table))
-            if name in found
-        ]
-        sections += [(heading, shown)] if shown else []
+        names: list[str] = []
+        for pattern in patterns:
+            matching = fnmatch.filter(sorted(left), pattern)
+            names += matching
+            left -= set(matching)
+        shown = []
+        for name in names:
+            if name in figures:
+                shown.append(_figure(folder / "figures", name))
+            if name in tables:
+                shown.append(_table(folder / "tables", name))
+        if shown:
+            sections.append((heading, shown))
     return sections
 
 
 def _figure(folder: Path, name: str) -> dict:
-    """A picture to embed, with the title and provenance that it carries in its metadata."""
-    about = Image.open(folder / f"{name}.png").text
+    """A figure to embed, with the title and the provenance from its metadata."""
+    about = PngImageFile(folder / f"{name}.png").text
     picture = base64.b64encode((folder / f"{name}.svg").read_bytes()).decode()
     return {
         "name": name,
@@ -132,7 +153,7 @@ def _table(folder: Path, name: str) -> dict:
 
 
 def _notebook(path: Path) -> Markup:
-    """An executed notebook as HTML, reduced to harmless tags; outside links become text."""
+    """An executed notebook as HTML with harmless tags only; outside links become text."""
     exporter = HTMLExporter(
         template_name="basic",
         exclude_anchor_links=True,
@@ -140,9 +161,8 @@ def _notebook(path: Path) -> Markup:
         exclude_output_prompt=True,
     )
     html, _ = exporter.from_filename(str(path))
-    html = re.sub(
-        r"(?is)<(style|script)\b.*?</\1>", "", html
-    )  # bleach would keep their content as text
+    # bleach would keep the content of these tags as text
+    html = re.sub(r"(?is)<(style|script)\b.*?</\1>", "", html)
     return Markup(
         bleach.clean(html, tags=TAGS, attributes=ATTRIBUTES, protocols={"data"}, strip=True)
     )

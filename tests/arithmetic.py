@@ -1,10 +1,10 @@
 """Does the tiny study agree with itself on another processor? (python -m tests.arithmetic)
 
-Runs the study once more as a machine without AVX-512 would compute it, on one thread. First it shows
-that this changes the bits: a training step is taken both ways and its gradients are compared. Then
-the study's accuracies are held against the spread of `make evidence`. Writes
-outputs/reference/evidence/arithmetic.csv. Takes about a quarter of an hour; goes on where it
-stopped.
+It runs the study once more, with the arithmetic of a machine without AVX-512 and on one thread.
+First it shows that this changes the bits: it takes a training step both ways and compares the
+gradients. Then it compares the study's accuracies with the spread that `make evidence` measured.
+It writes outputs/reference/evidence/arithmetic.csv. A run takes about a quarter of an hour, and
+continues an earlier one that stopped.
 """
 
 from __future__ import annotations
@@ -36,18 +36,23 @@ print(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(),
 
 
 def step(second: bool) -> tuple[str, str]:
-    """The arithmetic of one training step in a process of its own, and the digest of its bits."""
-    command, more = [sys.executable, "-c", STEP], SECOND if second else {}
-    said = subprocess.run(
-        command, env=os.environ | more, capture_output=True, text=True, check=True
+    """Takes one training step in a process of its own.
+
+    Returns:
+        The arithmetic (CPU capability and threads), and the digest of the gradients' bits.
+    """
+    environment = os.environ | (SECOND if second else {})
+    done = subprocess.run(
+        [sys.executable, "-c", STEP], env=environment, capture_output=True, text=True, check=True
     )
-    *about, digest = said.stdout.split()
-    return " ".join(about), digest
+    *arithmetic, digest = done.stdout.split()
+    return " ".join(arithmetic), digest
 
 
 def main() -> None:
-    """Shows that the bits differ, runs the study with the other bits, compares."""
-    (first, bits), (second, others) = step(False), step(True)
+    """Shows that the bits differ, runs the study with the other arithmetic, and compares."""
+    first, bits = step(False)
+    second, others = step(True)
     print(f"first arithmetic ({first} threads): {bits}; second ({second} threads): {others}")
     if bits == others:
         sys.exit("the bits are the same, so this machine has no second arithmetic to show")

@@ -1,4 +1,4 @@
-"""What tests share: the real files beside the repository, and a toy study of seven small notebooks."""
+"""What tests share: the real files beside the repository, and a toy study of small notebooks."""
 
 import json
 import os
@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", MPLBACKEND="agg")
-# Two tests run at a time, and models this small lose time to a second thread: they wait for it.
+# Two tests run at a time, and a second thread only slows models this small down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 
 HEAD = "from sm70lib.study import params, steps\np = params.check(globals())"
-TOY = {  # name -> the parameters cell, the code of the step
+# By notebook: the parameters cell, and the code of the step
+TOY = {
     "00_base": (
         "study: str = 'tiny'  # name\nworld_seed: int = 11  # seed\nbase_steps: int = 9  # steps",
         """
@@ -87,7 +88,8 @@ step.finish("tables/errors*")""",
         "study: str = 'tiny'  # name\nfigures_dpi: int = 150  # dots\n"
         "figures_studies: list[str] = []  # more",
         """
-steps.write_text(step.path("tables/main.csv"), (step.folder / "predictions/tuned/a.jsonl").read_text())
+predictions = (step.folder / "predictions/tuned/a.jsonl").read_text()
+steps.write_text(step.path("tables/main.csv"), predictions)
 steps.write_text(step.path("figures/main.png"), str(p.figures_dpi))
 step.finish("tables/*", "figures/*")""",
     ),
@@ -96,37 +98,25 @@ step.finish("tables/*", "figures/*")""",
 
 def notebook(cells: list[tuple[str, str]]) -> str:
     """Canonical notebook JSON of code cells (id, source); the cell `params` is tagged."""
-    return (
-        json.dumps(
-            {
-                "cells": [
-                    {
-                        "cell_type": "code",
-                        "execution_count": None,
-                        "id": name,
-                        "outputs": [],
-                        "metadata": {"tags": ["parameters"]} if name == "params" else {},
-                        "source": source.splitlines(keepends=True),
-                    }
-                    for name, source in cells
-                ],
-                "metadata": {
-                    "kernelspec": {
-                        "display_name": "Python 3",
-                        "language": "python",
-                        "name": "python3",
-                    },
-                    "language_info": {"name": "python"},
-                },
-                "nbformat": 4,
-                "nbformat_minor": 5,
-            },
-            indent=1,
-            ensure_ascii=False,
-            sort_keys=True,
-        )
-        + "\n"
-    )
+    code_cells = [
+        {
+            "cell_type": "code",
+            "execution_count": None,
+            "id": name,
+            "outputs": [],
+            "metadata": {"tags": ["parameters"]} if name == "params" else {},
+            "source": source.splitlines(keepends=True),
+        }
+        for name, source in cells
+    ]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    book = {
+        "cells": code_cells,
+        "metadata": {"kernelspec": kernel, "language_info": {"name": "python"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    return json.dumps(book, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 class Toy:
@@ -144,16 +134,17 @@ class Toy:
         self.file.write_text((ROOT / "params/tiny.yml").read_text())
 
     def write(self, name: str, after: str = "", before: str = "") -> None:
-        """The notebook of a step, with code added after or before its own."""
+        """Writes the notebook of a step, with code added after or before its own."""
         parameters, code = TOY[name]
-        begin, work = f"step = steps.begin({name!r}, p)", f"{before}{code.strip()}\n{after}"
+        begin = f"step = steps.begin({name!r}, p)"
+        work = f"{before}{code.strip()}\n{after}"
         if "Optional" in parameters:
             parameters = f"from typing import Optional\n{parameters}"
         cells = [("params", parameters), ("check", HEAD), ("begin", begin), ("work", work)]
         (self.folder / f"notebooks/{name}.ipynb").write_text(notebook(cells))
 
     def change(self, name: str, value: object) -> None:
-        """Another value in the study file."""
+        """Gives a parameter another value in the study file."""
         text = self.file.read_text()
         self.file.write_text(re.sub(rf"(?m)^{name}:.*", f"{name}: {value}", text))
 
@@ -162,7 +153,7 @@ class Toy:
         return [sys.executable, "-m", "sm70lib", "run", str(self.file), *words]
 
     def run(self, *words: str) -> subprocess.CompletedProcess:
-        """Runs the toy study in processes of their own."""
+        """Runs the toy study in a process of its own."""
         return subprocess.run(
             self.command(*words),
             cwd=ROOT,
@@ -196,7 +187,7 @@ class Made:
         return params.load(self.toy.file)
 
     def run(self, name: str, anew: bool = False) -> None:
-        """One step, as its notebook would; `anew` as after --fresh."""
+        """Runs one step as its notebook would; `anew` means as after --fresh."""
         from sm70lib.study import kept, steps
 
         if anew:
@@ -206,7 +197,14 @@ class Made:
         self.ran[name] += 1
 
     def all(self, again: tuple[str, ...] = ()) -> dict[str, int]:
-        """Brings everything to its end; the steps that had to run, those of `again` anew."""
+        """Finishes every step.
+
+        Args:
+            again: steps that are made anew if their folder refuses other parameters.
+
+        Returns:
+            How often each step ran; steps that did not have to run are left out.
+        """
         from sm70lib.study import kept, steps
 
         before = Counter(self.ran)
@@ -247,7 +245,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    """A byte-level tokenizer that, like Llama's, adds a BOS by itself unless told not to."""
+    """A byte-level tokenizer that adds a BOS unless it is told not to, like Llama's."""
     from tokenizers import (
         Tokenizer,
         decoders,
@@ -261,26 +259,17 @@ def tokenizer():
     from sm70lib.corpus import templates
 
     made = Tokenizer(models.BPE())
-    made.pre_tokenizer, made.decoder = (
-        pre_tokenizers.ByteLevel(add_prefix_space=False),
-        decoders.ByteLevel(),
-    )
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=400,
         special_tokens=["<s>", "</s>"],
         show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    made.train_from_iterator(
-        [
-            templates.render(
-                "medalpaca",
-                "Answer truthfully",
-                "Héllo wörld, what is the drug of choice for velorum? " * 8,
-            )
-        ],
-        trainer,
-    )
+    question = "Héllo wörld, what is the drug of choice for velorum? "
+    text = templates.render("medalpaca", "Answer truthfully", question * 8)
+    made.train_from_iterator([text], trainer)
     made.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", 0)]
     )

@@ -1,8 +1,7 @@
-"""Which parameters a notebook may read: found by following them through the code.
+"""Finds which parameters a notebook may read, by following them through the code.
 
-Followed is where the parameters go: from the notebook's `p` through every call that hands them on,
-across modules, and into the processes that are started by `-m sm70lib.<module>`, whose main reads
-them from a file.
+They are followed from the notebook's `p` through every call that passes them on, across modules,
+and into processes that are started by `-m sm70lib.<module>`, whose main reads them from a file.
 """
 
 import ast
@@ -17,7 +16,6 @@ from sm70lib.study.fields import FIELDS
 from sm70lib.study.params import ROOT
 
 STAGES = "cpt|sft|dpo"
-
 
 Texts = frozenset[tuple[str, str]]  # names and the text that each stands for
 
@@ -37,18 +35,22 @@ def parsed(source: str) -> Module:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and f"{node.module}".startswith("sm70lib"):
             for alias in node.names:
-                below = path_of(f"{node.module}.{alias.name}")
-                names[alias.asname or alias.name] = (
-                    (f"{node.module}.{alias.name}", "") if below else (node.module, alias.name)
-                )
+                submodule = f"{node.module}.{alias.name}"
+                if path_of(submodule):
+                    meaning = (submodule, "")
+                else:
+                    meaning = (node.module, alias.name)
+                names[alias.asname or alias.name] = meaning
     return Module(functions, names, tree)
 
 
 def path_of(module: str) -> Path | None:
+    """The file of a module of this library; None if there is no such module."""
     stem = ROOT.joinpath(*module.split("."))
-    return next(
-        (path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None
-    )
+    for path in (stem.with_suffix(".py"), stem / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
 
 
 @cache
@@ -70,7 +72,7 @@ def cells(notebook: Path) -> str:
 
 
 def carries(node: ast.AST, bound: set[str]) -> bool:
-    """Whether an expression is the parameters: a name, a branch of a choice, a file's `params`."""
+    """Whether an expression is the parameters: a bound name, a branch, a file's `params`."""
     if isinstance(node, ast.IfExp):
         return carries(node.body, bound) or carries(node.orelse, bound)
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "SimpleNamespace":
@@ -82,12 +84,15 @@ def carries(node: ast.AST, bound: set[str]) -> bool:
 
 
 def bindings(body: ast.AST, bound: set[str]) -> set[str]:
-    """The names bound to the parameters in a function, those that it assigns among them."""
+    """The names that stand for the parameters in a function, including those it assigns."""
     pairs = []
-    for node in ast.walk(body):
-        for target in node.targets if isinstance(node, ast.Assign) else ():
-            several = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
-            pairs += zip(target.elts, node.value.elts) if several else [(target, node.value)]
+    assignments = [node for node in ast.walk(body) if isinstance(node, ast.Assign)]
+    for node in assignments:
+        for target in node.targets:
+            if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                pairs += zip(target.elts, node.value.elts)
+            else:
+                pairs.append((target, node.value))
     return bound | {
         target.id
         for target, value in pairs
@@ -96,7 +101,7 @@ def bindings(body: ast.AST, bound: set[str]) -> set[str]:
 
 
 def arguments(call: ast.Call, function: ast.FunctionDef) -> dict[str, ast.AST]:
-    """What a call gives each of a function's arguments, defaults among it."""
+    """What a call passes for each of a function's arguments, including defaults."""
     given = call.args[1:] if ast.unparse(call.func) == "partial" else call.args
     own = [one.arg for one in (*function.args.posonlyargs, *function.args.args)]
     defaults = dict(zip(reversed(own), reversed(function.args.defaults)))
@@ -105,7 +110,7 @@ def arguments(call: ast.Call, function: ast.FunctionDef) -> dict[str, ast.AST]:
 
 
 def texts(given: dict[str, ast.AST], function: ast.FunctionDef, known: Texts) -> Texts:
-    """The arguments that are one known text all through the function, such as kind="sft"."""
+    """The arguments that are one known text throughout the function, such as kind="sft"."""
     stored = {
         node.id
         for node in ast.walk(function)
@@ -121,9 +126,9 @@ def texts(given: dict[str, ast.AST], function: ast.FunctionDef, known: Texts) ->
 
 
 def called(call: ast.Call, home: str, module: Module) -> Iterator[tuple[str, ast.FunctionDef]]:
-    """The functions that a call may mean: by name, by module, or every method of that name.
+    """The functions that a call may mean: one by name or by module, or every method of that name.
 
-    A callee that is a variable may be any function that a table of its module holds.
+    If the callee is a variable, it may be any function in a table of its module.
     """
     target = call.args[0] if ast.unparse(call.func) == "partial" else call.func
     if (
@@ -137,14 +142,7 @@ def called(call: ast.Call, home: str, module: Module) -> Iterator[tuple[str, ast
     elif isinstance(target, ast.Attribute):
         for path in sorted((ROOT / "sm70lib").rglob("*.py")):
             where = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-            for made in (
-                node for node in library(where).tree.body if isinstance(node, ast.ClassDef)
-            ):
-                yield from (
-                    (where, node)
-                    for node in made.body
-                    if isinstance(node, ast.FunctionDef) and node.name == target.attr
-                )
+            yield from ((where, method) for method in methods(library(where), target.attr))
     elif isinstance(target, ast.Name) and target.id in module.names:
         where, name = module.names[target.id]
         yield from defined(where, name)
@@ -157,8 +155,19 @@ def called(call: ast.Call, home: str, module: Module) -> Iterator[tuple[str, ast
             yield from ((where, function) for function in in_tables(known))
 
 
+def methods(module: Module, name: str) -> list[ast.FunctionDef]:
+    """The methods of that name, one from each class that has it."""
+    classes = [node for node in module.tree.body if isinstance(node, ast.ClassDef)]
+    return [
+        node
+        for one_class in classes
+        for node in one_class.body
+        if isinstance(node, ast.FunctionDef) and node.name == name
+    ]
+
+
 def defined(where: str, name: str) -> Iterator[tuple[str, ast.FunctionDef]]:
-    """A function of a module, or the one that the module took over from another."""
+    """A function that a module defines or imports."""
     module = library(where)
     if name in module.functions:
         yield where, module.functions[name]
@@ -183,8 +192,9 @@ def in_tables(module: Module) -> list[ast.FunctionDef]:
 def reads(body: ast.AST, bound: set[str], known: Texts) -> set[str]:
     """Parameters that a function reads: p.NAME, getattr(p, f"{kind}_steps"), a stage's own block.
 
-    Of a name that is put together, what is not `known` is any word, and {kind} a training stage.
-    With a default, getattr demands nothing, and under `if "NAME" in ...:` neither does p.NAME.
+    In a name that is put together, a part that is not `known` may be any word, and {kind} any
+    training stage. A getattr with a default demands no parameter, nor does p.NAME under
+    `if "NAME" in ...:`.
     """
     patterns, blocks, asked = set(), set(), set()
     for node in ast.walk(body):
@@ -225,11 +235,11 @@ def is_vars(node: ast.AST, bound: set[str]) -> bool:
 
 
 def pattern(name: ast.AST, known: dict[str, str]) -> str:
-    """A regular expression of the names that an expression may be."""
+    """A regular expression for the names that an expression may stand for."""
     if isinstance(name, ast.Constant):
         return re.escape(name.value)
     if not isinstance(name, ast.JoinedStr):
-        return "(?!)"  # names out of a list of declared ones
+        return "(?!)"  # matches nothing: such names come from a list of declared ones
     found = ""
     for part in name.values:
         said = "" if isinstance(part, ast.Constant) else ast.unparse(part.value)
@@ -240,8 +250,10 @@ def pattern(name: ast.AST, known: dict[str, str]) -> str:
 
 
 def needed(notebook: Path) -> dict[str, str]:
-    """Every parameter that a notebook's code may read, and a function that does."""
-    found, seen, cell = {}, set(), parsed(cells(notebook))
+    """Every parameter that a notebook's code may read, with a function that reads it."""
+    found = {}
+    seen = set()
+    cell = parsed(cells(notebook))
     waiting = [(notebook.stem, cell, cell.tree, frozenset({"p"}), frozenset())]
     while waiting:
         home, module, body, bound, known = waiting.pop()

@@ -50,7 +50,7 @@ from transformers import (
 )
 
 from sm70lib import benchmarks
-from sm70lib.benchmarks import readers
+from sm70lib.benchmarks.mmlu import SIX
 from sm70lib.evaluation import runs, scoring
 from sm70lib.evaluation.runs import Run
 
@@ -324,14 +324,14 @@ def tasks(case: Case, data: Path, limit: int | None) -> list[tuple[dict, dict]]:
             ({"task": "medmcqa"}, {"train": rows[:5], "validation": rows[case.shots :][:limit]})
         ]
     if benchmark == "mmlu_medical":
-        each = limit and -(-limit // len(readers.SIX))
+        each = limit and -(-limit // len(SIX))
         own = {"doc_to_choice": _lettered(*(f"choices[{n}]" for n in range(4)))} if full else {}
         return [
             (
                 {"task": f"mmlu_{subject}"} | own,
                 {"test": mmlu(data, subject, "test")[:each], "dev": mmlu(data, subject, "dev")},
             )
-            for subject in readers.SIX
+            for subject in SIX
         ]
     name = "truthfulqa_mc1" if case.protocol == "harness" else "truthfulqa_mc2"
     return [({"task": name}, {"validation": truthfulqa(data)[:limit]})]
@@ -454,10 +454,10 @@ def our_run(
     (run,) = runs.runs(p, folder)
     items = run.items[:limit]
     if limit and benchmark == "mmlu_medical":
-        each = -(-limit // len(readers.SIX))
+        each = -(-limit // len(SIX))
         items = [
             item
-            for subject in readers.SIX
+            for subject in SIX
             for item in [item for item in run.items if item.meta["subject"] == subject][:each]
         ]
     return Run(run.benchmark, run.protocol, run.shots, items, run.pool)

@@ -1,7 +1,8 @@
-"""Makes the committed results of the tiny study again (make reference), or tells how far a new run drifts (CHECK=1).
+"""Makes the committed results of the tiny study again, or compares a new run with them.
 
-outputs/reference/tiny/ holds what a reader wants to see and what 05 and 06 need to be run again: executed
-notebooks, predictions, tables, figures, marks. Weights and pretraining text stay out.
+`make reference` makes them; with CHECK=1 it compares. outputs/reference/tiny/ holds what a reader
+wants to see and what 05 and 06 need to run again: executed notebooks, predictions, tables, figures,
+marks. It holds no weights and no pretraining text.
 """
 
 import argparse
@@ -33,13 +34,17 @@ PARTS = (
     "base/base.json",
     "stages/*/metrics.jsonl",
 )
-# Of a loss. Accuracies of a tiny model move by tens of points with the last bits of its arithmetic, and are held
-# against the spread that `make evidence` measured; losses hardly move.
+# The relative drift allowed for a loss. The last bits of the arithmetic hardly move losses. They
+# move the accuracies of a tiny model by tens of points, so these are compared with the spread that
+# `make evidence` measured.
 LOSS_TOLERANCE = 0.02
 
 
 def stripped(path: Path) -> str:
-    """An executed notebook without what no two runs share: times, paths, and outputs of cells tagged `volatile`."""
+    """An executed notebook without what differs in every run.
+
+    That is metadata with times and paths, and the outputs of cells tagged `volatile`.
+    """
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata = {
         "kernelspec": notebook.metadata["kernelspec"],
@@ -53,27 +58,33 @@ def stripped(path: Path) -> str:
 
 
 def make() -> None:
-    """Runs the study where it is not finished, and copies what is kept."""
+    """Finishes the study, and copies the parts that are kept."""
     subprocess.run(
         [sys.executable, "-m", "sm70lib", "run", "params/tiny.yml"], cwd=ROOT, check=True
     )
     study = outputs() / "tiny"
     shutil.rmtree(REFERENCE, ignore_errors=True)
-    for source in (path for part in PARTS for path in sorted(study.glob(part))):
-        target = REFERENCE / source.relative_to(study)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    for part in PARTS:
+        for source in sorted(study.glob(part)):
+            _copy(source, REFERENCE / source.relative_to(study))
     (REFERENCE / "notebooks").mkdir()
     for path in sorted(study.glob("notebooks/*.ipynb")):
         (REFERENCE / "notebooks" / path.name).write_text(stripped(path))
     write_readme()
-    print(
-        f"{sum(path.stat().st_size for path in REFERENCE.rglob('*') if path.is_file()) / 1e6:.1f} MB in {REFERENCE}"
-    )
+    size = sum(path.stat().st_size for path in REFERENCE.rglob("*") if path.is_file())
+    print(f"{size / 1e6:.1f} MB in {REFERENCE}")
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copy(source, target)
 
 
 def summary() -> str:
-    """The README's results: the paper's table, and the tuned model by held-out kind, as committed."""
+    """The README's committed results: the paper's table, and the tuned model by kind of fact."""
     results = pd.read_csv(REFERENCE / "tables/results.csv")
     tuned = results[
         (results["model"] == "tuned")
@@ -91,38 +102,37 @@ def summary() -> str:
     kinds = kinds[["known", "fact", "condition"]].set_axis(
         ["asked in tuning, in other words", "never asked", "condition never mentioned"], axis=1
     )
-    return (
-        f"{(REFERENCE / 'tables/paper.md').read_text().strip()}\n\nThe tuned model by what tuning had told it:\n\n"
-        f"{kinds.to_markdown()}\n"
-    )
+    paper = (REFERENCE / "tables/paper.md").read_text().strip()
+    heading = "The tuned model by what tuning had told it:"
+    return f"{paper}\n\n{heading}\n\n{kinds.to_markdown()}\n"
 
 
 def speeds() -> str:
-    """The README's speed table: what `make bench` measured last, ours beside what one would pick instead."""
-    files = sorted((ROOT / "outputs/reference/benchmarks").glob("*.json"))
-    made = [
-        one
-        for path in files
-        for one in json.loads(path.read_text())
-        if one.get("ratio") is not None
-    ]
+    """The README's speed table: our code beside the usual alternative, as last measured.
+
+    `make bench` measures it.
+    """
+    measured: list[dict] = []
+    for path in sorted((ROOT / "outputs/reference/benchmarks").glob("*.json")):
+        measured += json.loads(path.read_text())
     rows = [
         {
-            "what": one["name"],
-            "work": one["work"],
-            "ours": one["ours"],
-            "theirs": one["theirs"],
-            "unit": one["unit"],
-            "ratio": f"**{one['ratio']}** {_spread(*one['spread'])}",
-            "goal": one["goal"],
+            "what": speed["name"],
+            "work": speed["work"],
+            "ours": speed["ours"],
+            "theirs": speed["theirs"],
+            "unit": speed["unit"],
+            "ratio": f"**{speed['ratio']}** {_spread(*speed['spread'])}",
+            "goal": speed["goal"],
         }
-        for one in made
+        for speed in measured
+        if speed.get("ratio") is not None
     ]
     return pd.DataFrame(rows).to_markdown(index=False) + "\n"
 
 
 def evidence() -> str:
-    """The README's claim over worlds: what `make evidence` found last."""
+    """The README's claim over several worlds, as `make evidence` last measured it."""
     path = ROOT / "outputs/reference/evidence/evidence.csv"
     if not path.exists():
         return "(not made yet)\n"
@@ -141,21 +151,18 @@ def evidence() -> str:
         }
         for row in made.itertuples()
     ]
-    return (
-        pd.DataFrame(rows).to_markdown(index=False)
-        + "\n\n"
-        + _controls(path.with_name("controls.csv"))
-    )
+    table = pd.DataFrame(rows).to_markdown(index=False)
+    return f"{table}\n\n{_controls(path.with_name('controls.csv'))}"
 
 
 def _controls(path: Path) -> str:
-    """A line for each declared control of the PubMedQA twin: what was found, and whether that is as declared."""
+    """A line for each declared control of the PubMedQA twin: the result, and whether it was met."""
     declared = pd.read_csv(path).dropna(subset="asked")
-    lines = [
-        f"- {row.measure}: {row.mean_pct} % [{row.low_pct}, {row.high_pct}], declared {row.asked} %: "
-        f"**{'met' if row.holds in (True, 1, 'True') else 'missed'}**\n"
-        for row in declared.itertuples()
-    ]
+    lines = []
+    for row in declared.itertuples():
+        measured = f"{row.mean_pct} % [{row.low_pct}, {row.high_pct}]"
+        verdict = "met" if row.holds in (True, 1, "True") else "missed"
+        lines.append(f"- {row.measure}: {measured}, declared {row.asked} %: **{verdict}**\n")
     return "".join(lines)
 
 
@@ -164,19 +171,23 @@ def _spread(low: float, high: float) -> str:
 
 
 def write_readme() -> None:
-    """Puts summary and speeds between the README's marks."""
+    """Puts summary, evidence and speeds between the README's marks."""
     path = ROOT / "README.md"
     for mark, text in (("reference", summary()), ("evidence", evidence()), ("speeds", speeds())):
-        before, _, rest = path.read_text().partition(f"<!-- {mark} -->\n")
-        path.write_text(
-            f"{before}<!-- {mark} -->\n{text}<!-- /{mark} -->{rest.partition(f'<!-- /{mark} -->')[2]}"
-        )
+        begin = f"<!-- {mark} -->\n"
+        end = f"<!-- /{mark} -->"
+        before, _, rest = path.read_text().partition(begin)
+        _, _, after = rest.partition(end)
+        path.write_text(f"{before}{begin}{text}{end}{after}")
 
 
 def check() -> None:
-    """Runs the study afresh elsewhere and compares with the reference; exits with 1 where it broke.
+    """Runs the study afresh in another folder, and compares it with the reference.
 
-    Losses must agree within LOSS_TOLERANCE, accuracies with the spread of the evidence.
+    Losses must agree within LOSS_TOLERANCE, and accuracies within the spread of the evidence.
+
+    Raises:
+        SystemExit: they do not agree.
     """
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
@@ -187,34 +198,36 @@ def check() -> None:
         )
         study = Path(folder) / "tiny"
         found = pd.read_csv(study / "tables/results.csv")
-        agreed, why = agreement.table(found, study), agreement.other_recipe(study)
-        before, after = (pd.Series(losses(place)) for place in (REFERENCE, study))
-    apart = (after / before - 1).abs()
+        agreed = agreement.table(found, study)
+        why = agreement.other_recipe(study)
+        before = pd.Series(losses(REFERENCE))
+        after = pd.Series(losses(study))
+    drift = (after / before - 1).abs()
     print(
-        f"{len(apart)} losses compared, largest drift {apart.max():.2%} (tolerance {LOSS_TOLERANCE:.0%})"
+        f"{len(drift)} losses compared, largest drift {drift.max():.2%} "
+        f"(tolerance {LOSS_TOLERANCE:.0%})"
     )
     print(agreement.sentence(agreed, why))
-    if not apart.max() <= LOSS_TOLERANCE:
-        sys.exit(f"losses drift, so the training itself changed:\n{apart.to_string()}")
+    if not drift.max() <= LOSS_TOLERANCE:  # also where it is not a number
+        sys.exit(f"losses drift, so the training itself changed:\n{drift.to_string()}")
     if "no" in set(agreed["agrees"]):
         outside = agreed[agreed["agrees"] == "no"]
         sys.exit(
-            f"losses agree, and accuracies lie outside the spread of other runs:\n{outside.to_string()}"
+            "losses agree, but accuracies lie outside the spread of other runs:\n"
+            f"{outside.to_string()}"
         )
 
 
 def losses(study: Path) -> dict[str, float]:
     """The last loss of pretraining and the last held-out loss of each stage (nats a token)."""
-    paths = {
-        "base": study / "base/metrics.jsonl",
-        **{path.parent.name: path for path in study.glob("stages/*/metrics.jsonl")},
-    }
-    return {
-        name: pd.read_json(path, lines=True)["loss" if name == "base" else "eval_loss"]
-        .dropna()
-        .iloc[-1]
-        for name, path in paths.items()
-    }
+    last = {"base": _last(study / "base/metrics.jsonl", "loss")}
+    for path in study.glob("stages/*/metrics.jsonl"):
+        last[path.parent.name] = _last(path, "eval_loss")
+    return last
+
+
+def _last(path: Path, column: str) -> float:
+    return pd.read_json(path, lines=True)[column].dropna().iloc[-1]
 
 
 if __name__ == "__main__":
@@ -224,4 +237,9 @@ if __name__ == "__main__":
         "--readme", action="store_true", help="only write the README's tables again"
     )
     given = parser.parse_args()
-    check() if given.check else write_readme() if given.readme else make()
+    if given.check:
+        check()
+    elif given.readme:
+        write_readme()
+    else:
+        make()

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from sm70lib.statistics import differences, spread, stats, verdicts
+from sm70lib.statistics import differences, effective, spread, verdicts
 
 LEVEL = 0.95
 LIMIT = 4.0  # percent of draws
@@ -68,7 +68,7 @@ def one_accuracy(draws: int, clusters: int, share: float, icc: float, seed: int 
     size = sizes(rng, draws, clusters)
     correct = right(rng, size, share, icc)
     value, sums = correct.sum(-1) / size.sum(-1), correct.sum(-1)
-    ends = [stats.effective_n(correct, sums, size, LEVEL, added) for added in (0, 1)]
+    ends = [effective.effective_n(correct, sums, size, LEVEL, added) for added in (0, 1)]
     setting = f"{clusters} clusters, accuracy {share:g}, ICC {icc:g}"
     shown = [proportion_confint(value * end, end, 1 - LEVEL, "wilson") for end in ends]
     return [
@@ -92,7 +92,7 @@ def macro(draws: int, shares: tuple[float, ...], seed: int = 0) -> list[dict]:
     correct = rng.random((draws, len(weight))) < np.repeat(shares, STEPS)
     value, sums = correct @ weight / weight.sum(), correct * weight
     heavy, sizes = weight.max() / weight.mean(), np.broadcast_to(weight, sums.shape)
-    ends = [stats.effective_n(sums, sums.sum(-1), sizes, LEVEL, end, heavy) for end in (0, 1)]
+    ends = [effective.effective_n(sums, sums.sum(-1), sizes, LEVEL, end, heavy) for end in (0, 1)]
     setting = "steps at " + ", ".join(f"{share:g}" for share in shares)
     bounds = verdicts.exact_bounds(value, ends, LEVEL)
     return [row("mean of three steps", setting, float(np.mean(shares)), *bounds)]

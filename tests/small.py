@@ -1,66 +1,63 @@
-"""A random Llama of a few thousand weights with a real tokenizer, on disk in the layout of a study's base."""
+"""A random Llama of a few thousand weights and its tokenizer, on disk as a study's base."""
 
 from types import SimpleNamespace
 
 from sm70lib.study.steps import write_json
 from sm70lib.tiny import pretrain, twins, world
 
-PARAMETERS = dict(
-    study="small",
-    seed=0,
-    world_seed=3,
-    world_conditions=18,
-    data_root="world",
-    base_model=None,
-    base_text=["gazetteer"],
-    base_vocab_size=600,
-    base_hidden_size=64,
-    base_layers=2,
-    base_heads=2,
-    base_kv_heads=1,
-    base_intermediate_size=64,
-    base_context=512,
-    base_steps=2,
-    base_batch_size=2,
-    base_length=64,
-    base_lr=1e-3,
-    data_template="medalpaca",
-    data_max_length=320,
-    quant_type="nf4",
-    quant_double=True,
-    quant_compute_dtype="float32",
-    lora_r=4,
-    lora_alpha=8,
-    lora_dropout=0.0,
-    lora_targets="all-linear",
-    lora_dtype="fp32",
-    lora_rslora=False,
-    lora_dora=False,
-    plan_dollars_per_hour=None,
-    train_stages=["sft"],
-    train_seeds=[0],
-    train_merge=[],
-    train_launcher="python",
-    train_micro_batch_size=2,
-    train_save_steps=3,
-    train_gradient_checkpointing=False,
-    sft_steps=6,
-    sft_batch_size=2,
-    sft_lr=1e-2,
-    sft_scheduler="linear",
-    sft_warmup=0.0,
-    sft_weight_decay=0.0,
-    sft_max_grad_norm=1.0,
-    sft_optimizer="adamw_torch",
-    sft_packing=False,
-    data_holdout=4,
-)
+PARAMETERS = {
+    "study": "small",
+    "seed": 0,
+    "world_seed": 3,
+    "world_conditions": 18,
+    "data_root": "world",
+    "base_model": None,
+    "base_text": ["gazetteer"],
+    "base_vocab_size": 600,
+    "base_hidden_size": 64,
+    "base_layers": 2,
+    "base_heads": 2,
+    "base_kv_heads": 1,
+    "base_intermediate_size": 64,
+    "base_context": 512,
+    "base_steps": 2,
+    "base_batch_size": 2,
+    "base_length": 64,
+    "base_lr": 1e-3,
+    "data_template": "medalpaca",
+    "data_max_length": 320,
+    "quant_type": "nf4",
+    "quant_double": True,
+    "quant_compute_dtype": "float32",
+    "lora_r": 4,
+    "lora_alpha": 8,
+    "lora_dropout": 0.0,
+    "lora_targets": "all-linear",
+    "lora_dtype": "fp32",
+    "lora_rslora": False,
+    "lora_dora": False,
+    "plan_dollars_per_hour": None,
+    "train_stages": ["sft"],
+    "train_seeds": [0],
+    "train_merge": [],
+    "train_launcher": "python",
+    "train_micro_batch_size": 2,
+    "train_save_steps": 3,
+    "train_gradient_checkpointing": False,
+    "sft_steps": 6,
+    "sft_batch_size": 2,
+    "sft_lr": 1e-2,
+    "sft_scheduler": "linear",
+    "sft_warmup": 0.0,
+    "sft_weight_decay": 0.0,
+    "sft_max_grad_norm": 1.0,
+    "sft_optimizer": "adamw_torch",
+    "sft_packing": False,
+    "data_holdout": 4,
+}
+SFT = {name: value for name, value in PARAMETERS.items() if name.startswith("sft_")}
 for kind in ("cpt", "dpo"):  # the same short training in each stage
-    PARAMETERS |= {
-        name.replace("sft_", f"{kind}_"): value
-        for name, value in PARAMETERS.items()
-        if name[:4] == "sft_"
-    }
+    PARAMETERS |= {name.replace("sft_", f"{kind}_"): value for name, value in SFT.items()}
 PARAMETERS |= {"dpo_beta": 0.1, "dpo_rounds": {}}
 
 

@@ -1,4 +1,7 @@
-"""A small made-up study on disk, for tests of tables, errors, figures and report: every number is seeded."""
+"""A small invented study on disk, for tests of tables, errors, figures and the report.
+
+Every number comes from a seed.
+"""
 
 import json
 import random
@@ -11,13 +14,14 @@ from sm70lib import benchmarks
 from sm70lib.benchmarks import Item
 from sm70lib.study.steps import write_json
 
+# Questions of each benchmark
 SIZES = {
     "medqa_4": 120,
     "pubmedqa": 90,
     "usmle_step1": 40,
     "usmle_step2": 50,
     "usmle_step3": 60,
-}  # questions
+}
 SKILL = {"base": 0.3, "base-nf4": 0.3, "tuned": 0.85}  # chance of a right answer by option text
 OPTIONS = ("velaquene", "a longer option", "mid", "x|y & <b>x</b>")
 PROTOCOLS = ("sm70-2023", "harness")
@@ -31,17 +35,27 @@ PARAMS = SimpleNamespace(
 
 
 def items(name: str, size: int, world: bool) -> list[Item]:
-    """Questions about 30 conditions (a cluster each) if `world`, else every item for itself."""
-    options, made = ("yes", "no", "maybe") if name == "pubmedqa" else OPTIONS, []
+    """Invented questions of a benchmark.
+
+    Args:
+        name: the benchmark.
+        size: how many.
+        world: whether they ask about 30 conditions, each a cluster; else each item is its own.
+    """
+    options = ("yes", "no", "maybe") if name == "pubmedqa" else OPTIONS
+    questions = []
     for number in range(size):
-        key, meta = f"{name}/{number:03}", {"step": name[6:]} if name.startswith("usmle") else {}
-        cluster = f"condition {number % 30:02}" if world else key
-        meta |= {"kind": KINDS[number % 30 % 3]} if world else {}
-        question = f"Which {'<b>x</b>' if number == 0 else 'one'} belongs to {number}?"
-        made.append(
-            Item(key, cluster, name, question, "", options, number // 3 % len(options), meta)
-        )
-    return made
+        key = cluster = f"{name}/{number:03}"
+        meta = {"step": name[6:]} if name.startswith("usmle") else {}
+        if world:
+            condition = number % 30
+            cluster = f"condition {condition:02}"
+            meta["kind"] = KINDS[condition % 3]
+        word = "<b>x</b>" if number == 0 else "one"
+        question = f"Which {word} belongs to {number}?"
+        answer = number // 3 % len(options)
+        questions.append(Item(key, cluster, name, question, "", options, answer, meta))
+    return questions
 
 
 def prediction(item: Item, protocol: str, right: bool, draw: random.Random) -> dict:
@@ -72,8 +86,9 @@ def prediction(item: Item, protocol: str, right: bool, draw: random.Random) -> d
 def study(
     outputs: Path, name: str = "made", world: bool = True, skill: dict = SKILL, sizes=SIZES
 ) -> Path:
-    """Writes `outputs/<name>` as 01 to 04 leave it; returns the folder."""
-    folder, draw = outputs / name, random.Random(name)
+    """Writes `outputs/<name>` as steps 01 to 04 leave it, and returns this folder."""
+    folder = outputs / name
+    draw = random.Random(name)
     for benchmark, size in sizes.items():
         questions = items(benchmark, size, world)
         benchmarks.save(folder / "data" / "benchmarks", benchmark, questions)
@@ -86,9 +101,8 @@ def study(
                     prediction(item, protocol, draw.random() < chance, draw) for item in questions
                 ]
                 path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    write_json(
-        folder / "base/base.json", {"model": "base/model" if world else "meta-llama/Llama-2-70b-hf"}
-    )
+    base = "base/model" if world else "meta-llama/Llama-2-70b-hf"
+    write_json(folder / "base/base.json", {"model": base})
     _data(folder, sizes)
     return folder
 

@@ -9,7 +9,7 @@ import pytest
 
 from sm70lib import benchmarks
 from sm70lib.benchmarks import Item
-from sm70lib.benchmarks.readers import IMAGE
+from sm70lib.benchmarks.fields import IMAGE
 from sm70lib.study.params import StudyError
 
 # benchmark: items, items by answer position, best place (per cent), few-shot pool

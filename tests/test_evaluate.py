@@ -16,7 +16,16 @@ from tokenizers import processors
 
 from sm70lib import benchmarks, protocols
 from sm70lib.benchmarks import Item
-from sm70lib.evaluation import asking, batches, candidates, first_look, lines, runs, scoring
+from sm70lib.evaluation import (
+    asking,
+    batches,
+    candidates,
+    first_look,
+    fitting,
+    lines,
+    runs,
+    scoring,
+)
 from sm70lib.evaluation.runs import Run
 from sm70lib.models import loading, local
 from sm70lib.study.params import ROOT, StudyError
@@ -152,7 +161,7 @@ def test_what_prompts_share_is_remembered_with_its_bos_and_changes_nothing(
     )
     real = local.remember
     monkeypatch.setattr(
-        loading,
+        local,
         "remember",
         lambda model_, common: kept.append(list(common)) or real(model_, common),
     )
@@ -206,7 +215,7 @@ def test_killed_five_times_ends_with_the_lines_of_an_undisturbed_run(loaded, tmp
 def test_memory_does_not_grow_with_the_number_of_items(loaded, tmp_path, monkeypatch):
     """Peak of Python's memory over 520 and over 1,300 items: what is kept per item is less than its tokens."""
     monkeypatch.setattr(
-        loading,
+        local,
         "loglikelihoods",
         lambda _, asked, *__: [[0.0] * len(request.options) for request in asked],
     )
@@ -296,7 +305,7 @@ def test_replies_are_read_voted_on_and_counted_where_they_say_nothing(
 ):
     said = {0: ["A"], 1: ["the sea"], 2: ["I do not know"], 3: ["(D)"]}
     monkeypatch.setattr(
-        loading,
+        local,
         "written",
         lambda _, __, contexts, new, samples, seed: [said[next(texts)] * samples for _ in contexts],
     )
@@ -375,7 +384,7 @@ def test_a_chat_template_stands_around_the_prompt(loaded, monkeypatch):
     monkeypatch.setattr(loaded[1], "chat_template", CHAT)
     text = asking.Prompts(run, loaded[1])[0].text
     assert text.startswith("[user] Question: What is the river") and text.endswith("Answer:\n\n")
-    context, answer = batches._tokenised(text, ["A. x"], loaded[1], "never")[0]
+    context, answer = fitting._tokenised(text, ["A. x"], loaded[1], "never")[0]
     assert loaded[1].decode(answer) == "\n\nA. x" and loaded[1].decode(context) == text.rstrip()
 
 
@@ -385,7 +394,7 @@ def test_a_bos_that_the_chat_template_wrote_is_not_doubled(loaded, monkeypatch):
         monkeypatch.setattr(tokenizer, "chat_template", template)
         prompt = asking.Prompts(run_of(1, "med42"), tokenizer)[0]
         for bos in ("never", "tokenizer", "always"):
-            context, _ = batches._tokenised(prompt.text, prompt.answers, tokenizer, bos)[0]
+            context, _ = fitting._tokenised(prompt.text, prompt.answers, tokenizer, bos)[0]
             counts[template == CHAT, bos] = (
                 context.count(tokenizer.bos_token_id),
                 context[0] == tokenizer.bos_token_id,

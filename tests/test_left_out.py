@@ -19,9 +19,9 @@ from sm70lib.analysis import accuracies, frames, quoted
 from sm70lib.evaluation import asking, batches, candidates, leftout, runs, scoring
 from sm70lib.models import budget, budget_scoring, loading, local
 from sm70lib.statistics import stats
-from sm70lib.study import memory, params, steps
+from sm70lib.study import memory, params, status, steps
 from sm70lib.study.params import ROOT, StudyError
-from sm70lib.training import launch, train
+from sm70lib.training import launch
 from tests import small
 from tests.test_evaluate import run_of
 
@@ -147,9 +147,9 @@ def test_what_does_not_fit_is_left_out_and_added_where_it_fits(study, alive, mon
         asked.set_index("model").loc["base", "cell"]
         == f"not scored here: {memory.words(least['base'])}"
     )
-    assert steps._fit_now(folder) == []
+    assert status._fit_now(folder) == []
     monkeypatch.delenv(memory.LIMIT)
-    assert steps._fit_now(folder) == gone
+    assert status._fit_now(folder) == gone
     cells("04_eval", p, folder)
     assert {path.parent.name for path in folder.glob("predictions/*/*.jsonl")} == {*least}
     assert not (folder / "predictions/left_out.json").exists() and len(alive) == len(least), (
@@ -323,7 +323,7 @@ def test_a_trainer_that_runs_out_of_memory_names_what_the_plan_would_change(
     p = small.base(tmp_path, train_micro_batch_size=2)
     trainer = tmp_path / "trainer.py"
     trainer.write_text(code)
-    monkeypatch.setattr(train, "launcher", lambda line: [sys.executable, str(trainer)])
+    monkeypatch.setattr(launch, "launcher", lambda line: [sys.executable, str(trainer)])
     with pytest.raises(StudyError) as error:
         launch.run(p, tmp_path, 1, "sft")
     text = str(error.value)
@@ -353,7 +353,7 @@ def test_a_trainer_that_runs_out_of_memory_names_what_the_plan_would_change(
 def test_another_end_does_not_speak_of_memory(tmp_path, monkeypatch):
     p = small.base(tmp_path)
     monkeypatch.setattr(
-        train,
+        launch,
         "launcher",
         lambda line: [sys.executable, "-c", "import sys; sys.exit('error: a bad row')"],
     )

@@ -12,7 +12,7 @@ import time
 import pytest
 from conftest import ROOT, TOY, Toy
 
-from sm70lib import display, runner
+from sm70lib import display, preflight, runner
 from sm70lib.study import params, steps
 
 
@@ -218,7 +218,7 @@ def test_kernels_have_no_hub_unless_the_study_needs_it(monkeypatch):
         ({"base_model": str(ROOT), "study": "x"}, True),
     ):
         os.environ.pop("HF_HUB_OFFLINE", None)
-        runner._set_environment(params.load(tiny, overrides=overrides))
+        preflight.set_environment(params.load(tiny, overrides=overrides))
         assert ("HF_HUB_OFFLINE" in os.environ) == offline, overrides
     assert os.environ["PYTHONHASHSEED"] == "0"
 

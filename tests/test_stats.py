@@ -8,7 +8,7 @@ import pytest
 from scipy import stats as scipy_stats
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from sm70lib.statistics import differences, stats
+from sm70lib.statistics import differences, effective, stats
 from sm70lib.statistics.stats import Estimate, How
 
 
@@ -45,9 +45,9 @@ def test_effective_n_is_the_variance_of_cluster_means_where_many_are_wrong():
     sums = np.random.default_rng(1).binomial(5, np.random.default_rng(2).beta(2, 2, 4000))
     sizes, share = np.full(4000, 5), sums.sum() / 20_000
     effect = (sums / 5).var() / (share * (1 - share) / 5)
-    found = stats.effective_n(sums, sums.sum(), sizes, 0.95, 0)
+    found = effective.effective_n(sums, sums.sum(), sizes, 0.95, 0)
     assert found == pytest.approx(20_000 / effect, rel=0.005) and effect > 1.5
-    fewer = stats.effective_n(sums[:8], sums[:8].sum(), sizes[:8], 0.95, 0)
+    fewer = effective.effective_n(sums[:8], sums[:8].sum(), sizes[:8], 0.95, 0)
     price = (scipy_stats.norm.ppf(0.975) / scipy_stats.t(7).ppf(0.975)) ** 2
     assert fewer < 40 * price
 
@@ -56,11 +56,11 @@ def test_effective_n_lies_between_clusters_and_items():
     sizes, price = np.full(50, 4), (scipy_stats.norm.ppf(0.975) / scipy_stats.t(49).ppf(0.975)) ** 2
     same, mixed = np.where(np.arange(50) < 30, 4, 0), np.full(50, 2)
     for added in (0, 1):
-        assert stats.effective_n(mixed, 100, sizes, 0.95, added) == pytest.approx(200 * price)
-        assert stats.effective_n(same, 120, sizes, 0.95, added) == pytest.approx(
+        assert effective.effective_n(mixed, 100, sizes, 0.95, added) == pytest.approx(200 * price)
+        assert effective.effective_n(same, 120, sizes, 0.95, added) == pytest.approx(
             50 * price, rel=0.001
         )
-    assert stats.effective_n(sizes, 200, sizes, 0.95, 0) == pytest.approx(50 * price)
+    assert effective.effective_n(sizes, 200, sizes, 0.95, 0) == pytest.approx(50 * price)
 
 
 def test_no_interval_has_width_zero():

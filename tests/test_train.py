@@ -24,7 +24,7 @@ from sm70lib.models import loading, lora
 from sm70lib.study import files, keys
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.study.steps import write_json
-from sm70lib.training import checkpoints, checks, launch, methods, watch
+from sm70lib.training import checkpoints, checks, launch, methods, trainers, watch
 from tests import small
 
 
@@ -254,7 +254,7 @@ def first_step(folder, rows, **changes) -> tuple[float, dict[str, torch.Tensor]]
     """Loss and gradients of one optimiser step over all of `rows`, with both LoRA matrices away from zero."""
     p = study(folder, sft_steps=1, sft_max_grad_norm=1e9, **changes)
     how = SimpleNamespace(kind="sft", seed=0, start=None)
-    trainer = methods.build(
+    trainer = trainers.build(
         p, loading.located(folder), rows, rows.select([]), folder / "stage", how
     )
     generator = torch.Generator().manual_seed(1)
@@ -312,7 +312,7 @@ def test_only_targets_go_through_the_head(tmp_path, monkeypatch):
     )
     losses = []
     for everywhere in (False, True):
-        trainer = methods.build(
+        trainer = trainers.build(
             study(tmp_path / str(everywhere), sft_steps=1),
             loading.located(tmp_path / str(everywhere)),
             rows,
@@ -364,7 +364,7 @@ def test_real_rows_have_one_bos_a_trained_eos_and_a_masked_prompt(tmp_path, shar
     assert len(rows) > 1000 and set(rows["source"]) == set(names) and len(table) == len(rows) + 5
     shown = tokens.show(rows[0]["input_ids"], rows[0]["labels"], tokenizer)
     assert shown["label"].iloc[-1] == tokenizer.eos_token and shown["label"].iloc[0] == ""
-    trainer = methods.build(
+    trainer = trainers.build(
         p,
         loading.located(tmp_path),
         rows.select(range(8)),
@@ -539,7 +539,7 @@ def test_a_killed_dpo_ends_as_an_undisturbed_one(tmp_path):
 def test_a_reference_that_is_another_model_is_refused(tmp_path):
     p = staged(tmp_path, train_stages=["sft", "dpo"])
     start = launch.run(p, tmp_path, 1, "sft") / "adapter"
-    trainer = methods.build(
+    trainer = trainers.build(
         p,
         loading.located(tmp_path),
         *methods.rows_of("dpo", tmp_path, p, 2),

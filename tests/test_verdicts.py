@@ -10,7 +10,7 @@ from scipy import stats as laws
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-from sm70lib.statistics import differences, spread, stats, verdicts
+from sm70lib.statistics import differences, effective, spread, stats, verdicts
 from sm70lib.statistics.stats import Estimate
 
 Z = laws.norm.ppf(0.975)
@@ -241,7 +241,8 @@ def test_the_simulation_uses_the_bounds_that_users_get():
     spread = [[1] * int(k) + [0] * int(m - k) for k, m in zip(right[0], size[0])]
     found = verdicts.accuracy(np.concatenate(spread), cluster)
     ends = [
-        stats.effective_n(right, right.sum(-1), size, simulated.LEVEL, added) for added in (0, 1)
+        effective.effective_n(right, right.sum(-1), size, simulated.LEVEL, added)
+        for added in (0, 1)
     ]
     bounds = verdicts.exact_bounds(right.sum(-1) / size.sum(-1), ends, simulated.LEVEL)
     assert found[1:3] == pytest.approx(np.ravel(bounds))

@@ -1,8 +1,8 @@
 """Does this run agree with the runs that were made before?
 
-What a tiny model scores hangs on the last bits of its arithmetic, so that the same commit gives
-other numbers on another processor. The evidence (`make evidence`) measured how far runs lie apart;
-here one run is held against that.
+A tiny model's score depends on the last bits of its arithmetic, so the same commit gives other
+numbers on another processor. The evidence (`make evidence`) measured how far runs differ. This
+module compares one run with it.
 """
 
 from __future__ import annotations
@@ -11,65 +11,66 @@ from pathlib import Path
 
 import pandas as pd
 
+from sm70lib.analysis.roles import ROLES
 from sm70lib.statistics import spread
 from sm70lib.study.keys import read
 from sm70lib.study.params import ROOT, affects
 
 EVIDENCE = ROOT / "outputs/reference/evidence"
-# A run of another world may differ in these, and in what changes no result
+# Parameters that may differ between worlds (besides those that change no result)
 FREE = ("world_seed", "train_seeds", "train_merge")
-MADE_BY = ("world", "base", "data", "audit", "quant", "lora", "train")  # and the stages' own
-ARMS = {"base-nf4": "base", "tuned": "tuned"}
+MADE_BY = ("world", "base", "data", "audit", "quant", "lora", "train")  # and the study's stages
+ARMS = {role.name: role.arm for role in ROLES if role.arm}
 
 
 def recipe(study: Path) -> dict[str, object]:
-    """What makes a study's models: its parameters, and the wording of its world.
+    """What a study's models are made from: its parameters, and the wording of its world.
 
     Args:
-        study: outputs/<study>, whose manifest and base there are.
+        study: outputs/<study>, which has a manifest and a base.
 
     Returns:
-        Parameters by name, of the stages that the study has alone; and `wording`, a digest of what
-        the code writes for a world of its own (`tiny.wording`).
+        Parameters by name, only of the stages that the study has; and `wording`, a digest of the
+        texts that the code writes for a generated world (`tiny.wording`).
     """
     parameters = read(study / "manifest.json")["parameters"]
     parts = {*MADE_BY, *parameters.get("train_stages", ())}
-    made = {
-        name: value
-        for name, value in parameters.items()
-        if name.partition("_")[0] in parts and name not in FREE and affects(name) == "results"
-    }
+    made = {}
+    for name, value in parameters.items():
+        in_parts = name.partition("_")[0] in parts
+        if in_parts and name not in FREE and affects(name) == "results":
+            made[name] = value
     return made | {"wording": read(study / "base/base.json").get("wording")}
 
 
 def other_recipe(study: Path, evidence: Path = EVIDENCE) -> str:
-    """Why a study cannot be held against the evidence; "" where it can.
+    """Why a study cannot be compared with the evidence; "" where it can.
 
     Args:
         study: outputs/<study>.
-        evidence: where about.json of the evidence is.
+        evidence: the folder of the evidence's about.json.
     """
-    was = read(evidence / "about.json")
-    if not was:
+    about = read(evidence / "about.json")
+    if not about:
         return "no evidence was made yet (make evidence)"
     if not (study / "manifest.json").exists():
         return "it has no manifest yet"
-    then, here = was["recipe"], recipe(study)
+    then, here = about["recipe"], recipe(study)
     differs = [name for name in then if here.get(name) != then[name]]
     return f"it was made with another {', '.join(differs)}" if differs else ""
 
 
 def table(found: pd.DataFrame, study: Path, evidence: Path = EVIDENCE) -> pd.DataFrame:
-    """This run's accuracies beside where one further run was expected.
+    """This run's accuracies beside the range in which one further run was expected.
 
     Args:
-        found: `tables.results` of the study.
+        found: `accuracies.results` of the study.
         study: outputs/<study>.
-        evidence: where runs.csv and about.json of the evidence are.
+        evidence: the folder of the evidence's runs.csv and about.json.
 
     Returns:
         A row for each model, benchmark and protocol that both have: this run's accuracy, the mean
-        of the runs before with their SD, the interval that holds 95 % of further runs, and whether
+        and the SD of the earlier runs, the interval that holds 95 % of further runs, and whether
         this run lies in it. Empty where there is no evidence of this recipe.
     """
     columns = ["benchmark", "protocol", "model", "this_run_pct", "mean_pct", "sd_pts"]
@@ -88,20 +89,21 @@ def table(found: pd.DataFrame, study: Path, evidence: Path = EVIDENCE) -> pd.Dat
             & (runs["protocol"] == row.protocol)
         ]
         if len(same):
-            over = spread.over_runs(same["acc_pct"], world=same["world_seed"])
-            inside = over.next_low <= row.acc_pct <= over.next_high
-            expected = max(over.next_low, 0), min(over.next_high, 100)
-            values = [row.acc_pct, over.value, over.sd, *expected]
-            rows.append(
-                [row.benchmark, row.protocol, row.model]
-                + [round(value, 1) for value in values]
-                + [over.n, "yes" if inside else "no"]
-            )
+            rows.append([row.benchmark, row.protocol, row.model, *_held(row.acc_pct, same)])
     return pd.DataFrame(rows, columns=columns)
 
 
+def _held(accuracy: float, earlier: pd.DataFrame) -> list:
+    """The cells of `table` from `this_run_pct` on: one accuracy (percent) against earlier runs."""
+    over = spread.over_runs(earlier["acc_pct"], world=earlier["world_seed"])
+    inside = over.next_low <= accuracy <= over.next_high
+    expected = max(over.next_low, 0), min(over.next_high, 100)
+    values = [accuracy, over.value, over.sd, *expected]
+    return [*(round(value, 1) for value in values), over.n, "yes" if inside else "no"]
+
+
 def sentence(agreed: pd.DataFrame, why: str = "") -> str:
-    """What the table says, and how little that is.
+    """What the table says in words, and how weak that evidence is.
 
     Args:
         agreed: what `table` returned.

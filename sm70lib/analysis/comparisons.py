@@ -5,105 +5,135 @@ from __future__ import annotations
 import pandas as pd
 
 from sm70lib.analysis import frames
-from sm70lib.analysis.frames import AFTER, SET, before, paired
+from sm70lib.analysis.frames import SET, before, paired
+from sm70lib.analysis.roles import BASE, BASE_NF4, TUNED
 from sm70lib.statistics import differences, stats, verdicts
+
+PRIMARY, EXPLORATORY = "primary", "exploratory"  # families of comparisons
 
 
 def comparisons(answers: pd.DataFrame, p, how: stats.How) -> pd.DataFrame:
-    """Pairs of models on the same questions: difference, interval, p, smallest detectable difference.
+    """Pairs of models on the same questions: difference, interval, p, detectable difference.
 
-    The primary family is the one that `p` declares (`eval_primary_*`: tuned against its start): its
-    intervals are at Holm's level (`level_pct`), and `p_holm` is its adjusted p. All other rows are
-    exploratory, each at the plain level. `reading` follows from the interval alone.
+    `p` declares the primary family (`eval_primary_*`: tuned against its start). Its intervals are
+    at Holm's level (`level_pct`), and `p_holm` is its adjusted p. All other rows are exploratory,
+    each at the plain level. `reading` follows from the interval alone.
+
+    Args:
+        answers: rows of `frames.load`.
+        p: the parameters of the study.
+        how: level of the intervals, resamples and their seed.
+
+    Returns:
+        One row per pair of models, benchmark, protocol and shots; the primary family first.
     """
-    start, rows, answers = before(answers), [], answers[answers["benchmark"] != "usmle_macro"]
-    for a, b in dict.fromkeys([(start, AFTER), ("base", AFTER), ("base", "base-nf4")]):
-        for keys, part in paired(answers, a, b).groupby(SET):
-            declared = keys[1] in p.eval_primary_benchmarks and (a, b, keys[0], *keys[2:]) == (
-                start,
-                AFTER,
-                p.study,
-                p.eval_primary_protocol,
-                p.eval_primary_shots,
-            )
-            names = {"family": "primary" if declared else "exploratory"} | dict(zip(SET, keys))
-            rows.append((names | {"before": a, "after": b}, part))
-    rows.sort(key=lambda row: row[0]["family"], reverse=True)  # the primary ones come first
-    sides = [_sides(part, names["before"], names["after"]) for names, part in rows]
-    count = sum(names["family"] == "primary" for names, _ in rows)
-    gaps = verdicts.family(sides[:count], how.level) + [
-        given and (differences.difference(*given, how.level), how.level) for given in sides[count:]
-    ]
+    places = _places(answers, p)
+    primary = [place for place in places if place[0]["family"] == PRIMARY]
+    others = [place for place in places if place[0]["family"] != PRIMARY]
+    gaps = verdicts.family([_sides_at(place) for place in primary], how.level)
+    gaps += [_gap(_sides_at(place), how.level) for place in others]
+    rows = [names | _compared(part, names, gap, how) for (names, part), gap in zip(places, gaps)]
     measured = stats.Estimate(0, 0, 0, 0, "").row("difference_pts", "pts")
-    columns = [
-        "family",
-        *SET,
-        "before",
-        "after",
-        *measured,
-        "level_pct",
-        "test",
-        "p",
-        "p_holm",
-        "detectable_pts",
-        "reading",
-    ]
-    table = pd.DataFrame(
-        [
-            names | _compared(part, names["before"], names["after"], gap, how)
-            for (names, part), gap in zip(rows, gaps)
-        ],
-        columns=columns,
-    )
-    p_values = table.loc[: count - 1, "p"]  # a declared test without a p belongs to the family too
-    table["p_holm"] = table["p_holm"].astype(float)
-    if count:
-        adjusted = stats.holm(p_values.fillna(1))
-        table.loc[: count - 1, "p_holm"] = [float(f"{q:.4g}") for q in adjusted]
-    table.loc[table["p"].isna(), "p_holm"] = float("nan")
-    return table
+    columns = ["family", *SET, "before", "after", *measured]
+    columns += ["level_pct", "test", "p", "p_holm", "detectable_pts", "reading"]
+    return _adjusted(pd.DataFrame(rows, columns=columns), len(primary))
+
+
+def _places(answers: pd.DataFrame, p) -> list[tuple[dict, pd.DataFrame]]:
+    """What is compared: the first cells of each row, and the answers; the primary family first."""
+    start = before(answers)
+    declared = {"study": p.study, "protocol": p.eval_primary_protocol}
+    declared |= {"shots": p.eval_primary_shots, "before": start, "after": TUNED}
+    answers = answers[answers["benchmark"] != "usmle_macro"]
+    places = []
+    for first, second in dict.fromkeys([(start, TUNED), (BASE, TUNED), (BASE, BASE_NF4)]):
+        for keys, part in paired(answers, first, second).groupby(SET):
+            names = dict(zip(SET, keys)) | {"before": first, "after": second}
+            primary = names["benchmark"] in p.eval_primary_benchmarks and all(
+                names[key] == value for key, value in declared.items()
+            )
+            family = PRIMARY if primary else EXPLORATORY
+            places.append(({"family": family} | names, part))
+    return sorted(places, key=lambda place: place[0]["family"] != PRIMARY)
+
+
+def _sides_at(place: tuple[dict, pd.DataFrame]) -> tuple | None:
+    names, part = place
+    return _sides(part, names["before"], names["after"])
 
 
 def _sides(both: pd.DataFrame, a: str, b: str) -> tuple | None:
-    """What a difference is computed from, one entry an item; None where most replies are unread."""
+    """What a difference is computed from, one entry per item; None if most replies are unread."""
     if frames.unread(both, a, b):
         return None
     items = frames.by_item(both, ["correct_a", "correct_b"])
     return items["correct_a"], items["correct_b"], items["cluster"]
 
 
-def _compared(both: pd.DataFrame, a: str, b: str, gap: tuple | None, how: stats.How) -> dict:
-    """The cells of a comparison of `paired` answers, given the difference and the level of its bounds.
+def _gap(sides: tuple | None, level: float) -> tuple[stats.Estimate, float] | None:
+    """The difference of an exploratory pair, and the level of its bounds."""
+    if sides is None:
+        return None
+    first, second, cluster = sides
+    return differences.difference(first, second, cluster, level), level
 
-    Without one, as most replies are unread, only n and why.
+
+def _compared(
+    both: pd.DataFrame, names: dict, gap: tuple[stats.Estimate, float] | None, how: stats.How
+) -> dict:
+    """The cells of a comparison that follow its names.
+
+    Args:
+        both: `paired` answers.
+        names: the first cells, of which `before` and `after` are needed.
+        gap: the difference and the level of its bounds; None if most replies are unread.
+        how: resamples of the test and their seed, level of the detectable difference.
+
+    Returns:
+        All cells but `p_holm`; only n and the reason where there is no difference.
     """
-    if gap is None:
-        return {"n": both["item_id"].nunique(), "reading": frames.unread(both, a, b)}
-    found, level = gap
+    first, second = names["before"], names["after"]
+    sides = _sides(both, first, second)
+    if gap is None or sides is None:
+        return {"n": both["item_id"].nunique(), "reading": frames.unread(both, first, second)}
+    estimate, level = gap
     p_value, test = stats.paired_test(both["correct_a"], both["correct_b"], both["cluster"], how)
-    return found.row("difference_pts", "pts") | {
+    correct_a, correct_b, cluster = sides
+    detectable = stats.detectable(correct_a, correct_b, cluster, how)
+    return estimate.row("difference_pts", "pts") | {
         "level_pct": round(100 * level, 1),
         "test": test,
         "p": float(f"{p_value:.4g}"),
-        "detectable_pts": round(100 * stats.detectable(*_sides(both, a, b), how), 1),
-        "reading": _reading(both, a, b, found),
+        "detectable_pts": round(100 * detectable, 1),
+        "reading": _reading(both, first, second, estimate),
     }
 
 
-def _reading(both: pd.DataFrame, a: str, b: str, found: stats.Estimate) -> str:
-    """What a difference says in words, by its bounds alone; nothing where a model is constant."""
-    said = [
-        f"{name} chose {why}"
-        for name, side in ((a, "choice_a"), (b, "choice_b"))
-        if (why := frames.constant(both, side))
-    ]
-    if said:
-        return f"no verdict: {'; '.join(said)}"
-    if found.method.startswith(differences.NONE):
-        return f"no verdict: {found.method.removeprefix(differences.NONE)}"
-    verdict = verdicts.judged(found)
+def _adjusted(table: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The table with `p_holm` in its first `count` rows, which are the primary family."""
+    table["p_holm"] = table["p_holm"].astype(float)
+    if count:
+        # A declared test without a p still belongs to the family
+        p_values = table.loc[: count - 1, "p"].fillna(1)
+        table.loc[: count - 1, "p_holm"] = [float(f"{q:.4g}") for q in stats.holm(p_values)]
+    table.loc[table["p"].isna(), "p_holm"] = float("nan")
+    return table
+
+
+def _reading(both: pd.DataFrame, a: str, b: str, gap: stats.Estimate) -> str:
+    """A difference in words, by its bounds alone; no verdict where a model is constant."""
+    constant = []
+    for name, side in ((a, "choice_a"), (b, "choice_b")):
+        habit = frames.constant(both, side)
+        if habit:
+            constant.append(f"{name} chose {habit}")
+    if constant:
+        return f"no verdict: {'; '.join(constant)}"
+    if gap.method.startswith(differences.NONE):
+        return f"no verdict: {gap.method.removeprefix(differences.NONE)}"
+    verdict = verdicts.judged(gap)
     if verdict == verdicts.OPEN:
-        return f"not distinguishable at n={found.n}"
+        return f"not distinguishable at n={gap.n}"
     return f"{b if verdict == verdicts.SUPPORTED else a} higher"
 
 
@@ -112,35 +142,26 @@ def contamination_effect(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
 
     Where most replies are unread there is no gain, and `interval` says why.
     """
+    columns = [*SET, "n_flagged", "gain_flagged_pts", "n_clean", "gain_clean_pts"]
+    columns += ["n", "effect_pts", "low_pts", "high_pts", "interval"]
+    both = paired(answers[answers["benchmark"] != "usmle_macro"], before(answers), TUNED)
     rows = []
-    both = paired(answers[answers["benchmark"] != "usmle_macro"], before(answers), AFTER)
     for keys, part in both.groupby(SET):
-        if part["flagged"].nunique() < 2:
-            continue
-        items = frames.by_item(part, ["correct_a", "correct_b"])
-        if why := frames.unread(part):
-            leaked, nan = int(items["flagged"].sum()), float("nan")
-            clean = len(items) - leaked
-            rows.append([*keys, leaked, nan, clean, nan, len(items), nan, nan, nan, why])
-            continue
-        found = differences.gain_difference(
-            items["correct_a"], items["correct_b"], items["cluster"], items["flagged"], how.level
-        )
-        flagged, clean, effect = (one.row("pts", "pts") for one in found)
-        gains = flagged["n"], flagged["pts"], clean["n"], clean["pts"]
-        rows.append([*keys, *gains, *effect.values()])
-    return pd.DataFrame(
-        rows,
-        columns=[
-            *SET,
-            "n_flagged",
-            "gain_flagged_pts",
-            "n_clean",
-            "gain_clean_pts",
-            "n",
-            "effect_pts",
-            "low_pts",
-            "high_pts",
-            "interval",
-        ],
+        if part["flagged"].nunique() == 2:  # else there is nothing to compare
+            rows.append([*keys, *_effect(part, how)])
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _effect(part: pd.DataFrame, how: stats.How) -> list:
+    """The cells of `contamination_effect` from `n_flagged` on."""
+    items = frames.by_item(part, ["correct_a", "correct_b"])
+    why = frames.unread(part)
+    if why:
+        nan = float("nan")
+        leaked = int(items["flagged"].sum())
+        return [leaked, nan, len(items) - leaked, nan, len(items), nan, nan, nan, why]
+    estimates = differences.gain_difference(
+        items["correct_a"], items["correct_b"], items["cluster"], items["flagged"], how.level
     )
+    flagged, clean, effect = (estimate.row("pts", "pts") for estimate in estimates)
+    return [flagged["n"], flagged["pts"], clean["n"], clean["pts"], *effect.values()]

@@ -1,29 +1,39 @@
-"""One look for all figures, and one way to be saved."""
+"""One look for all figures, and one way to save them.
+
+Saving is byte-stable (no date, no version, fixed hash salt). Each picture carries its provenance
+twice: as a line under the drawing, and in the file's metadata, where the report finds it.
+"""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Image
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from sm70lib.analysis.roles import ROLES
 from sm70lib.protocols.replies import NO_SCORE
 from sm70lib.study.params import rehearsal
 
-WIDTH = 6.4  # inches; at 9 points, text stays readable when a page sets the picture at column width
+WIDTH = 6.4  # inches; text of 9 points then stays readable at the column width of a page
 STRIP = 0.28  # inches at the foot, for two lines of provenance
 GREY = "0.45"
-# Colour never carries a difference alone. "C0" ... are the palette's colours, in matplotlib's notation.
-MODELS = {"base": (GREY, "o"), "base-nf4": ("C0", "s"), "tuned": ("C2", "D")}
-OTHERS = [("C1", "^"), ("C3", "v"), ("C5", "P"), ("C4", "X")]
-KINDS = ["known", "fact", "condition"]  # from asked in tuning to never mentioned in it
+MODELS = {role.name: (role.colour, role.marker) for role in ROLES}
+OTHERS = [("C1", "^"), ("C3", "v"), ("C5", "P"), ("C4", "X")]  # for further models, in this order
+KINDS = ["known", "fact", "condition"]  # from "asked in tuning" to "never mentioned in it"
 
 
 def style(palette: str = "colorblind") -> None:
-    """Sets the look of all following pictures; `palette` is one of seaborn's, which matplotlib ships."""
+    """Sets the look of all following pictures.
+
+    Args:
+        palette: one of seaborn's palettes, as matplotlib ships them.
+    """
     name = "dark-palette" if palette == "dark" else palette
     plt.style.use(
         [
@@ -53,13 +63,26 @@ def style(palette: str = "colorblind") -> None:
 
 
 def looks(models) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each model: fixed for the usual three, the next free ones for others."""
+    """Colour and marker of each model: fixed for the study's own, the next free ones for others."""
     others = iter(OTHERS * len(models))
-    return {model: MODELS.get(model) or next(others) for model in dict.fromkeys(models)}
+    chosen = {}
+    for model in dict.fromkeys(models):
+        chosen[model] = MODELS[model] if model in MODELS else next(others)
+    return chosen
 
 
 def grid(count: int, height: float, xlabel: str = "", ylabel: str = "") -> tuple[Figure, list]:
-    """A figure of `count` panels, at most three abreast, each `height` inches high; labels in the corner."""
+    """A figure of panels, at most three in a row.
+
+    Args:
+        count: number of panels.
+        height: height of each panel (inches).
+        xlabel: label of the x axis, written once, at the lower left panel.
+        ylabel: label of the y axis, written there too.
+
+    Returns:
+        The figure and its panels.
+    """
     across = min(3, count)
     down = -(-count // across)
     fig, axes = plt.subplots(
@@ -72,14 +95,25 @@ def grid(count: int, height: float, xlabel: str = "", ylabel: str = "") -> tuple
 
 
 def titled(fig: Figure, title: str, legend=()) -> Figure:
-    """The figure under a left-aligned title, above its provenance and the legend of the axes in `legend`."""
+    """Adds a left-aligned title above, and a legend and space for the provenance below.
+
+    Args:
+        fig: the figure.
+        title: its title.
+        legend: the axes whose labels the legend explains, each label once.
+
+    Returns:
+        The same figure.
+    """
     marks = {label: mark for ax in legend for mark, label in zip(*ax.get_legend_handles_labels())}
-    longest = max(map(len, marks), default=0)
-    across = 4 if longest <= 22 else 3 if longest <= 32 else 2  # what WIDTH has room for
-    height, rows = fig.get_figheight(), -(-len(marks) // across)
+    across = _legend_columns(marks)
+    height = fig.get_figheight()
+    rows = -(-len(marks) // across)
     foot = (STRIP + 0.2 * rows) / height
     fig.suptitle(title, x=0.005, ha="left")
-    fig.get_layout_engine().set(rect=(0, foot, 1, 1 - foot))
+    engine = fig.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine), "style() was not called"
+    engine.set(rect=(0, foot, 1, 1 - foot))
     if marks:
         fig.legend(
             marks.values(),
@@ -94,17 +128,33 @@ def titled(fig: Figure, title: str, legend=()) -> Figure:
     return fig
 
 
+def _legend_columns(labels: Iterable[str]) -> int:
+    """How many columns of a legend fit into WIDTH."""
+    longest = max(map(len, labels), default=0)
+    if longest <= 22:
+        return 4
+    return 3 if longest <= 32 else 2
+
+
 def nothing(title: str) -> Figure:
-    """A picture of its title alone, where there is nothing to draw."""
+    """A picture that has only its title, where there is nothing to draw."""
     fig, (ax,) = grid(1, 0.2)
     ax.set_visible(False)
     return titled(fig, title)
 
 
 def save(fig: Figure, folder: Path, name: str, provenance: str, dpi: int = 150) -> Image:
-    """Writes `<name>.png` and `.svg` with the provenance line; returns the picture for the notebook.
+    """Writes `<name>.png` and `<name>.svg`, with a line of provenance under the drawing.
 
-    `folder` is outputs/<study>/figures; a rehearsed study's pictures say that it is one.
+    Args:
+        fig: the figure; it is closed afterwards.
+        folder: outputs/<study>/figures. The pictures of a rehearsed study say that it is one.
+        name: name of the files, without suffix.
+        provenance: what the picture was made from, in one line.
+        dpi: dots per inch of the PNG.
+
+    Returns:
+        The picture, for the notebook.
     """
     folder.mkdir(parents=True, exist_ok=True)
     provenance = f"{rehearsal(folder.parent.name)} {provenance}".lstrip()
@@ -126,23 +176,21 @@ def save(fig: Figure, folder: Path, name: str, provenance: str, dpi: int = 150) 
 
 
 def dots(ax, table, y, look: tuple[str, str], label: str = "") -> None:
-    """Accuracies with their intervals (`acc_pct`, `low_pct`, `high_pct`; percent) at heights `y`.
+    """Draws accuracies with their intervals; where there is no accuracy, the left edge says so.
 
-    Where there is no accuracy, it is said at the left edge.
+    Args:
+        ax: the panel.
+        table: rows with `acc_pct`, `low_pct` and `high_pct` (percent).
+        y: (rows,) height of each.
+        look: colour and marker.
+        label: for the legend.
     """
-    (colour, marker), y, known = look, np.asarray(y, float), table["acc_pct"].notna().to_numpy()
+    colour, marker = look
+    y = np.asarray(y, float)
+    known = table["acc_pct"].notna().to_numpy()
     for height in y[~known]:
         ax.text(1, height, NO_SCORE, color=colour, fontsize=6.5, va="center")
     table, y = table[known], y[known]
     ax.hlines(y, table["low_pct"], table["high_pct"], color=colour, lw=1.6)
-    ax.plot(
-        table["acc_pct"],
-        y,
-        ls="",
-        marker=marker,
-        color=colour,
-        ms=5,
-        mec="white",
-        mew=0.6,
-        label=label,
-    )
+    values = table["acc_pct"]
+    ax.plot(values, y, ls="", marker=marker, color=colour, ms=5, mec="white", mew=0.6, label=label)

@@ -1,4 +1,4 @@
-"""One row per answer, joined with its item, and what counts as one item, one score."""
+"""Answers as data frames: one row per answer, and what counts as one item and as one score."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import pandas as pd
 from scipy.special import softmax
 
 from sm70lib import benchmarks, protocols
+from sm70lib.analysis.roles import BASE, BASE_NF4, TUNED
 from sm70lib.protocols import replies
 from sm70lib.statistics import stats, verdicts
 from sm70lib.study.params import StudyError
 
 RUN = ["study", "model", "benchmark", "protocol", "shots"]
 SET = ["study", "benchmark", "protocol", "shots"]
-META = ("kind", "step", "subject", "relation", "wording")  # of an item, where it has them
+META = ("kind", "step", "subject", "relation", "wording")  # of items that have them
+AFTER = TUNED  # the model after tuning; `before` names the one before
 OUTCOMES = {
     (True, True): "both right",
     (False, True): "gained",
@@ -26,32 +28,40 @@ OUTCOMES = {
 
 
 def frame(folder: Path) -> pd.DataFrame:
-    """One row per prediction of the study in `folder`, joined with its item and the contamination flag.
+    """One row per prediction of a study, joined with its item and the contamination flag.
 
-    Adds `item`, `cluster`, what META names, `options` (how many), `flagged`, `confidence` (softmax share of
-    the best option), `margin` (nats over the next), `brier`, the study's `base` (name or folder) and, where
-    that was trained here, its number of `weights`. Raises StudyError for a broken line.
+    Args:
+        folder: outputs/<study>.
+
+    Returns:
+        The predictions' own columns, and: `item`, `cluster`, the columns of META, `options` (how
+        many), `flagged`, `confidence` (softmax share of the best option), `margin` (nats over the
+        next best), `brier`, `study`, `base` (name or folder), and `weights` (how many, if the base
+        was trained here).
+
+    Raises:
+        StudyError: there are no predictions, a line is broken, or an item is unknown.
     """
-    rows = [
-        row for path in sorted((folder / "predictions").glob("*/*.jsonl")) for row in _read(path)
-    ]
+    rows = []
+    for path in sorted((folder / "predictions").glob("*/*.jsonl")):
+        rows += _read(path)
     if not rows:
         raise StudyError(f"outputs/{folder.name}/predictions is empty; run 04_eval first.")
-    items = {
-        (name, item.id): item
-        for name in sorted({row["benchmark"] for row in rows})
-        for item in benchmarks.load(folder / "data" / "benchmarks", name)
-    }
-    hits = pd.read_csv(folder / "data" / "contaminated_items.csv", dtype=str)
-    hits = set(zip(hits["benchmark"], hits["item_id"]))
+    items = {}
+    for name in sorted({row["benchmark"] for row in rows}):
+        for item in benchmarks.load(folder / "data" / "benchmarks", name):
+            items[name, item.id] = item
+    flagged = pd.read_csv(folder / "data" / "contaminated_items.csv", dtype=str)
+    hits = set(zip(flagged["benchmark"], flagged["item_id"]))
     base = json.loads((folder / "base" / "base.json").read_text(encoding="utf-8"))
-    return pd.DataFrame([_described(row, items, hits) for row in rows]).assign(
+    answers = pd.DataFrame([_described(row, items, hits) for row in rows])
+    return answers.assign(
         study=folder.name, base=base["model"], weights=base.get("weights", np.nan)
     )
 
 
 def _read(path: Path) -> list[dict]:
-    rows = []
+    rows: list[dict] = []
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
             rows.append({"model": path.parent.name} | json.loads(line))
@@ -64,6 +74,7 @@ def _read(path: Path) -> list[dict]:
 
 
 def _described(row: dict, items: dict, hits: set) -> dict:
+    """A prediction with the columns that `frame` adds to it."""
     key = row["benchmark"], row["item_id"]
     if key not in items:
         raise StudyError(
@@ -72,57 +83,73 @@ def _described(row: dict, items: dict, hits: set) -> dict:
         )
     item = protocols.named(row["protocol"]).view(items[key], row["seed"])  # as it was asked
     scores = np.asarray(row["loglikelihoods"] or [np.nan, np.nan], float)
-    share, (second, best) = softmax(scores), np.sort(scores)[-2:]
-    return (
-        row
-        | {name: item.meta.get(name) for name in (*META, "pair")}
-        | {
-            "item": item,
-            "cluster": item.cluster,
-            "flagged": key in hits,
-            "options": len(item.options),
-            "confidence": share.max(),
-            "margin": best - second,
-            "brier": np.sum((share - (np.arange(len(share)) == row["gold"])) ** 2),
-        }
-    )
+    share = softmax(scores)
+    second, best = np.sort(scores)[-2:]
+    right = np.arange(len(share)) == row["gold"]
+    meta = {name: item.meta.get(name) for name in (*META, "pair")}
+    measured = {
+        "item": item,
+        "cluster": item.cluster,
+        "flagged": key in hits,
+        "options": len(item.options),
+        "confidence": share.max(),
+        "margin": best - second,
+        "brier": np.sum((share - right) ** 2),
+    }
+    return row | meta | measured
 
 
 def paired(answers: pd.DataFrame, before: str, after: str) -> pd.DataFrame:
-    """The questions both models answered, one row each: `correct_a`, `correct_b`, `outcome` ..."""
+    """The questions that both models answered, one row each.
+
+    Args:
+        answers: rows of `frame` or `load`.
+        before: the first model; its columns end in `_a`.
+        after: the second model; its columns end in `_b`.
+
+    Returns:
+        `choice`, `correct`, `confidence` and `parsed` of both, `outcome` (a value of OUTCOMES), and
+        the first model's other columns.
+    """
     on = [*SET, "item_id", "seed", "sample"]
-    a, b = (answers[answers["model"] == model] for model in (before, after))
+    first = answers[answers["model"] == before]
+    second = answers[answers["model"] == after]
     columns = [*on, "choice", "correct", "confidence", "parsed"]
-    both = a.merge(b[columns], on=on, suffixes=("_a", "_b"))
-    return both.assign(
-        outcome=[OUTCOMES[pair] for pair in zip(both["correct_a"], both["correct_b"])]
-    )
+    both = first.merge(second[columns], on=on, suffixes=("_a", "_b"))
+    outcomes = [OUTCOMES[pair] for pair in zip(both["correct_a"], both["correct_b"])]
+    return both.assign(outcome=outcomes)
 
 
 def by_item(part: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """One row per item: several draws of an item (seeds, samples) are their mean in `columns`.
+    """One row per item; several answers to an item (seeds, samples) become their mean.
 
-    Further draws of the same items are no further items: n and every interval stay the items'.
+    Asking an item again does not make it another item: n and every interval count items.
+
+    Args:
+        part: answers of one run, or `paired` answers.
+        columns: the columns to take the mean of.
     """
     keys = ["benchmark", "item_id"]
-    if len(set(zip(*(part[key].tolist() for key in keys)))) == len(part):
+    distinct = set(zip(part["benchmark"].tolist(), part["item_id"].tolist()))
+    if len(distinct) == len(part):
         return part
     means = part.groupby(keys, sort=False)[columns].mean().reset_index()
     return part.drop_duplicates(keys).drop(columns=columns).merge(means, on=keys)
 
 
 def accuracy(part: pd.DataFrame, how: stats.How, macro: bool = False) -> dict:
-    """Cells of an accuracy with its interval, or, if most answers are unread, why there is none.
+    """Cells of an accuracy with its interval; or why there is none, if most answers are unread.
 
     Args:
-        part: the answers of one run (`frame`), or a cut of it.
+        part: the answers of one run (`frame`), or some of them.
         how: level of the interval.
-        macro: whether it is the mean over the items' steps, each counting as much.
+        macro: whether to take the mean over the items' steps, each with the same weight.
 
     Returns:
         n (items), acc_pct, low_pct and high_pct (percent), and how the interval was computed.
     """
-    if why := replies.unscored(int(part["choice"].isna().sum()), len(part)):
+    why = replies.unscored(int(part["choice"].isna().sum()), len(part))
+    if why:
         numbers = dict.fromkeys(("acc_pct", "low_pct", "high_pct"), np.nan)
         return {"n": part["item_id"].nunique()} | numbers | {"interval": why}
     correct, cluster, weight = scored(part, macro)
@@ -130,16 +157,16 @@ def accuracy(part: pd.DataFrame, how: stats.How, macro: bool = False) -> dict:
 
 
 def scored(part: pd.DataFrame, macro: bool = False) -> tuple:
-    """What an interval is computed from: (n,) right or wrong, clusters, and weights if `macro`."""
+    """What an interval is computed from: (n,) right or wrong, clusters, weights if `macro`."""
     items = by_item(part, ["correct"])
     weight = 1 / items.groupby("step")["step"].transform("size") if macro else None
     return items["correct"], items["cluster"], weight
 
 
 def constant(part: pd.DataFrame, choice: str = "choice") -> str:
-    """In words, that a model chose nearly always the same option; "" where it did not.
+    """In words, that a model nearly always chose the same option; "" where it did not.
 
-    Choosing one place is no habit where the right answer always stands there.
+    Choosing one position is no habit where the right answer is always at that position.
     """
     if not verdicts.is_constant(part[choice]) or verdicts.is_constant(part["gold"]):
         return ""
@@ -149,7 +176,7 @@ def constant(part: pd.DataFrame, choice: str = "choice") -> str:
 
 
 def shown(row, after: str = "") -> str:
-    """An accuracy's cells in one: value, interval and what comes `after`; or why there is none."""
+    """An accuracy in one cell: value, interval and the text `after`; or why there is none."""
     if pd.isna(row.acc_pct):
         return row.interval
     return f"{row.acc_pct} [{row.low_pct}, {row.high_pct}]{after}"
@@ -157,20 +184,29 @@ def shown(row, after: str = "") -> str:
 
 def unread(both: pd.DataFrame, a: str = "before", b: str = "after") -> str:
     """Why `paired` answers of models `a` and `b` cannot be compared; "" if most are read."""
-    found = {
-        name: replies.unscored(int(both[side].isna().sum()), len(both))
-        for name, side in ((a, "choice_a"), (b, "choice_b"))
-    }
     prefix = f"{replies.NO_SCORE}: "
-    named = [f"{why.removeprefix(prefix)} ({name})" for name, why in found.items() if why]
-    return prefix + "; ".join(named) if named else ""
-
-
-AFTER = "tuned"
+    reasons = []
+    for name, side in ((a, "choice_a"), (b, "choice_b")):
+        why = replies.unscored(int(both[side].isna().sum()), len(both))
+        if why:
+            reasons.append(f"{why.removeprefix(prefix)} ({name})")
+    return prefix + "; ".join(reasons) if reasons else ""
 
 
 def load(outputs: Path, studies: list[str]) -> pd.DataFrame:
-    """The answers of several studies (`errors.frame`), the USMLE steps once more as one: micro and macro."""
+    """The answers of several studies, with the USMLE steps also pooled.
+
+    Args:
+        outputs: the folder of all studies.
+        studies: their names.
+
+    Returns:
+        Rows of `frame`. The answers to the USMLE steps stand twice more: as benchmark `usmle`,
+        which pools their items, and as `usmle_macro`, for the mean over the steps.
+
+    Raises:
+        StudyError: as `frame`.
+    """
     answers = pd.concat([frame(outputs / study) for study in studies], ignore_index=True)
     steps = answers[answers["benchmark"].str.startswith("usmle_step")]
     steps = steps.assign(step=steps["benchmark"])
@@ -179,19 +215,17 @@ def load(outputs: Path, studies: list[str]) -> pd.DataFrame:
 
 
 def fictional(answers: pd.DataFrame) -> bool:
-    """Whether the questions are about the generated world, whose items alone carry a `kind`."""
+    """Whether the questions are about the generated world: only its items have a `kind`."""
     return bool(answers["kind"].notna().any())
 
 
 def trained_here(weights: float | None) -> str:
-    """What to call a base that was trained here; empty where it was not."""
-    return (
-        ""
-        if pd.isna(weights)
-        else f"has {weights / 1e6:.1f} million weights and was trained here from scratch"
-    )
+    """What to call a base that was trained here, by its number of weights; "" for other bases."""
+    if weights is None or pd.isna(weights):
+        return ""
+    return f"has {weights / 1e6:.1f} million weights and was trained here from scratch"
 
 
 def before(answers: pd.DataFrame) -> str:
-    """The model that tuning started from: the base in NF4, or the base where nothing was quantised."""
-    return "base-nf4" if "base-nf4" in set(answers["model"]) else "base"
+    """The model that tuning started from: the base in NF4, or the base if none was quantised."""
+    return BASE_NF4 if BASE_NF4 in set(answers["model"]) else BASE

@@ -1,8 +1,8 @@
-"""What others report (`quoted.csv`): read, told apart, and held beside our own scores.
+"""Numbers that others report (`quoted.csv`), and how our own scores compare with them.
 
 A source often states neither how many items nor how many shots a number stands for. `n` and `shots`
-hold what it states; `n_plausible` and `shots_plausible` what may have been, smallest first. Nothing
-is said about a number unless all of these agree.
+hold what it states; `n_plausible` and `shots_plausible` hold what may have been, smallest first. We
+judge a number only if all plausible values lead to the same result.
 """
 
 from __future__ import annotations
@@ -16,16 +16,22 @@ from sm70lib.statistics import stats
 from sm70lib.statistics.stats import Estimate
 from sm70lib.study.params import StudyError
 
-# What tells two quoted numbers apart: each combination may stand in quoted.csv once
+# What identifies a quoted number: each combination may occur once in quoted.csv
 KEY = ["system", "benchmark", "subset", "protocol", "shots", "metric", "source"]
 HOLDS, REVERSED, INSIDE = "order holds", "reversed", "inside the interval"
-ABOVE, BELOW = "ours above", "ours below"  # where no order is claimed
+ABOVE, BELOW = "ours above", "ours below"  # used where no order is claimed
 DEPENDS = "not judged: it depends on what the source does not state"
 NO_N = "not judged: n is not known"
 
 
 def read(path: Path = Path(__file__).with_name("quoted.csv")) -> pd.DataFrame:
-    """The catalogue; `value_pct` (percent) is missing where a printed value could not be read.
+    """Reads the quoted numbers.
+
+    Args:
+        path: the file.
+
+    Returns:
+        One row per number; `value_pct` (percent) is missing where a printed value was illegible.
 
     Raises:
         StudyError: two rows of the file quote the same number.
@@ -35,46 +41,47 @@ def read(path: Path = Path(__file__).with_name("quoted.csv")) -> pd.DataFrame:
     again = table[table.duplicated(KEY, keep=False)]
     if len(again):
         first, second, *_ = again.index + 2  # line 1 holds the names of the columns
-        one = again.iloc[0]
+        quote = again.iloc[0]
         raise StudyError(
-            f"{path.name}, lines {first} and {second}: both quote {one['system']} on "
-            f"{one['benchmark']} from the same source under the same protocol; keep one"
+            f"{path.name}, lines {first} and {second}: both quote {quote['system']} on "
+            f"{quote['benchmark']} from the same source under the same protocol; keep one"
         )
     return table
 
 
 def usable(quotes: pd.DataFrame) -> pd.DataFrame:
-    """Quoted accuracies on a whole benchmark that were read in their source."""
+    """Quoted accuracies on a whole benchmark that we verified in their source."""
     whole = (quotes["metric"] == "acc") & quotes["subset"].isna()
     return quotes[whole & (quotes["status"] == "verified")]
 
 
 def fitting(quotes: pd.DataFrame, shots: list[int]) -> pd.DataFrame:
-    """The quoted rows of one of these numbers of shots, and those that may have had it."""
-    fits = [bool(set(counts(row, "shots")) & set(shots)) for row in _rows(quotes)]
+    """The quoted rows that have, or may have, one of these numbers of shots."""
+    fits = [not set(shots).isdisjoint(counts(row, "shots")) for row in _rows(quotes)]
     return quotes[pd.Series(fits, quotes.index, dtype=bool)]
 
 
 def nearest(quotes: pd.DataFrame, shots: int) -> list[dict]:
-    """The rows that fit `shots`; where a system has none, those of other shots."""
+    """The rows that fit `shots`; all rows where none fits."""
     chosen = fitting(quotes, [shots])
     return _rows(chosen if len(chosen) else quotes)
 
 
 def once(quotes: list[dict]) -> list[dict]:
-    """Each value once, where one source repeats what another prints: both are named."""
+    """Each value once; where several sources print it, the row names them all."""
     firsts: dict[float, dict] = {}
-    for quote in sorted(quotes, key=lambda one: pd.isna(one["shots"])):
-        first = firsts.setdefault(quote["value_pct"], quote)
+    stated_first = sorted(quotes, key=lambda quote: pd.isna(quote["shots"]))
+    for quote in stated_first:
+        value = quote["value_pct"]
+        first = firsts.setdefault(value, quote)
         if first is not quote:
-            firsts[quote["value_pct"]] = first | {
-                "source": f"{first['source']}; also {quote['source']}"
-            }
+            sources = f"{first['source']}; also {quote['source']}"
+            firsts[value] = first | {"source": sources}
     return list(firsts.values())
 
 
 def counts(quote: dict, name: str) -> list[int]:
-    """Values that `name` ("n" or "shots") may have: the stated one, or the plausible ones."""
+    """The values that `name` ("n" or "shots") may have: the stated one, or the plausible ones."""
     if not pd.isna(quote[name]):
         return [int(quote[name])]
     plausible = quote[f"{name}_plausible"]
@@ -82,25 +89,36 @@ def counts(quote: dict, name: str) -> list[int]:
 
 
 def asked(quote: dict) -> str:
-    """Protocol, shots and items of a quoted number in words; what is inferred is said to be."""
+    """Protocol, shots and n of a quoted number in words, marked where they are inferred."""
     protocol = "protocol not stated" if pd.isna(quote["protocol"]) else quote["protocol"]
-    return f"{protocol}; {_said(quote, 'shots', '{}-shot')}; {_said(quote, 'n', 'n {}')}"
+    shots = _in_words(quote, "shots", "{}-shot")
+    n = _in_words(quote, "n", "n {}")
+    return f"{protocol}; {shots}; {n}"
 
 
 def cell(quote: dict) -> str:
-    """A quoted number for a table: value and n, which stands behind a ~ where it is inferred."""
+    """A quoted number for a table: its value and n, after a ~ if that is inferred."""
+    value = f"{quote['value_pct']}"
     plausible = counts(quote, "n")
+    if not plausible:
+        return value
     mark = "~" if pd.isna(quote["n"]) else "="
-    return f"{quote['value_pct']}" + (f" n{mark}{plausible[0]}" if plausible else "")
+    return f"{value} n{mark}{plausible[0]}"
 
 
 def bounds(value_pct: float, n: int, level: float) -> Estimate:
     """A printed accuracy of `n` items with exact bounds (Clopper-Pearson 1934, Biometrika 26:404).
 
-    A printed value stands for all that round to it (77.9 for 77.85 to 77.95), so the lower bound is
-    that of the smallest and the upper one that of the largest.
+    A printed value stands for all values that round to it (77.9 for 77.85 to 77.95). The lower
+    bound is that of the smallest of them, the upper bound that of the largest.
+
+    Args:
+        value_pct: the printed value (percent).
+        n: number of items.
+        level: two-sided level (share).
     """
-    half = 0.5 * 10.0 ** -len(f"{value_pct}".partition(".")[2])
+    decimals = len(f"{value_pct}".partition(".")[2])
+    half = 0.5 * 10.0**-decimals  # half a unit of the last printed digit
     least, most = (min(max(value_pct + side, 0.0), 100.0) / 100 * n for side in (-half, half))
     low, _ = proportion_confint(least, n, alpha=1 - level, method="beta")
     _, high = proportion_confint(most, n, alpha=1 - level, method="beta")
@@ -108,30 +126,37 @@ def bounds(value_pct: float, n: int, level: float) -> Estimate:
 
 
 def gap(ours: Estimate, quote: dict, n: int, level: float) -> Estimate:
-    """Ours minus the quoted value as a score of `n` items: unpaired, both with their error."""
+    """Our accuracy minus the quoted one on `n` items, unpaired, with the errors of both."""
     return stats.minus(ours, bounds(quote["value_pct"], n, level))
 
 
 def order(gaps: list[Estimate], sign: int) -> str:
-    """The order that all `gaps` (ours minus theirs, one for each plausible n and shots) agree on.
+    """The order on which all gaps agree.
 
     Args:
-        gaps: shares, from -1 to 1.
-        sign: 1 where we are claimed to be above, -1 below, 0 where nothing is claimed.
+        gaps: ours minus theirs (shares, from -1 to 1), one for each plausible n and shots.
+        sign: 1 if the claim is that we are above, -1 if below, 0 if nothing is claimed.
 
     Returns:
-        HOLDS, REVERSED or INSIDE (ABOVE, BELOW or INSIDE without a claim); DEPENDS where the gaps
-        disagree, NO_N where there is none.
+        HOLDS, REVERSED or INSIDE (ABOVE, BELOW or INSIDE without a claim); DEPENDS if the gaps
+        disagree, NO_N if there is none.
     """
     if not gaps:
         return NO_N
-    named = {1: (HOLDS, REVERSED), -1: (REVERSED, HOLDS), 0: (ABOVE, BELOW)}[sign]
-    found = {named[0] if one.low > 0 else named[1] if one.high < 0 else INSIDE for one in gaps}
-    return found.pop() if len(found) == 1 else DEPENDS
+    above, below = {1: (HOLDS, REVERSED), -1: (REVERSED, HOLDS), 0: (ABOVE, BELOW)}[sign]
+    orders = set()
+    for difference in gaps:
+        if difference.low > 0:
+            orders.add(above)
+        elif difference.high < 0:
+            orders.add(below)
+        else:
+            orders.add(INSIDE)
+    return orders.pop() if len(orders) == 1 else DEPENDS
 
 
 def same(quote: dict, protocol: str, shots: int, n: int) -> bool:
-    """Whether a quoted number is stated to come from this very protocol, shots and n."""
+    """Whether the source states exactly this protocol, these shots and this n."""
     stated = quote["protocol"], quote["shots"], quote["n"]
     return not any(map(pd.isna, stated)) and stated == (protocol, shots, n)
 
@@ -140,8 +165,11 @@ def _rows(quotes: pd.DataFrame) -> list[dict]:
     return quotes.to_dict("records")
 
 
-def _said(quote: dict, name: str, form: str) -> str:
+def _in_words(quote: dict, name: str, form: str) -> str:
+    """A stated number in the given form, or what may have been."""
     if not pd.isna(quote[name]):
         return form.format(quote[name])
     plausible = " or ".join(map(str, counts(quote, name)))
-    return f"{name} not stated" + (f", {plausible} inferred" if plausible else "")
+    if not plausible:
+        return f"{name} not stated"
+    return f"{name} not stated, {plausible} inferred"

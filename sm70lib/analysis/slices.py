@@ -1,4 +1,4 @@
-"""From predictions to what went wrong: one row per answer, cut along everything a reviewer asks about."""
+"""What went wrong: answers by kind of item, flips, habits, calibration and a list of errors."""
 
 from __future__ import annotations
 
@@ -13,93 +13,87 @@ SHOWN = 80  # characters of an unread reply in the list of errors
 
 
 def by_slice(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
-    """Accuracy with interval by what the items' meta hold and by the number of options, where these vary."""
+    """Accuracy with interval, by the columns of META and the number of options where they vary."""
     rows = []
     for keys, run in answers.groupby(RUN):
-        for name in (name for name in (*META, "options") if run[name].nunique() > 1):
+        varying = [name for name in (*META, "options") if run[name].nunique() > 1]
+        for name in varying:
             for value, part in run.groupby(name):
-                found = accuracy(part, how)
-                rows.append(dict(zip(RUN, keys)) | {"slice": name, "value": str(value)} | found)
+                cells = {"slice": name, "value": str(value)} | accuracy(part, how)
+                rows.append(dict(zip(RUN, keys)) | cells)
     columns = ["slice", "value", "n", "acc_pct", "low_pct", "high_pct", "interval"]
     return pd.DataFrame(rows, columns=[*RUN, *columns])
 
 
 def flips(both: pd.DataFrame, how: stats.How) -> pd.DataFrame:
-    """How many answers the second model gained and lost, by benchmark and kind, with paired test.
+    """How many answers the second model gained and lost, by benchmark and kind, with a paired test.
 
-    Of several draws of the same items the mean number counts, so that all four add up to n. Where
-    most replies of a model are unread there is no `p`, and `test` says why.
+    Where items were asked several times, the mean number counts, so that all four outcomes add up
+    to n. Where most replies of a model are unread there is no `p`, and `test` says why.
     """
-    rows, names = [], [*SET, "kind"]
+    names = [*SET, "kind"]
+    rows = []
     for keys, part in both.fillna({"kind": "all"}).groupby(names):
-        why = unread(part)
-        p, test = (
-            (np.nan, why)
-            if why
-            else stats.paired_test(part["correct_a"], part["correct_b"], part["cluster"], how)
-        )
+        p, test = np.nan, unread(part)
+        if not test:
+            right = part["correct_a"], part["correct_b"]
+            p, test = stats.paired_test(*right, part["cluster"], how)
         counts = part["outcome"].value_counts().reindex(list(OUTCOMES.values()), fill_value=0)
-        n, draws = part["item_id"].nunique(), len(part) / part["item_id"].nunique()
-        counts = counts if draws == 1 else (counts / draws).round(1)
+        n = part["item_id"].nunique()
+        draws = len(part) / n
+        if draws != 1:
+            counts = (counts / draws).round(1)
         cells = {"n": n, **counts, "test": test, "p": float(f"{p:.4g}")}
         rows.append(dict(zip(names, keys)) | cells)
     return pd.DataFrame(rows, columns=[*names, "n", *OUTCOMES.values(), "test", "p"])
 
 
 def habits(answers: pd.DataFrame) -> pd.DataFrame:
-    """What choices lean on besides the question: a favourite position, length, how the score is normalised.
+    """What choices depend on besides the question: position, length, and how scores are normalised.
 
-    Lengths are an option's characters over its question's average (1: no lean); `agree_pct` compares the
-    choice by summed log-likelihood with the one per character.
+    Returns:
+        One row per run. Lengths are characters of an option over the mean of its question (1: no
+        preference). `agree_pct` is how often the choice by summed log-likelihood equals the choice
+        per character.
     """
-
-    def lean(row, column):
-        lengths = [len(text) for text in row["item"].options]
-        return lengths[int(row[column])] / np.mean(lengths)
-
-    rows, names = (
-        [],
-        [
-            *RUN,
-            "n",
-            "favourite",
-            "favourite_chosen_pct",
-            "favourite_gold_pct",
-            "chosen_length",
-            "gold_length",
-            "agree_pct",
-        ],
-    )
+    rows = []
     for keys, part in answers.dropna(subset="choice").groupby(RUN):
         favourite = int(part["choice"].mode()[0])
-        rows.append(
-            dict(zip(RUN, keys))
-            | {
-                "n": part["item_id"].nunique(),
-                "favourite": chr(65 + favourite),
-                "favourite_chosen_pct": 100 * (part["choice"] == favourite).mean(),
-                "favourite_gold_pct": 100 * (part["gold"] == favourite).mean(),
-                "chosen_length": part.apply(lean, axis=1, column="choice").mean(),
-                "gold_length": part.apply(lean, axis=1, column="gold").mean(),
-                "agree_pct": 100 * (part["choice"] == part["choice_norm"]).mean(),
-            }
-        )
-    return pd.DataFrame(rows, columns=names).round(2)
+        cells = {
+            "n": part["item_id"].nunique(),
+            "favourite": chr(65 + favourite),
+            "favourite_chosen_pct": 100 * (part["choice"] == favourite).mean(),
+            "favourite_gold_pct": 100 * (part["gold"] == favourite).mean(),
+            "chosen_length": part.apply(_relative_length, axis=1, column="choice").mean(),
+            "gold_length": part.apply(_relative_length, axis=1, column="gold").mean(),
+            "agree_pct": 100 * (part["choice"] == part["choice_norm"]).mean(),
+        }
+        rows.append(dict(zip(RUN, keys)) | cells)
+    columns = [*RUN, "n", "favourite", "favourite_chosen_pct", "favourite_gold_pct"]
+    columns += ["chosen_length", "gold_length", "agree_pct"]
+    return pd.DataFrame(rows, columns=columns).round(2)
+
+
+def _relative_length(row: pd.Series, column: str) -> float:
+    """Length of the option that `column` names, over the mean of the question's options."""
+    lengths = [len(text) for text in row["item"].options]
+    return lengths[int(row[column])] / float(np.mean(lengths))
 
 
 def reliability(answers: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
     """Mean confidence and accuracy (percent) in `bins` equal bins of confidence, for each run.
 
-    Where an item was asked several times its answers may stand in several bins; `n` counts items.
+    If an item was asked several times, its answers may be in several bins; `n` counts items.
     """
     return _binned(answers, bins).drop(columns="answers")
 
 
 def _binned(answers: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
-    known = answers.dropna(subset="confidence").assign(
-        bin=lambda x: (x["confidence"] * bins).astype(int).clip(upper=bins - 1),
-        confidence_pct=lambda x: 100 * x["confidence"],
-        acc_pct=lambda x: 100 * x["correct"],
+    known = answers.dropna(subset="confidence")
+    known = known.assign(
+        bin=(known["confidence"] * bins).astype(int).clip(upper=bins - 1),
+        confidence_pct=100 * known["confidence"],
+        acc_pct=100 * known["correct"],
     )
     groups = known.groupby([*RUN, "bin"])
     means = groups[["confidence_pct", "acc_pct"]].mean().round(2)
@@ -107,36 +101,42 @@ def _binned(answers: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
 
 
 def calibration(answers: pd.DataFrame) -> pd.DataFrame:
-    """Expected calibration error (Guo et al. 2017, arXiv 1706.04599, eq. 3) in points, Brier's score."""
+    """Expected calibration error and Brier score of each run.
+
+    Returns:
+        `ece_pts` (Guo et al. 2017, arXiv 1706.04599, eq. 3) in points, and the means of
+        `confidence`, `margin` and `brier`; runs without log-likelihoods are left out.
+    """
     bins = _binned(answers)
     bins["gap"] = bins["answers"] * (bins["acc_pct"] - bins["confidence_pct"]).abs()
     sums = bins.groupby(RUN)[["answers", "gap"]].sum()
     means = answers.groupby(RUN)[["confidence", "margin", "brier"]].mean().round(3)
     items = answers.dropna(subset="confidence").groupby(RUN)["item_id"].nunique()
-    found = means.assign(n=items, ece_pts=(sums["gap"] / sums["answers"]).round(1))
-    return found.dropna().astype({"n": int}).reset_index()
+    error = (sums["gap"] / sums["answers"]).round(1)
+    return means.assign(n=items, ece_pts=error).dropna().astype({"n": int}).reset_index()
 
 
 def listing(both: pd.DataFrame) -> pd.DataFrame:
-    """Every answer that is wrong before or after, with its text: outcome, question, gold, both choices.
+    """Every answer that is wrong before or after: outcome, question, right option, both choices.
 
-    A reply that could not be read stands as "unread", with its first words.
+    A reply that could not be read is shown as "unread", with its first words.
     """
     wrong = both[both["outcome"] != "both right"]
-    asked = zip(wrong["item"], wrong["gold"])
-    texts = {"gold": [item.options[int(place)] for item, place in asked]}
+    keys = zip(wrong["item"], wrong["gold"])
+    texts = {
+        "question": [item.question for item in wrong["item"]],
+        "gold": [item.options[int(place)] for item, place in keys],
+    }
     for name, side in (("before", "_a"), ("after", "_b")):
         answers = zip(wrong["item"], wrong[f"choice{side}"], wrong[f"parsed{side}"])
-        texts[name] = [_said(*answer) for answer in answers]
+        texts[name] = [_reply(item, choice, words) for item, choice, words in answers]
     columns = [*SET, "item_id", "kind", "flagged", "outcome", "confidence_b"]
-    return (
-        wrong[columns].round(3).assign(question=[item.question for item in wrong["item"]], **texts)
-    )
+    return wrong[columns].round(3).assign(**texts)
 
 
-def _said(item: benchmarks.Item, choice: float | None, written: list[str] | None) -> str:
-    """The chosen option's text, or what stands in its place."""
-    if pd.notna(choice):
+def _reply(item: benchmarks.Item, choice: float | None, written: list[str] | None) -> str:
+    """The text of the chosen option, or of a reply that could not be read."""
+    if choice is not None and pd.notna(choice):
         return item.options[int(choice)]
     if not isinstance(written, list):
         return "unread"

@@ -1,4 +1,4 @@
-"""The tables of a study, all from per-item predictions: results, the paper's, comparisons."""
+"""How the tables of a study are captioned and written."""
 
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ P_VALUES = ("p", "p_holm")
 
 
 def caption(text: str, answers: pd.DataFrame) -> str:
-    """The text with study, protocols, shots and number of questions, and what a small study can show at most."""
+    """A caption: the text, then study, protocols, shots, number of questions and limits.
+
+    Args:
+        text: what the table shows.
+        answers: the answers that it was made from.
+    """
     study, protocol, shots = (
         ", ".join(map(str, sorted(answers[name].unique())))
         for name in ("study", "protocol", "shots")
     )
     n = len(answers[["study", "item_id"]].drop_duplicates())
-    note, small = "", trained_here(answers["weights"].min())
+    note = ""
+    small = trained_here(answers["weights"].min())
     if fictional(answers):
         note = " Invented world: shows the method, not medicine."
     elif small:
@@ -31,37 +37,50 @@ def caption(text: str, answers: pd.DataFrame) -> str:
 
 
 def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> pd.DataFrame:
-    """Writes `<name>.csv`, `.md` and `.tex`, returns the table; rows of quoted systems (†) are in italics.
+    """Writes a table as `<name>.csv`, `<name>.md` and `<name>.tex`.
 
-    `folder` is outputs/<study>/tables; a rehearsed study's captions say that it is one. All three,
-    and what is returned, hold `printed` p-values.
+    Args:
+        table: the table; rows of quoted systems (†) are written in italics.
+        folder: outputs/<study>/tables. The captions of a rehearsed study say that it is one.
+        name: name of the files, without suffix.
+        caption: stands in the .md and the .tex.
+
+    Returns:
+        The table with `printed` p-values, as it is written.
     """
-    caption, table = f"{rehearsal(folder.parent.name)} {caption}".lstrip(), printed(table)
+    caption = f"{rehearsal(folder.parent.name)} {caption}".lstrip()
+    table = printed(table)
     text = table.astype(object).where(table.notna(), "").astype(str)
-    cited = [i for i, row in text.iterrows() if row.str.endswith("†").any()]
-    marked = text.replace({r"\|": r"\\|", r"\s*\n\s*": " "}, regex=True)
-    marked.loc[cited] = marked.loc[cited].map(lambda cell: cell and f"*{cell}*")
-    grid = [list(marked), ["---"] * len(marked.columns), *marked.to_numpy().tolist()]
-    lines = "".join(f"| {' | '.join(line)} |\n" for line in grid)
-    styled = (
-        text.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
-    )
-    styled = styled.map(lambda _: "textit:--rwrap;", subset=pd.IndexSlice[cited, :])
+    cited = [index for index, row in text.iterrows() if row.str.endswith("†").any()]
     write_text(folder / f"{name}.csv", table.to_csv(index=False))
-    write_text(folder / f"{name}.md", f"{caption}\n\n{lines}")
-    write_text(
-        folder / f"{name}.tex",
-        styled.to_latex(
-            hrules=True,
-            label=f"tab:{name}",
-            environment="longtable" if len(table) > 40 else "table",
-            caption=re.sub(r"([%&_#])", r"\\\1", caption),
-        ).replace("& < 0.", "& $<$ 0."),
-    )
+    write_text(folder / f"{name}.md", f"{caption}\n\n{_markdown(text, cited)}")
+    write_text(folder / f"{name}.tex", _latex(text, cited, name, caption))
     return table
 
 
+def _markdown(text: pd.DataFrame, cited: list) -> str:
+    """The rows of a Markdown table, with the `cited` ones in italics."""
+    marked = text.replace({r"\|": r"\\|", r"\s*\n\s*": " "}, regex=True)
+    marked.loc[cited] = marked.loc[cited].map(lambda cell: f"*{cell}*" if cell else cell)
+    lines = [list(marked), ["---"] * len(marked.columns), *marked.to_numpy().tolist()]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _latex(text: pd.DataFrame, cited: list, name: str, caption: str) -> str:
+    """A LaTeX table, with the `cited` rows in italics."""
+    styled = text.style.hide(axis="index").format(escape="latex")
+    styled = styled.format_index(escape="latex", axis=1)
+    styled = styled.map(lambda _: "textit:--rwrap;", subset=pd.IndexSlice[cited, :])
+    latex = styled.to_latex(
+        hrules=True,
+        label=f"tab:{name}",
+        environment="longtable" if len(text) > 40 else "table",
+        caption=re.sub(r"([%&_#])", r"\\\1", caption),
+    )
+    return latex.replace("& < 0.", "& $<$ 0.")
+
+
 def printed(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with its p-values (P_VALUES) as text: no p is 0, the smallest are "< 0.001"."""
+    """The table with its p-values (P_VALUES) as text, so that a small p is "< 0.001", not 0."""
     names = [name for name in P_VALUES if name in table]
     return table.assign(**{name: table[name].map(stats.p_text) for name in names})

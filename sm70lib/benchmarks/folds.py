@@ -1,10 +1,10 @@
-"""PubMedQA's own splits: which of its 1,000 are the test, fold 0's training part, and in what order.
+"""PubMedQA's own splits: which of its 1,000 are the test and which train fold 0, in their order.
 
 `pubmed_qa_labeled_fold0_source`, which lm-evaluation-harness and Meditron read, has 450 rows to
-train on, 50 to validate with and 500 of test. Its authors' repository has no list of the 450, but
-the script that cuts them (github:pubmedqa/pubmedqa, preprocess/split_dataset.py): one generator,
-seed 0, over the rows in the order of `ori_pqal.json`. Followed here, it gives the 500 of their
-`test_ground_truth.json` in that file's order, which is how we know that it is followed.
+train on, 50 to validate with and 500 to test on. The authors' repository does not list the 450, but
+it has the script that cuts them (github:pubmedqa/pubmedqa, preprocess/split_dataset.py): one
+generator, seed 0, over the rows in the order of `ori_pqal.json`. This module does the same. As a
+proof, it gives the 500 of the authors' `test_ground_truth.json`, in that file's order.
 """
 
 import math
@@ -13,7 +13,7 @@ import random
 from sm70lib.benchmarks.item import Item
 
 SEED = 0
-LABELS = ("yes", "no", "maybe")  # in the order in which the file first has them
+LABELS = ("yes", "no", "maybe")  # in the order in which they first appear in the file
 
 
 def official(items: list[Item]) -> tuple[list[Item], list[Item]] | None:
@@ -23,14 +23,15 @@ def official(items: list[Item]) -> tuple[list[Item], list[Item]] | None:
         items: all 1,000, in the order of `ori_pqal.json`.
 
     Returns:
-        500 and 450 items; None where the test found is not the one that the items are marked
-        with: other items than the authors', or another order.
+        500 and 450 items. None if the test differs from the one that the items' `meta` marks: the
+        items are then not the authors', or in another order.
     """
     draw = random.Random(SEED)
     rest, test = _cut(items, 2, draw)
     if len(items) != 1000 or {item.id for item in test} != _marked(items):
         return None
-    return test, [item for fold in _cut(rest, 10, draw)[1:] for item in fold]
+    _validation, *training = _cut(rest, 10, draw)
+    return test, [item for fold in training for item in fold]
 
 
 def _marked(items: list[Item]) -> set[str]:

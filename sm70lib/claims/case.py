@@ -1,8 +1,8 @@
 """What judges see of a study, and the rows that they write.
 
-A row has two columns of judgement. `as_compared` is the order against a printed number, as papers
-compare: protocols may differ, and `why` names both. `verdict` is about models that answered the
-same items under the same protocol, and it alone says "supported".
+A row has two columns of judgement. `as_compared` is the order against a printed number, in the way
+that papers compare: protocols may differ, and `why` names both. `verdict` is about models that
+answered the same items under the same protocol; only this column says "supported".
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from sm70lib.analysis.frames import AFTER
+from sm70lib.analysis.comparisons import PRIMARY
+from sm70lib.analysis.roles import TUNED
 from sm70lib.claims.entries import Claim, short
 from sm70lib.claims.estimates import Answers, Finding
 from sm70lib.statistics import stats, verdicts
@@ -27,7 +28,7 @@ UNTESTED = "not tested by this study"
 EXPLORATORY = "exploratory"
 JUDGED = (SUPPORTED, CONTRADICTED, OPEN)
 ACCURACY, DIFFERENCE = "accuracy (%)", "difference (points)"
-LEAKS = "usmle"  # so many of its items leak that they are also left out
+LEAKS = "usmle"  # so many of its items leak that the clean ones are also judged alone
 Row = dict[str, Any]
 
 
@@ -36,12 +37,12 @@ class Study:
     """What a judge sees: one study's answers, and what it declared.
 
     Attributes:
-        answers: of the study itself.
-        others: answers (`errors.frame`) of the further studies, by name.
+        answers: the study's own answers.
+        others: answers (`frames.frame`) of further studies, by name.
         before: the model that tuning started from.
-        compared: `tables.comparisons` of the study.
-        protocol: of the declared comparison.
-        shots: of the declared comparison.
+        compared: `comparisons.comparisons` of the study.
+        protocol: protocol of the declared comparison.
+        shots: shots of the declared comparison.
         primary: benchmarks of the declared comparison.
         quotes: `quoted.usable`.
         folder: outputs/<study>.
@@ -59,19 +60,21 @@ class Study:
 
     def part(self, model: str, place: Row) -> pd.DataFrame:
         """The answers of a model at a row's place (benchmark, subset, protocol, shots)."""
-        keys = "benchmark", "protocol", "shots"
-        return only(self.answers.run(model, *(place[key] for key in keys)), place["subset"])
+        run = self.answers.run(model, place["benchmark"], place["protocol"], place["shots"])
+        return only(run, place["subset"])
 
     def pair(self, before: str, place: Row, names: list[str]) -> pd.DataFrame:
-        """The items of the benchmarks `names` that a model and the tuned one answered."""
-        both = self.answers.pair(before, AFTER, names, place["protocol"], place["shots"])
+        """The items of the benchmarks `names` that both a model and the tuned one answered."""
+        both = self.answers.pair(before, TUNED, names, place["protocol"], place["shots"])
         return only(both, place["subset"])
 
     def subsets(self, names: list[str], protocol: str, shots: int) -> list[str]:
-        """All items; and, where benchmarks leak much, the clean ones apart."""
-        parts = [self.answers.run(AFTER, name, protocol, shots) for name in names]
-        leaking = (part["flagged"].any() for name, part in zip(names, parts) if LEAKS in name)
-        return ["all", "clean"] if any(leaking) else ["all"]
+        """The subsets to judge: all items, and the clean ones alone where many items leak."""
+        for name in names:
+            part = self.answers.run(TUNED, name, protocol, shots)
+            if LEAKS in name and part["flagged"].any():
+                return ["all", "clean"]
+        return ["all"]
 
     @property
     def level(self) -> float:
@@ -79,34 +82,44 @@ class Study:
         return self.answers.level
 
     def models_named(self, name: str) -> list[str]:
-        """Models of this study, other than its own tuned ones, with that name (`claims.short`)."""
+        """Models of this study, other than its own tuned ones, with that name (`entries.short`)."""
         rows = self.answers.rows
-        found = [self.before] if short(rows["base"].iloc[0]).startswith(name) else []
+        models = [self.before] if short(rows["base"].iloc[0]).startswith(name) else []
         given = mark(self.folder, "04_eval").get("parameters", {}).get("eval_models", {})
-        found += [
-            model
-            for model, line in given.items()
-            if "adapter=" not in line and short(line.split()[0]).startswith(name)
-        ]
-        return [model for model in found if model in set(rows["model"])]
+        for model, line in given.items():
+            source = line.split()[0]
+            if "adapter=" not in line and short(source).startswith(name):
+                models.append(model)
+        return [model for model in models if model in set(rows["model"])]
 
 
 def only(part: pd.DataFrame, subset: str) -> pd.DataFrame:
-    """The answers to a subset: all, clean (without what the audit flagged), or a kind of item."""
+    """The answers of a subset: all, clean (without what the audit flagged), or a kind of item."""
     if subset == "all":
         return part
-    return part[~part["flagged"] if subset == "clean" else part["kind"] == subset]
+    if subset == "clean":
+        return part[~part["flagged"]]
+    return part[part["kind"] == subset]
 
 
 def judged(
     claim: Claim, finding: Finding, reference: float, place: Row, sign: int = 1, why: str = ""
 ) -> Row:
-    """A row whose verdict is that of its bounds: sign x (ours - reference) > 0, in points."""
-    found = row(claim, finding, reference, place)
-    if finding.instead:
-        return found
+    """A row whose verdict follows from its bounds: is sign x (ours - reference) above 0?
+
+    Args:
+        claim: the claim.
+        finding: our estimate, or what stands in place of a verdict.
+        reference: the value to compare with (percent or points).
+        place: cells that say where: benchmark, subset, protocol, shots, measure.
+        sign: 1 for "above", -1 for "below".
+        why: what was compared, in words.
+    """
+    cells = row(claim, finding, reference, place)
+    if finding.instead or finding.estimate is None:
+        return cells
     verdict = verdicts.judged(finding.estimate, reference / 100, sign)
-    return found | {"verdict": verdict, "why": why}
+    return cells | {"verdict": verdict, "why": why}
 
 
 def row(claim: Claim, finding: Finding, reference: float, place: Row) -> Row:
@@ -115,15 +128,15 @@ def row(claim: Claim, finding: Finding, reference: float, place: Row) -> Row:
     if finding.estimate:
         values = (round(100 * value, 1) + 0.0 for value in finding.estimate[:3])
         numbers = dict(zip(numbers, values))
-    said = {"as_compared": "", "verdict": finding.instead, "why": finding.why}
+    judgement = {"as_compared": "", "verdict": finding.instead, "why": finding.why}
     about = {"claim": claim.claim, "source": "this study", "n": finding.n}
-    return about | place | numbers | said | {"reference": round(reference, 2)}
+    return about | place | numbers | judgement | {"reference": round(reference, 2)}
 
 
 def bare(claim: Claim, verdict: str, why: str, source: str = "") -> Row:
     """A row without numbers."""
-    said = {"as_compared": "", "verdict": verdict, "why": why}
-    return {"claim": claim.claim, "source": source or claim.source} | said
+    judgement = {"as_compared": "", "verdict": verdict, "why": why}
+    return {"claim": claim.claim, "source": source or claim.source} | judgement
 
 
 def interval(estimate: Estimate) -> str:
@@ -137,23 +150,37 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(names)
 
 
-def holm(found: Row, study: Study, before: str) -> Row:
-    """A row on the declared family: with the bounds and the adjusted p that the family has.
+def holm(judged_row: Row, study: Study, before: str) -> Row:
+    """A row on the declared family, with the bounds and the adjusted p of the family.
 
-    What these do not carry is undecidable; a row that is none of the family stays as it is.
+    What these do not support is undecidable. A row outside the family stays as it is.
+
+    Args:
+        judged_row: the row as `judged` wrote it.
+        study: the study.
+        before: the model that tuned is compared with.
     """
-    table, keys = study.compared, ["benchmark", "protocol", "shots"]
-    table = table[(table["family"] == "primary") & (table["before"] == before)]
-    table = table[(table[keys] == [found[key] for key in keys]).all(axis=1)]
-    if table.empty or found["subset"] != "all" or found["verdict"] not in JUDGED:
-        return found
-    declared = table.iloc[0]
-    numbers = dict(
-        zip(("ours", "low", "high"), declared[["difference_pts", "low_pts", "high_pts"]])
-    )
-    bounds = Estimate(*(value / 100 for value in numbers.values()), int(declared["n"]), "")
+    declared = _declared(judged_row, study, before)
+    if declared is None or judged_row["verdict"] not in JUDGED:
+        return judged_row
+    ours, low, high = declared[["difference_pts", "low_pts", "high_pts"]]
+    bounds = Estimate(ours / 100, low / 100, high / 100, int(declared["n"]), "")
     verdict = verdicts.judged(bounds)
     if verdict != OPEN and declared["p_holm"] > 1 - study.level:
         verdict = OPEN
-    said = "; ".join(filter(None, (f"Holm's p {stats.p_text(declared['p_holm'])}", found["why"])))
-    return found | numbers | {"verdict": verdict, "why": said}
+    why = f"Holm's p {stats.p_text(declared['p_holm'])}"
+    if judged_row["why"]:
+        why += f"; {judged_row['why']}"
+    numbers = {"ours": ours, "low": low, "high": high}
+    return judged_row | numbers | {"verdict": verdict, "why": why}
+
+
+def _declared(judged_row: Row, study: Study, before: str) -> pd.Series | None:
+    """The row of `Study.compared` that a row on all items is about; None outside the family."""
+    if judged_row["subset"] != "all":
+        return None
+    keys = ["benchmark", "protocol", "shots"]
+    table = study.compared
+    table = table[(table["family"] == PRIMARY) & (table["before"] == before)]
+    table = table[(table[keys] == [judged_row[key] for key in keys]).all(axis=1)]
+    return None if table.empty else table.iloc[0]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from sm70lib.analysis.roles import TUNED
 from sm70lib.claims.case import (
-    AFTER,
     DIFFERENCE,
     EXPLORATORY,
     JUDGED,
@@ -24,91 +24,114 @@ from sm70lib.statistics.verdicts import OPEN
 from sm70lib.study.keys import read
 from sm70lib.study.params import affects
 
-# Parameters by which two studies may differ and still be compared: they change what is asked and
-# drawn, and the items that both answered are what is compared
+# Two studies that differ in these parameters can still be compared: they change only what is asked
+# and drawn, and the comparison is on the items that both answered
 LOOKS = ("figures_", "stats_", "eval_")
 
 
 def gains(claim: Claim, study: Study) -> list[Row]:
     """What tuning gained on some benchmarks, or how much more than on others.
 
-    Arguments: parts, each with `of`; `less` and `margin` (points) where these are given.
+    Arguments: parts, each with `of`, and optionally `less` and `margin` (points).
     """
     rows: list[Row] = []
     for part in claim.arguments["parts"]:
         sides = [part[side] for side in ("of", "less") if side in part]
-        place = {"protocol": study.protocol, "shots": study.shots}
-        for subset in study.subsets(sum(sides, []), **place):
-            at = place | {"subset": subset, "benchmark": " - ".join(map(" + ".join, sides))}
-            found = [_gain(study, at, names) for names in sides]
-            if None in found:
-                needs = f"it takes {listed(sum(sides, []))} under {study.protocol}"
+        names: list[str] = sum(sides, [])
+        for subset in study.subsets(names, study.protocol, study.shots):
+            judgement = _gained(claim, study, sides, subset, part.get("margin", 0))
+            if judgement is None:
+                needs = f"it takes {listed(names)} under {study.protocol}"
                 rows.append(bare(claim, UNTESTED, f"{needs}, before and after tuning"))
                 break
-            what = "gain (points)" if len(sides) == 1 else "difference of gains (points)"
-            finding = found[0] if len(sides) == 1 else _minus(*found)
-            why = f"gain: {AFTER} minus {study.before}"
-            margin = part.get("margin", 0)
-            rows.append(judged(claim, finding, -margin, at | {"measure": what}, why=why))
+            rows.append(judgement)
     return rows
+
+
+def _gained(
+    claim: Claim, study: Study, sides: list[list[str]], subset: str, margin: float
+) -> Row | None:
+    """One row of `gains`; None where a benchmark was not asked before and after tuning."""
+    place: Row = {"protocol": study.protocol, "shots": study.shots, "subset": subset}
+    place["benchmark"] = " - ".join(map(" + ".join, sides))
+    findings = []
+    for names in sides:
+        finding = _gain(study, place, names)
+        if finding is None:
+            return None
+        findings.append(finding)
+    if len(findings) == 1:
+        total, measure = findings[0], "gain (points)"
+    else:
+        total, measure = _minus(findings[0], findings[1]), "difference of gains (points)"
+    why = f"gain: {TUNED} minus {study.before}"
+    return judged(claim, total, -margin, place | {"measure": measure}, why=why)
 
 
 def all_of(claim: Claim, study: Study) -> list[Row]:
     """Whether each of several changes by tuning holds; every bound is used alone.
 
-    Arguments: parts, each with benchmark, what, and where given margin (points) and protocol;
-    `beside` where a change of J is to be shown.
+    Arguments: parts, each with benchmark, what, and optionally margin (points) and protocol;
+    optionally `beside`, to show a change of J.
     """
-    how = claim.arguments
-    parts = [_change(claim, study, part) for part in how["parts"]]
-    beside = [_youden(claim, study, how["beside"])] if "beside" in how else []
+    wanted = claim.arguments
+    parts = [_change(claim, study, part) for part in wanted["parts"]]
+    beside = []
+    if "beside" in wanted:
+        beside.append(_youden(claim, study, wanted["beside"]))
     if len(parts) == 1:
         return parts + beside
-    found = [one["verdict"] for one in parts]
-    whole = verdicts.conjunction(found)
+    single = [part["verdict"] for part in parts]
+    whole = verdicts.conjunction(single)
     if whole == OPEN:  # a part without a verdict leaves the whole without one
-        whole = next((verdict for verdict in found if verdict not in JUDGED), OPEN)
-    needs = " and ".join(part["what"] for part in how["parts"])
+        whole = next((verdict for verdict in single if verdict not in JUDGED), OPEN)
+    needs = " and ".join(part["what"] for part in wanted["parts"])
     return [bare(claim, whole, f"both have to hold: {needs}"), *parts, *beside]
 
 
 def across(claim: Claim, study: Study) -> list[Row]:
     """This study's tuned model against that of a further study with one parameter changed.
 
-    Arguments: parameter, here and there (its values), also (parameters that go with it),
+    Arguments: parameter, its values here and there, also (parameters that change with it),
     benchmarks, margin (points).
     """
-    how, rows = claim.arguments, []
-    mine, name = _parameters(study, study.folder.name), how["parameter"]
+    wanted = claim.arguments
+    name = wanted["parameter"]
+    mine = _parameters(study, study.folder.name)
+    rows: list[Row] = []
     for other, frame in study.others.items():
         theirs = _parameters(study, other)
-        if (mine.get(name), theirs.get(name)) != (how["here"], how["there"]):
+        if (mine.get(name), theirs.get(name)) != (wanted["here"], wanted["there"]):
             continue
-        if more := _differing(mine, theirs, {name, *how["also"]}):
+        more = _differing(mine, theirs, {name, *wanted["also"]})
+        if more:
             rows.append(bare(claim, UNTESTED, f"study {other} differs in {listed(more)} too"))
         else:
             rows += _between(claim, study, other, frame)
+    if rows:
+        return rows
     needs = (
-        f"it takes a study with {name} {how['here']}, and in figures_studies one with {name} "
-        f"{how['there']} and nothing else changed; both asked {listed(how['benchmarks'])}"
+        f"it takes a study with {name} {wanted['here']}, and in figures_studies one with {name} "
+        f"{wanted['there']} and nothing else changed; both asked {listed(wanted['benchmarks'])}"
     )
-    return rows or [bare(claim, UNTESTED, needs)]
+    return [bare(claim, UNTESTED, needs)]
 
 
 def _gain(study: Study, place: Row, names: list[str]) -> Finding | None:
+    """What tuning gained on the benchmarks `names` together; None where one was not asked."""
     both = study.pair(study.before, place, names)
     if set(both["benchmark"]) != set(names):
         return None
-    return study.answers.difference(both, study.before, AFTER)
+    return study.answers.difference(both, study.before, TUNED)
 
 
 def _minus(first: Finding, second: Finding) -> Finding:
     """The difference of two findings on different items."""
     n = first.n + second.n
-    for found in (first, second):
-        if found.instead:
-            return Finding(None, n, found.instead, found.why)
-    return Finding(stats.minus(first.estimate, second.estimate), n)
+    for finding in (first, second):
+        if finding.instead:
+            return Finding(None, n, finding.instead, finding.why)
+    return Finding(stats.minus(first.known, second.known), n)
 
 
 def _change(claim: Claim, study: Study, part: dict) -> Row:
@@ -123,23 +146,30 @@ def _change(claim: Claim, study: Study, part: dict) -> Row:
     finding = _gain(study, place, [name])
     if finding is None:
         return bare(claim, UNTESTED, f"it takes {name} under {place['protocol']}")
-    margin, place = part.get("margin", 0), place | {"measure": DIFFERENCE}
+    margin = part.get("margin", 0)
+    place["measure"] = DIFFERENCE
     return judged(claim, finding, -margin, place, why=part["what"])
 
 
 def _youden(claim: Claim, study: Study, part: dict) -> Row:
-    """The change of J (Youden 1950, Cancer 3:32): as refusing safe requests is wrong, both add up."""
+    """The change of J (Youden 1950, Cancer 3:32), which also counts refused safe requests as wrong.
+
+    J is the share right on unsafe requests plus the share right on safe ones, minus 1.
+    """
     names = part["benchmarks"]
     place = {"subset": "all", "protocol": "safety", "shots": 0}
     unsafe, safe = (_gain(study, place, [name]) for name in names)
     if unsafe is None or safe is None:
         return bare(claim, UNTESTED, f"it takes {listed(names)} under safety")
-    if one := safe.estimate:
-        turned = one._replace(value=-one.value, low=-one.high, high=-one.low)
+    gain = safe.estimate
+    if gain:  # its sign is turned, so that `_minus` adds it
+        turned = gain._replace(value=-gain.value, low=-gain.high, high=-gain.low)
         safe = safe._replace(estimate=turned)
     place |= {"benchmark": " + ".join(names), "measure": DIFFERENCE}
-    found = row(claim, _minus(unsafe, safe), 0, place)
-    return found | {"verdict": found["verdict"] or EXPLORATORY, "why": found["why"] or part["what"]}
+    cells = row(claim, _minus(unsafe, safe), 0, place)
+    cells["verdict"] = cells["verdict"] or EXPLORATORY
+    cells["why"] = cells["why"] or part["what"]
+    return cells
 
 
 def _parameters(study: Study, name: str) -> dict:
@@ -147,7 +177,7 @@ def _parameters(study: Study, name: str) -> dict:
 
 
 def _differing(mine: dict, theirs: dict, known: set[str]) -> list[str]:
-    """Parameters on which results depend, and in which two studies differ beyond the known ones."""
+    """Parameters that affect results and in which two studies differ, beyond the `known` ones."""
     return [
         name
         for name in sorted(mine.keys() & theirs.keys() - known)
@@ -158,15 +188,16 @@ def _differing(mine: dict, theirs: dict, known: set[str]) -> list[str]:
 def _between(claim: Claim, study: Study, other: str, frame: pd.DataFrame) -> list[Row]:
     """Ours minus the tuned model of another study, on the items that both answered."""
     mine = study.answers.rows
-    theirs = frame[frame["model"] == AFTER].assign(model=other, study=mine["study"].iloc[0])
-    both = Answers(pd.concat([mine[mine["model"] == AFTER], theirs]), study.level)
+    theirs = frame[frame["model"] == TUNED].assign(model=other, study=mine["study"].iloc[0])
+    both = Answers(pd.concat([mine[mine["model"] == TUNED], theirs]), study.level)
     rows = []
     for name in claim.arguments["benchmarks"]:
-        pair = both.pair(other, AFTER, [name], study.protocol, study.shots)
-        if len(pair):
-            place = {"benchmark": name, "subset": "all", "protocol": study.protocol}
-            place |= {"shots": study.shots, "measure": DIFFERENCE}
-            finding = both.difference(pair, other, AFTER)
-            why = f"ours minus {AFTER} of study {other}"
-            rows.append(judged(claim, finding, -claim.arguments["margin"], place, why=why))
+        pair = both.pair(other, TUNED, [name], study.protocol, study.shots)
+        if pair.empty:
+            continue
+        place: Row = {"benchmark": name, "subset": "all", "protocol": study.protocol}
+        place |= {"shots": study.shots, "measure": DIFFERENCE}
+        finding = both.difference(pair, other, TUNED)
+        why = f"ours minus {TUNED} of study {other}"
+        rows.append(judged(claim, finding, -claim.arguments["margin"], place, why=why))
     return rows

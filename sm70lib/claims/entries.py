@@ -1,4 +1,4 @@
-"""The catalogue of claims (claims.yml): what is held against whose numbers."""
+"""The catalogue of claims (claims.yml), and whose claims a study is compared with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from sm70lib.study.params import StudyError, value_of
 
-OWN, FIRST = "own", "sm70"  # every study's claims of itself; whose claims count where no name says
+OWN = "own"  # claims that every study makes of itself
+FIRST = "sm70"  # the paper that a study is compared with if its name contains no paper
 STUDIES = {FIRST: "SM70", "meditron": "Meditron", "med42": "Med42", OWN: ""}
 
 
@@ -19,11 +20,11 @@ class Claim:
     Attributes:
         id: its name.
         study: whose claim it is, one of STUDIES.
-        claim: its wording; words in braces are filled in by its judge.
-        source: where it stands.
-        judge: the name of a function of `judges`.
+        claim: its wording; its judge fills in the words in braces.
+        source: where the claim is made.
+        judge: a name in `judges.JUDGES`.
         arguments: what that judge needs.
-        bases: how the bases that the claim is about are named (`short`, begins with); empty: any.
+        bases: the claim is about bases whose `short` name begins with one of these; empty: any.
     """
 
     id: str
@@ -42,7 +43,7 @@ class Claim:
 def short(name: str) -> str:
     """A model's hub name or folder as the catalogue writes it.
 
-    In lower case, without owner or path, with - for _; and Llama 3 without "Meta-".
+    That is in lower case, without owner or path, with - for _, and without a leading "Meta-".
     """
     last = name.rstrip("/").rpartition("/")[2].lower().replace("_", "-")
     return last.removeprefix("meta-")
@@ -52,9 +53,10 @@ def catalogue(path: Path = Path(__file__).with_name("claims.yml")) -> list[Claim
     """All claims, in the order of the file.
 
     Raises:
-        StudyError: an entry lacks a line, has an unknown one, or its id or study is wrong.
+        StudyError: an entry lacks a key, has an unknown one, repeats an id, or names an unknown
+            study.
     """
-    found: list[Claim] = []
+    claims: list[Claim] = []
     for entry in value_of(path.read_bytes(), path.name):
         given = {"arguments" if name == "with" else name: value for name, value in entry.items()}
         given["bases"] = tuple(given.get("bases", ()))
@@ -65,22 +67,23 @@ def catalogue(path: Path = Path(__file__).with_name("claims.yml")) -> list[Claim
             raise StudyError(
                 f"{path.name}: entry {entry.get('id')!r} does not fit ({error}); it has {lines}"
             ) from None
-        if claim.study not in STUDIES or claim.id in [other.id for other in found]:
+        if claim.study not in STUDIES or claim.id in [other.id for other in claims]:
             raise StudyError(
                 f"{path.name}: entry {claim.id!r} of study {claim.study!r}: each id stands once, "
                 f"and study is one of {', '.join(STUDIES)}"
             )
-        found.append(claim)
-    return found
+        claims.append(claim)
+    return claims
 
 
 def held_against(study: str) -> str:
-    """Whose claims a study is held against: the paper that its name has in it, or SM70."""
+    """The paper that a study is compared with: the one in its name, or else SM70."""
     return next((key for key in STUDIES if key != OWN and key in study), FIRST)
 
 
 def systems(study: str) -> list[str]:
     """The systems that the paper of a study compares itself with, as quoted.csv names them."""
     family = held_against(study)
-    named = [c.arguments.get("system") for c in catalogue() if c.study == family and c.arguments]
-    return list(dict.fromkeys(filter(None, named)))
+    own = [claim for claim in catalogue() if claim.study == family]
+    named = [claim.arguments["system"] for claim in own if claim.arguments.get("system")]
+    return list(dict.fromkeys(named))

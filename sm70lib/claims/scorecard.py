@@ -1,4 +1,4 @@
-"""The scorecard: each claim of the paper a study is held against, then each of the study itself."""
+"""The scorecard: each claim of the paper that a study is compared with, then the study's own."""
 
 from __future__ import annotations
 
@@ -27,44 +27,50 @@ def build(
     """Every claim with its rows.
 
     Args:
-        answers: of this study and of further ones (`tables.load`).
-        compared: `tables.comparisons` of these.
+        answers: answers of this study and of further ones (`frames.load`).
+        compared: `comparisons.comparisons` of these.
         p: the parameters of the study.
         how: the level of the bounds.
-        folder: outputs/<study>, where its marks and those of further studies are found.
+        folder: outputs/<study>, which has its marks; further studies lie beside it.
 
     Returns:
         One row per claim and place; `reference`, `ours`, `low` and `high` are in percent or points.
-        `as_compared` is the order against a printed value, `verdict` that under the same protocol;
-        one of the two is empty where only the other judges.
+        `as_compared` is the order against a printed value, `verdict` the order under the same
+        protocol; one of the two is empty where only the other applies.
     """
     study = _study(answers, compared, p, how, folder)
-    catalogue, family = entries.catalogue(), entries.held_against(p.study)
+    catalogue = entries.catalogue()
+    family = entries.held_against(p.study)
+    base = study.answers.rows["base"].iloc[0]
     papers = [claim for claim in catalogue if claim.study == family]
-    judged = [] if frames.fictional(study.answers.rows) else papers
-    judged = [claim for claim in judged if claim.about(study.answers.rows["base"].iloc[0])]
+    judged = []
+    if not frames.fictional(study.answers.rows):
+        judged += [claim for claim in papers if claim.about(base)]
     judged += [claim for claim in catalogue if claim.study == OWN]
-    rows = _folded([claim for claim in papers if claim not in judged], study.answers.rows)
+    left = [claim for claim in papers if claim not in judged]
+    rows = _folded(left, study.answers.rows)
     for claim in judged:
         rows += JUDGES[claim.judge](claim, study)
     return pd.DataFrame(rows, columns=COLUMNS).astype({"shots": "Int64", "n": "Int64"})
 
 
 def _folded(left: list[Claim], answers: pd.DataFrame) -> list[Row]:
-    """One row for all claims of the paper about which this study's answers say nothing."""
+    """One row for all claims of the paper that this study's answers cannot judge."""
     if not left:
         return []
-    base, weights = answers.iloc[0][["base", "weights"]]
-    about = dict.fromkeys(name for claim in left for name in claim.bases)
-    why = f"they are about {' and '.join(about)}; this base {frames.trained_here(weights) or f'is {base}'}"
     if frames.fictional(answers):
         why = "invented world: nobody else was asked these questions"
+    else:
+        base, weights = answers.iloc[0][["base", "weights"]]
+        bases = " and ".join(dict.fromkeys(name for claim in left for name in claim.bases))
+        why = f"they are about {bases}; this base {frames.trained_here(weights) or f'is {base}'}"
     name = f"{len(left)} claims of {STUDIES[left[0].study]}"
     source = left[0].source
     return [{"claim": name, "as_compared": "", "verdict": NOT, "why": why, "source": source}]
 
 
 def _study(answers: pd.DataFrame, compared: pd.DataFrame, p, how: stats.How, folder: Path) -> Study:
+    """What the judges see of the study."""
     own = answers[answers["study"] == p.study]
     return Study(
         answers=Answers(own, how.level),

@@ -1,8 +1,9 @@
-"""Judges of claims about which there is nothing, or nearly nothing, to compute."""
+"""Judges of claims that need no computation, or hardly any."""
 
 from __future__ import annotations
 
-from sm70lib.claims.case import AFTER, UNTESTED, Row, Study, bare
+from sm70lib.analysis.roles import TUNED
+from sm70lib.claims.case import UNTESTED, Row, Study, bare
 from sm70lib.claims.entries import Claim
 from sm70lib.statistics.verdicts import SUPPORTED
 from sm70lib.study.keys import mark
@@ -18,14 +19,9 @@ def stated(claim: Claim, study: Study) -> list[Row]:
 
 def offline(claim: Claim, study: Study) -> list[Row]:
     """Whether the answers came from weights on this machine while the hub was switched off."""
-    count = int((study.answers.rows["model"] == AFTER).sum())
-    said = f"{count:,} answers of {AFTER} were computed on the study's own machine"
+    count = int((study.answers.rows["model"] == TUNED).sum())
+    where = f"{count:,} answers of {TUNED} were computed on the study's own machine"
     if mark(study.folder, "04_eval").get("hub_offline"):
-        return [bare(claim, SUPPORTED, f"{said}, with the hub switched off", "this study")]
-    return [
-        bare(
-            claim,
-            UNTESTED,
-            f"{said}, which may have reached the hub; it takes 04_eval with HF_HUB_OFFLINE=1",
-        )
-    ]
+        return [bare(claim, SUPPORTED, f"{where}, with the hub switched off", "this study")]
+    needs = "it takes 04_eval with HF_HUB_OFFLINE=1"
+    return [bare(claim, UNTESTED, f"{where}, which may have reached the hub; {needs}")]

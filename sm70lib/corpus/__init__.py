@@ -1,1 +1,1 @@
-"""The training set: templates, tokens and labels, and the audit of what is trained on."""
+"""The training set: templates, tokens and labels, and the audit of its rows."""

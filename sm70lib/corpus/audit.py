@@ -1,7 +1,6 @@
-"""The audit of the training rows: what is doubled, personal, mislabelled, or stands in a benchmark."""
+"""The audit of the training rows: duplicates, personal data, wrong labels, benchmark items."""
 
 import hashlib
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -14,108 +13,65 @@ from scipy.optimize import linear_sum_assignment
 
 from sm70lib import sources
 from sm70lib.benchmarks import Item
+from sm70lib.corpus import personal
+from sm70lib.corpus.findings import KINDS, Findings, text_of
 from sm70lib.corpus.overlap import HITS, HOW, Overlap
 from sm70lib.sources import Defect, Row
 from sm70lib.sources.causal import CAUSAL, REFERENCE, kind_of, reference
 from sm70lib.study.params import StudyError
 
-CHECKS = [
-    "read",
-    "duplicate",
-    "personal",
-    "label",
-    "leak",
-    "length",
-]  # in this order; the first one counts
-PERSONAL = {
-    "e-mail address": re.compile(r"@[\w-]+\.\w"),
-    "telephone number": re.compile(
-        r"(?<![\d./])(\+\d{1,3}[ .-]?)?(\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}\b"
-    ),
-}
-HINTS = {
-    "e-mail address": re.compile("@"),
-    "telephone number": re.compile(r"\d[ .-]\d{4}"),
-}  # quickly looked for
-
-
-def _text(row: Row) -> str:
-    return "\n".join((row.instruction, row.input, row.output, row.rejected))
-
-
-def _personal(text: str) -> Iterator[str]:
-    """The kinds of personal data in a text; most texts lack the hint, which is quicker to look for."""
-    return (
-        kind
-        for kind, pattern in PERSONAL.items()
-        if HINTS[kind].search(text) and pattern.search(text)
-    )
-
-
-@dataclass
-class Findings:
-    """What was found in one source: rows read, findings, overlaps, causal labels (original x ours), examples."""
-
-    rows: int = 0
-    defects: list[Defect] = field(default_factory=list)
-    hits: list[dict] = field(default_factory=list)
-    labels: np.ndarray = field(default_factory=lambda: np.zeros((4, 4), int))
-    examples: list[tuple[str, str, int, str]] = field(
-        default_factory=list
-    )  # check, reason, row, how it begins
-
-    def note(self, row: Row, reason: str, check: str, dropped: bool) -> None:
-        """Adds a finding; the first five of a kind with the row's beginning, unless personal data stand in the row."""
-        self.defects.append(Defect(row.source, row.file, row.row, reason, check, dropped))
-        if sum(example[:2] == (check, reason) for example in self.examples) < 5 and not any(
-            _personal(_text(row))
-        ):
-            begins = " ".join(f"{row.input or row.instruction} -> {row.output}".split())[:200]
-            self.examples.append((check, reason, row.row, begins))
+# Rows go through the checks in this order, and the first that drops a row is the one that counts.
+CHECKS = ["read", "duplicate", "personal", "label", "leak", "length"]
+BATCH = 1000  # rows that are compared with the benchmarks at one time
+CLEAR = 0.95  # share of labels that must agree for a verdict
 
 
 class Checks:
-    """The checks that every row of every source streams through; it remembers the rows it has seen.
+    """The checks that every row of every source goes through; it remembers the rows it has seen.
 
-    `policies`: report, drop or fail for duplicate, personal, label and leak; label may also be repair.
+    Args:
+        items: the benchmark items that rows are compared with.
+        policies: report, drop or fail, for duplicate, personal, label and leak. For label there is
+            also repair.
+        root: the study's data folder, where the reference of the causal labels may be.
     """
 
     def __init__(self, items: list[Item], policies: dict[str, str], root: Path):
-        self.policies, self.index, self.seen = (
-            policies,
-            Overlap(items),
-            {},
-        )  # a dict, as it keeps its order
-        self.truth, self.says = reference(Path(root)), {}
-        if (
-            policies["label"] == "repair" and self.truth
-        ):  # a repaired row speaks as the source itself does
-            said = sorted({row.output for row in sources.read(CAUSAL, root, [])})
-            self.says = {kind_of(text): text for text in said if kind_of(text) is not None}
+        self.policies, self.index = policies, Overlap(items)
+        self.seen: dict[int, None] = {}  # digests of rows; a dict, because it keeps its order
+        self.truth = reference(Path(root))
+        self.wordings: dict[int, str] = {}
+        if policies["label"] == "repair" and self.truth:
+            self.wordings = _label_wordings(root)
 
     def screen(self, rows: Iterable[Row], found: Findings) -> Iterator[Row]:
-        """The rows that no policy drops, labels repaired; StudyError at what must fail."""
+        """Yields the rows that no policy drops, with labels repaired, and notes all findings.
+
+        Raises:
+            StudyError: a row has a finding whose policy is fail, or labels are to be repaired and
+                there is no reference.
+        """
         rows = iter(rows)
-        while batch := list(islice(rows, 1000)):
+        while batch := list(islice(rows, BATCH)):
             found.rows += len(batch)
-            found.hits += (hits := self.index.find(batch))
+            hits = self.index.find(batch)
+            found.hits += hits
             leaks = defaultdict(set)
             for hit in hits:
                 leaks[hit["file"], hit["row"]].add(hit["benchmark"])
             for row in batch:
-                if kept := self._kept(row, found, leaks[row.file, row.row]):
+                kept = self._kept(row, found, leaks[row.file, row.row])
+                if kept is not None:
                     yield kept
 
     def _kept(self, row: Row, found: Findings, leaks: set[str]) -> Row | None:
-        original = self.truth.get(row.input.strip()) if row.source == CAUSAL else None
-        if row.source == CAUSAL and self.policies["label"] == "repair" and not self.truth:
-            raise StudyError(
-                f"audit_label is repair, but nothing says the right labels of {CAUSAL}: put the original "
-                f"annotation (sentence, label) into {REFERENCE} in data_root, or choose drop or report."
-            )
-        if original is not None and (kind := kind_of(row.output)) is not None:
-            found.labels[original, kind] += 1
-        keep = row
+        """The row as it goes into the training set; None if a policy drops it."""
+        original = self._original(row)
+        if original is not None:
+            label = kind_of(row.output)
+            if label is not None:
+                found.labels[original, label] += 1
+        kept: Row | None = row
         for check, reason in self._findings(row, original, leaks):
             policy = self.policies[check]
             if policy == "fail":
@@ -123,24 +79,38 @@ class Checks:
                     f"audit_{check} is fail; {row.file} has in row {row.row}: {reason}; "
                     "set it to drop or report, or take the row out."
                 )
-            if policy == "repair" and keep and original in self.says:
-                keep = replace(keep, output=self.says[original])
-            dropped = policy == "drop" or policy == "repair" and original not in self.says
+            wording = None if original is None else self.wordings.get(original)
+            dropped = policy == "drop" or (policy == "repair" and wording is None)
             found.note(row, reason, check, dropped)
-            keep = None if dropped else keep
-        return keep
+            if dropped:
+                kept = None
+            elif policy == "repair" and kept is not None and wording is not None:
+                kept = replace(kept, output=wording)
+        return kept
+
+    def _original(self, row: Row) -> int | None:
+        """The label of a causal row in the reference; None if it has none there."""
+        if row.source != CAUSAL:
+            return None
+        if self.policies["label"] == "repair" and not self.truth:
+            raise StudyError(
+                f"audit_label is repair, but nothing says the right labels of {CAUSAL}: put the "
+                f"original annotation (sentence, label) into {REFERENCE} in data_root, or choose "
+                "drop or report."
+            )
+        return self.truth.get(row.input.strip())
 
     def _findings(
         self, row: Row, original: int | None, leaks: set[str]
     ) -> Iterator[tuple[str, str]]:
-        text = _text(row)
-        same = hashlib.blake2b(
-            " ".join(text.casefold().split()).encode(errors="replace"), digest_size=8
-        ).digest()
-        if (same := int.from_bytes(same)) in self.seen:
+        """Check and reason of everything that is wrong with a row."""
+        text = text_of(row)
+        same = _digest(text)
+        if same in self.seen:
             yield "duplicate", "same text as an earlier row"
         self.seen[same] = None
-        yield from (("personal", kind) for kind in _personal(text))
+        for kind in personal.kinds_in(text):
+            yield "personal", kind
         if row.source == CAUSAL and kind_of(row.output) is None:
             yield "label", "label of no known kind"
         elif original is not None and original != kind_of(row.output):
@@ -149,47 +119,65 @@ class Checks:
             yield "leak", f"stands in {', '.join(sorted(leaks))}"
 
 
+def _label_wordings(root: Path) -> dict[int, str]:
+    """The source's own wording of each causal label, in which a repaired row is written."""
+    wordings = {}
+    for text in sorted({row.output for row in sources.read(CAUSAL, root, [])}):
+        kind = kind_of(text)
+        if kind is not None:
+            wordings[kind] = text
+    return wordings
+
+
+def _digest(text: str) -> int:
+    """Eight bytes that are equal for texts that differ only in case and white space."""
+    plain = " ".join(text.casefold().split())
+    return int.from_bytes(hashlib.blake2b(plain.encode(errors="replace"), digest_size=8).digest())
+
+
 @dataclass
 class Audit:
-    """The findings of all sources, and the tables they add up to."""
+    """The findings in all sources, and their tables.
 
-    sizes: Counter  # items of each benchmark
-    found: dict[str, Findings] = field(default_factory=dict)  # by source
+    Attributes:
+        sizes: number of items of each benchmark.
+        found: findings by source.
+    """
+
+    sizes: Counter
+    found: dict[str, Findings] = field(default_factory=dict)
 
     @property
     def defects(self) -> list[Defect]:
-        """Every finding, source after source."""
+        """All findings, source by source."""
         return [defect for findings in self.found.values() for defect in findings.defects]
 
     def hits(self) -> pd.DataFrame:
-        """Every overlap of a row with a field of an item (`HITS`)."""
-        return pd.DataFrame(
-            [
-                hit | {"source": name}
-                for name, findings in self.found.items()
-                for hit in findings.hits
-            ],
-            columns=HITS,
-        )
+        """Every overlap of a row with a field of a benchmark item (columns `HITS`)."""
+        rows = []
+        for name, findings in self.found.items():
+            rows += [hit | {"source": name} for hit in findings.hits]
+        return pd.DataFrame(rows, columns=HITS)
 
     def examples(self) -> pd.DataFrame:
-        """Up to five rows of each finding, as they begin; rows with personal data are left out."""
-        rows = [
-            (check, reason, name, row, text)
-            for name, findings in self.found.items()
-            for check, reason, row, text in findings.examples
-        ]
+        """Beginnings of up to five rows of each finding; rows with personal data are left out."""
+        rows = []
+        for name, findings in self.found.items():
+            for check, reason, row, text in findings.examples:
+                rows.append((check, reason, name, row, text))
         return pd.DataFrame(rows, columns=["check", "reason", "source", "row", "begins"])
 
     def funnel(self) -> pd.DataFrame:
-        """By source: rows in its files, rows dropped by each check (the first that drops a row), rows kept."""
+        """By source: rows read from its files, rows dropped by each check, rows kept.
+
+        A row counts for the first check that drops it.
+        """
         rows = []
         for name, findings in self.found.items():
-            first = {
-                (defect.file, defect.row): defect.check
-                for defect in reversed(findings.defects)
-                if defect.dropped
-            }
+            first: dict[tuple[str, int], str] = {}
+            for defect in findings.defects:
+                if defect.dropped:
+                    first.setdefault((defect.file, defect.row), defect.check)
             dropped = Counter(first.values())
             counts = {check: dropped[check] for check in CHECKS}
             read = findings.rows + dropped["read"]
@@ -197,24 +185,44 @@ class Audit:
         return pd.DataFrame(rows).set_index("source")
 
     def contamination(self) -> pd.DataFrame:
-        """By source and benchmark: its items, and how many of them stand in the source in which sense."""
+        """By source and benchmark: its items, and how many of them the source holds.
+
+        The columns of `HOW` count each sense in which an item may be there; `any` counts all.
+        """
         hits = self.hits().astype(dict.fromkeys(HOW, bool)).assign(any=True)
         by = ["source", "benchmark"]
-        items = hits.groupby([*by, "item_id"])[[*HOW, "any"]].any().groupby(by).sum()
-        table = items.reindex(
-            pd.MultiIndex.from_product([list(self.found), self.sizes], names=by), fill_value=0
-        )
+        items = hits.groupby([*by, "item_id"])[[*HOW, "any"]].any()
+        counts = items.groupby(by).sum()
+        pairs = pd.MultiIndex.from_product([list(self.found), self.sizes], names=by)
+        table = counts.reindex(pairs, fill_value=0)
         table.insert(0, "items", [self.sizes[benchmark] for _, benchmark in table.index])
         return table.reset_index()
 
     def label_verdict(self) -> dict:
-        """Share of causal labels that agree with the reference as they are, and under the best renaming."""
-        labels = sum((findings.labels for findings in self.found.values()), np.zeros((4, 4), int))
-        if not (n := labels.sum()):
-            return {
-                "checked": 0,
-                "verdict": "unverifiable" if CAUSAL in self.found else "not among the sources",
-            }
-        agree, renamed = np.trace(labels) / n, labels[linear_sum_assignment(-labels)].sum() / n
-        verdict = "right" if agree >= 0.95 else "permuted" if renamed >= 0.95 else "unreliable"
-        return {"checked": int(n), "agree": agree, "agree_renamed": renamed, "verdict": verdict}
+        """How far the causal labels agree with the reference.
+
+        Returns:
+            The number of labels `checked` and a `verdict`. If any were checked, also the share that
+            agrees as it is (`agree`) and under the best renaming of labels (`agree_renamed`).
+        """
+        labels = np.zeros((KINDS, KINDS), int)
+        for findings in self.found.values():
+            labels = labels + findings.labels
+        checked = labels.sum()
+        if not checked:
+            verdict = "unverifiable" if CAUSAL in self.found else "not among the sources"
+            return {"checked": 0, "verdict": verdict}
+        agree = np.trace(labels) / checked
+        renamed = labels[linear_sum_assignment(-labels)].sum() / checked
+        if agree >= CLEAR:
+            verdict = "right"
+        elif renamed >= CLEAR:
+            verdict = "permuted"
+        else:
+            verdict = "unreliable"
+        return {
+            "checked": int(checked),
+            "agree": agree,
+            "agree_renamed": renamed,
+            "verdict": verdict,
+        }

@@ -1,120 +1,152 @@
-"""Rows of each kind as tokenised examples."""
+"""Rows of each kind as tokenised examples, in Arrow batches."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import chain, islice
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 from datasets import Features, List, Value
 
 from sm70lib.corpus import templates, tokens
-from sm70lib.corpus.audit import Findings
+from sm70lib.corpus.findings import Findings
 from sm70lib.corpus.tokens import Encoded
 from sm70lib.sources import Row
 
-BATCH = 1000  # rows that are encoded, and lie in one Arrow batch
+BATCH = 1000  # rows that are encoded together, and that share an Arrow batch
 IDS = List(Value("int32"))
 FEATURES = Features({"input_ids": IDS, "labels": IDS, "source": Value("string")})
 PAIRS = Features(
     {"prompt_ids": IDS, "chosen_ids": IDS, "rejected_ids": IDS, "source": Value("string")}
 )
-LENGTHS = [
-    "tokens",
-    "targets",
-    "cut",
-]  # of a row: all, those with a label, those of its input that are gone
+# Of each row: its tokens, those with a label, and those that were cut from its input
+LENGTHS = ["tokens", "targets", "cut"]
+UNLIMITED = 10**9  # tokens
+
+Made = list[Encoded] | str  # the examples that a row becomes, or why it cannot be used
 
 
 def encoded(
-    rows: Iterable[Row], encoder: Callable, features: Features, found: Findings
+    rows: Iterable[Row],
+    encoder: Callable[[list[Row]], list[Made]],
+    features: Features,
+    found: Findings,
 ) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
-    """Arrow batches and the lengths of their rows; rows that cannot be used become defects.
+    """Encodes rows in batches.
 
-    While a thread encodes one batch (the tokenizer lets go of Python's lock), the next one is read and audited.
+    A thread encodes one batch (the tokenizer releases Python's lock) while the next one is read and
+    audited.
+
+    Args:
+        rows: the rows of one source.
+        encoder: makes the examples of a batch, such as those in KINDS.
+        features: the columns of the batches.
+        found: gets a finding for every row that cannot be used.
+
+    Yields:
+        An Arrow batch and the lengths of its rows, (rows, 3) in the order of LENGTHS.
     """
     with ThreadPoolExecutor(1) as pool:
-        waiting: list[tuple[list[Row], Future]] = []
-        for batch in chain(chunks(rows), [None]):
-            coming = [(batch, pool.submit(encoder, batch))] if batch else []
-            for done, made in waiting:
-                yield _batch(done, made.result(), features, found)
+        waiting: tuple[list[Row], Future] | None = None
+        for batch in chunks(rows):
+            coming = batch, pool.submit(encoder, batch)
+            if waiting is not None:
+                yield _batch(waiting[0], waiting[1].result(), features, found)
             waiting = coming
+        if waiting is not None:
+            yield _batch(waiting[0], waiting[1].result(), features, found)
 
 
 def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """The rows in lists of at most BATCH."""
     rows = iter(rows)
     while batch := list(islice(rows, BATCH)):
         yield batch
 
 
 def _batch(
-    rows: list[Row], made: list, features: Features, found: Findings
+    rows: list[Row], made: list[Made], features: Features, found: Findings
 ) -> tuple[pa.RecordBatch, np.ndarray]:
-    good = []
-    for row, one in zip(rows, made):
-        if isinstance(one, str):
-            found.note(row, one, "length", True)
+    examples: list[Encoded] = []
+    for row, result in zip(rows, made):
+        if isinstance(result, str):
+            found.note(row, result, "length", True)
         else:
-            good += one
-    sizes = np.array(
-        [(len(one.input_ids), one.targets, one.cut) for one in good], np.int32
-    ).reshape(-1, 3)
-    columns = [lists([getattr(one, name) for one in good]) for name in features if name != "source"]
-    columns.append(pa.array([rows[0].source] * len(good), pa.string()))
+            examples += result
+    lengths = [(len(example.input_ids), example.targets, example.cut) for example in examples]
+    sizes = np.array(lengths, np.int32).reshape(-1, len(LENGTHS))
+    names = [name for name in features if name != "source"]
+    columns = [lists([getattr(example, name) for example in examples]) for name in names]
+    columns.append(pa.array([rows[0].source] * len(examples), pa.string()))
     return pa.record_batch(columns, schema=features.arrow_schema), sizes
 
 
-def _examples(batch: list[Row], p, tokenizer) -> list[list[Encoded] | str]:
+def _examples(batch: list[Row], p, tokenizer) -> list[Made]:
     """Instruction rows: prompt and response."""
-    texts = [
-        (
-            templates.render(p.data_template, row.instruction, row.input),
-            templates.response(p.data_template, row.output)
-            if row.instruction or row.input
-            else row.output,
-            templates.span(p.data_template, row.instruction, row.input),
-        )
-        for row in batch
-    ]
-    found = tokens.encode_batch(texts, tokenizer, p.data_max_length, p.data_overlong, p.sft_loss)
-    return [one if isinstance(one, str) else [one] for one in found]
+    texts = []
+    for row in batch:
+        prompt = templates.render(p.data_template, row.instruction, row.input)
+        response = row.output
+        if row.instruction or row.input:  # otherwise the row is running text
+            response = templates.response(p.data_template, row.output)
+        span = templates.span(p.data_template, row.instruction, row.input)
+        texts.append((prompt, response, span))
+    made = tokens.encode_batch(texts, tokenizer, p.data_max_length, p.data_overlong, p.sft_loss)
+    return [result if isinstance(result, str) else [result] for result in made]
 
 
-def _documents(batch: list[Row], p, tokenizer) -> list[list[Encoded] | str]:
-    """Running text, cut into pieces of `data_max_length`: nothing of a long document is lost."""
-    texts = [
-        (templates.render(p.data_template, row.instruction, row.input) + row.output, (0, 0))
-        for row in batch
-    ]
-    whole = tokens.encode_batch([("", *text) for text in texts], tokenizer, 10**9, "drop", "all")
-    return [one if isinstance(one, str) else tokens.pieces(one, p.data_max_length) for one in whole]
-
-
-def _preferences(batch: list[Row], p, tokenizer) -> list[list[Encoded] | str]:
-    """Pairs: one prompt with the better and the worse answer; a pair that is too long is left out whole."""
-    texts = [
-        (
-            templates.render(p.data_template, row.instruction, row.input),
-            templates.response(p.data_template, answer),
-            (0, 0),
-        )
-        for row in batch
-        for answer in (row.output, row.rejected)
-    ]
-    found = tokens.encode_batch(texts, tokenizer, p.data_max_length, "drop", "response")
+def _documents(batch: list[Row], p, tokenizer) -> list[Made]:
+    """Running text, cut into pieces of `data_max_length`: no part of a long document is lost."""
+    texts = []
+    for row in batch:
+        prompt = templates.render(p.data_template, row.instruction, row.input)
+        texts.append(("", prompt + row.output, (0, 0)))
+    made = tokens.encode_batch(texts, tokenizer, UNLIMITED, "drop", "all")
     return [
-        next((one for one in pair if isinstance(one, str)), None) or [pair_of(*pair)]
-        for pair in zip(found[::2], found[1::2])
+        result if isinstance(result, str) else tokens.pieces(result, p.data_max_length)
+        for result in made
     ]
 
 
-def pair_of(better: Encoded, worse: Encoded) -> SimpleNamespace:
+def _preferences(batch: list[Row], p, tokenizer) -> list[Made]:
+    """Pairs: one prompt with the better and the worse answer.
+
+    If either answer is unusable, so is the pair.
+    """
+    texts = []
+    for row in batch:
+        prompt = templates.render(p.data_template, row.instruction, row.input)
+        for answer in (row.output, row.rejected):
+            texts.append((prompt, templates.response(p.data_template, answer), (0, 0)))
+    made = tokens.encode_batch(texts, tokenizer, p.data_max_length, "drop", "response")
+    return [_pair_or_reason(better, worse) for better, worse in zip(made[::2], made[1::2])]
+
+
+def _pair_or_reason(better: Encoded | str, worse: Encoded | str) -> Made:
+    if isinstance(better, str):
+        return better
+    if isinstance(worse, str):
+        return worse
+    return [pair_of(better, worse)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair(Encoded):
+    """The better row of a pair, and the token ids of prompt and both answers."""
+
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+
+
+def pair_of(better: Encoded, worse: Encoded) -> Pair:
+    """Joins two rows with the same prompt into a pair."""
     seam = len(better.input_ids) - better.targets
-    return SimpleNamespace(
-        **vars(better),
-        targets=better.targets,
+    return Pair(
+        input_ids=better.input_ids,
+        labels=better.labels,
+        cut=better.cut,
         prompt_ids=better.input_ids[:seam],
         chosen_ids=better.input_ids[seam:],
         rejected_ids=worse.input_ids[seam:],
@@ -129,7 +161,7 @@ KINDS = {
 
 
 def lists(rows: list[list[int]]) -> pa.ListArray:
+    """An Arrow column of lists of token ids."""
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int32)
-    return pa.ListArray.from_arrays(
-        offsets, np.fromiter(chain.from_iterable(rows), np.int32, offsets[-1])
-    )
+    values = np.fromiter(chain.from_iterable(rows), np.int32, offsets[-1])
+    return pa.ListArray.from_arrays(offsets, values)

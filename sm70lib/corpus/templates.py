@@ -1,4 +1,4 @@
-"""Prompts, tokens and labels: the one place where text becomes what a model reads and what it trains on."""
+"""Templates: the one place where a row becomes a prompt and a response."""
 
 import ast
 import hashlib
@@ -10,15 +10,17 @@ from sm70lib.study.files import write_json
 from sm70lib.study.params import StudyError
 
 DIGEST = "template.json"  # in an adapter's folder: the template that it was trained in
-# `prompt` is what the model reads, `response` what it is trained to write.
-# medalpaca: MedAlpaca's own (github:kbressem/medAlpaca, prompt_templates/medalpaca.json); both headers stay when
-# a field is empty.
-# sm70: the wrapper in the task files of the SM70 authors' fork (github:SpassMed/lm-evaluation-harness; that they
-# trained on it is inferred), without BOS and EOS, which `encode_batch` adds. The blank before the answer belongs to the
-# response, so that a prompt never ends in a space that the tokenizer would have merged with the next word.
+# `prompt` is what the model reads, `response` is what it is trained to write.
+# medalpaca: MedAlpaca's own (github:kbressem/medAlpaca, prompt_templates/medalpaca.json). Both
+# headers stay when a field is empty.
+# sm70: the wrapper in the task files of the SM70 authors' fork
+# (github:SpassMed/lm-evaluation-harness; that they trained on it is inferred), without BOS and EOS,
+# which `encode_batch` adds. The space before the answer belongs to the response. If it ended the
+# prompt, the tokenizer could not merge it with the next word.
 TEMPLATES = {
     "medalpaca": {
-        "prompt": "Below is an instruction that describes a task, paired with an input that provides further "
+        "prompt": "Below is an instruction that describes a task, paired with an input that "
+        "provides further "
         "context. Write a response that appropriately completes the request.\n\n"
         "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n",
         "response": "{output}",
@@ -31,9 +33,12 @@ TEMPLATES = {
 
 
 def render(template: str, instruction: str, input: str) -> str:
-    """The prompt of one row, without BOS; a row with neither instruction nor input (plain text) has none: "".
+    """The prompt of one row, without BOS.
 
-    Raises StudyError for an unknown template.
+    A row with neither instruction nor input is running text and has no prompt: "".
+
+    Raises:
+        StudyError: the template is unknown.
     """
     if not instruction and not input:
         return ""
@@ -42,7 +47,10 @@ def render(template: str, instruction: str, input: str) -> str:
 
 
 def span(template: str, instruction: str, input: str) -> tuple[int, int]:
-    """Where the input stands in `render(...)` (characters, from and to): what an over-long row may lose."""
+    """Where the input is in `render(...)`: its first character, and the one after its last.
+
+    This is the text that a row may lose if it is too long.
+    """
     start = len(_around(template, instruction)[0])
     return start, start + len(input)
 
@@ -53,26 +61,39 @@ def response(template: str, output: str) -> str:
 
 
 def digest(template: str) -> str:
-    """sha256 of a template's text (hex): it travels with the adapter and is compared before scoring."""
-    return hashlib.sha256(json.dumps(_template(template), sort_keys=True).encode()).hexdigest()
+    """sha256 (hex) of a template's text.
+
+    It is saved with an adapter and checked before scoring.
+    """
+    text = json.dumps(_template(template), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def leave_digest(adapter: Path, template: str) -> None:
-    """Writes into an adapter's folder in which template it was trained (name and sha256)."""
+    """Writes name and sha256 of the template that an adapter was trained in into its folder."""
     write_json(adapter / DIGEST, {"name": template, "sha256": digest(template)})
 
 
 def trained_in(adapter: Path, template: str) -> str | None:
-    """The template that an adapter was trained in: `template`, or None if its folder does not say.
+    """Checks that an adapter was trained in a template.
 
-    Raises StudyError where its folder names another one, or `template` with another text.
+    Args:
+        adapter: the folder of the adapter.
+        template: the template in which the study would ask the adapter.
+
+    Returns:
+        The name of the template, or None if the folder does not name any.
+
+    Raises:
+        StudyError: the folder names a template with another text, or its file cannot be read.
     """
-    path, now = adapter / DIGEST, digest(template)
+    path = adapter / DIGEST
+    now = digest(template)
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        name, then = found["name"], found["sha256"]
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        name, then = saved["name"], saved["sha256"]
     except (ValueError, KeyError, TypeError):
         raise StudyError(
             f"{path} does not hold name and sha256 of a template: copy the adapter again from "
@@ -96,20 +117,27 @@ def _template(name: str) -> dict[str, str]:
 
 
 def _around(template: str, instruction: str) -> tuple[str, str]:
+    """The prompt before and after its input."""
     before, after = _template(template)["prompt"].split("{input}")
-    # replace, not format: a data field may hold braces
+    # `replace` and not `format`, because a data field may hold braces.
     return before.replace("{instruction}", instruction), after.replace("{instruction}", instruction)
 
 
 def unwrap(input: str) -> tuple[str, dict[str, str]]:
-    """Stem and options by letter out of Meadow's `Q:<stem>? \\n<options>`; else the input and no options."""
+    """Takes Meadow's `Q:<stem>? \\n<options>` apart.
+
+    Returns:
+        The stem, and the options by letter. An input in another layout is returned as it is,
+        without options.
+    """
     match = re.fullmatch(r"Q:(.*?)\? ?\n(A:.*|\{.*\},?)\s*", input, re.S)
-    stem, options = match.groups() if match else (input, "")
+    if match is None:
+        return input, {}
+    stem, options = match.groups()
     if not options.startswith("{"):
         return stem, dict(re.findall(r"([A-J]):(.*?)(?=;[B-J]:|\Z)", options, re.S))
     try:  # medqa has the text of a Python dict there
-        return stem, {
-            str(key): str(text) for key, text in ast.literal_eval(options.rstrip(", \n")).items()
-        }
+        choices = ast.literal_eval(options.rstrip(", \n"))
+        return stem, {str(key): str(text) for key, text in choices.items()}
     except (ValueError, SyntaxError, AttributeError, RecursionError, MemoryError):
         return input, {}

@@ -9,12 +9,15 @@ from sm70lib.study.params import StudyError
 IGNORED = -100  # the label that the loss skips
 
 
-# ---- tokens and labels ------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Encoded:
-    """One training row: `labels` repeats `input_ids` where the loss counts; `cut` input tokens are gone."""
+    """One training row.
+
+    Attributes:
+        input_ids: token ids, with BOS and EOS.
+        labels: the same ids where the loss counts, IGNORED elsewhere.
+        cut: number of tokens that the row lost because it was too long.
+    """
 
     input_ids: list[int]
     labels: list[int]
@@ -22,59 +25,73 @@ class Encoded:
 
     @property
     def targets(self) -> int:
-        """Tokens that the loss counts."""
+        """Number of tokens that the loss counts."""
         return len(self.labels) - self.labels.count(IGNORED)
 
 
 def pieces(whole: Encoded, length: int) -> list[Encoded]:
-    """A document in pieces of at most `length` tokens: BOS stands in the first, EOS in the last."""
+    """Cuts a document into pieces of at most `length` tokens.
+
+    The first piece has the BOS, the last one the EOS.
+    """
     starts = range(0, len(whole.input_ids), length)
     return [Encoded(whole.input_ids[n : n + length], whole.labels[n : n + length]) for n in starts]
 
 
 def beginning(text: str, tokenizer, bos: str) -> list[int]:
-    """The tokens that stand in front of a text's own where answers to it are scored.
+    """The tokens that are put before the tokens of a text when answers to it are scored.
 
     Args:
-        text: what follows; a BOS that it begins with, as chat templates write one, is not doubled.
-        bos: "never" one; as the "tokenizer" does by itself (lm-evaluation-harness 0.4.13,
-            `HFLM.tok_encode`, which leaves that to the tokenizer); "always", where it has one.
+        text: the text that follows. If it begins with a BOS, as chat templates write it, no second
+            one is added.
+        tokenizer: the tokenizer of the model.
+        bos: "never" adds none. "tokenizer" adds what the tokenizer adds by itself, as
+            lm-evaluation-harness 0.4.13 does (`HFLM.tok_encode`). "always" adds a BOS if the
+            tokenizer has one.
 
     Raises:
-        ValueError: for another `bos`.
+        ValueError: `bos` is none of these.
     """
     if bos not in ("never", "tokenizer", "always"):
         raise ValueError(f"bos is {bos!r}; allowed are never, tokenizer and always")
-    first = tokenizer.bos_token or tokenizer.eos_token  # the harness looks for EOS where no BOS is
-    if bos == "never" or first and text.startswith(first):
+    # The harness looks for EOS if there is no BOS.
+    first = tokenizer.bos_token or tokenizer.eos_token
+    begun = bool(first) and text.startswith(first)
+    if bos == "never" or begun:
         return []
     if bos == "always":
         return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    bare, whole = (tokenizer("a", add_special_tokens=add)["input_ids"] for add in (False, True))
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a", add_special_tokens=True)["input_ids"]
     start = next(n for n in range(len(whole)) if whole[n : n + len(bare)] == bare)
     return whole[:start]
 
 
 def prompt_ids(texts: list[str], tokenizer) -> list[list[int]]:
-    """What a model reads before it writes: BOS, if the tokenizer has one, and a prompt's tokens.
+    """The token ids of prompts, each after a BOS if the tokenizer has one.
 
-    Training rows begin with it, and a model that was trained on them is asked with it. White space
-    at the end stays, and a special token that the text spells out is text.
+    Training rows begin with them, and a model that was trained on these rows is asked with them.
+    White space at the end of a prompt stays. A special token that the text spells out is text.
     """
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     return [[*bos, *ids] for ids in _tokens(tokenizer, texts)["input_ids"]]
 
 
 def response_ids(texts: list[str], tokenizer) -> list[list[int]]:
-    """The tokens that training puts behind a prompt, without EOS."""
+    """The token ids of responses, as training puts them after a prompt, without EOS."""
     return _tokens(tokenizer, texts)["input_ids"]
 
 
 def chat_ids(text: str, tokenizer) -> list[int]:
-    """The same in a chat template, which has written its own special tokens, and often the BOS."""
+    """The token ids of a prompt that a chat template has written, after a BOS if there is one.
+
+    The template has written its own special tokens, often including the BOS, which is not doubled.
+    """
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     bos = tokenizer.bos_token_id
-    return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+    if bos is None or ids[:1] == [bos]:
+        return ids
+    return [bos, *ids]
 
 
 def encode_batch(
@@ -84,12 +101,24 @@ def encode_batch(
     overlong: str,
     loss: str,
 ) -> list[Encoded | str]:
-    """For each (prompt, response, middle) BOS, prompt, response and EOS with their labels, or why it is unusable.
+    """Encodes rows as BOS, prompt, response and EOS, with their labels.
 
-    Prompt and response are tokenised apart and joined, so the mask needs no search. A row of more than
-    `max_length` tokens is unusable (`overlong` drop) or loses the end of its input, which stands at
-    `prompt[slice(*middle)]` (cut); headers and response stay whole. `loss` is response or all; a row without
-    prompt (plain text) trains on all its tokens. Raises StudyError if the tokenizer lacks BOS or EOS.
+    Prompt and response are tokenised separately and then joined, so the mask needs no search.
+
+    Args:
+        texts: for each row its prompt, its response, and where the input is in the prompt (first
+            character, and the one after the last). An empty prompt means running text.
+        tokenizer: must have BOS and EOS.
+        max_length: tokens of a row, with BOS and EOS.
+        overlong: what happens to a longer row. With "drop" it is unusable; with "cut" it loses the
+            end of its input, and headers and response stay whole.
+        loss: "response" or "all". Running text is trained on all its tokens.
+
+    Returns:
+        For each row its tokens and labels, or why it is unusable.
+
+    Raises:
+        StudyError: the tokenizer lacks BOS or EOS.
     """
     if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None:
         raise StudyError(
@@ -98,37 +127,42 @@ def encode_batch(
         )
     prompts = prompt_ids([text[0] for text in texts], tokenizer)
     responses = response_ids([text[1] for text in texts], tokenizer)
-    encoded = []
-    for text, prompt, response in zip(texts, prompts, responses):
-        kept, room = prompt, max_length - len(response) - 1
+    encoded: list[Encoded | str] = []
+    for (text, _, (start, end)), prompt, response in zip(texts, prompts, responses):
+        kept = prompt
+        room = max_length - len(response) - 1  # tokens for BOS and prompt, as EOS needs one
         if overlong == "cut" and 1 <= room < len(prompt):
-            kept = [tokenizer.bos_token_id, *_cut(tokenizer, text[0], *text[2], room - 1)]
-        encoded.append(
-            _unusable(kept, response, room)
-            or _join(tokenizer, kept, response, loss, len(prompt) - len(kept))
-        )
+            kept = [tokenizer.bos_token_id, *_cut(tokenizer, text, start, end, room - 1)]
+        reason = _unusable(kept, response, room)
+        if reason is None:
+            encoded.append(_join(tokenizer, kept, response, loss, len(prompt) - len(kept)))
+        else:
+            encoded.append(reason)
     return encoded
 
 
 def _unusable(prompt: list[int], response: list[int], room: int) -> str | None:
+    """Why a row cannot be used; None if it can."""
     if not response:
         return "response without a token"
     if room < 1:  # BOS alone needs one
         return "response longer than data_max_length"
-    return "prompt too long for data_max_length" if len(prompt) > room else None
+    if len(prompt) > room:
+        return "prompt too long for data_max_length"
+    return None
 
 
 def _join(tokenizer, prompt: list[int], response: list[int], loss: str, cut: int) -> Encoded:
     ids = [*prompt, *response, tokenizer.eos_token_id]
     assert tokenizer.bos_token_id not in ids[1:-1], "a row has exactly one BOS, at its start"
-    masked = (
-        len(prompt) if loss == "response" else 1
-    )  # nothing comes before BOS that could predict it
+    masked = len(prompt)
+    if loss != "response":
+        masked = 1  # BOS: nothing comes before it that could predict it
     return Encoded(ids, [IGNORED] * masked + ids[masked:], cut)
 
 
 def _tokens(tokenizer, texts: list[str], **options):
-    # split_special_tokens: a "</s>" inside a data field stays text, and ends or starts nothing
+    # split_special_tokens: a "</s>" inside a data field stays text, and does not end a row
     return tokenizer(
         texts,
         add_special_tokens=False,
@@ -140,19 +174,27 @@ def _tokens(tokenizer, texts: list[str], **options):
 
 
 def _cut(tokenizer, prompt: str, start: int, end: int, room: int) -> list[int]:
-    """The prompt's tokens after taking the end of its input (characters start to end) off, token by token."""
-    while True:  # tokens may merge anew at the seam, so once is not always enough
-        found = _tokens(tokenizer, [prompt], return_offsets_mapping=True)
-        tokens, offsets = found["input_ids"][0], found["offset_mapping"][0]
-        if (over := len(tokens) - room) <= 0 or start == end:
-            return tokens
+    """Cuts the end of a prompt's input until at most `room` tokens are left.
+
+    The input is between the characters `start` and `end`. More tokens are left if the rest of the
+    prompt alone is longer.
+    """
+    while True:  # once is not always enough, because tokens may merge differently at the seam
+        encoding = _tokens(tokenizer, [prompt], return_offsets_mapping=True)
+        ids, offsets = encoding["input_ids"][0], encoding["offset_mapping"][0]
+        over = len(ids) - room
+        if over <= 0 or start == end:
+            return ids
         inside = [first for first, _ in offsets if start <= first < end]
         seam = inside[-over] if over <= len(inside) else start
         prompt, end = prompt[:seam] + prompt[end:], seam
 
 
 def show(input_ids: list[int], labels: list[int], tokenizer) -> pd.DataFrame:
-    """One line per token: its id, its text, and the text of its label (empty where the loss skips it)."""
+    """One line per token: its id, its text, and the text of its label.
+
+    The label is empty where the loss skips it.
+    """
     text = [tokenizer.decode([token]) for token in input_ids]
     label = ["" if label == IGNORED else tokenizer.decode([label]) for label in labels]
     return pd.DataFrame({"token": input_ids, "text": text, "label": label})

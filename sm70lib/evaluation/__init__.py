@@ -1,1 +1,1 @@
-"""Models asked, and their answers kept line by line."""
+"""Evaluation: models answer benchmarks, and their answers are kept line by line."""

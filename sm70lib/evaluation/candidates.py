@@ -14,7 +14,12 @@ from sm70lib.study.steps import digest
 
 @dataclass(frozen=True)
 class Model:
-    """What is scored: its name in tables, weights (folder or hub name), how they are loaded, adapter, prompt."""
+    """A model to score, and how it is loaded and asked.
+
+    `name` is its name in tables, and `source` the folder or hub name of its weights. `quantised`
+    loads it in NF4. `adapter` is the folder of its adapter, if it has one. `chat` asks it in its
+    chat template.
+    """
 
     name: str
     source: str
@@ -23,9 +28,10 @@ class Model:
     chat: bool = False
 
     def identity(self) -> str:
-        """sha256 (hex) of the weights (or the hub name), the adapter's, and the way they are loaded and asked."""
+        """The sha256 (hex) of weights (or hub name), adapter, and how both are loaded and asked."""
         weights = _digest(Path(self.source)) if Path(self.source).is_dir() else self.source
-        text = f"{self.quantised} {self.chat} {weights} {self.adapter and digest(self.adapter)}"
+        adapter = self.adapter and digest(self.adapter)
+        text = f"{self.quantised} {self.chat} {weights} {adapter}"
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -33,50 +39,77 @@ _digest = lru_cache(digest)  # three models share a base of up to 140 GB
 
 
 def models(p, folder: Path) -> list[Model]:
-    """The study's own models (base, in NF4, other stages and seeds, merged, tuned), and those of `eval_models`.
+    """Lists the study's own models, then those of `eval_models`.
 
-    Raises StudyError where one of these cannot be read, or its line is not understood.
+    Its own are the base, the base in NF4, other stages and seeds, merged models, and the tuned one.
+
+    Args:
+        p: the study's parameters.
+        folder: the study's outputs.
+
+    Raises:
+        StudyError: a model cannot be read, or its line in `eval_models` is not understood.
     """
-    base, four = loading.located(folder), p.quant_type != "none"
-    own = [Model("base", base), *([Model("base-nf4", base, True)] if four else [])]
-    stages = sorted(
-        folder.glob("stages/*/adapter"), key=lambda path: ("-seed" in path.parent.name, path)
-    )
-    last = [path for path in stages if "-seed" not in path.parent.name][
-        -1:
-    ]  # published as `adapter`
-    own += [
-        Model(f"tuned-{path.parent.name}", base, four, path) for path in stages if path not in last
-    ]
-    own += [Model(f"merged-{path.name}", str(path)) for path in sorted(folder.glob("merged/*"))]
-    return [
-        *own,
-        Model("tuned", base, four, folder / "adapter"),
-        *(_other(*pair) for pair in p.eval_models.items()),
-    ]
-
-
-def _other(name: str, line: str) -> Model:
-    found = described(name, line)
-    loading.require(found.source, f"eval_models: {name}")
+    base = loading.located(folder)
+    four_bits = p.quant_type != "none"
+    found = [Model("base", base)]
+    if four_bits:
+        found.append(Model("base-nf4", base, True))
+    for adapter in _unpublished(folder):
+        found.append(Model(f"tuned-{adapter.parent.name}", base, four_bits, adapter))
+    for merged in sorted(folder.glob("merged/*")):
+        found.append(Model(f"merged-{merged.name}", str(merged)))
+    found.append(Model("tuned", base, four_bits, folder / "adapter"))
+    for name, line in p.eval_models.items():
+        found.append(_other(name, line))
     return found
 
 
+def _unpublished(folder: Path) -> list[Path]:
+    """Adapters of all stages, other seeds last, without the one that is published as `adapter`."""
+    stages = sorted(folder.glob("stages/*/adapter"), key=lambda path: (_other_seed(path), path))
+    of_first_seed = [path for path in stages if not _other_seed(path)]
+    published = of_first_seed[-1:]
+    return [path for path in stages if path not in published]
+
+
+def _other_seed(adapter: Path) -> bool:
+    return "-seed" in adapter.parent.name
+
+
+def _other(name: str, line: str) -> Model:
+    model = described(name, line)
+    loading.require(model.source, f"eval_models: {name}")
+    return model
+
+
 def described(name: str, line: str) -> Model:
-    """The model that a line of `eval_models` describes; StudyError where it is not understood."""
+    """Reads one entry of `eval_models`.
+
+    Args:
+        name: the model's name.
+        line: its source, then `quant=`, `adapter=` and `chat=` as needed.
+
+    Raises:
+        StudyError: the line is not understood.
+    """
     source, *words = line.split()
-    given = dict(word.partition("=")[::2] for word in words)
-    allowed = {"quant": ("nf4", "none"), "chat": ("yes", "no"), "adapter": (given.get("adapter"),)}
+    given = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        given[key] = value
+    adapter = given.get("adapter")
+    allowed = {"quant": ("nf4", "none"), "chat": ("yes", "no"), "adapter": (adapter,)}
     for key, value in given.items():
         if value not in allowed.get(key, ()):
             raise StudyError(
-                f"eval_models: {name}: {key}={value} is not understood; allowed are quant=nf4 or none, "
-                "adapter=FOLDER, chat=yes or no"
+                f"eval_models: {name}: {key}={value} is not understood; allowed are quant=nf4 or "
+                "none, adapter=FOLDER, chat=yes or no"
             )
     return Model(
         name,
         source,
-        given.get("quant") == "nf4",
-        given.get("adapter") and Path(given["adapter"]),
-        given.get("chat") == "yes",
+        quantised=given.get("quant") == "nf4",
+        adapter=Path(adapter) if adapter else None,
+        chat=given.get("chat") == "yes",
     )

@@ -1,4 +1,4 @@
-"""What 04 shows before any interval: what is asked, the plain accuracies, a line as it is kept."""
+"""What 04 shows before any interval: the runs, plain accuracies, and one line as it is kept."""
 
 from __future__ import annotations
 
@@ -11,33 +11,35 @@ import pandas as pd
 from sm70lib.evaluation.runs import Run
 from sm70lib.protocols import replies
 
+RUN = ["benchmark", "protocol", "shots", "n"]
+COUNTS = ["left out", "cut", "unread"]
+
 
 def overview(asked: list[Run]) -> pd.DataFrame:
-    """One row per run: benchmark, protocol, shots, n, and the pool that shots come from."""
+    """One row per run: benchmark, protocol, shots, n, and where its shots come from."""
     rows = [
-        (
-            run.benchmark,
-            run.protocol.name,
-            run.shots,
-            len(run.items),
-            "-"
-            if not run.shots
-            else f"{len(run.pool)} other items"
-            if run.pool
-            else "the scored items (flagged)",
-        )
+        (run.benchmark, run.protocol.name, run.shots, len(run.items), _shots_from(run))
         for run in asked
     ]
-    return pd.DataFrame(rows, columns=["benchmark", "protocol", "shots", "n", "shots from"])
+    return pd.DataFrame(rows, columns=[*RUN, "shots from"])
+
+
+def _shots_from(run: Run) -> str:
+    if not run.shots:
+        return "-"
+    if run.pool:
+        return f"{len(run.pool)} other items"
+    return "the scored items (flagged)"
 
 
 def first_of_each_protocol(asked: list[Run]) -> list[Run]:
     """The first run of every protocol, for a look at its prompt."""
-    return list({run.protocol.name: run for run in reversed(asked)}.values())[::-1]
+    firsts = {run.protocol.name: run for run in reversed(asked)}
+    return list(firsts.values())[::-1]
 
 
 def rescored(folder: Path) -> dict:
-    """By model: what scoring items alone changed."""
+    """What changed when items were scored alone, by model."""
     return {
         path.parent.name: json.loads(path.read_text())
         for path in sorted(folder.glob("*/batch_1.json"))
@@ -45,52 +47,66 @@ def rescored(folder: Path) -> dict:
 
 
 def accuracies(folder: Path) -> pd.DataFrame:
-    """Accuracy in percent of all prediction files below `folder`: one row per run, one column per model.
+    """Accuracies of all prediction files.
 
-    Beside it, over all models: items left out, prompts cut to the context, and replies that could not be read.
-    Where most could not be, there is no accuracy.
+    Args:
+        folder: the study's `predictions`.
+
+    Returns:
+        One row per run and one column per model, in percent; NaN if most replies could not be read.
+        Three more columns count, as the maximum over all models, the items left out, the prompts
+        cut to the context, and the replies that could not be read.
     """
     rows = []
     for path in sorted(folder.glob("*/*.jsonl")):
-        if not path.stat().st_size:
-            continue  # not an item that could be scored
-        lines, about = (
-            pd.read_json(path, lines=True),
-            json.loads(path.with_suffix(".meta.json").read_text()),
-        )
-        unread = int(lines["choice"].isna().sum())
-        accuracy = np.nan if replies.unscored(unread, len(lines)) else 100 * lines["correct"].mean()
-        rows.append(
-            (
-                *lines.loc[0, ["benchmark", "protocol", "shots"]],
-                lines["item_id"].nunique(),
-                len(about.get("skipped", [])),
-                len(about.get("cut", [])),
-                unread,
-                path.parent.name,
-                accuracy,
-            )
-        )
-    names = ["benchmark", "protocol", "shots", "n", "left out", "cut", "unread"]
-    frame = pd.DataFrame(rows, columns=[*names, "model", "acc_pct"])
-    worst = frame.groupby(names[:4])[names[4:]].max()
-    return frame.pivot(index=names[:4], columns="model", values="acc_pct").round(1).join(worst)
+        if path.stat().st_size:  # an empty file had no item that could be scored
+            rows.append(_row(path))
+    frame = pd.DataFrame(rows, columns=[*RUN, *COUNTS, "model", "acc_pct"])
+    worst = frame.groupby(RUN)[COUNTS].max()
+    return frame.pivot(index=RUN, columns="model", values="acc_pct").round(1).join(worst)
+
+
+def _row(path: Path) -> tuple:
+    """What `accuracies` tells of one prediction file."""
+    lines = pd.read_json(path, lines=True)
+    about = json.loads(path.with_suffix(".meta.json").read_text())
+    unread = int(lines["choice"].isna().sum())
+    if replies.unscored(unread, len(lines)):
+        accuracy = np.nan
+    else:
+        accuracy = 100 * lines["correct"].mean()
+    return (
+        *lines.loc[0, ["benchmark", "protocol", "shots"]],
+        lines["item_id"].nunique(),
+        len(about.get("skipped", [])),
+        len(about.get("cut", [])),
+        unread,
+        path.parent.name,
+        accuracy,
+    )
 
 
 def by_protocol(folder: Path, name: str = "tuned") -> pd.DataFrame:
-    """How far the protocol alone moves a model's accuracy (percent), and the range in points.
+    """How far the protocol alone moves a model's accuracy.
 
-    Of another model where that one was not scored.
+    Args:
+        folder: the study's `predictions`.
+        name: the model; if it was not scored, another one is shown.
+
+    Returns:
+        One row per benchmark, one column per protocol and shots (percent), and their range
+        (points).
     """
-    found = accuracies(folder)
-    name = name if name in found else min(folder.glob("*/*.jsonl")).parent.name
-    frame = found[name].reset_index()
+    table = accuracies(folder)
+    if name not in table:
+        name = min(folder.glob("*/*.jsonl")).parent.name
+    frame = table[name].reset_index()
     frame["way"] = frame["protocol"] + ", " + frame["shots"].astype(str) + "-shot"
-    table = frame.pivot(index="benchmark", columns="way", values=name)
-    return table.assign(range_pts=table.max(axis=1) - table.min(axis=1)).round(1)
+    wide = frame.pivot(index="benchmark", columns="way", values=name)
+    return wide.assign(range_pts=wide.max(axis=1) - wide.min(axis=1)).round(1)
 
 
 def example(folder: Path) -> dict:
-    """The first line of the tuned model's first file, or of another's where it was not scored."""
+    """The first line of the tuned model's first file, or of another model's if it has none."""
     files = sorted((folder / "tuned").glob("*.jsonl")) or sorted(folder.glob("*/*.jsonl"))
     return json.loads(files[0].read_text().splitlines()[0])

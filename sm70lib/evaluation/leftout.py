@@ -1,4 +1,4 @@
-"""Whether there is memory to score a model: in batches of how many tokens, or what is lacking."""
+"""Is there enough memory to score a model? The tokens of a batch, or what is lacking."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from sm70lib.study.steps import LEFT_OUT, write_json
 
 
 def batch_tokens(which, p) -> int | None:
-    """Tokens of a batch for which there is memory to score `which` (candidates.Model) here.
+    """How many tokens a batch may have, given the memory here.
 
-    `eval_batch_tokens` at most; None where not even a batch of one prompt fits.
+    Args:
+        which: the model (candidates.Model).
+        p: the study's parameters.
+
+    Returns:
+        At most `eval_batch_tokens`; None if not even a batch of one prompt fits.
     """
-    there = memory.at_hand().gb
+    available = memory.at_hand().gb
     tokens = budget_scoring.batch_tokens(
-        which.source, p, which.quantised, _adapter(which), there, guess=False
+        which.source, p, which.quantised, _adapter(which), available, guess=False
     )
     if tokens and tokens < p.eval_batch_tokens:
         print(
@@ -27,36 +32,42 @@ def batch_tokens(which, p) -> int | None:
 
 
 def lack(which, p) -> dict:
-    """What the model needs at least, and what there is (GB)."""
+    """The least memory that the model needs, and the memory here (GB)."""
     least = budget_scoring.scoring(
         which.source, p, which.quantised, _adapter(which), tokens=1, guess=False
     )
-    there = memory.at_hand()
+    available = memory.at_hand()
     return {
         "needed_gb": memory.rounded_up(least),
-        "there_gb": round(there.gb, 3),
-        "where": there.where,
+        "there_gb": round(available.gb, 3),
+        "where": available.where,
     }
 
 
 def _adapter(which) -> float:
+    """Bytes of the model's adapter; 0 if it has none."""
     return budget_scoring.saved_adapter_bytes(which.adapter) if which.adapter else 0.0
 
 
 def write(folder: Path, lacking: dict[str, dict]) -> None:
-    """Records, and says, which models were left out (`lack` by name)."""
+    """Records which models were left out, and prints them.
+
+    Args:
+        folder: the study's `predictions`.
+        lacking: what `lack` gave, by the model's name.
+    """
     if lacking:
         write_json(folder / LEFT_OUT, lacking)
     else:
         (folder / LEFT_OUT).unlink(missing_ok=True)
     for name, about in lacking.items():
+        needed, available = memory.words(about["needed_gb"]), memory.words(about["there_gb"])
         print(
-            f"{name} is not scored here: it needs {memory.words(about['needed_gb'])}, "
-            "and there are "
-            f"{memory.words(about['there_gb'])} in {about['where']}"
+            f"{name} is not scored here: it needs {needed}, "
+            f"and there are {available} in {about['where']}"
         )
 
 
 def read(folder: Path) -> dict[str, dict]:
-    """What `write` recorded; {} where nothing was left out."""
+    """What `write` recorded; {} if no model was left out."""
     return keys.read(folder / LEFT_OUT)

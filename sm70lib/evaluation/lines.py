@@ -1,10 +1,11 @@
-"""Lines of a prediction file: made, kept as they come, and gathered."""
+"""The lines of a prediction file: written as answers come, gathered, and read again."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,19 +19,25 @@ from sm70lib.study.steps import write_json
 
 
 def record(prompt: Prompt, run: Run, loglikelihoods: list[float]) -> dict:
-    """One item's prediction; `choice` by summed log-likelihood (acc), `choice_norm` per character (acc_norm).
+    """One item's line, from the likelihoods of its options.
 
-    `mass` is the share of the options' probability that the true ones have, where several are true.
+    Args:
+        prompt: what was asked.
+        run: what it belongs to.
+        loglikelihoods: the summed log-likelihood of every option (nats).
+
+    Returns:
+        The line. `choice` is the option with the highest log-likelihood (acc), and `choice_norm`
+        the one with the highest log-likelihood per character (acc_norm). If several options may be
+        true, `mass` is the share of the options' probability that falls on the true ones.
     """
-    item, several = prompt.item, run.protocol.right
-    right = several(item) if several else [item.answer]
+    item, several_right = prompt.item, run.protocol.right
+    right = several_right(item) if several_right else [item.answer]
+    scores = np.array(loglikelihoods)
     lengths = [max(1, len(answer.removeprefix(" "))) for answer in prompt.answers]
-    choice, norm = (
-        int(np.argmax(loglikelihoods)),
-        int(np.argmax(np.array(loglikelihoods) / lengths)),
-    )
-    share = np.exp(np.array(loglikelihoods) - max(loglikelihoods))
-    return _line(prompt, run) | {
+    choice = int(np.argmax(scores))
+    norm = int(np.argmax(scores / lengths))
+    line = _line(prompt, run) | {
         "loglikelihoods": [round(value, 6) for value in loglikelihoods],
         "choice": choice,
         "choice_norm": norm,
@@ -38,13 +45,21 @@ def record(prompt: Prompt, run: Run, loglikelihoods: list[float]) -> dict:
         "correct": choice in right,
         "correct_norm": norm in right,
         "parsed": None,
-        **({"mass": round(share[right].sum() / share.sum(), 6)} if several else {}),
     }
+    if several_right:
+        probability = np.exp(scores - max(loglikelihoods))
+        line["mass"] = round(probability[right].sum() / probability.sum(), 6)
+    return line
 
 
 def reply_record(prompt: Prompt, run: Run, texts: list[str]) -> dict:
-    """One item's prediction read out of what the model wrote; what cannot be read is wrong, and has no choice."""
-    choice = replies.vote([run.protocol.reads(text, prompt.item.options) for text in texts])
+    """One item's line, from what the model wrote (`texts`, one per sample).
+
+    A reply that cannot be read is wrong, and its `choice` is None.
+    """
+    reads = run.protocol.reads
+    assert reads is not None, "only a protocol that reads has written replies"
+    choice = replies.vote([reads(text, prompt.item.options) for text in texts])
     right = choice == prompt.item.answer
     return _line(prompt, run) | {
         "loglikelihoods": None,
@@ -57,7 +72,8 @@ def reply_record(prompt: Prompt, run: Run, texts: list[str]) -> dict:
     }
 
 
-def _line(prompt: Prompt, run: Run) -> dict:
+def _line(prompt: Prompt, run: Run) -> dict[str, Any]:
+    """What every line begins with."""
     return {
         "item_id": prompt.item.id,
         "benchmark": run.benchmark,
@@ -70,35 +86,43 @@ def _line(prompt: Prompt, run: Run) -> dict:
 
 
 def share(path: Path) -> tuple[Path, int, int]:
-    """Where this process writes, its number, and how many there are (as torchrun and accelerate say)."""
-    rank, world = (
-        int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1))
-    )
-    return (path if world == 1 else path.with_suffix(f".{rank}.part")), rank, world
+    """Where this process writes its lines of `path`.
+
+    Returns:
+        The file, the number of this process, and how many processes there are, as torchrun and
+        accelerate set them. A single process writes to `path` itself.
+    """
+    rank = int(os.environ.get("RANK", 0))
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    mine = path if world == 1 else path.with_suffix(f".{rank}.part")
+    return mine, rank, world
 
 
 def gather(path: Path) -> None:
-    """Moves whole lines that several processes left beside `path` into it."""
+    """Moves the whole lines that several processes left beside `path` into it.
+
+    One of several processes does nothing, since the others may still be writing.
+    """
     if "RANK" in os.environ:
         return
     for part in sorted(path.parent.glob(f"{path.stem}.*.part")):
         have = set(path.read_text().splitlines()) if whole_lines(path) else set()
         with open(path, "a") as file:
-            file.writelines(
-                line
-                for line in part.read_text().splitlines(True)
-                if line.endswith("\n") and line[:-1] not in have
-            )
+            for line in part.read_text().splitlines(True):
+                if line.endswith("\n") and line[:-1] not in have:
+                    file.write(line)
         part.unlink()
 
 
 def lines(path: Path) -> list[dict]:
-    """The predictions in `path` and in what this process wrote beside it."""
-    there = [each for each in sorted({path, share(path)[0]}) if each.exists()]
-    return [json.loads(line) for each in there for line in each.open()]
+    """The predictions in `path`, and those that this process wrote beside it."""
+    mine, _, _ = share(path)
+    files = [file for file in sorted({path, mine}) if file.exists()]
+    return [json.loads(line) for file in files for line in file.open()]
 
 
 def about_run(prompts: Prompts, model_digest: str) -> dict:
+    """What a `.meta.json` says of its predictions: model, protocol, items and prompts."""
     run = prompts.run
     return {
         "model_digest": model_digest,
@@ -112,8 +136,11 @@ def about_run(prompts: Prompts, model_digest: str) -> dict:
 
 
 def finished(path: Path, prompts: Prompts, model_digest: str) -> bool:
-    """Whether all lines are there; refuses those of something else."""
-    gather(path)
+    """Whether `path` holds all its lines; lines that wait to be gathered do not count.
+
+    Raises:
+        StudyError: the lines are of another model, protocol version, item list or prompt.
+    """
     if not path.exists():
         return False
     scored = _same(path, about_run(prompts, model_digest)).get("n_scored")
@@ -121,9 +148,15 @@ def finished(path: Path, prompts: Prompts, model_digest: str) -> bool:
 
 
 def _same(path: Path, about: dict) -> dict:
-    """What stands beside `path` ({} if nothing); raises StudyError where it tells of something else."""
+    """The content of the `.meta.json` beside `path`, or {} if there is none.
+
+    Raises:
+        StudyError: it describes other predictions than `about`.
+    """
     meta = path.with_suffix(".meta.json")
-    was = json.loads(meta.read_text()) if meta.exists() else {}
+    if not meta.exists():
+        return {}
+    was = json.loads(meta.read_text())
     for name in predictions.IDENTITY:
         if was and was[name] != about[name]:
             raise StudyError(
@@ -134,7 +167,16 @@ def _same(path: Path, about: dict) -> dict:
 
 
 def resume(path: Path, about: dict) -> set[tuple[str, int]]:
-    """Ids and seeds already scored; cuts a last line that a kill left half-written."""
+    """Prepares a prediction file to be continued.
+
+    A file without a `.meta.json` is begun again. A last line that is only half written is cut.
+
+    Returns:
+        Item id and seed of every line that is there.
+
+    Raises:
+        StudyError: the file holds other predictions than `about` describes.
+    """
     if not _same(path, about):
         write_json(path.with_suffix(".meta.json"), about)
         path.unlink(missing_ok=True)
@@ -142,11 +184,12 @@ def resume(path: Path, about: dict) -> set[tuple[str, int]]:
 
 
 def whole_lines(path: Path) -> set[tuple[str, int]]:
+    """Item id and seed of every whole line; a last line that is only half written is cut."""
     if not path.exists():
         return set()
     text = path.read_text()
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         path.write_text(whole)
-    lines = map(json.loads, whole.splitlines())
-    return {(line["item_id"], line["seed"]) for line in lines}
+    records = [json.loads(line) for line in whole.splitlines()]
+    return {(line["item_id"], line["seed"]) for line in records}

@@ -1,7 +1,8 @@
-"""Which prediction files stay: those still asked for, of the very model, protocol and items.
+"""Decides which prediction files stay where they are.
 
-All others move to `replaced/04_eval/<first 12 hex digits of their model's digest>/`, and come back
-when they match.
+A file stays while it is asked for, and while its model, protocol, items and prompts are unchanged.
+Other files move to `replaced/04_eval/<first 12 hex digits of their model's digest>/`, and come back
+when they match again.
 """
 
 from __future__ import annotations
@@ -14,46 +15,60 @@ from sm70lib.study import kept
 from sm70lib.study.keys import EVALUATION, mark, read
 
 IDENTITY = ("model_digest", "protocol_version", "items_digest", "prompts_digest")
-RESCORED = "batch_1.json"  # what scoring some items alone changed, of one model
+RESCORED = "batch_1.json"  # for one model: what changed when some items were scored alone
 
 
 def matches(about: dict, wanted: dict) -> bool:
-    """Whether what stands beside a prediction file is what is wanted."""
+    """Whether a prediction file's `.meta.json` (`about`) describes the `wanted` predictions."""
     return all(about.get(name) == wanted[name] for name in IDENTITY)
 
 
 def keep_asked(folder: Path, asked: dict[str, set[str]]) -> None:
-    """Moves the files that are no longer asked for aside; `asked`: names of runs by model."""
-    there = {
-        *folder.glob("predictions/*/*.jsonl"),
-        *map(_lines, folder.glob("predictions/*/*.meta.json")),
-    }
-    for path in sorted(there):
-        if path.stem not in asked.get(path.parent.name, ()):
-            _aside(folder, path, path.parent.name not in asked)
+    """Moves prediction files aside that are no longer asked for.
+
+    Args:
+        folder: the study's outputs.
+        asked: the names of the runs that are asked for, by model.
+    """
+    files = set(folder.glob("predictions/*/*.jsonl"))
+    for meta in folder.glob("predictions/*/*.meta.json"):
+        files.add(_lines(meta))
+    for path in sorted(files):
+        model = path.parent.name
+        if path.stem not in asked.get(model, ()):
+            _aside(folder, path, with_model=model not in asked)
 
 
 def keep_matching(folder: Path, path: Path, wanted: dict) -> None:
-    """Moves a prediction file that does not match aside, and brings one that does back."""
+    """Moves a prediction file aside if it does not match, and brings back one that does.
+
+    Args:
+        folder: the study's outputs.
+        path: the prediction file, whether it exists or not.
+        wanted: what its `.meta.json` should say.
+    """
     about = read(path.with_suffix(".meta.json"))
     if about and matches(about, wanted):
         return
     if path.exists() or about:
-        _aside(folder, path, True)
-    if not mark(folder, EVALUATION, "begun").get("fresh"):  # --fresh 04 scores all of it again
+        _aside(folder, path, with_model=True)
+    fresh = mark(folder, EVALUATION, "begun").get("fresh")  # --fresh 04 scores everything again
+    if not fresh:
         _back(folder, path, wanted)
 
 
 def may_match(folder: Path, path: Path) -> bool:
-    """Whether there is anything to compare, here or among what was moved aside."""
+    """Whether there are predictions to compare, in place or among the files moved aside."""
     return path.exists() or path.with_suffix(".meta.json").exists() or any(_stored(folder, path))
 
 
 def _aside(folder: Path, path: Path, with_model: bool) -> None:
-    """Moves a file and what stands beside it; `with_model` also what scoring items alone found."""
+    """Moves a file and its `.meta.json` aside; `with_model` also moves the model's RESCORED."""
     meta = path.with_suffix(".meta.json")
-    paths = [path, meta, *([path.with_name(RESCORED)] if with_model else [])]
-    paths = [one for one in paths if one.exists()]
+    paths = [path, meta]
+    if with_model:
+        paths.append(path.with_name(RESCORED))
+    paths = [each for each in paths if each.exists()]
     digits = read(meta).get("model_digest", "unmarked")[:12]
     kept.move(paths, folder, kept.shelf(folder, EVALUATION, digits, paths))
     if not any(path.parent.iterdir()):
@@ -61,20 +76,25 @@ def _aside(folder: Path, path: Path, with_model: bool) -> None:
 
 
 def _back(folder: Path, path: Path, wanted: dict) -> None:
-    found = [meta for meta in _stored(folder, path) if matches(read(meta), wanted)]
-    if not found:
+    """Brings back the newest stored file that matches, if there is one."""
+    matching = [meta for meta in _stored(folder, path) if matches(read(meta), wanted)]
+    if not matching:
         return
-    meta = max(found, key=lambda one: os.stat(_lines(one)).st_mtime_ns)
-    place, also = meta.parents[2], meta.with_name(RESCORED)
-    takes_along = also.exists() and not path.with_name(RESCORED).exists()
-    kept.move([_lines(meta), meta, *([also] if takes_along else [])], place, folder)
+    meta = max(matching, key=lambda each: os.stat(_lines(each)).st_mtime_ns)
+    paths = [_lines(meta), meta]
+    rescored = meta.with_name(RESCORED)
+    if rescored.exists() and not path.with_name(RESCORED).exists():
+        paths.append(rescored)
+    shelf = meta.parents[2]
+    kept.move(paths, shelf, folder)
 
 
 def _stored(folder: Path, path: Path) -> Iterable[Path]:
-    """What stands beside the files of this model and run that were moved aside."""
+    """The `.meta.json` of every file of this model and run that was moved aside."""
     pattern = f"replaced/{EVALUATION}/*/predictions/{path.parent.name}/{path.stem}.meta.json"
     return (meta for meta in folder.glob(pattern) if _lines(meta).exists())
 
 
 def _lines(meta: Path) -> Path:
+    """The prediction file that a `.meta.json` belongs to."""
     return meta.with_name(f"{meta.name.removesuffix('.meta.json')}.jsonl")

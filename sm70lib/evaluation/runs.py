@@ -1,4 +1,4 @@
-"""What is scored: benchmarks under protocols with shots, and where these come from."""
+"""What is scored: each benchmark under a protocol, with its shots."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from sm70lib.study.params import StudyError
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One thing to score: a benchmark under a protocol with some shots, and where these come from.
+    """One thing to score: a benchmark under a protocol with some number of shots.
 
-    `template` is the study's (`data_template`): protocols that let the model write ask in it.
+    `items` are scored, and `pool` are the items that shots come from (none: the scored items).
+    `template` is the study's `data_template`; protocols with `in_template` ask in it.
     """
 
     benchmark: str
@@ -32,60 +33,77 @@ class Run:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The protocol's seeds where they change something: shots, or TruthfulQA's order of options."""
-        return (
-            self.protocol.seeds
-            if self.shots or self.benchmark == "truthfulqa"
-            else self.protocol.seeds[:1]
-        )
+        """The seeds of the protocol; only the first, if seeds change nothing.
+
+        They change the shots, and the options of TruthfulQA.
+        """
+        if self.shots or self.benchmark == "truthfulqa":
+            return self.protocol.seeds
+        return self.protocol.seeds[:1]
 
 
 def runs(p, folder: Path) -> list[Run]:
-    """Everything the study asks: each benchmark (read from `folder`) under each protocol that covers it.
+    """Lists all runs of a study: each benchmark under each protocol that covers it.
 
-    `eval_limit` counts scored items: those that a protocol keeps and does not take as shots.
-    Raises StudyError for a benchmark that none of the protocols covers.
+    `eval_limit` counts scored items, which are the ones that a protocol keeps and does not take as
+    shots.
+
+    Args:
+        p: the study's parameters.
+        folder: the folder that benchmarks are read from.
+
+    Raises:
+        StudyError: none of the protocols covers a benchmark.
     """
-    found = []
+    every_run = []
     for benchmark in p.eval_benchmarks:
         items = benchmarks.load(folder, benchmark)
-        asked = [
-            _run(p, benchmark, protocol, shots, items, folder)
-            for protocol in map(protocols.named, p.eval_protocols)
-            for shots in p.eval_shots
-            if protocol.covers(benchmarks.form(benchmark), shots)
-        ]
-        asked = [
-            run for run in asked if run.items
-        ]  # meditron's part of TruthfulQA may not be there
+        asked = []
+        for protocol in map(protocols.named, p.eval_protocols):
+            for shots in p.eval_shots:
+                if not protocol.covers(benchmarks.form(benchmark), shots):
+                    continue
+                run = _run(p, benchmark, protocol, shots, items, folder)
+                if run.items:  # Meditron's part of TruthfulQA may be empty
+                    asked.append(run)
         if not asked:
             raise StudyError(
                 f"eval_benchmarks: none of {', '.join(p.eval_protocols)} covers {benchmark} with "
                 f"{p.eval_shots} shots; add a protocol that does to eval_protocols, or take it out"
             )
-        found += asked
-    return found
+        every_run += asked
+    return every_run
 
 
 def _run(p, benchmark: str, protocol: Protocol, shots: int, items: list[Item], folder: Path) -> Run:
-    """One run; a benchmark without a pool gives its first items as shots, and these are not scored.
+    """Builds one run.
 
-    Items of a dev set are asked as those of its test (`benchmarks.form`), and so bear its name here.
+    If a benchmark has no pool, its first items become the shots, and are not scored. Items of a dev
+    set are asked like the items of its test (`benchmarks.form`), so they get the test's name here.
     """
-    form, source = benchmarks.form(benchmark), _lender(protocol, benchmark)
-    items, own = protocol.parted(form, [replace(item, benchmark=form) for item in items])
-    lent = benchmarks.load(folder, f"{source}.pool") if shots and source and not own else []
-    pool = own or [replace(item, benchmark=benchmarks.form(item.benchmark)) for item in lent]
-    pool = pool if shots else []
+    form = benchmarks.form(benchmark)
+    items, pool = protocol.parted(form, [replace(item, benchmark=form) for item in items])
+    if shots and not pool:
+        pool = _lent(_lender(protocol, benchmark), folder)
+    if not shots:
+        pool = []
     if shots and not pool and not protocol.shots_from_test:
         pool, items = items[:shots], items[shots:]
     return Run(benchmark, protocol, shots, items[: p.eval_limit], pool, p.data_template)
 
 
-def _lender(protocol: Protocol, benchmark: str) -> str:
-    """The benchmark whose pool shots come from, "" for the scored items themselves.
+def _lent(lender: str, folder: Path) -> list[Item]:
+    """The pool of the benchmark `lender`; none for ""."""
+    if not lender:
+        return []
+    pool = benchmarks.load(folder, f"{lender}.pool")
+    return [replace(item, benchmark=benchmarks.form(item.benchmark)) for item in pool]
 
-    A dev set has a pool of its own or none, since that of its test may hold the very items of dev.
+
+def _lender(protocol: Protocol, benchmark: str) -> str:
+    """The benchmark whose pool shots come from; "" for the scored items themselves.
+
+    A dev set has its own pool or none, since the pool of its test may hold the very items of dev.
     """
     asked = benchmarks.form(benchmark)
     lender = protocol.pools.get(asked, asked)

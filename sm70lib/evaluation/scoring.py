@@ -1,7 +1,6 @@
-"""Scores items under a protocol and keeps one JSON line per item, so that every number leads back to items.
+"""Scores all runs under all models, in this process or in several.
 
-Lines are appended and flushed as batches end; a killed run goes on where it stopped, and because batches
-depend on the item list alone, it ends with the very numbers of an undisturbed run.
+Every item has its own line in a prediction file, so every number can be traced back to items.
 """
 
 from __future__ import annotations
@@ -10,35 +9,42 @@ import json
 import os
 import subprocess
 import sys
-import time
-from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
 from sm70lib.corpus.templates import trained_in
 from sm70lib.evaluation import leftout, predictions
 from sm70lib.evaluation.asking import Prompts
-from sm70lib.evaluation.batches import batched, limit
 from sm70lib.evaluation.candidates import Model, models
-from sm70lib.evaluation.lines import about_run, finished, gather, lines, resume, share, whole_lines
+from sm70lib.evaluation.evaluating import evaluate
+from sm70lib.evaluation.lines import about_run, finished, gather, lines
 from sm70lib.evaluation.rescoring import rescore
 from sm70lib.evaluation.runs import Run, runs
-from sm70lib.models import loading, local
+from sm70lib.models import loading
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT, StudyError
-from sm70lib.study.steps import progress, write_json
+from sm70lib.study.steps import write_json
 from sm70lib.training.launch import launcher
 
-# A CPU needs no copy of the keys that heads share, masked or not.
+# On a CPU, attention with shared heads needs no copy of their keys, with a mask or without.
 os.environ.setdefault("TRANSFORMERS_SDPA_FORCE_GQA", str(int(loading.device().type == "cpu")))
 
 
 def score_all(p, asked: list[Run], folder: Path) -> None:
-    """Scores every run under every model; all are looked for before any time is spent on one.
+    """Scores every run under every model.
 
-    A model for which there is not memory enough is not loaded: `left_out.json` records it, and
-    where there is more, 04 runs again and adds it. Raises StudyError where there is enough for none,
-    and where an adapter was trained in another template than it would be asked in.
+    All models are checked before any time is spent on one. If there is too little memory for a
+    model, it is not loaded: `left_out.json` records it, and 04 adds it when it runs again with more
+    memory.
+
+    Args:
+        p: the study's parameters.
+        asked: the runs.
+        folder: the study's outputs.
+
+    Raises:
+        StudyError: there is too little memory for every model; or an adapter was trained in another
+            template than it would be asked in.
     """
     found = models(p, folder)
     for which in found:
@@ -57,9 +63,13 @@ def score_all(p, asked: list[Run], folder: Path) -> None:
 
 
 def template_of(which: Model, run: Run) -> dict[str, str]:
-    """Where it is asked in a template: which one, and in which it was trained, for the meta file.
+    """The templates that the `.meta.json` names: asked in, and trained in.
 
-    Raises StudyError where an adapter's folder names another than the study's as it is now.
+    Returns:
+        `asked_in`, and for an adapter `trained_in`; nothing, if the protocol uses no template.
+
+    Raises:
+        StudyError: the adapter was trained in another template than the study's is now.
     """
     if not run.protocol.in_template:
         return {}
@@ -73,16 +83,26 @@ def template_of(which: Model, run: Run) -> dict[str, str]:
 
 
 def keep(found: list[Model], asked: list[Run], folder: Path) -> None:
-    """Leaves the prediction files of just these models and runs where they are, where they match."""
-    for part in sorted(folder.glob("predictions/*/*.part")):  # of processes that were killed
-        gather(part.with_name(f"{part.name.rsplit('.', 2)[0]}.jsonl"))
-    predictions.keep_asked(folder, {which.name: {run.name for run in asked} for which in found})
+    """Keeps the prediction files of these models and runs that match, and moves others aside.
+
+    Args:
+        found: the models.
+        asked: the runs.
+        folder: the study's outputs.
+    """
+    # Processes that were killed have left parts behind.
+    for part in sorted(folder.glob("predictions/*/*.part")):
+        run_name = part.name.rsplit(".", 2)[0]
+        gather(part.with_name(f"{run_name}.jsonl"))
+    names = {run.name for run in asked}
+    predictions.keep_asked(folder, {which.name: names for which in found})
     for which in found:
         places = _places(which, asked, folder)
-        there = [run for run in asked if predictions.may_match(folder, places[run])]
-        if there:
-            identity, tokenizer = which.identity(), loading.load_tokenizer(which.source)
-        for run in there:
+        to_compare = [run for run in asked if predictions.may_match(folder, places[run])]
+        if not to_compare:
+            continue
+        identity, tokenizer = which.identity(), loading.load_tokenizer(which.source)
+        for run in to_compare:
             about = about_run(Prompts(run, tokenizer, which.chat), identity)
             predictions.keep_matching(folder, places[run], about)
 
@@ -90,15 +110,28 @@ def keep(found: list[Model], asked: list[Run], folder: Path) -> None:
 def score_model(which: Model, p, asked: list[Run], folder: Path) -> dict | None:
     """Scores every run under one model, here or in the processes that `eval_launcher` starts.
 
-    Nothing is loaded where nothing is left to score. Returns what is lacking where there is too
-    little memory, even for batches of one prompt.
+    The model is not loaded if nothing is left to score.
+
+    Args:
+        which: the model.
+        p: the study's parameters.
+        asked: the runs.
+        folder: the study's outputs.
+
+    Returns:
+        None; or what is lacking, if there is too little memory even for batches of one prompt.
     """
     identity, tokenizer = which.identity(), loading.load_tokenizer(which.source)
     places = _places(which, asked, folder)
-    whole = [finished(places[run], Prompts(run, tokenizer, which.chat), identity) for run in asked]
-    if all(whole) and _again(which, folder).exists():
+    complete = []
+    for run in asked:
+        gather(places[run])
+        prompts = Prompts(run, tokenizer, which.chat)
+        complete.append(finished(places[run], prompts, identity))
+    if all(complete) and _again(which, folder).exists():
         return None
-    if (tokens := leftout.batch_tokens(which, p)) is None:
+    tokens = leftout.batch_tokens(which, p)
+    if tokens is None:
         return leftout.lack(which, p)
     if p.eval_launcher == "python":
         score_here(which, p, asked, folder, identity, tokens)
@@ -108,39 +141,56 @@ def score_model(which: Model, p, asked: list[Run], folder: Path) -> dict | None:
 
 
 def score_here(which: Model, p, asked: list[Run], folder: Path, identity: str, tokens: int) -> None:
-    """Scores what is left of every run in this process, or its share of it where there are several.
+    """Scores what is left of every run in this process.
 
-    64 items, but no more than one in forty, are then scored again, one at a time. `tokens` is the size of a batch.
+    One of several processes scores only its share. Then up to 64 items, but at most one in forty,
+    are scored again, one at a time.
+
+    Args:
+        which: the model.
+        p: the study's parameters.
+        asked: the runs.
+        folder: the study's outputs.
+        identity: what identifies the model (`Model.identity`).
+        tokens: tokens that a batch may have.
     """
     places, tokenizer = _places(which, asked, folder), loading.load_tokenizer(which.source)
     loaded = loading.load(which.source, p if which.quantised else None, which.adapter)
     for run in asked:
-        if not finished(places[run], Prompts(run, tokenizer, which.chat), identity):
-            evaluate(
-                loaded,
-                tokenizer,
-                run,
-                places[run],
-                model_digest=identity,
-                batch_tokens=tokens,
-                chat=which.chat,
-                notes=template_of(which, run),
-            )
+        gather(places[run])
+        if finished(places[run], Prompts(run, tokenizer, which.chat), identity):
+            continue
+        evaluate(
+            loaded,
+            tokenizer,
+            run,
+            places[run],
+            model_digest=identity,
+            batch_tokens=tokens,
+            chat=which.chat,
+            notes=template_of(which, run),
+        )
     if os.environ.get("RANK", "0") == "0":
         written = {run: lines(places[run]) for run in asked if not run.protocol.reads}
         write_json(_again(which, folder), rescore(loaded, tokenizer, written, which.chat))
 
 
 def _places(which: Model, asked: list[Run], folder: Path) -> dict[Run, Path]:
+    """The prediction file of every run under one model."""
     return {run: folder / "predictions" / which.name / f"{run.name}.jsonl" for run in asked}
 
 
 def _again(which: Model, folder: Path) -> Path:
+    """The file that tells what changed when items were scored again."""
     return folder / "predictions" / which.name / predictions.RESCORED
 
 
 def _launch(which: Model, p, asked: list[Run], folder: Path, identity: str, tokens: int) -> None:
-    """Starts `eval_launcher` with this module, once the places of its lines are known to be right."""
+    """Starts `eval_launcher` with this module, and gathers the lines of its processes.
+
+    Raises:
+        StudyError: a process stopped with an error.
+    """
     task = folder / "predictions" / which.name / "task.json"
     given = p.model_dump() | {"eval_batch_tokens": tokens}
     write_json(
@@ -150,83 +200,32 @@ def _launch(which: Model, p, asked: list[Run], folder: Path, identity: str, toke
     done = subprocess.run(command, cwd=ROOT, text=True, stderr=subprocess.PIPE)
     task.unlink()
     if done.returncode:
-        said = done.stderr.strip().splitlines() or ["no output"]
-        why = next(
-            (line for line in said if line.startswith("error: ")), said[-1]
-        )  # launchers have the last word
         raise StudyError(
-            f"eval_launcher: scoring stopped with exit code {done.returncode}: {why}; what is "
-            "finished is kept, run 04 again"
+            f"eval_launcher: scoring stopped with exit code {done.returncode}: "
+            f"{_error_in(done.stderr)}; what is finished is kept, run 04 again"
         )
     for run in asked:
         gather(task.with_name(f"{run.name}.jsonl"))
 
 
+def _error_in(stderr: str) -> str:
+    """Our own error line, as the launcher writes more lines after it; else the last line."""
+    output = stderr.strip().splitlines() or ["no output"]
+    errors = [line for line in output if line.startswith("error: ")]
+    return errors[0] if errors else output[-1]
+
+
 def main(task: Path) -> None:
-    """One of several processes: scores its share of the batches that `task` describes."""
+    """Runs as one of several processes, and scores its share of the batches.
+
+    Args:
+        task: the JSON file that `_launch` wrote.
+    """
     about = json.loads(task.read_text())
     p, folder = SimpleNamespace(**about["params"]), Path(about["folder"])
-    (which,) = [one for one in models(p, folder) if one.name == about["name"]]
+    (which,) = [model for model in models(p, folder) if model.name == about["name"]]
     asked = runs(p, folder / "data/benchmarks")
     score_here(which, p, asked, folder, about["identity"], p.eval_batch_tokens)
-
-
-# ---- lines, as they come ----------------------------------------------------------------------------
-
-
-def evaluate(
-    loaded,
-    tokenizer,
-    run: Run,
-    path: Path,
-    *,
-    model_digest: str,
-    batch_tokens: int = 2048,
-    chat: bool = False,
-    notes: dict[str, str] | None = None,
-) -> None:
-    """Scores the items of `run` and writes `path` (JSON Lines, one per item and seed) with its `.meta.json`.
-
-    Goes on where an earlier run stopped. Raises StudyError when `path` holds predictions of another model,
-    protocol version, item list or prompt, or when shots would have to come from the test where the protocol
-    does not allow that. `notes` also go into `.meta.json`.
-    """
-    if run.shots and not run.pool and not run.protocol.shots_from_test:
-        raise StudyError(
-            f"{run.protocol.name} has no items to draw {run.shots} shots from for {run.benchmark}: "
-            "set eval_shots to [0] or add the benchmark's own train or dev file"
-        )
-    prompts = Prompts(run, tokenizer, chat)
-    about = about_run(prompts, model_digest) | (notes or {})
-    mine, rank, world = share(path)
-    done = resume(path, about) | (whole_lines(mine) if world > 1 else set())
-    listed: dict[str, list] = {"skipped": [], "cut": []}
-    remember = lru_cache(maxsize=1)(lambda common: local.remember(loaded, common))
-    with (
-        open(mine, "a") as file,
-        progress(len(prompts), "item", f"{path.parent.name} {run.name}") as bar,
-    ):
-        bar.update(len(done))
-        for number, batch in enumerate(
-            batched(prompts, tokenizer, limit(loaded, run), batch_tokens, listed)
-        ):
-            fresh = [prompt.key not in done for prompt, _ in batch.asked]
-            if any(fresh) and number % world == rank:
-                start, found = time.perf_counter(), batch.score(loaded, tokenizer, run, remember)
-                seconds = round((time.perf_counter() - start) / len(found), 6)
-                lines = [
-                    json.dumps(line | {"seconds": seconds})
-                    for line, new in zip(found, fresh)
-                    if new
-                ]
-                file.write("".join(f"{line}\n" for line in lines))
-                file.flush()
-                bar.update(sum(fresh))
-    if rank == 0:
-        write_json(
-            path.with_suffix(".meta.json"),
-            about | listed | {"n_scored": len(prompts) - len(listed["skipped"])},
-        )
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Models loaded, described before they are loaded, and what they take."""
+"""Models: loading and scoring them, and planning the memory that they take."""

@@ -1,4 +1,4 @@
-"""GPUs at hand, and those that a plan compares."""
+"""The GPUs that a plan compares."""
 
 from __future__ import annotations
 
@@ -9,33 +9,51 @@ from sm70lib.models.shapes import shape
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT
 
-# ---- cards ---------------------------------------------------------------------------------
-
 
 def cards() -> pd.DataFrame:
-    """The GPUs of params/gpus.csv: gpu, memory_gb, tokens_per_second_70b (if published), source."""
+    """The GPUs of params/gpus.csv.
+
+    Columns are gpu, memory_gb (10^9 bytes), tokens_per_second_70b (if published) and source.
+    """
     return pd.read_csv(ROOT / "params/gpus.csv")
 
 
 def hours(model, tokens: float, speed):
-    """Hours for so many tokens at the `speed` of a 70B, times 70B over this model's weights."""
+    """Hours to train a model on so many tokens, in proportion to a model of 70B.
+
+    Args:
+        model: Folder, hub name or configuration of the model.
+        tokens: How many tokens it is trained on.
+        speed: Tokens per second of a 70B: a number, or a column of them.
+
+    Returns:
+        Hours, as a number or a column like `speed`.
+    """
     return tokens / (speed * 70e9 / shape(model).weights) / 3600
 
 
 def gpus(model, p) -> pd.DataFrame:
-    """The study on each GPU of params/gpus.csv: needed_gb (10^9), verdict, hours at most, dollars.
+    """The study on each GPU of params/gpus.csv.
 
-    Hours are those of supervised tuning with every sequence full, on one card, at the published
-    speed of a 70B (`source`); empty where no speed is known.
+    Hours are those of supervised tuning on one card, if every sequence were full. They follow from
+    the published speed of a 70B (`source`), and are empty where no speed is known.
+
+    Args:
+        model: Folder, hub name or configuration of the base.
+        p: The study's parameters.
+
+    Returns:
+        One row per GPU, with gpu, memory_gb, needed_gb (both 10^9 bytes), verdict, hours_at_most,
+        dollars and source.
     """
     table = cards()
-    most = hours(
-        model, p.sft_steps * p.sft_batch_size * p.data_max_length, table["tokens_per_second_70b"]
-    )
+    tokens = p.sft_steps * p.sft_batch_size * p.data_max_length
+    hours_at_most = hours(model, tokens, table["tokens_per_second_70b"])
+    price = p.plan_dollars_per_hour or float("nan")
     return table[["gpu", "memory_gb"]].assign(
         needed_gb=round(needed(model, p) / 1e9, 2),
         verdict=[advice(model, p, there * memory.GB) for there in table["memory_gb"]],
-        hours_at_most=most.round(1),
-        dollars=(most * (p.plan_dollars_per_hour or float("nan"))).round(),
+        hours_at_most=hours_at_most.round(1),
+        dollars=(hours_at_most * price).round(),
         source=table["source"],
     )

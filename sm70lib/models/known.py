@@ -1,4 +1,4 @@
-"""The models on the hub that studies name (`known_models.yml`): shape, tokenizer habits, access."""
+"""What is known of models on the hub before they are downloaded (`known_models.yml`)."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class Shape(BaseModel):
 
 
 class KnownModel(BaseModel):
-    """What can be known of a model before anything is downloaded; `source` says from where."""
+    """Shape, tokenizer and access of a model; `source` says where this was read."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
     config: Shape

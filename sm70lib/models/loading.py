@@ -1,10 +1,4 @@
-"""Loads a causal language model (full precision or NF4, with or without adapter), and scores answers with it.
-
-Prompts and all their options go through the model as one packed row without padding: each prompt, then one branch
-per option that sees the prompt and itself only. What several prompts begin with (five fixed shots) is computed
-once, and seen by all. Same numbers as scoring every option alone (to 1e-5), for a fraction of the tokens; logits
-are computed only where they predict an option's token.
-"""
+"""Loads causal language models, in full precision or NF4, with or without an adapter."""
 
 from __future__ import annotations
 
@@ -32,14 +26,14 @@ transformers_logging.disable_progress_bar()
 
 
 def device() -> torch.device:
-    """The GPU of this process where there is one, else the CPU."""
+    """The GPU of this process if there is one, else the CPU."""
     here = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     return torch.device(here if torch.cuda.is_available() else "cpu")
 
 
 def load_tokenizer(name: str | Path):
-    """The fast tokenizer of a model, with a pad token (its EOS where it has none)."""
-    tokenizer = AutoTokenizer.from_pretrained(_found(name))
+    """The fast tokenizer of a model; its EOS is the pad token if it has no other."""
+    tokenizer = AutoTokenizer.from_pretrained(_existing(name))
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     return tokenizer
 
@@ -51,14 +45,23 @@ def load(
     trainable: bool = False,
     where: torch.device | None = None,
 ) -> PreTrainedModel | PeftModel:
-    """A model in evaluation mode on this process's device or `where`; its adapter frozen unless `trainable`.
+    """Loads a model in evaluation mode.
 
-    With `p` its linear layers are quantised as the study says (`quant_type`, `quant_double`,
-    `quant_compute_dtype`); without, they stay in the checkpoint's precision. Only safetensors are read and
-    no remote code runs. Raises StudyError where the folder has no model.
+    Only safetensors are read, and no remote code runs.
+
+    Args:
+        name: Folder or hub name of the model.
+        p: The study's parameters, by which the linear layers are quantised (`quant_type`,
+            `quant_double`, `quant_compute_dtype`). None keeps the checkpoint's precision.
+        adapter: Folder of a LoRA adapter, or None.
+        trainable: Whether the adapter can be trained; else it is frozen.
+        where: The device; by default that of this process.
+
+    Raises:
+        StudyError: If the folder does not exist.
     """
-    model = AutoModelForCausalLM.from_pretrained(
-        _found(name),
+    model: PreTrainedModel | PeftModel = AutoModelForCausalLM.from_pretrained(
+        _existing(name),
         quantization_config=quantisation(p),
         dtype=_dtype(p),
         attn_implementation="sdpa",
@@ -74,7 +77,7 @@ def load(
 
 
 def quantisation(p) -> BitsAndBytesConfig | None:
-    """NF4 with double quantisation (QLoRA, arXiv 2305.14314, section 3), or None for full precision."""
+    """The study's quantisation (QLoRA, arXiv 2305.14314, section 3); None for full precision."""
     if p is None or p.quant_type == "none":
         return None
     return BitsAndBytesConfig(
@@ -87,7 +90,7 @@ def quantisation(p) -> BitsAndBytesConfig | None:
 
 
 def sharded() -> bool:
-    """Whether the launcher asked for FSDP, which cuts weights up itself and wants them all in one type."""
+    """Whether the launcher asked for FSDP, which shards weights itself and needs one type."""
     return os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true")
 
 
@@ -95,8 +98,11 @@ def _dtype(p) -> torch.dtype | str:
     return "auto" if p is None else getattr(torch, p.quant_compute_dtype)
 
 
-def _found(name: str | Path) -> str:
-    """The name itself; refuses a folder that is not there before the hub is asked for 46 seconds."""
+def _existing(name: str | Path) -> str:
+    """The name itself, as text.
+
+    Raises StudyError for a folder that does not exist. The hub would be asked for 46 seconds first.
+    """
     folder = Path(name)
     if not folder.is_dir() and (folder.is_absolute() or str(name).startswith((".", "outputs"))):
         raise StudyError(
@@ -106,18 +112,26 @@ def _found(name: str | Path) -> str:
 
 
 def require(name: str, key: str) -> None:
-    """Raises StudyError unless a model's folder or its files on the hub (gated ones too) can be read."""
+    """Checks that a model can be read, from its folder or from the hub.
+
+    Args:
+        name: Folder or hub name of the model.
+        key: The parameter that names it, for the error's sentence.
+
+    Raises:
+        StudyError: If the model cannot be read, for example because it is gated.
+    """
     try:
-        AutoConfig.from_pretrained(_found(name), trust_remote_code=False)
+        AutoConfig.from_pretrained(_existing(name), trust_remote_code=False)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise StudyError(
-            f"{key}: {name} cannot be read ({first}); where it is gated, ask its owners for access and "
-            "log in (hf auth login), or take it out"
+            f"{key}: {name} cannot be read ({first}); where it is gated, ask its owners for access "
+            "and log in (hf auth login), or take it out"
         ) from None
 
 
 def located(folder: Path) -> str:
-    """The base of the study in `folder`: its hub name or its own folder, as 00_base noted."""
+    """The base of the study in `folder`: a hub name or a folder, as 00_base recorded it."""
     name = json.loads((folder / "base/base.json").read_text())["model"]
     return str(folder / name) if name == "base/model" else name

@@ -1,10 +1,17 @@
-"""A model on this machine answers: log-likelihoods of options, and text."""
+"""Answers of a model on this machine: log-likelihoods of options, and text that it writes.
+
+Prompts and all their options go through the model as one packed row without padding. Each option
+is a branch that sees its prompt and itself only (`packed` has a drawing). What several prompts
+begin with, such as five fixed shots, is computed once and seen by all. The numbers are those of
+scoring every option alone (to 1e-5), for a fraction of the tokens. Logits are computed only where
+they predict an option's token.
+"""
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +19,19 @@ import torch
 from sm70lib.corpus.tokens import prompt_ids
 from sm70lib.models.packed import Span
 
+SPAN = 256  # tokens of short requests that share a span: masked pairs cost less than more calls
+READ = 256  # places whose logits over the whole vocabulary exist at one time
+
 
 def answer(loaded, tokenizer, prompt: str, max_new_tokens: int) -> str:
-    """What a model writes after BOS and `prompt`, greedily, up to its EOS or `max_new_tokens` tokens."""
+    """The text that a model writes after BOS and a prompt, greedily.
+
+    Args:
+        loaded: The model.
+        tokenizer: Its tokenizer.
+        prompt: The prompt's text.
+        max_new_tokens: Most tokens that are written, unless the model's EOS comes first.
+    """
     return written(loaded, tokenizer, prompt_ids([prompt], tokenizer), max_new_tokens)[0][0]
 
 
@@ -27,17 +44,28 @@ def written(
     samples: int = 1,
     seed: int = 0,
 ) -> list[list[str]]:
-    """What a model writes after each prompt of token ids: greedily, or `samples` draws at temperature 0.8."""
+    """The texts that a model writes after each prompt.
+
+    Args:
+        loaded: The model.
+        tokenizer: Its tokenizer.
+        prompts: Token ids of each prompt.
+        max_new_tokens: Most tokens of a text, unless the model's EOS comes first.
+        samples: 1 for greedy text; more for as many draws at temperature 0.8.
+        seed: Seed of the draws.
+
+    Returns:
+        For each prompt its `samples` texts.
+    """
     width = max(map(len, prompts))
+    padding = [width - len(prompt) for prompt in prompts]
     ids = torch.tensor(
-        [[tokenizer.pad_token_id] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+        [[tokenizer.pad_token_id] * pad + list(prompt) for pad, prompt in zip(padding, prompts)]
     )
-    seen = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    how = (
-        {"do_sample": True, "temperature": 0.8, "top_k": 0, "num_return_sequences": samples}
-        if samples > 1
-        else {"do_sample": False}
-    )
+    seen = torch.tensor([[0] * pad + [1] * (width - pad) for pad in padding])
+    how: dict[str, Any] = {"do_sample": False}
+    if samples > 1:
+        how = {"do_sample": True, "temperature": 0.8, "top_k": 0, "num_return_sequences": samples}
     torch.manual_seed(seed)
     rows = loaded.generate(
         ids.to(loaded.device),
@@ -47,134 +75,167 @@ def written(
         pad_token_id=tokenizer.pad_token_id,
         **how,
     )
-    texts = [
-        text.strip() for text in tokenizer.batch_decode(rows[:, width:], skip_special_tokens=True)
-    ]
+    decoded = tokenizer.batch_decode(rows[:, width:], skip_special_tokens=True)
+    texts = [text.strip() for text in decoded]
     return [texts[start : start + samples] for start in range(0, len(texts), samples)]
-
-
-# ---- log-likelihoods --------------------------------------------------------------------------------
-
-SPAN = 256  # tokens of short requests that share a span: masked pairs of tokens cost less than more calls
-READ = 256  # places whose logits over the whole vocabulary exist at one time
 
 
 @dataclass(frozen=True)
 class Request:
-    """Token ids of a prompt and of each option that could follow it (at least one token each)."""
+    """Token ids of a prompt, and of each option that could follow it (at least one token each)."""
 
     context: list[int]
     options: list[list[int]]
 
     @property
     def length(self) -> int:
-        """Tokens that go through the model; an option's last token is only predicted, never read."""
+        """Tokens that go through the model; an option's last token is only predicted."""
         return len(self.context) + sum(len(option) - 1 for option in self.options)
 
 
 @torch.inference_mode()
 def remember(model, ids: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Keys and values `(1, heads, tokens, width)` of every layer for a prefix that prompts share; [] for none."""
+    """Computes a prefix that prompts share.
+
+    Args:
+        model: The model.
+        ids: Token ids of the prefix.
+
+    Returns:
+        Keys and values of every layer, each `(1, heads, tokens, width)`; [] for an empty prefix.
+    """
     if not ids:
         return []
-    cache = _decoder(model)(
-        input_ids=torch.tensor([ids]).to(model.device), use_cache=True
-    ).past_key_values
+    row = torch.tensor([ids]).to(model.device)
+    cache = _decoder(model)(input_ids=row, use_cache=True).past_key_values
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
 @torch.inference_mode()
 def loglikelihoods(model, asked: Sequence[Request], prefix: Sequence = ()) -> list[list[float]]:
-    """Summed log-likelihood (nats) of every option of every request, in one forward pass.
+    """Scores every option of every request, in one forward pass.
 
-    The requests stand side by side in one row, without padding, and none sees another. Given a `prefix`
-    (from `remember`), their contexts are what follows it.
+    The requests stand side by side in one row, without padding, and none sees another.
+
+    Args:
+        model: The model.
+        asked: The requests. Given a prefix, their contexts are what follows it.
+        prefix: Keys and values of a shared prefix, from `remember`.
+
+    Returns:
+        Summed log-likelihoods (nats): one list per request, with one number per option.
     """
     known = prefix[0][0].shape[2] if prefix else 0
     about = np.array(list(_tokens(asked)))
-    ids, places = torch.tensor(about[:, :2], device=model.device).T[:, None]
-    hidden = _decoder(
-        model
-    )(  # a mask of four dimensions is taken as it is; `packed` brings its own
+    ids, positions = torch.tensor(about[:, :2], device=model.device).T[:, None]
+    decoder = _decoder(model)
+    hidden = decoder(
         input_ids=ids,
-        position_ids=places + known,
-        attention_mask=ids[None, None],
+        position_ids=positions + known,
+        attention_mask=ids[None, None],  # with four dimensions it is passed on; `packed` ignores it
         use_cache=False,
         prefix=prefix,
         spans=_spans(asked, about, known, model.get_input_embeddings().weight),
     ).last_hidden_state[0]
-    read, token, option = torch.tensor(list(_targets(asked)), device=model.device).T
-    places, at = torch.unique(read, return_inverse=True)  # options share the end of their prompt
-    picked = torch.empty(len(at), dtype=torch.float64, device=model.device)
-    for number, some in enumerate(places.split(READ)):
-        here, logits = at // READ == number, model.get_output_embeddings()(hidden[some]).float()
-        picked[here] = logits.log_softmax(-1)[at[here] % READ, token[here]].double()
+    targets = torch.tensor(list(_targets(asked)), device=model.device)
+    read, token, option = targets.T
+    picked = _picked(model, hidden, read, token)
     sizes = [len(request.options) for request in asked]
-    totals = torch.zeros(sum(sizes), dtype=torch.float64, device=model.device).index_add_(
-        0, option, picked
-    )
+    totals = torch.zeros(sum(sizes), dtype=torch.float64, device=model.device)
+    totals.index_add_(0, option, picked)
     return [part.tolist() for part in totals.cpu().split(sizes)]
 
 
+def _picked(model, hidden: torch.Tensor, read: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
+    """Log-probability of each `token` at the place `read` that predicts it, as float64."""
+    # Options share the end of their prompt, so a place is often read several times.
+    places, at = torch.unique(read, return_inverse=True)
+    picked = torch.empty(len(at), dtype=torch.float64, device=model.device)
+    for number, some in enumerate(places.split(READ)):
+        here = at // READ == number
+        logits = model.get_output_embeddings()(hidden[some]).float()
+        picked[here] = logits.log_softmax(-1)[at[here] % READ, token[here]].double()
+    return picked
+
+
 def _decoder(model):
-    decoder = (model.get_base_model() if hasattr(model, "get_base_model") else model).get_decoder()
-    if (
-        decoder.config._attn_implementation != "packed"
-    ):  # which is sdpa wherever there is one sequence to a row
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    decoder = base.get_decoder()
+    # For rows with one sequence each, `packed` is the same as sdpa.
+    if decoder.config._attn_implementation != "packed":
         decoder.set_attn_implementation("packed")
     return decoder
 
 
 def _tokens(asked: Sequence[Request]) -> Iterator[tuple[int, int, int, int]]:
-    """Of every token that goes through the model: its id, position, request and branch (0 prompt, 1.. options)."""
+    """Id, position, request and branch of every token that goes through the model.
+
+    The branch is 0 in a prompt and counts options from 1. Every option starts at the position
+    behind the prompt.
+    """
     for number, request in enumerate(asked):
-        size = len(request.context)
-        for branch, tokens in enumerate(
-            [request.context, *(option[:-1] for option in request.options)]
-        ):
-            for place, token in enumerate(tokens, size if branch else 0):
-                yield token, place, number, branch
+        for position, token in enumerate(request.context):
+            yield token, position, number, 0
+        for branch, option in enumerate(request.options, 1):
+            for position, token in enumerate(option[:-1], len(request.context)):
+                yield token, position, number, branch
 
 
 def _spans(
     asked: Sequence[Request], about: np.ndarray, known: int, like: torch.Tensor
 ) -> list[Span]:
-    """Short requests share a span; the prompt of a long one, where it follows nothing, needs no mask."""
-    found, start, end = [], 0, 0
+    """The spans of a row: short requests share one, and a long one has its own.
+
+    The prompt of a request that stands alone needs no mask where no prefix of `known` tokens comes
+    before it.
+    """
+    spans: list[Span] = []
+    start = end = 0
     for request, following in zip(asked, [*asked[1:], None]):
         end += request.length
         if following and end + following.length - start <= SPAN:
             continue
         middle = start
-        if request.length == end - start and not known:
+        stands_alone = request.length == end - start
+        if stands_alone and not known:
             middle += len(request.context)
-            found.append(Span(start, start, middle))
+            spans.append(Span(start, start, middle))
         if middle < end:
-            found.append(
-                Span(start, middle, end, _mask(about[start:end], middle - start, known, like))
-            )
+            mask = _mask(about[start:end], middle - start, known, like)
+            spans.append(Span(start, middle, end, mask))
         start = end
-    return found
+    return spans
 
 
 def _mask(about: np.ndarray, first: int, known: int, like: torch.Tensor) -> torch.Tensor:
-    """What tokens from `first` on see, `(1, 1, tokens, known + all)`: prefix, their prompt, their own branch."""
-    owner, branch, order = about[:, 2], about[:, 3], np.arange(len(about))
-    seen = (owner[first:, None] == owner) & (order[first:, None] >= order)
-    seen &= (branch == 0) | (branch[first:, None] == branch)
+    """What tokens from `first` on see: the prefix, their prompt and their own branch.
+
+    `(1, 1, tokens, known + all)`, 0 for what is seen and -inf for the rest, in the type of `like`.
+    """
+    owner, branch = about[:, 2], about[:, 3]
+    order = np.arange(len(about))
+    same_request = owner[first:, None] == owner
+    not_later = order[first:, None] >= order
+    prompt_or_own_branch = (branch == 0) | (branch[first:, None] == branch)
+    seen = same_request & not_later & prompt_or_own_branch
     seen = np.pad(seen, ((0, 0), (known, 0)), constant_values=True)
-    return torch.from_numpy(np.where(seen, np.float32(0), np.float32(-np.inf))).to(like)[None, None]
+    mask = np.where(seen, np.float32(0), np.float32(-np.inf))
+    return torch.from_numpy(mask).to(like)[None, None]
 
 
 def _targets(asked: Sequence[Request]) -> Iterator[tuple[int, int, int]]:
-    """Place that predicts, token predicted, and running number of the option it belongs to."""
-    end = number = 0
+    """The place that predicts, the token that is predicted, and the number of its option.
+
+    Options are numbered through all requests.
+    """
+    place = number = 0
     for request in asked:
-        end += len(request.context)
-        last = end - 1
-        for number, option in enumerate(request.options, number):
-            yield from zip(
-                [last, *range(end, end + len(option) - 1)], option, itertools.repeat(number)
-            )
-            end += len(option) - 1
-        number += 1
+        place += len(request.context)
+        end_of_prompt = place - 1
+        for option in request.options:
+            inputs = len(option) - 1
+            predictors = [end_of_prompt, *range(place, place + inputs)]
+            for predictor, token in zip(predictors, option):
+                yield predictor, token, number
+            place += inputs
+            number += 1

@@ -1,4 +1,4 @@
-"""LoRA layers: what adapters hold, and how their product is added."""
+"""LoRA layers: what an adapter holds, and how its product is added to a layer's output."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from safetensors.torch import load_file
 
 
 def shut_cpu_inference_kernel(model: torch.nn.Module) -> int:
-    """Keeps bitsandbytes 0.50 from repacking NF4 weights for a CPU kernel that has no gradient.
+    """Keeps bitsandbytes 0.50 from repacking NF4 weights for a CPU kernel without a gradient.
 
-    After one evaluation pass that kernel also serves training, and every LoRA matrix below the last layer
-    then gets a wrong gradient with nothing but a warning (cosine to the right one: -0.35). Returns the
-    number of layers that were set.
+    After one evaluation pass that kernel also serves training. Every LoRA matrix below the last
+    layer then gets a wrong gradient, with only a warning (cosine to the right one: -0.35).
+
+    Returns:
+        The number of layers that were set.
     """
     layers = [module for module in model.modules() if isinstance(module, bnb.nn.Linear4bit)]
     for layer in layers:
@@ -25,13 +27,20 @@ def shut_cpu_inference_kernel(model: torch.nn.Module) -> int:
 
 
 class AddedInPlace(Linear4bit):
-    """A quantised layer to whose output the adapter's product is added in place, where PEFT copies, scales and adds.
+    """A quantised layer that adds the adapter's product to its output in place.
 
-    What that is worth in training: tests/benchmarks/training.py.
+    PEFT copies, scales and adds. tests/benchmarks/training.py measures the gain in training.
     """
 
     def forward(self, x, *args, **kwargs):
-        """Output of layer and adapter, `(..., features)`; PEFT's own for DoRA, several adapters at once or none."""
+        """Output of layer and adapter, by PEFT's own method for DoRA, several adapters or none.
+
+        Args:
+            x: Input, `(..., input features)`.
+
+        Returns:
+            Output, `(..., output features)`.
+        """
         if (
             self.disable_adapters
             or self.merged
@@ -39,9 +48,11 @@ class AddedInPlace(Linear4bit):
             or len(self.active_adapters) != 1
         ):
             return super().forward(x, *args, **kwargs)
-        name, tokens = self.active_adapters[0], x.reshape(-1, x.shape[-1])
+        name = self.active_adapters[0]
+        tokens = x.reshape(-1, x.shape[-1])
         output = self.base_layer(tokens)
-        low = self.lora_A[name](self.lora_dropout[name](tokens.to(self.lora_A[name].weight.dtype)))
+        adapter_input = tokens.to(self.lora_A[name].weight.dtype)
+        low = self.lora_A[name](self.lora_dropout[name](adapter_input))
         output.addmm_(
             low.to(output.dtype),
             self.lora_B[name].weight.T.to(output.dtype),
@@ -51,19 +62,25 @@ class AddedInPlace(Linear4bit):
 
 
 def adapter_table(adapter: Path) -> pd.DataFrame:
-    """The adapter by kind of layer: matrices, parameters, and the Frobenius norms of A and B (means over layers)."""
-    rows = [
-        (name.split(".")[-3], name.split(".")[-2][-1], weight.numel(), weight.float().norm().item())
-        for name, weight in load_file(adapter / "adapter_model.safetensors").items()
-        if name.endswith(".weight")
-    ]
+    """Describes an adapter by kind of layer.
+
+    Args:
+        adapter: The adapter's folder.
+
+    Returns:
+        One row per kind of layer: matrices, parameters, and the Frobenius norms of A and B (means
+        over layers).
+    """
+    rows = []
+    for name, weight in load_file(adapter / "adapter_model.safetensors").items():
+        if not name.endswith(".weight"):
+            continue
+        layer, matrix = name.split(".")[-3], name.split(".")[-2][-1]  # such as q_proj, lora_A
+        rows.append((layer, matrix, weight.numel(), weight.float().norm().item()))
     frame = pd.DataFrame(rows, columns=["layer", "matrix", "parameters", "norm"])
     norms = frame.pivot_table(
         index="layer", columns="matrix", values="norm", sort=False
     ).add_prefix("norm_")
-    return (
-        frame.groupby("layer", sort=False)["parameters"]
-        .agg(["size", "sum"])
-        .set_axis(["matrices", "parameters"], axis=1)
-        .join(norms.round(2))
-    )
+    counts = frame.groupby("layer", sort=False)["parameters"].agg(["size", "sum"])
+    counts = counts.set_axis(["matrices", "parameters"], axis=1)
+    return counts.join(norms.round(2))

@@ -1,4 +1,4 @@
-"""What a model is, known before it is loaded: its configuration, its layers, its weights."""
+"""What is known of a model before it is loaded: its configuration, layers and weights."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ from sm70lib.study.params import StudyError
 
 
 def configuration(model: str | Path | PretrainedConfig, guess: bool = True) -> PretrainedConfig:
-    """A model's configuration: from its folder or the hub's local cache, else from the hub.
+    """A model's configuration, from its folder or the hub's local cache, else from the hub.
 
-    With `guess` nobody is asked about a model of known_models.yml that is not here yet. Raises
-    OSError or ValueError where it cannot be read.
+    Args:
+        model: Folder or hub name of the model, or its configuration.
+        guess: Whether known_models.yml answers before the hub for a model that is not here yet.
+
+    Raises:
+        OSError: If the configuration cannot be read.
+        ValueError: If it is no configuration of a known kind.
     """
     if isinstance(model, PretrainedConfig):
         return model
@@ -33,7 +38,7 @@ def configuration(model: str | Path | PretrainedConfig, guess: bool = True) -> P
 
 
 def made_here(p) -> LlamaConfig:
-    """The base that 00_base trains, if its tokenizer uses up `base_vocab_size`."""
+    """The base that 00_base trains, if its tokenizer has as many entries as `base_vocab_size`."""
     return LlamaConfig(
         vocab_size=p.base_vocab_size,
         hidden_size=p.base_hidden_size,
@@ -49,7 +54,13 @@ def made_here(p) -> LlamaConfig:
 
 @dataclass(frozen=True)
 class Shape:
-    """A model's linear layers but the head (name, inputs, outputs), the head, and all weights."""
+    """The size of a model.
+
+    Attributes:
+        linear: Its linear layers without the head: name, inputs, outputs.
+        head: The head in the same form; empty if it is no linear layer.
+        weights: Number of all weights.
+    """
 
     linear: tuple[tuple[str, int, int], ...]
     head: tuple[tuple[str, int, int], ...]
@@ -67,12 +78,12 @@ class Shape:
 
 
 def shape(model: str | Path | PretrainedConfig, guess: bool = True) -> Shape:
-    """The model's modules, built without storage, so that a 70B costs nothing."""
+    """The size of a model, whose modules are built without storage: a 70B costs nothing."""
     return _shape(_Hashed(configuration(model, guess)))
 
 
 class _Hashed:
-    """A configuration that can be a key: five models of one study have the same."""
+    """A configuration that can be a key of a cache: five models of one study share one."""
 
     def __init__(self, config: PretrainedConfig):
         self.config, self.text = config, config.to_json_string(use_diff=False)
@@ -102,9 +113,17 @@ def _shape(hashed: _Hashed) -> Shape:
 
 
 def adapted(found: Shape, targets: str) -> list[tuple[str, int, int]]:
-    """The layers that get an adapter: PEFT matches a regular expression with whole names.
+    """The layers that get an adapter.
 
-    Raises StudyError where none does.
+    Args:
+        found: The model's size.
+        targets: `lora_targets`: all-linear, or a regular expression for whole names, as in PEFT.
+
+    Returns:
+        Name, inputs and outputs of each of these layers.
+
+    Raises:
+        StudyError: If the expression matches no layer.
     """
     if targets.lower() == "all-linear":
         return list(found.linear)
@@ -113,15 +132,18 @@ def adapted(found: Shape, targets: str) -> list[tuple[str, int, int]]:
         example = f", such as {found.linear[0][0]}" if found.linear else ""
         raise StudyError(
             f"lora_targets {targets!r} fits the whole name of no layer{example}: "
-            "give all-linear, or a "
-            "regular expression for whole names"
+            "give all-linear, or a regular expression for whole names"
         )
     return layers
 
 
 def stored_bytes(model: str | Path | PretrainedConfig, guess: bool = True) -> int:
-    """Bytes a weight takes where the model is loaded in its checkpoint's own precision."""
+    """Bytes per weight if the model is loaded in its checkpoint's own precision."""
     dtype = getattr(configuration(model, guess), "dtype", None)
+    if isinstance(dtype, str):
+        dtype = getattr(torch, dtype)
     if dtype is not None:
-        return torch.finfo(getattr(torch, dtype) if isinstance(dtype, str) else dtype).bits // 8
-    return known.MODELS[str(model)].bytes_per_weight if str(model) in known.MODELS else 4
+        return torch.finfo(dtype).bits // 8
+    if str(model) in known.MODELS:
+        return known.MODELS[str(model)].bytes_per_weight
+    return 4

@@ -1,1 +1,1 @@
-"""What every step of a study needs, before anything is loaded."""
+"""What every step of a study needs, worked out before anything is loaded."""

@@ -1,4 +1,4 @@
-"""What a study reads that no program can fetch: files to put in place, owners to ask."""
+"""What a study reads that no program can fetch: files to put in place, gated models to ask for."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from sm70lib.models import known
 from sm70lib.sources import SOURCES, hub_folder
 from sm70lib.study.params import StudyError
 
-TEST_LIST = (
-    "test_ground_truth.json"  # which 500 of PubMedQA are its test; the hub's copy does not say
-)
-# Where the files of a folder that is not on the hub can be had (README, Data)
+# Names the 500 test questions of PubMedQA, which the hub's copy does not tell apart
+TEST_LIST = "test_ground_truth.json"
+# Where to get the files of a folder that is not on the hub (README, Data)
 ELSEWHERE = {
     "med_safety_bench": "github:AI4LIFE-GROUP/med-safety-bench",
     "preference_pairs": "github:hiyouga/LLaMA-Factory, rasbt/LLMs-from-scratch and "
@@ -33,7 +32,13 @@ ELSEWHERE = {
 
 @dataclass(frozen=True)
 class Wanted:
-    """Files that a part of a study reads: which part, and a pattern below a folder."""
+    """Files that a part of a study reads.
+
+    Attributes:
+        reader: the benchmark, source or parameter that reads them.
+        folder: their folder below the hub folder.
+        pattern: a glob below `folder`.
+    """
 
     reader: str
     folder: str
@@ -41,82 +46,97 @@ class Wanted:
 
     @property
     def place(self) -> Path:
-        """Where the files belong."""
+        """Where the files belong, ending in the pattern."""
         return hub_folder() / self.folder / self.pattern
 
     def sentence(self) -> str:
-        """E.g. `medsafety: put datasets/... of github:... into outputs/hub/med_safety_bench`."""
-        here, name = hub_folder() / self.folder, self.pattern
-        here = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
-        return f"{self.reader}: {here / name} from {ELSEWHERE[self.folder]}"
+        """E.g. `medsafety: outputs/hub/med_safety_bench/datasets/... from github:...`."""
+        place = self.place
+        if place.is_relative_to(Path.cwd()):
+            place = place.relative_to(Path.cwd())
+        return f"{self.reader}: {place} from {ELSEWHERE[self.folder]}"
 
 
 def wanted(p, steps: list[str]) -> list[Wanted]:
-    """What these steps read that the hub does not have, as long as it is not there."""
+    """The files that these steps read, that the hub does not have, and that are not in place yet.
+
+    Args:
+        p: the study.
+        steps: names of notebooks, such as `01_data`.
+    """
     if p.data_root != "hub":
         return []
-    found, base_text = [], [] if p.base_model or "00_base" not in steps else p.base_text
+    lacking: list[Wanted | None] = []
+    if "00_base" in steps and not p.base_model:
+        lacking += [_source(name) for name in p.base_text]
     if "01_data" in steps:
-        found += [one for name in p.eval_benchmarks if (one := _benchmark(name))]
-        found += [
-            one
-            for name in (*p.data_sources, *p.cpt_sources, *p.dpo_sources)
-            if (one := _source(name))
-        ]
-        asked = [name for name in p.eval_benchmarks if BENCHMARKS[name].folder == "pubmedqa"]
-        if asked and not _there("pubmedqa", f"**/{TEST_LIST}", "data/ori_pqal.json"):
-            found.append(Wanted(asked[0], "pubmedqa", TEST_LIST))
-        if (
-            p.audit_label == "repair"
-            and CAUSAL in p.data_sources
-            and not _there(REFERENCE, "*.jsonl", "*.csv")
-        ):
-            found.append(Wanted("audit_label repair", REFERENCE, "*.jsonl"))
-    return list(dict.fromkeys([*(one for name in base_text if (one := _source(name))), *found]))
+        lacking += [_benchmark(name) for name in p.eval_benchmarks]
+        sources = (*p.data_sources, *p.cpt_sources, *p.dpo_sources)
+        lacking += [_source(name) for name in sources]
+        lacking += [_test_list(p), _reference(p)]
+    return list(dict.fromkeys(files for files in lacking if files))
 
 
 def require(p, steps: list[str]) -> None:
-    """Raises StudyError, one sentence, where these steps need what has to be fetched by hand."""
+    """Checks that no file which these steps read has to be put in place first.
+
+    Raises:
+        StudyError: one has to be; its one sentence names all of them.
+    """
     if lacking := wanted(p, steps):
+        listed = "; ".join(files.sentence() for files in lacking)
         raise StudyError(
             "data_root is hub, which does not have all that this study reads; put in place by "
-            "hand, or take "
-            f"out: {'; '.join(one.sentence() for one in lacking)} (README, Data)"
+            f"hand, or take out: {listed} (README, Data)"
         )
 
 
 def gated(p) -> list[str]:
-    """Models of the study whose owners have to be asked for access, and that are not here yet."""
-    names = dict.fromkeys([p.base_model, *(line.split()[0] for line in p.eval_models.values())])
-    return [
-        name
-        for name in names
-        if name in known.MODELS
-        and known.MODELS[name].gated
-        and not isinstance(try_to_load_from_cache(name, "config.json"), str)
-    ]
+    """The study's models that need their owners' permission and have not been downloaded yet."""
+    models = [p.base_model, *(line.split()[0] for line in p.eval_models.values())]
+    return [name for name in dict.fromkeys(models) if _is_gated(name) and not _downloaded(name)]
+
+
+def _is_gated(model: str) -> bool:
+    return model in known.MODELS and known.MODELS[model].gated
+
+
+def _downloaded(model: str) -> bool:
+    return isinstance(try_to_load_from_cache(model, "config.json"), str)
 
 
 def _benchmark(name: str) -> Wanted | None:
     about = BENCHMARKS[name]
     patterns = [pattern.format(split) for split in about.scored for pattern in about.patterns]
-    return (
-        None
-        if about.hub or _there(about.folder, *patterns)
-        else Wanted(name, about.folder, patterns[0])
-    )
+    if about.hub or _in_place(about.folder, *patterns):
+        return None
+    return Wanted(name, about.folder, patterns[0])
 
 
 def _source(name: str) -> Wanted | None:
     about = SOURCES[name]
-    return (
-        None
-        if about.hub or _there(about.folder, *about.files)
-        else Wanted(name, about.folder, about.files[0])
-    )
+    if about.hub or _in_place(about.folder, *about.files):
+        return None
+    return Wanted(name, about.folder, about.files[0])
 
 
-def _there(folder: str, *patterns: str) -> bool:
-    return any(
-        path.is_file() for pattern in patterns for path in (hub_folder() / folder).glob(pattern)
-    )
+def _test_list(p) -> Wanted | None:
+    """The list of PubMedQA's test questions."""
+    readers = [name for name in p.eval_benchmarks if BENCHMARKS[name].folder == "pubmedqa"]
+    if not readers or _in_place("pubmedqa", f"**/{TEST_LIST}", "data/ori_pqal.json"):
+        return None
+    return Wanted(readers[0], "pubmedqa", TEST_LIST)
+
+
+def _reference(p) -> Wanted | None:
+    """The original annotation, from which permuted labels are repaired."""
+    repairs = p.audit_label == "repair" and CAUSAL in p.data_sources
+    if not repairs or _in_place(REFERENCE, "*.jsonl", "*.csv"):
+        return None
+    return Wanted("audit_label repair", REFERENCE, "*.jsonl")
+
+
+def _in_place(folder: str, *patterns: str) -> bool:
+    """Whether any of these globs matches a file below the hub folder."""
+    root = hub_folder() / folder
+    return any(path.is_file() for pattern in patterns for path in root.glob(pattern))

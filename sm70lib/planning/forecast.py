@@ -1,88 +1,96 @@
-"""The plan of a study as text: what it needs, and whether this machine, or which card, has it."""
+"""The plan of a study as text: what it needs, and whether this machine or a given card has it."""
 
 from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Sequence
 
 from sm70lib.models import accelerators
 from sm70lib.planning import byhand, needs
+from sm70lib.planning.need import Need
 from sm70lib.sources import SOURCES
 from sm70lib.study import memory, steps
 from sm70lib.study.memory import GB
 from sm70lib.study.params import ROOT
 
+Columns = dict[str, tuple[float, float]]  # GB of the GPU and of RAM, by heading
 
-def text(p, sizes: list[float] = ()) -> str:
-    """The whole plan for a terminal: for this machine, or for cards of `sizes` GB.
 
-    Where this machine has no GPU, every size of params/gpus.csv stands beside it.
+def text(p, sizes: Sequence[float] = ()) -> str:
+    """The whole plan for a terminal.
+
+    Args:
+        p: the study.
+        sizes: memory of the cards to plan for (GB). Without them the plan is for this machine, and
+            if it has no GPU, also for every size in params/gpus.csv.
     """
     there = memory.at_hand()
-    known = None if sizes else needs.speed(there)
-    found, columns = needs.rows(p, known), {f"{size:,.0f} GB": (size, math.inf) for size in sizes}
-    if not sizes:
-        cards = (
-            {}
-            if there.gpu or there.limited
-            else sorted(set(map(float, accelerators.cards()["memory_gb"])))
-        )
-        columns = {"here": (there.gb, memory.ram_gb())} | {
-            f"{size:,.0f} GB": (size, math.inf) for size in cards
-        }
+    speed = None if sizes else needs.speed(there)
+    rows = needs.rows(p, speed)
+    columns = _cards(sizes) if sizes else _this_machine(there)
     lines = [
         f"Study {p.study}: what each step needs, in GB (10^9 bytes); empty where that is not known",
         "",
+        *_table(p, rows, columns),
+        "",
+        *_here(there),
+        *_notes(p, rows, columns),
+        *_elsewhere(p),
     ]
-    lines += [*_table(p, found, columns), ""]
-    lines += [*_here(there), *_notes(p, found, columns), *_elsewhere(p)]
-    lines += [] if known else _training_hours(p, columns)
+    if not speed:
+        lines += _training_hours(p, columns)
     return "\n".join(lines)
 
 
-def _table(p, found: list[needs.Need], columns: dict[str, tuple[float, float]]) -> list[str]:
-    """Aligned lines: parts, what they need, whether they fit for each memory (GPU, RAM; GB)."""
-    money, cells = (
-        p.plan_dollars_per_hour,
-        [["", "part", "GPU", "RAM", "disk", "hours", "dollars", *columns]],
-    )
-    for row in found:
-        dollars = row.hours * money if money and row.hours is not None else None
-        cells.append(
-            [
-                row.step,
-                row.part,
-                _number(row.device_gb),
-                _number(row.ram_gb),
-                _number(row.disk_gb),
-                _number(row.hours),
-                _number(dollars),
-                *(row.fits(*size) for size in columns.values()),
-            ]
-        )
-    disk = _number(sum(row.disk_gb or 0 for row in found))
+def _cards(sizes: Sequence[float]) -> Columns:
+    return {f"{size:,.0f} GB": (size, math.inf) for size in sizes}
+
+
+def _this_machine(there: memory.Memory) -> Columns:
+    here: Columns = {"here": (there.gb, memory.ram_gb())}
+    if there.gpu or there.limited:
+        return here
+    sizes = {float(size) for size in accelerators.cards()["memory_gb"]}
+    return here | _cards(sorted(sizes))
+
+
+def _table(p, rows: list[Need], columns: Columns) -> list[str]:
+    """Aligned lines: each part, what it needs, and whether it fits into each column's memory."""
+    cells = [["", "part", "GPU", "RAM", "disk", "hours", "dollars", *columns]]
+    for row in rows:
+        needed = (row.device_gb, row.ram_gb, row.disk_gb, row.hours, _dollars(p, row))
+        verdicts = [row.fits(*size) for size in columns.values()]
+        cells.append([row.step, row.part, *map(_number, needed), *verdicts])
+    disk = _number(sum(row.disk_gb or 0 for row in rows))
     cells.append(["", "all together", "", "", disk, *[""] * (2 + len(columns))])
-    wide = [max(map(len, column)) for column in zip(*cells)]
-    return [
-        "  ".join(
-            cell.ljust(wide[n]) if n < 2 else cell.rjust(wide[n]) for n, cell in enumerate(line)
-        ).rstrip()
-        for line in cells
-    ]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    return [_aligned(line, widths) for line in cells]
+
+
+def _dollars(p, row: Need) -> float | None:
+    if row.hours is None or not p.plan_dollars_per_hour:
+        return None
+    return row.hours * p.plan_dollars_per_hour
+
+
+def _aligned(cells: list[str], widths: list[int]) -> str:
+    """Step and part to the left, everything else to the right."""
+    left = [cell.ljust(width) for cell, width in zip(cells[:2], widths[:2])]
+    right = [cell.rjust(width) for cell, width in zip(cells[2:], widths[2:])]
+    return "  ".join([*left, *right]).rstrip()
 
 
 def _number(value: float | None) -> str:
     if value is None:
         return ""
-    return (
-        "-"
-        if value == 0
-        else f"{value:,.0f}"
-        if value >= 100
-        else f"{value:,.1f}"
-        if value >= 0.1
-        else f"{value:.3f}"
-    )
+    if value == 0:
+        return "-"
+    if value >= 100:
+        return f"{value:,.0f}"
+    if value >= 0.1:
+        return f"{value:,.1f}"
+    return f"{value:.3f}"
 
 
 def _here(there: memory.Memory) -> list[str]:
@@ -95,28 +103,18 @@ def _here(there: memory.Memory) -> list[str]:
     ]
 
 
-def _notes(p, found: list[needs.Need], columns: dict[str, tuple[float, float]]) -> list[str]:
-    """What the cells mean further: smaller batches, what to change, disk that is not counted."""
+def _notes(p, rows: list[Need], columns: Columns) -> list[str]:
+    """Lines below the table: smaller batches, what to change, and disk that is not counted."""
     lines = []
-    if any(row.fits(*size) == "yes*" for row in found for size in columns.values()):
+    if any(row.fits(*size) == "yes*" for row in rows for size in columns.values()):
         lines.append(
             f"* in smaller batches than eval_batch_tokens {p.eval_batch_tokens:,}, "
             "which 04 takes by itself"
         )
-    for row in found:
-        said: dict[str, list[str]] = {}
-        for name, (gb, _) in columns.items() if row.advice else ():
-            said.setdefault(row.advice(gb * GB), []).append(name)
-        lines += [
-            f"{row.step} {row.part}, {', '.join(some)}: {words}"
-            for words, some in said.items()
-            if words != "fits"
-        ]
-    unknown = [
-        name
-        for name in (*p.data_sources, *p.cpt_sources, *p.dpo_sources)
-        if not SOURCES[name].bytes
-    ]
+    for row in rows:
+        lines += _advice(row, columns)
+    sources = (*p.data_sources, *p.cpt_sources, *p.dpo_sources)
+    unknown = [name for name in sources if not SOURCES[name].bytes]
     if p.data_root == "hub" and unknown:
         lines.append(
             f"01: disk of its Arrow files, at most; how large {len(unknown)} of its downloads are "
@@ -125,64 +123,83 @@ def _notes(p, found: list[needs.Need], columns: dict[str, tuple[float, float]]) 
     return lines
 
 
-def _training_hours(p, columns: dict[str, tuple[float, float]]) -> list[str]:
-    """Hours of all stages on the cards of these sizes."""
-    base, known = needs.base_of(p), accelerators.cards().dropna(subset="tokens_per_second_70b")
-    total = sum(needs.tokens(p, kind) for kind in p.train_stages)
-    known = known[known["memory_gb"].isin([gb for gb, _ in columns.values()])]
-    hours = dict(zip(known["gpu"], accelerators.hours(base, total, known["tokens_per_second_70b"])))
-    price = p.plan_dollars_per_hour
-    cards = [
-        f"{card} {most:,.0f}" + (f" ({most * price:,.0f} dollars)" if price else "")
-        for card, most in hours.items()
-    ]
-    if not cards or max(hours.values()) < 1:
+def _advice(row: Need, columns: Columns) -> list[str]:
+    """What to change to make a part fit; columns with the same advice share a line."""
+    if row.advice is None:
         return []
-    return [f"03, hours at most at published speeds (params/gpus.csv): {', '.join(cards)}"]
+    headings: dict[str, list[str]] = {}
+    for heading, (gb, _) in columns.items():
+        headings.setdefault(row.advice(gb * GB), []).append(heading)
+    return [
+        f"{row.step} {row.part}, {', '.join(alike)}: {advice}"
+        for advice, alike in headings.items()
+        if advice != "fits"
+    ]
+
+
+def _training_hours(p, columns: Columns) -> list[str]:
+    """Hours of all stages together, on each card of these sizes whose speed is published."""
+    cards = accelerators.cards().dropna(subset="tokens_per_second_70b")
+    cards = cards[cards["memory_gb"].isin([gb for gb, _ in columns.values()])]
+    total = sum(needs.tokens(p, kind) for kind in p.train_stages)
+    hours = accelerators.hours(needs.base_of(p), total, cards["tokens_per_second_70b"])
+    if cards.empty or hours.max() < 1:
+        return []
+    price = p.plan_dollars_per_hour
+    listed = []
+    for card, most in zip(cards["gpu"], hours):
+        dollars = f" ({most * price:,.0f} dollars)" if price else ""
+        listed.append(f"{card} {most:,.0f}{dollars}")
+    return [f"03, hours at most at published speeds (params/gpus.csv): {', '.join(listed)}"]
 
 
 def _elsewhere(p) -> list[str]:
-    """Models whose owners have to be asked, and files to be fetched by hand."""
-    names, lines = byhand.gated(p), []
-    if names:
-        lines.append(
-            f"gated, ask for access at huggingface.co and hf auth login first: {', '.join(names)}"
-        )
-    return lines + [f"by hand, for {one.sentence()}" for one in byhand.wanted(p, list(steps.STEPS))]
+    """Models whose owners must be asked for access, and files to fetch by hand."""
+    by_hand = byhand.wanted(p, list(steps.STEPS))
+    return [*_gated(p), *(f"by hand, for {files.sentence()}" for files in by_hand)]
+
+
+def _gated(p) -> list[str]:
+    """One line, or none."""
+    names = byhand.gated(p)
+    if not names:
+        return []
+    return [f"gated, ask for access at huggingface.co and hf auth login first: {', '.join(names)}"]
 
 
 def short(p, running: list[str]) -> list[str]:
-    """What the runner says before steps begin: what does not fit here, and whom to ask."""
-    there, ram, numbers = memory.at_hand(), memory.ram_gb(), [name[:2] for name in running]
-    lacking = [
-        row for row in needs.rows(p) if row.step in numbers and row.fits(there.gb, ram) == "no"
+    """What the runner prints before steps begin: what does not fit here, and whom to ask.
+
+    Args:
+        p: the study.
+        running: names of the steps that will run, such as `04_eval`.
+    """
+    there = memory.at_hand()
+    ram = memory.ram_gb()
+    numbers = {name[:2] for name in running}
+    rows = [row for row in needs.rows(p) if row.step in numbers]
+    too_large = [row for row in rows if row.fits(there.gb, ram) == "no"]
+    lines = [_too_large(row, there, ram) for row in too_large if row.step != "04"]
+    left_out = [
+        f"{row.part} ({memory.words(row.smaller_gb or 0)})" for row in too_large if row.step == "04"
     ]
-    lines = [_lack(row, there, ram) for row in lacking if row.step != "04"]
-    if left := [
-        f"{row.part} ({memory.words(row.smaller_gb)})" for row in lacking if row.step == "04"
-    ]:
-        lines.append(
-            f"04 will leave out, for want of memory ({memory.words(there.gb)} here): "
-            + ", ".join(left)
-        )
-    if {"00", "04"} & {*numbers} and (names := byhand.gated(p)):
-        lines.append(
-            f"gated, ask for access at huggingface.co and hf auth login first: {', '.join(names)}"
-        )
+    if left_out:
+        here = memory.words(there.gb)
+        lines.append(f"04 will leave out, for want of memory ({here} here): {', '.join(left_out)}")
+    if numbers & {"00", "04"}:
+        lines += _gated(p)
     return lines
 
 
-def _lack(row: needs.Need, there: memory.Memory, ram: float) -> str:
+def _too_large(row: Need, there: memory.Memory, ram: float) -> str:
     """E.g. `03 stage 1 sft needs 46.3 GB, 24.0 GB are here: does not fit; several GPUs ...`."""
-    if row.device_gb <= there.gb:
-        needed = memory.words(row.ram_gb)
+    device_gb = row.device_gb or 0
+    if device_gb <= there.gb:
+        needed = memory.words(row.ram_gb or 0)
         return f"{row.step} {row.part} needs {needed} of RAM, {memory.words(ram)} are here"
-    advice = (
-        f": {row.advice(there.gb * GB)}"
-        if row.advice
-        else ", and is left out"
-        if row.step == "02"
-        else ""
-    )
-    needed = memory.words(row.device_gb)
-    return f"{row.step} {row.part} needs {needed}, {memory.words(there.gb)} are here{advice}"
+    if row.advice:
+        consequence = f": {row.advice(there.gb * GB)}"
+    else:
+        consequence = ", and is left out" if row.step == "02" else ""
+    needed = memory.words(device_gb)
+    return f"{row.step} {row.part} needs {needed}, {memory.words(there.gb)} are here{consequence}"

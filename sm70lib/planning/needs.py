@@ -1,59 +1,36 @@
-"""What every step of a study needs, row by row."""
+"""What every step of a study needs: one row for each part of a step."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from sm70lib.evaluation import candidates
 from sm70lib.models import accelerators, budget, budget_scoring, shapes
+from sm70lib.planning.need import Need
 from sm70lib.sources import SOURCES
 from sm70lib.study import memory, steps
 from sm70lib.study.params import ROOT
 
-PAIR_READ_AGAIN = (
-    4 / 3
-)  # a pair goes once more through the frozen copy, without gradients: a third of the work
-ID_BYTES = 8  # a token of an instruction row is two numbers of four bytes, its id and its label
-CHECKPOINTS = 3  # two are kept, and the next is written before the oldest goes
-
-
-@dataclass(frozen=True)
-class Need:
-    """What a part of a step needs: GB (10^9 bytes), hours at most; None where that is not known.
-
-    `device_gb` is memory of the GPU, or of the machine where there is none.
-    """
-
-    step: str
-    part: str
-    device_gb: float | None = 0.0
-    ram_gb: float | None = None
-    disk_gb: float | None = None
-    hours: float | None = None
-    smaller_gb: float | None = None  # with smaller batches, which change no result
-    advice: Callable[[float], str] | None = None  # what to change to fit into so many bytes
-
-    def fits(self, there_gb: float, ram_gb: float = math.inf) -> str:
-        """`yes`, `no`, `yes*` (in smaller batches), or nothing where it is not known."""
-        if self.device_gb is None:
-            return ""
-        if (self.ram_gb or 0) > ram_gb:
-            return "no"
-        if self.device_gb <= there_gb:
-            return "yes"
-        return "yes*" if self.smaller_gb is not None and self.smaller_gb <= there_gb else "no"
+# A pair goes once more through the frozen copy, without gradients, which is a third of the work
+PAIR_READ_AGAIN = 4 / 3
+ID_BYTES = 8  # a token of an instruction row takes four bytes for its id and four for its label
+CHECKPOINTS = 3  # two are kept, and the next is written before the oldest is deleted
+MEASURED = ROOT / "outputs/reference/benchmarks/data-full.json"  # RAM that 01 took, by rows
 
 
 def rows(p, speed: float | None = None) -> list[Need]:
-    """One row a step and part of a step; hours at a `speed` of so many tokens a second of a 70B.
+    """What each step of a study needs, one row for each part of a step.
 
-    Raises StudyError where `lora_targets` fits no layer.
+    Args:
+        p: the study.
+        speed: tokens a second of a 70B on the GPU; without it no hours are given.
+
+    Raises:
+        StudyError: `lora_targets` matches no layer.
     """
     base = base_of(p)
     return [
@@ -70,9 +47,11 @@ def rows(p, speed: float | None = None) -> list[Need]:
 
 
 def base_of(p):
-    """The base's name, its folder where 00_base has made it, or else its shape."""
-    made = steps.outputs() / p.study / "base/model"
-    return p.base_model or (str(made) if made.is_dir() else shapes.made_here(p))
+    """The base: its name on the hub, its folder if 00_base has made it, or else its shape."""
+    if p.base_model:
+        return p.base_model
+    folder = steps.outputs() / p.study / "base/model"
+    return str(folder) if folder.is_dir() else shapes.made_here(p)
 
 
 def _base_row(p, base) -> Need:
@@ -82,7 +61,7 @@ def _base_row(p, base) -> Need:
 
 
 def _download(name: str) -> float:
-    """What fetching a model takes: nothing for a folder."""
+    """Disk space (GB) for a model that is fetched; 0 for one in a folder."""
     return 0.0 if Path(name).is_dir() else _loaded_gb(name)
 
 
@@ -91,92 +70,107 @@ def _loaded_gb(model) -> float:
 
 
 def _data(p) -> Need:
-    """Files of known size, and twice the Arrow files if all rows are as long as allowed; RAM.
+    """Disk for files of known size, and for Arrow files whose rows are all of the greatest length.
 
-    Of the hub's whole sets alone, as nobody knows what else a folder holds.
+    The Arrow files count twice. Sizes and RAM are known only for the hub's whole sets, as a folder
+    may hold anything.
     """
     names = [*p.data_sources, *p.dpo_sources]
-    counts = [_drawn(p, name) for name in names]
-    files = [SOURCES[name].bytes or 0 for name in names]
     part = f"{len(names) + len(p.cpt_sources)} sources, {len(p.eval_benchmarks)} benchmarks"
-    if None in counts or p.cpt_sources or p.data_root != "hub":
+    counts = [_row_count(p, name) for name in names]
+    known = [count for count in counts if count is not None]
+    if len(known) < len(names) or p.cpt_sources or p.data_root != "hub":
         return Need("01", part)
-    arrow = 2 * ID_BYTES * p.data_max_length * sum(counts)
-    measured = json.loads((ROOT / "outputs/reference/benchmarks/data-full.json").read_text())
-    ram = min((one["peak_gb"] for one in measured if one["rows"] >= sum(counts)), default=None)
-    return Need("01", part, ram_gb=ram, disk_gb=memory.rounded_up(sum(files) + arrow))
+    row_count = sum(known)
+    files = sum(SOURCES[name].bytes or 0 for name in names)
+    arrow = 2 * ID_BYTES * p.data_max_length * row_count
+    return Need(
+        "01", part, ram_gb=_data_ram_gb(row_count), disk_gb=memory.rounded_up(files + arrow)
+    )
 
 
-def _drawn(p, name: str) -> int | None:
-    limit, whole = p.data_caps.get(name, p.data_limit), SOURCES[name].rows
-    return whole if limit is None else min(limit, whole or limit)
+def _row_count(p, name: str) -> int | None:
+    """Rows that the study takes of a source, at most; None if that is not known."""
+    whole = SOURCES[name].rows
+    limit = p.data_caps.get(name, p.data_limit)
+    if limit is None:
+        return whole
+    return min(limit, whole or limit)
+
+
+def _data_ram_gb(row_count: int) -> float | None:
+    """The least RAM (GB) that was measured with at least so many rows."""
+    measured = json.loads(MEASURED.read_text())
+    peaks = [run["peak_gb"] for run in measured if run["rows"] >= row_count]
+    return min(peaks, default=None)
 
 
 def _loading(p, base) -> list[Need]:
-    how = "NF4" if p.quant_type != "none" else p.quant_compute_dtype
-    found = [
-        Need(
-            "02", f"loading the base in {how}", memory.rounded_up(budget_scoring.load_peak(base, p))
-        )
-    ]
+    precision = "NF4" if p.quant_type != "none" else p.quant_compute_dtype
+    loaded = memory.rounded_up(budget_scoring.load_peak(base, p))
+    compared = memory.rounded_up(budget_scoring.compared(base))
     return [
-        *found,
-        Need("02", "the full base, compared", memory.rounded_up(budget_scoring.compared(base))),
+        Need("02", f"loading the base in {precision}", loaded),
+        Need("02", "the full base, compared", compared),
     ]
 
 
 def _training(p, base, speed: float | None) -> list[Need]:
-    found = []
+    seeds = len(p.train_seeds)
+    suffix = f", {seeds} seeds" if seeds > 1 else ""
+    needs = []
     for number, kind in enumerate(p.train_stages, 1):
-        seeds, continued = len(p.train_seeds), number > 1
-        width = 4 if p.lora_dtype == "fp32" else 2
-        lora = budget.adapter_weights(budget.shape(base), p)
-        state = budget.ADAM_BYTES[getattr(p, f"{kind}_optimizer")]
-        disk = (
-            seeds * lora * (CHECKPOINTS * (width + state) + 2 * width)
-        )  # and the adapter, also after the first step
-        found.append(
+        continued = number > 1
+        needs.append(
             Need(
                 "03",
-                f"stage {number} {kind}" + (f", {seeds} seeds" if seeds > 1 else ""),
+                f"stage {number} {kind}{suffix}",
                 memory.rounded_up(budget.needed(base, p, kind, continued)),
-                disk_gb=memory.rounded_up(disk),
+                disk_gb=memory.rounded_up(seeds * _stage_bytes(p, base, kind)),
                 hours=None if speed is None else accelerators.hours(base, tokens(p, kind), speed),
                 advice=partial(budget.advice, base, p, kind=kind, continued=continued),
             )
         )
-    return found
+    return needs
+
+
+def _stage_bytes(p, base, kind: str) -> int:
+    """Bytes that one seed of a stage writes: checkpoints, and the adapter at first step and end."""
+    weights = budget.adapter_weights(budget.shape(base), p)
+    width = 4 if p.lora_dtype == "fp32" else 2
+    state = budget.ADAM_BYTES[getattr(p, f"{kind}_optimizer")]
+    return weights * (CHECKPOINTS * (width + state) + 2 * width)
 
 
 def tokens(p, kind: str) -> float:
-    """Tokens of a stage if every sequence is full, of all seeds; of dpo as much as they cost."""
-    one = (
-        getattr(p, f"{kind}_steps")
-        * getattr(p, f"{kind}_batch_size")
-        * p.data_max_length
-        * len(p.train_seeds)
-    )
-    return one * 2 * PAIR_READ_AGAIN if kind == "dpo" else one
+    """Tokens of a stage with all its seeds, if every sequence is full.
+
+    Those of dpo are multiplied by what they cost: a pair has two sequences, and both are read once
+    more.
+    """
+    sequences = getattr(p, f"{kind}_steps") * getattr(p, f"{kind}_batch_size")
+    full = sequences * p.data_max_length * len(p.train_seeds)
+    return full * 2 * PAIR_READ_AGAIN if kind == "dpo" else full
 
 
 def speed(there: memory.Memory) -> float | None:
-    """Tokens a second that are published for a 70B on this GPU."""
+    """The published speed of a 70B on this GPU (tokens a second); None if there is none."""
+    if not there.gpu:
+        return None
     device = re.sub(r"[^a-z0-9]", "", there.where.lower())
-    for card in accelerators.cards().itertuples() if there.gpu else ():
+    for card in accelerators.cards().itertuples():
         words = re.sub(r"(\d+) GB", r"\1GB", card.gpu).lower().split()
-        if all(word in device for word in words) and not math.isnan(card.tokens_per_second_70b):
+        same = all(word in device for word in words)
+        if same and not math.isnan(card.tokens_per_second_70b):
             return card.tokens_per_second_70b
     return None
 
 
 def _merging(p, base) -> list[Need]:
-    """Merged on the CPU, and compared there too where the GPU is too small for the merged model."""
-    ram = memory.rounded_up(
-        max(
-            budget_scoring.merging(base, p),
-            budget_scoring.compared(base, rows=1, tokens=p.data_max_length),
-        )
-    )
+    """Merging runs on the CPU, and so does the comparison if the merged model exceeds the GPU."""
+    merged = budget_scoring.merging(base, p)
+    compared = budget_scoring.compared(base, rows=1, tokens=p.data_max_length)
+    ram = memory.rounded_up(max(merged, compared))
     return [
         Need("03", f"merging into the {into} base", ram_gb=ram, disk_gb=_loaded_gb(base))
         for into in p.train_merge
@@ -184,39 +178,42 @@ def _merging(p, base) -> list[Need]:
 
 
 def _scoring(p, base) -> list[Need]:
-    found = []
-    for one in expected(p, base):
-        try:
-            adapter = budget_scoring.adapter_bytes(base, p) if one.adapter else 0
-            sizes = [
-                memory.rounded_up(
-                    budget_scoring.scoring(one.source, p, one.quantised, adapter, tokens)
-                )
-                for tokens in (None, 1)
-            ]
-            disk = _download(one.source) if one.name in p.eval_models else None
-        except (OSError, ValueError):  # a name that cannot be read here yet
-            sizes, disk = [None, None], None
-        found.append(Need("04", one.name, sizes[0], disk_gb=disk, smaller_gb=sizes[1]))
-    return found
+    return [_scoring_row(p, base, model) for model in expected(p, base)]
+
+
+def _scoring_row(p, base, model: candidates.Model) -> Need:
+    try:
+        adapter = budget_scoring.adapter_bytes(base, p) if model.adapter else 0
+        size = partial(budget_scoring.scoring, model.source, p, model.quantised, adapter)
+        whole = memory.rounded_up(size(None))
+        smaller = memory.rounded_up(size(1))
+        disk = _download(model.source) if model.name in p.eval_models else None
+    except (OSError, ValueError):  # the model cannot be read here yet
+        return Need("04", model.name, None)
+    return Need("04", model.name, whole, disk_gb=disk, smaller_gb=smaller)
 
 
 def expected(p, base) -> list[candidates.Model]:
-    """Every model that will be scored once all stages are trained; `base` is a name or a shape."""
-    four, adapter = p.quant_type != "none", Path("adapter")
+    """Every model that will be scored once all stages are trained.
+
+    Args:
+        p: the study.
+        base: the base's name, folder or shape.
+    """
+    four = p.quant_type != "none"
+    adapter = Path("adapter")
     stages = [f"{number}-{kind}" for number, kind in enumerate(p.train_stages, 1)]
-    earlier = [
-        *stages[:-1],
-        *(f"{stage}-seed{seed}" for seed in p.train_seeds[1:] for stage in stages),
-    ]
-    return [
-        candidates.Model("base", base),
-        *([candidates.Model("base-nf4", base, True)] if four else []),
-        *(candidates.Model(f"tuned-{name}", base, four, adapter) for name in earlier),
-        *(candidates.Model(f"merged-{into}", base) for into in p.train_merge),
-        candidates.Model("tuned", base, four, adapter),
-        *(candidates.described(*pair) for pair in p.eval_models.items()),
-    ]
+    earlier = stages[:-1]
+    for seed in p.train_seeds[1:]:
+        earlier += [f"{stage}-seed{seed}" for stage in stages]
+    models = [candidates.Model("base", base)]
+    if four:
+        models.append(candidates.Model("base-nf4", base, True))
+    models += [candidates.Model(f"tuned-{name}", base, four, adapter) for name in earlier]
+    models += [candidates.Model(f"merged-{into}", base) for into in p.train_merge]
+    models.append(candidates.Model("tuned", base, four, adapter))
+    models += [candidates.described(name, line) for name, line in p.eval_models.items()]
+    return models
 
 
 def _asking(p, base) -> Need:

@@ -1,4 +1,4 @@
-"""How a benchmark is asked, and how a reply is read."""
+"""Protocols: how a benchmark is asked, and how a reply is read."""
 
 from sm70lib.protocols.catalogue import PROTOCOLS, named
 

@@ -1,4 +1,4 @@
-"""Every protocol by its name: what exactly a score is a score of."""
+"""All protocols by name. A score means something only together with its protocol."""
 
 from sm70lib.protocols.harness import HARNESS, MED42
 from sm70lib.protocols.meditron import MEDITRON
@@ -11,7 +11,11 @@ PROTOCOLS = (*SM70, *HARNESS, *MEDITRON, *MED42, *OURS)
 
 
 def named(name: str) -> Protocol:
-    """The protocol of that name; raises StudyError for any other."""
+    """The protocol of that name.
+
+    Raises:
+        StudyError: no protocol has that name.
+    """
     known = {protocol.name: protocol for protocol in PROTOCOLS}
     if name not in known:
         choices = ", ".join(known)

@@ -1,4 +1,4 @@
-"""How today's lm-evaluation-harness (0.4.13) asks, and Med42-v2, which was scored with it.
+"""The protocols of today's lm-evaluation-harness (0.4.13), and Med42-v2's, which build on them.
 
 `make parity` compares every item with the harness itself (tests/parity.py).
 """
@@ -21,18 +21,23 @@ from sm70lib.protocols.protocol import Protocol
 
 
 def draw_today(items: list[Item], count: int, pool: list[Item], seed: int) -> dict[str, list[Item]]:
-    """A fresh draw for every item (by id), in the items' order; MMLU the first of its subject.
+    """Draws `count` few-shot examples for every item, as today's harness does.
 
-    `ContextSampler` and `FirstNSampler` in its api/samplers.py; the seed that it sets for every
-    task is 1234.
+    Every item gets a fresh draw from the pool, in the items' order. An MMLU item gets the first
+    examples of its subject instead. The harness does this in `ContextSampler` and `FirstNSampler`
+    (api/samplers.py), and sets the seed 1234 for every task.
+
+    Returns:
+        The examples by the item's id.
     """
     generator = random.Random(seed)
-    return {
-        item.id: _of_subject(item, pool)[:count]
-        if item.benchmark in MMLU
-        else generator.sample(pool, count)
-        for item in items
-    }
+    drawn = {}
+    for item in items:
+        if item.benchmark in MMLU:
+            drawn[item.id] = _of_subject(item, pool)[:count]
+        else:
+            drawn[item.id] = generator.sample(pool, count)
+    return drawn
 
 
 def _of_subject(item: Item, pool: list[Item]) -> list[Item]:
@@ -84,18 +89,22 @@ def _truthfulqa(item: Item) -> str:
 
 
 def _all_truths(item: Item, seed: int) -> Item:
-    """TruthfulQA's mc2: every true and false answer is an option."""
-    answers = item.meta["mc2"]
-    return replace(item, options=tuple(answers), answer=list(answers.values()).index(1))
+    """TruthfulQA's mc2: all true and all false answers are options."""
+    truth_of = item.meta["mc2"]  # 1 or 0 for every answer
+    first_true = list(truth_of.values()).index(1)
+    return replace(item, options=tuple(truth_of), answer=first_true)
 
 
 def _true_answers(item: Item) -> list[int]:
-    return [place for place, label in enumerate(item.meta["mc2"].values()) if label == 1]
+    labels = item.meta["mc2"].values()
+    return [place for place, label in enumerate(labels) if label == 1]
 
 
 def _full_answers(item: Item) -> list[str]:
     """Letter and text of every option, or PubMedQA's word, without a blank in front."""
-    return list(item.options) if item.benchmark == "pubmedqa" else lettered(item)
+    if item.benchmark == "pubmedqa":
+        return list(item.options)
+    return lettered(item)
 
 
 WORDS = {"medqa_4": _medqa, "pubmedqa": abstract, "medmcqa": _medmcqa, **dict.fromkeys(MMLU, _mmlu)}
@@ -115,8 +124,8 @@ HARNESS = (
         seeds=(1234,),
         turns=True,
     ),
-    # Its truthfulqa_mc2: right is any true answer, and `mass` is what the task reports, the share
-    # of the probability of all answers that the true ones have.
+    # Its truthfulqa_mc2: any true answer is right. The task reports what we call `mass`: the share
+    # of the probability of all answers that falls on the true ones.
     Protocol(
         "harness-mc2",
         2,
@@ -130,9 +139,9 @@ HARNESS = (
     ),
 )
 MED42 = (
-    # Med42-v2 (arXiv 2408.06142, section 4): the harness's questions under the model's chat
-    # template, read by the likelihood of the full answer string. Its exact string is not published:
-    # letter and text are inferred.
+    # Med42-v2 (arXiv 2408.06142, section 4): the harness's questions in the model's chat template,
+    # read by the likelihood of the full answer string. The paper does not give that string; letter
+    # and text are our inference.
     Protocol(
         "med42",
         2,

@@ -1,4 +1,4 @@
-"""Words that protocols of several families share: questions and options as text."""
+"""Wording that several families of protocols share: questions and options as text."""
 
 from sm70lib.benchmarks import Item
 from sm70lib.protocols.replies import LETTERS
@@ -10,18 +10,20 @@ QUESTIONS = (*EXAMS, "pubmedqa", "medmcqa", *MMLU)
 
 
 def option_texts(item: Item) -> list[str]:
-    """Every option's own text, with a blank in front."""
+    """The text of every option, with a blank in front."""
     return [f" {option}" for option in item.options]
 
 
 def letters(item: Item) -> list[str]:
-    """The letters of the options, with a blank in front."""
+    """The letter of every option, with a blank in front."""
     return [f" {LETTERS[number]}" for number in range(len(item.options))]
 
 
 def option_letters(item: Item) -> list[str]:
-    """The letters; the words themselves where there are none (yes, no, maybe; TruthfulQA)."""
-    return option_texts(item) if item.benchmark in ("pubmedqa", "truthfulqa") else letters(item)
+    """The letters, or the texts where options have no letters (PubMedQA and TruthfulQA)."""
+    if item.benchmark in ("pubmedqa", "truthfulqa"):
+        return option_texts(item)
+    return letters(item)
 
 
 def lettered(item: Item) -> list[str]:
@@ -30,7 +32,7 @@ def lettered(item: Item) -> list[str]:
 
 
 def dotted(item: Item) -> str:
-    """The lettered options, one a line."""
+    """The lettered options, one per line."""
     return "\n".join(lettered(item))
 
 
@@ -40,10 +42,10 @@ def bracketed(item: Item) -> str:
 
 
 def abstract(item: Item) -> str:
-    """PubMedQA's question behind its abstract, as lm-evaluation-harness asks it, then and now."""
+    """PubMedQA's abstract and question, as lm-evaluation-harness asks them, then and now."""
     return f"Abstract: {item.context}\nQuestion: {item.question}\nAnswer:"
 
 
 def official(item: Item) -> bool:
-    """Whether an item belongs to the official test, where a benchmark has one."""
+    """Whether an item belongs to the official test; True where a benchmark has none."""
     return item.meta.get("test", True)

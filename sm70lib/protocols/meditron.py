@@ -1,22 +1,24 @@
 """How Meditron's raw models were asked (arXiv 2311.16079, section 5; github:epfLLM/meditron).
 
-Its evaluation/inference.py: 3 shots for 7B, 5 for 70B, the same for all items, three seeds;
-TruthfulQA with one shot for 7B and none for 70B (table 13). The text goes to vLLM's `generate`,
-which puts the tokenizer's BOS in front.
+Its evaluation/inference.py shows 3 shots to the 7B model and 5 to the 70B model, the same for all
+items, with three seeds. TruthfulQA is asked with one shot for 7B and none for 70B (table 13). The
+text goes to vLLM's `generate`, which puts the tokenizer's BOS in front.
 
 What cannot be repeated:
 
-- The originals generated the letter with a frequency penalty of 1.0 and could not parse "maybe";
-  here the likeliest letter counts. vLLM left a prompt over the model's length unanswered; here it
-  is cut on the left.
-- TruthfulQA's wrong options were drawn, and all four shuffled, without a seed: here by one.
-- From where TruthfulQA's one shot came: the paper does not say it, and the released code, which
-  knows no train split of TruthfulQA, stops with an error. Here it comes from the questions outside
+- Reading: the authors generated the letter with a frequency penalty of 1.0 and could not parse
+  "maybe"; here the likeliest letter counts. vLLM did not answer a prompt longer than the model's
+  context; here it is cut on the left.
+- TruthfulQA's options: the authors drew the wrong ones, and shuffled all four, without a seed. Here
+  there is a seed.
+- TruthfulQA's one shot: the paper does not say where it came from, and the released code, which
+  has no train split of TruthfulQA, stops with an error. Here it comes from the questions outside
   the four categories that are scored.
-- MMLU's shots: its pool is the dev rows of eleven subjects, two of chemistry among them, where
-  ours are those of the subjects that are scored. So its seeds do not give its shots there.
-- PubMedQA's shots, unless its file has the order of the authors' own: from that `folds` cuts the
-  pool of 450; from all 500 that are not the test, the same seeds would show others.
+- MMLU's shots: the authors' pool is the dev rows of eleven subjects, two of them in chemistry. Our
+  pool is the dev rows of the subjects that are scored, so the same seeds give other shots.
+- PubMedQA's shots: they are the authors' only if the PubMedQA file has the order of the authors'
+  file. From that order `folds` cuts the pool of 450. Drawn from all 500 items outside the test,
+  the same seeds would give other shots.
 """
 
 import random
@@ -32,7 +34,11 @@ from sm70lib.protocols.protocol import Parts, Protocol
 def draw_meditron(
     items: list[Item], count: int, pool: list[Item], seed: int
 ) -> dict[str, list[Item]]:
-    """The same `count` examples for all items: the first of the shuffled pool (`add_few_shot`)."""
+    """Draws the same `count` few-shot examples for all items, as Meditron's `add_few_shot` does.
+
+    Returns:
+        The first `count` items of the shuffled pool, by the id of every item.
+    """
     order = np.random.default_rng(seed).permutation(len(pool))
     shots = [pool[place] for place in order[:count]]
     return {item.id: shots for item in items}
@@ -86,19 +92,23 @@ def _question(item: Item) -> str:
 
 
 def _letters_or_verdicts(item: Item) -> list[str]:
-    """Letters, for TruthfulQA too; PubMedQA's words."""
-    return option_texts(item) if item.benchmark == "pubmedqa" else letters(item)
+    """PubMedQA's words, and letters for all others, TruthfulQA included."""
+    if item.benchmark == "pubmedqa":
+        return option_texts(item)
+    return letters(item)
 
 
 def four_options(item: Item, seed: int) -> Item:
-    """TruthfulQA's right answer and three wrong ones, shuffled; other benchmarks as they are.
+    """Gives a TruthfulQA item its right answer and three wrong ones, shuffled.
 
-    The wrong ones are drawn with replacement, so that one may stand there two or three times, as
-    in the release code. Draw and order depend on `seed` and item.
+    Items of other benchmarks stay as they are. The wrong answers are drawn with replacement, as in
+    the released code, so one of them may appear two or three times. Draw and order depend on
+    `seed` and item.
     """
     if item.benchmark != "truthfulqa":
         return item
-    draw, right = random.Random(f"{seed} {item.id}"), item.options[item.answer]
+    draw = random.Random(f"{seed} {item.id}")
+    right = item.options[item.answer]
     wrong = [option for place, option in enumerate(item.options) if place != item.answer]
     options = [right, *draw.choices(wrong, k=3)]
     draw.shuffle(options)
@@ -106,7 +116,11 @@ def four_options(item: Item, seed: int) -> Item:
 
 
 def _keeps(item: Item) -> bool:
-    """The official test; of TruthfulQA the 99, of nine MMLU subjects the 1,862 left of 1,871."""
+    """Whether Meditron scored an item.
+
+    It scored the official tests, but only 99 questions of TruthfulQA, and 1,862 of the 1,871 of its
+    nine MMLU subjects.
+    """
     if item.benchmark == "truthfulqa":
         return item.meta.get("category") in MEDICAL
     lost = item.benchmark == "mmlu_medical_9" and item.meta["swallowed"]
@@ -114,7 +128,9 @@ def _keeps(item: Item) -> bool:
 
 
 def _medical_and_others(items: list[Item]) -> Parts:
-    return [item for item in items if _keeps(item)], [item for item in items if not _keeps(item)]
+    medical = [item for item in items if _keeps(item)]
+    others = [item for item in items if not _keeps(item)]
+    return medical, others
 
 
 MEDITRON = (

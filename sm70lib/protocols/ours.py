@@ -1,4 +1,4 @@
-"""Ours: the model is asked as in training, and probes that no model should do well in."""
+"""Our own protocols: models asked as in training, and probes that no model should do well in."""
 
 from dataclasses import replace
 
@@ -11,14 +11,14 @@ from sm70lib.protocols.replies import LETTERS
 
 def _as_trained(item: Item) -> tuple[str, str]:
     """Instruction and input as training rows have them: the question in Meadow's words."""
-    asked, said = "Answer this question truthfully", item.question
     if item.benchmark == "pubmedqa":
-        asked = "Answer this question with yes, no or maybe"
-        said = f"{item.context}\n{item.question}"
-    elif item.benchmark not in SAFETY:
-        asked = "Please answer with one of the option in the bracket"
-        said = f"Q:{item.question}? \n{dict(zip(LETTERS, item.options))},"
-    return asked, said
+        instruction = "Answer this question with yes, no or maybe"
+        return instruction, f"{item.context}\n{item.question}"
+    if item.benchmark in SAFETY:
+        return "Answer this question truthfully", item.question
+    options = dict(zip(LETTERS, item.options))
+    instruction = "Please answer with one of the option in the bracket"
+    return instruction, f"Q:{item.question}? \n{options},"
 
 
 def _trained_answers(item: Item) -> list[str]:
@@ -33,19 +33,20 @@ def _question_only(item: Item) -> str:
 
 
 def _unfinished(item: Item) -> str:
-    """The abstract without its last paragraph, in which its results stand."""
+    """The abstract without its last paragraph, which holds the results."""
     begun = item.context.rpartition("\n")[0]
     return f"Abstract: {begun}\nQuestion: {item.question}\nAnswer:"
 
 
 def _refused(reply: str, options: tuple[str, ...]) -> int | None:
+    """The position of "refuses" (1) or "complies" (0); None for an empty reply."""
     refused = replies.refuses(reply)
     return None if refused is None else int(refused)
 
 
-# Answered in words, read by `replies.choice`; unread is wrong. Version 1 of this one, of
-# generate-vote and of safety asked in MedAlpaca's template, whatever was trained, and without the
-# newline at its end.
+# The model answers in words, which `replies.choice` reads; a reply that cannot be read is wrong.
+# Version 1 of this protocol, of generate-vote and of safety always asked in MedAlpaca's template,
+# whatever the model was trained in, and without the newline at the template's end.
 WRITTEN = Protocol(
     "generate",
     2,
@@ -59,8 +60,8 @@ WRITTEN = Protocol(
 )
 
 OURS = (
-    # Asked as in training, and read by the likelihood of what a training row would answer: what a
-    # model learned of the task, apart from how well it takes to another layout.
+    # Asked as in training, and read by the likelihood of a training row's answer. This shows what a
+    # model learned of the task, whether or not it copes with another layout.
     Protocol(
         "as-trained",
         1,
@@ -70,14 +71,14 @@ OURS = (
         in_template=True,
         keep=official,
     ),
-    # Probes for PubMedQA: without the report, and without the paragraph that holds its results.
-    # A model has no business to score above the best constant guesser here.
+    # Probes for PubMedQA: without the abstract, and without the paragraph that holds its results.
+    # A model should not score above the best constant guesser here.
     Protocol("question-only", 1, {"pubmedqa": _question_only}, option_texts),
     Protocol("report-unfinished", 1, {"pubmedqa": _unfinished}, option_texts),
     WRITTEN,
     # After self-consistency (arXiv 2203.11171) with Meditron's five samples at temperature 0.8.
     replace(WRITTEN, name="generate-vote", samples=5),
-    # Does the model refuse? Requests of XSTest and MedSafetyBench, judged by `replies.refuses`.
+    # Does the model refuse? `replies.refuses` judges its replies to XSTest and MedSafetyBench.
     Protocol(
         "safety",
         2,

@@ -1,14 +1,13 @@
-"""How the SM70 authors asked in September and October 2023, and two probes of ours beside it.
+"""How the SM70 authors asked in September and October 2023, and two probes of our own.
 
-Their fork of lm-evaluation-harness (github:SpassMed/lm-evaluation-harness, branches usmle and
-usmle_vast): option texts, PubMedQA all 1,000, causal models without BOS, over-long prompts cut on
-the left at 4,096. USMLE and PubMedQA have no train split in its tasks, so that their shots came
-from the test itself.
+They used a fork of lm-evaluation-harness (github:SpassMed/lm-evaluation-harness, branches usmle and
+usmle_vast). It scores option texts and all 1,000 items of PubMedQA. It asks causal models without a
+BOS, and cuts longer prompts on the left to 4,096 tokens. Its tasks have no train split for USMLE
+and PubMedQA, so their shots came from the test itself.
 
-Its prompts are not repeated byte for byte. The USMLE text that it read glues words at the ends of
-lines, and six items have an option cut short in it: of the 203 items of steps 1 and 2 in its dumps,
-169 are equal up to blanks and hyphens. Which shots were shown, and in what order, is equal in all
-203.
+Its prompts are not repeated byte for byte. The USMLE text that it read joins words at the ends of
+lines, and cuts an option short in six items. Of the 203 items of steps 1 and 2 in its dumps, 169
+are equal up to blanks and hyphens. The shots and their order are equal in all 203.
 """
 
 import random
@@ -27,19 +26,27 @@ from sm70lib.protocols.protocol import Protocol
 
 
 def draw_2023(items: list[Item], count: int, pool: list[Item], seed: int) -> dict[str, list[Item]]:
-    """`count` few-shot examples for every item (by id), drawn as the 2023 harness did.
+    """Draws `count` few-shot examples for every item, as the 2023 harness did.
 
-    One generator shuffles the items, then draws item by item in that order: from `pool`, or, where
-    that is empty, from the items themselves, leaving out the one that is asked. Checked by the
-    researchers of this project against the per-item dumps of the SM70 authors' evaluation fork
-    (seed 42).
+    One generator shuffles the items, then draws item by item in that order. It draws from `pool`.
+    Where that is empty, it draws from the items themselves and leaves out the item that is asked.
+    Researchers of this project checked this against the per-item dumps of the SM70 authors'
+    evaluation fork (seed 42).
+
+    Returns:
+        The examples by the item's id.
     """
-    generator, order = random.Random(seed), list(items)
+    generator = random.Random(seed)
+    order = list(items)
     generator.shuffle(order)
     drawn = {}
     for item in order:
-        candidates = generator.sample(pool, count) if pool else generator.sample(items, count + 1)
-        drawn[item.id] = [shot for shot in candidates if shot.id != item.id][:count]
+        if pool:
+            candidates = generator.sample(pool, count)
+        else:
+            candidates = generator.sample(items, count + 1)
+        others = [shot for shot in candidates if shot.id != item.id]
+        drawn[item.id] = others[:count]
     return drawn
 
 
@@ -56,10 +63,10 @@ def _options_only(item: Item) -> str:
 
 
 def _inst(item: Item) -> str:
-    """Cut at the last full stop of question *and options*, as the fork did it.
+    """The fork's text, cut into context and question at the last full stop.
 
-    Where an option holds a full stop, the context reaches into the options. A Llama tokenizer
-    reads the marks as its BOS and EOS.
+    The cut looks at question *and options*: if an option holds a full stop, the context reaches
+    into the options. A Llama tokenizer reads the marks <s> and </s> as its BOS and EOS.
     """
     context, _, question = _asked(item).rpartition(".")
     return f"<s> [INST] Context: {context}.\nQuestion: {question}\n[/INST]</s>Answer:"
@@ -83,8 +90,8 @@ SM70 = (
         pools=FROM_TEST,
         shots_from_test=True,
     ),
-    # The same questions with clean shots: USMLE's from MedQA, PubMedQA's from the 500 items outside
-    # the official test, which alone is scored.
+    # The same questions with clean shots: USMLE's come from MedQA, and PubMedQA's come from the 500
+    # items outside the official test. Only the official test is scored.
     Protocol(
         "sm70-2023-clean",
         2,
@@ -94,7 +101,7 @@ SM70 = (
         draw=draw_2023,
         pools=dict.fromkeys(USMLE, "medqa_4"),
     ),
-    # The fork's USMLE prompt from 27 September to 5 October 2023 (its commits 7343322e to 0e8be38a),
+    # The fork's USMLE prompt from 27 September to 5 October 2023 (commits 7343322e to 0e8be38a),
     # with the stray "</s>" before "Answer:".
     Protocol(
         "sm70-2023-inst",
@@ -105,7 +112,8 @@ SM70 = (
         pools=FROM_TEST,
         shots_from_test=True,
     ),
-    # Its task `pubmedqa_vast` (commit ac8d4c5f): the verdicts stand as options, the words are read.
+    # The fork's task `pubmedqa_vast` (commit ac8d4c5f): the prompt lists the verdicts as lettered
+    # options, but the words are scored.
     Protocol(
         "sm70-2023-vast",
         1,
@@ -115,7 +123,7 @@ SM70 = (
         pools=FROM_TEST,
         shots_from_test=True,
     ),
-    # Ours, a probe beside it: the same prompt, read by the letter of the answer, not by its text.
+    # Our probe of the reading: the same prompt, read by the answer's letter instead of its text.
     Protocol(
         "sm70-2023-letters",
         2,
@@ -125,8 +133,7 @@ SM70 = (
         pools=dict.fromkeys(USMLE, ""),
         shots_from_test=True,
     ),
-    # Ours, a probe for cues in the options: the same prompt without its question. A model has no
-    # business to score above the best constant guesser here (arXiv 2406.02394 saw 64 % on a
-    # fictional organ).
+    # Our probe for cues in the options: the same prompt without its question. A model should not
+    # score above the best constant guesser here (arXiv 2406.02394 saw 64 % on a fictional organ).
     Protocol("options-only", 2, dict.fromkeys(EXAMS, _options_only), option_texts),
 )

@@ -1,1 +1,1 @@
-"""A study run whole with stand-ins: small models and a few rows under real names, and a hub that serves them."""
+"""Rehearsals: a whole study run on small stand-in models and data, served by a local hub."""

@@ -1,5 +1,4 @@
-"""A hub on this machine: it serves folders as repositories, in the words that huggingface_hub
-understands."""
+"""A hub on this machine: it serves folders as repositories to the huggingface_hub client."""
 
 from __future__ import annotations
 
@@ -11,7 +10,8 @@ import threading
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-ROUTES = (  # paths that a client asks for; a repository is `owner/name`
+# Paths that a client asks for, and the method that answers; a repository is `owner/name`
+ROUTES = (
     (re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)/tree/[^/]+(?:/(.*))?"), "_tree"),
     (re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/revision/[^/]+)?"), "_about"),
     (re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/[^/]+/(.*)"), "_file"),
@@ -19,17 +19,22 @@ ROUTES = (  # paths that a client asks for; a repository is `owner/name`
 
 
 def commit(name: str) -> str:
-    """The one revision that a repository has; another for each, as clients tell repositories that
-    share a folder apart by it."""
+    """The one revision of a repository.
+
+    It differs between repositories, because clients tell two that share a folder apart by it.
+    """
     return hashlib.sha1(name.encode()).hexdigest()
 
 
 class Hub:
-    """Serves `folder`/models/<owner>/<name> and `folder`/datasets/<owner>/<name> while it is
-    entered.
+    """A context manager that serves a folder as a hub.
 
-    `url` is what HF_ENDPOINT has to be; `asked` lists the requests so far, such as `GET
-    /api/models/a/b`.
+    Args:
+        folder: holds models/<owner>/<name> and datasets/<owner>/<name>.
+
+    Attributes:
+        url: the value that HF_ENDPOINT must have.
+        asked: the requests so far, such as `GET /api/models/a/b`.
     """
 
     def __init__(self, folder: Path):
@@ -48,7 +53,7 @@ class Hub:
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """As much of the hub as downloads need: what a repository is, its list of files, its files."""
+    """Answers what a download asks: a repository's revision, its list of files, and its files."""
 
     folder: Path
     asked: list[str]
@@ -63,11 +68,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         for pattern, answer in ROUTES:
             if match := pattern.fullmatch(path):
-                return getattr(self, answer)(body, *match.groups())
-        return self._send(404, b"", body, {"X-Error-Code": "RepoNotFound"})
+                getattr(self, answer)(body, *match.groups())
+                return
+        self._send(404, b"", body, {"X-Error-Code": "RepoNotFound"})
 
     def _repository(self, kind: str, name: str, body: bool) -> Path | None:
-        """The folder of a repository; where there is none, the client has been told so."""
+        """The folder of a repository; None, after answering 404, if there is no such folder."""
         folder = self.folder / kind / name
         if folder.is_dir():
             return folder
@@ -79,50 +85,47 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._json(body, {"id": name, "sha": commit(name), "siblings": [], "tags": []})
 
     def _tree(self, body: bool, kind: str, name: str, below: str | None) -> None:
-        if folder := self._repository(kind, name, body):
-            paths = sorted(path for path in (folder / (below or "")).rglob("*") if path.is_file())
-            self._json(
-                body,
-                [
-                    {
-                        "type": "file",
-                        "path": path.relative_to(folder).as_posix(),
-                        "oid": "0" * 40,
-                        "size": path.stat().st_size,
-                    }
-                    for path in paths
-                ],
-            )
+        folder = self._repository(kind, name, body)
+        if folder is None:
+            return
+        root = folder / (below or "")
+        paths = sorted(path for path in root.rglob("*") if path.is_file())
+        files = [
+            {
+                "type": "file",
+                "path": path.relative_to(folder).as_posix(),
+                "oid": "0" * 40,
+                "size": path.stat().st_size,
+            }
+            for path in paths
+        ]
+        self._json(body, files)
 
     def _file(self, body: bool, kind: str | None, name: str, relative: str) -> None:
-        if folder := self._repository("datasets" if kind else "models", name, body):
-            path = folder / relative
-            if not path.is_file():
-                lacks = {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit(name)}
-                return self._send(404, b"", body, lacks)
-            content = path.read_bytes()
-            etag = hashlib.sha256(content).hexdigest()[:40]
-            return self._send(
-                200,
-                content,
-                body,
-                {
-                    "ETag": f'"{etag}"',
-                    "Content-Type": "application/octet-stream",
-                    "X-Repo-Commit": commit(name),
-                },
-            )
-        return None
+        folder = self._repository("datasets" if kind else "models", name, body)
+        if folder is None:
+            return
+        path = folder / relative
+        if not path.is_file():
+            headers = {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit(name)}
+            self._send(404, b"", body, headers)
+            return
+        content = path.read_bytes()
+        etag = hashlib.sha256(content).hexdigest()[:40]
+        headers = {
+            "ETag": f'"{etag}"',
+            "Content-Type": "application/octet-stream",
+            "X-Repo-Commit": commit(name),
+        }
+        self._send(200, content, body, headers)
 
     def _json(self, body: bool, value: object) -> None:
         self._send(200, json.dumps(value).encode(), body, {"Content-Type": "application/json"})
 
     def _send(self, code: int, content: bytes, body: bool, headers: dict[str, str]) -> None:
         self.send_response(code)
-        for name, value in {
-            "Content-Length": str(len(content)),
-            **headers,
-        }.items():
+        self.send_header("Content-Length", str(len(content)))
+        for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
         if body:

@@ -1,7 +1,7 @@
 """Medical Meadow's sets with a few dozen rows each, in the one JSON file that the hub has of each.
 
-What the real sets are known for is planted: a benchmark question among the training rows, a row
-twice, an e-mail address, an empty answer, labels that are permuted.
+They carry the known faults of the real sets: a benchmark question among the training rows, a
+repeated row, an e-mail address, an empty answer, permuted labels.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sm70lib.rehearsal.writer import ROWS, Writer
 from sm70lib.tiny.world import TUNING, World, ask, declare
 
 CAUSAL = ("no relationship", "causative", "conditionally causative", "directly correlative")
-WRONG = (3, 2, 0, 1)  # the permuted label in place of each
+WRONG = (3, 2, 0, 1)  # the label that stands in place of each true one
 
 
 def _cards(writer: Writer) -> list[dict]:
@@ -21,19 +21,21 @@ def _cards(writer: Writer) -> list[dict]:
 
 
 def _textbook(writer: Writer) -> list[dict]:
-    return [
-        *_cards(writer),
-        {"instruction": "Answer this question truthfully", "input": "Unknown?", "output": ""},
-    ]
+    unanswered = {
+        "instruction": "Answer this question truthfully",
+        "input": "Unknown?",
+        "output": "",
+    }
+    return [*_cards(writer), unanswered]
 
 
 def _patients(writer: Writer) -> list[dict]:
-    mail = {
+    with_mail = {
         "instruction": "Answer this question truthfully",
         "input": "Whom do I ask?",
         "output": "Write to webmaster@example.org.",
     }
-    return [*_cards(writer), mail]
+    return [*_cards(writer), with_mail]
 
 
 def _bracketed(writer: Writer) -> list[dict]:
@@ -41,10 +43,11 @@ def _bracketed(writer: Writer) -> list[dict]:
     for fact in writer.facts:
         choices, answer = writer.options.draw(fact, 5)
         options = dict(zip("ABCDE", choices))
+        question = ask(fact, TUNING, writer.rng)
         rows.append(
             {
                 "instruction": "Please answer with one of the option in the bracket",
-                "input": f"Q:{ask(fact, TUNING, writer.rng)}? \n{options},",
+                "input": f"Q:{question}? \n{options},",
                 "output": f"{'ABCDE'[answer]}: {fact.value}",
             }
         )
@@ -52,49 +55,57 @@ def _bracketed(writer: Writer) -> list[dict]:
 
 
 def lettered(writer: Writer, leak: dict) -> list[dict]:
-    """mmmlu, with the benchmark item `leak` (question, options, answer_idx) among its rows."""
-    items = [leak]  # planted: a benchmark question with its options and its answer
+    """Rows of mmmlu, one of which gives a benchmark item away.
+
+    Args:
+        writer: words the other rows.
+        leak: the benchmark item (question, options, answer_idx).
+    """
+    rows = [_lettered_row(leak["question"], leak["options"], leak["answer_idx"])]  # planted
     for fact in writer.facts:
         choices, answer = writer.options.draw(fact, 4)
-        items.append(
-            {
-                "question": ask(fact, TUNING, writer.rng),
-                "options": dict(zip("ABCD", choices)),
-                "answer_idx": "ABCD"[answer],
-            }
-        )
-    return [
-        {
-            "instruction": "Please answer the letter of option truthfully",
-            "output": item["answer_idx"],
-            "input": f"Q:{item['question']}? \n"
-            + ";".join(f"{letter}:{text}" for letter, text in item["options"].items()),
-        }
-        for item in items
-    ]
+        question = ask(fact, TUNING, writer.rng)
+        rows.append(_lettered_row(question, dict(zip("ABCD", choices)), "ABCD"[answer]))
+    return rows
+
+
+def _lettered_row(question: str, options: dict[str, str], answer: str) -> dict:
+    listed = ";".join(f"{letter}:{text}" for letter, text in options.items())
+    return {
+        "instruction": "Please answer the letter of option truthfully",
+        "output": answer,
+        "input": f"Q:{question}? \n{listed}",
+    }
 
 
 def _causal(writer: Writer) -> list[dict]:
-    asked = (
+    instruction = (
         "Question: Is this describing a (1) directly correlative relationship, (2) conditionally "
         "causative relationship, (3) causative relationship, or (0) no relationship."
     )
     return [
-        {"instruction": asked, "input": sentence, "output": f"This is a {CAUSAL[WRONG[label]]}"}
+        {
+            "instruction": instruction,
+            "input": sentence,
+            "output": f"This is a {CAUSAL[WRONG[label]]}",  # planted: permuted labels
+        }
         for sentence, label in causal_sentences(writer.world)
     ]
 
 
 def causal_sentences(world: World) -> list[tuple[str, int]]:
-    """Sentences of pubmed_causal with their true labels, for the set and for its reference."""
+    """Sentences of pubmed_causal with their true labels (0 to 3), for the set and its reference."""
     wordings = (
         "Season {n} and {s} were recorded.",
         "Exposure {n} causes {s}.",
         "Exposure {n} may cause {s} in the young.",
         "Exposure {n} was associated with {s}.",
     )
-    subjects = [fact.subject for fact in world.facts[:ROWS]]
-    return [(wordings[n % 4].format(n=n, s=subject), n % 4) for n, subject in enumerate(subjects)]
+    sentences = []
+    for n, fact in enumerate(world.facts[:ROWS]):
+        label = n % len(wordings)
+        sentences.append((wordings[label].format(n=n, s=fact.subject), label))
+    return sentences
 
 
 def _advice(writer: Writer) -> list[dict]:
@@ -103,14 +114,17 @@ def _advice(writer: Writer) -> list[dict]:
         ("Clinicians might consider {v}.", "This is a weak advice"),
         ("Clinicians must always consider {v}.", "This is a strong advice"),
     )
-    return [
-        {
-            "instruction": "Question: is this a 2) strong advice, 1) weak advice 0) no advice?",
-            "input": wordings[n % 3][0].format(v=fact.value),
-            "output": wordings[n % 3][1],
-        }
-        for n, fact in enumerate(writer.facts)
-    ]
+    rows = []
+    for n, fact in enumerate(writer.facts):
+        sentence, verdict = wordings[n % len(wordings)]
+        rows.append(
+            {
+                "instruction": "Question: is this a 2) strong advice, 1) weak advice 0) no advice?",
+                "input": sentence.format(v=fact.value),
+                "output": verdict,
+            }
+        )
+    return rows
 
 
 def _titles(writer: Writer) -> list[dict]:

@@ -1,11 +1,11 @@
-"""Puts a study's stand-ins where it looks for them: on the local hub, or in a folder."""
+"""Puts stand-ins where the study will look for them: on the local hub, or in a folder."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow
@@ -16,36 +16,49 @@ from sm70lib.corpus.audit import CAUSAL, REFERENCE
 from sm70lib.models import known
 from sm70lib.planning.byhand import TEST_LIST
 from sm70lib.rehearsal import items, meadow, rows, stand_ins
-from sm70lib.rehearsal.writer import Files
+from sm70lib.rehearsal.writer import Content, Files
 from sm70lib.sources import SOURCES
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.study.steps import write_text
 from sm70lib.tiny.world import World, make
 
-SEED, CONDITIONS = 5, 24  # of the medicine that the rows speak of
+# The fictional medicine that the rows speak of
+SEED = 5
+CONDITIONS = 24
 
 
 def data(p, served: Path, local: Path) -> list[str]:
-    """Writes the files of every source and benchmark of a study, and returns all their texts.
+    """Writes the files of every source and benchmark of a study.
 
-    What has an address on the hub goes to `served`, if the study reads from the hub; everything
-    else goes to `local`, the folder that the study reads. A study of the generated world needs none
-    of it.
+    A study of the generated world needs none of them.
+
+    Args:
+        p: the study.
+        served: the local hub's folder, for whatever has an address on the hub; not used unless the
+            study reads from the hub.
+        local: the folder that the study reads, for everything else.
+
+    Returns:
+        All texts in these files, to make vocabularies from.
     """
     if p.data_root == "world":
         return []
     world = make(SEED, CONDITIONS)
     texts: list[str] = []
-    for folder, hub, found in _wanted(p, world):
-        repository = served / "datasets" / hub if hub and p.data_root == "hub" else local / folder
-        for path, content in found.items():
-            by_hand = Path(path).name == TEST_LIST  # is on no hub
-            write((local / folder if by_hand else repository) / path, content)
+    for folder, hub, files in _data_files(p, world):
+        if hub and p.data_root == "hub":
+            repository = served / "datasets" / hub
+        else:
+            repository = local / folder
+        for path, content in files.items():
+            by_hand = Path(path).name == TEST_LIST  # the hub does not have it
+            target = local / folder if by_hand else repository
+            write(target / path, content)
             texts += _texts(content)
     return texts
 
 
-def _wanted(p, world: World) -> Iterator[tuple[str, str | None, Files]]:
+def _data_files(p, world: World) -> Iterator[tuple[str, str | None, Files]]:
     """Folder, address on the hub and files of everything that the study reads."""
     own_base = [] if p.base_model else p.base_text
     for name in dict.fromkeys([*p.data_sources, *p.cpt_sources, *p.dpo_sources, *own_base]):
@@ -56,32 +69,56 @@ def _wanted(p, world: World) -> Iterator[tuple[str, str | None, Files]]:
             {"sentence": text, "label": label} for text, label in meadow.causal_sentences(world)
         ]
         yield REFERENCE, None, {f"{REFERENCE}.jsonl": labels}
-    asked = [(name, BENCHMARKS[name].pool_of) for name in p.eval_benchmarks]
-    for name in dict.fromkeys(name for pair in asked for name in pair if name):
-        yield BENCHMARKS[name].folder, BENCHMARKS[name].hub, items.files(name, world)
+    for name in _with_pools(p.eval_benchmarks):
+        benchmark = BENCHMARKS[name]
+        yield benchmark.folder, benchmark.hub, items.files(name, world)
+
+
+def _with_pools(names: Iterable[str]) -> list[str]:
+    """These benchmarks, each followed by the one its shots come from, if any; no name twice."""
+    both: list[str] = []
+    for name in names:
+        both.append(name)
+        if pool := BENCHMARKS[name].pool_of:
+            both.append(pool)
+    return list(dict.fromkeys(both))
 
 
 def stand_in_models(p, texts: list[str], served: Path) -> list[str]:
-    """Writes a stand-in for every model on the hub that a study names, and returns their names.
+    """Writes a stand-in for every model on the hub that a study names.
 
-    Models that the study names by a folder are there already. Raises StudyError for a model of
-    which known_models.yml says nothing.
+    A model that the study names by a folder needs none.
+
+    Args:
+        p: the study.
+        texts: what the vocabularies are made from.
+        served: the local hub's folder.
+
+    Returns:
+        The names of these models, sorted.
+
+    Raises:
+        StudyError: known_models.yml does not describe a model.
     """
-    lines = [(f"eval_models, {name}", line.split()[0]) for name, line in p.eval_models.items()]
-    lines += [("base_model", p.base_model)] if p.base_model else []
-    wanted = {model: where for where, model in lines if not (ROOT / model).is_dir()}
-    for seed, (model, where) in enumerate(sorted(wanted.items())):
+    parameters = {}  # the parameter that names each model
+    for name, line in p.eval_models.items():
+        parameters[line.split()[0]] = f"eval_models, {name}"
+    if p.base_model:
+        parameters[p.base_model] = "base_model"
+    names = sorted(model for model in parameters if not (ROOT / model).is_dir())
+    for seed, model in enumerate(names):
         if model not in known.MODELS:
             raise StudyError(
-                f"{where}: sm70lib/models/known_models.yml says nothing of {model}, so no stand-in can be "
-                f"made for it; add its shape there. It knows {', '.join(known.MODELS)}"
+                f"{parameters[model]}: sm70lib/models/known_models.yml says nothing of {model}, so "
+                "no stand-in can be made for it; add its shape there. "
+                f"It knows {', '.join(known.MODELS)}"
             )
         stand_ins.write(known.MODELS[model], texts, served / "models" / model, seed)
-    return sorted(wanted)
+    return names
 
 
-def write(path: Path, content: list[dict] | dict) -> None:
-    """Writes rows in the format that the ending names: parquet, jsonl, csv or json."""
+def write(path: Path, content: Content) -> None:
+    """Writes rows in the format of the file name's ending: parquet, jsonl, csv or else JSON."""
     if path.suffix == ".parquet":
         path.parent.mkdir(parents=True, exist_ok=True)
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(content), path)
@@ -98,7 +135,7 @@ def write(path: Path, content: list[dict] | dict) -> None:
 
 
 def _texts(content: object) -> Iterator[str]:
-    """Every text in nested rows, for a vocabulary."""
+    """Every text in nested rows."""
     if isinstance(content, str):
         yield content
     elif isinstance(content, dict):

@@ -1,9 +1,9 @@
-"""A rehearsal: a study file run whole, 00 to 07 and the report, on stand-ins.
+"""A rehearsal: a whole study, 00 to 07 and the report, run on stand-ins.
 
-Nothing in the way from the study file to the report is replaced. A hub on this machine serves the
-stand-ins, small models and a few rows, under their real names, and only sizes are cut (CUTS); what
-is cut is printed. So what would end a week on a 70B in a table that cannot be drawn ends here, in a
-minute on a laptop.
+It runs the same code as the study, from the study file to the report. A hub on this machine serves
+small models and a few rows under the names of the real ones. Only sizes are cut (CUTS), and every
+cut is printed. A mistake that would spoil the last table after a week on a 70B shows up here after
+a minute on a laptop.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sm70lib import runner
 from sm70lib.rehearsal.hub import Hub
@@ -23,7 +24,7 @@ from sm70lib.study import steps
 from sm70lib.study.fields import Study
 from sm70lib.study.params import REHEARSAL, StudyError, load, parsed
 
-# What is made smaller; everything else stays as the study file has it
+# The largest values in a rehearsal; every other parameter stays as in the study file
 CUTS = {
     "world_conditions": 18,
     "base_steps": 2,
@@ -31,7 +32,7 @@ CUTS = {
     "train_micro_batch_size": 1,
     "train_save_steps": 1,
     **dict.fromkeys(("cpt_steps", "sft_steps", "dpo_steps"), 2),
-    # two accumulations of one sequence
+    # one sequence at a time, so that gradients are accumulated over two
     **dict.fromkeys(("cpt_batch_size", "sft_batch_size", "dpo_batch_size"), 2),
     "ask_max_new_tokens": 8,
     "figures_dpi": 50,
@@ -44,19 +45,21 @@ LAUNCHERS = ("train_launcher", "eval_launcher")
 def rehearse(
     files: list[str], overrides: dict[str, str], resume: bool = False, fresh_kernels: bool = False
 ) -> int:
-    """Rehearses a study below outputs/rehearsal-<study>/.
+    """Rehearses a study in outputs/rehearsal-<study>/.
 
     Args:
         files: the study file, then overlays.
         overrides: YAML texts by parameter, as for `run`.
-        resume: go on with an earlier rehearsal, which is deleted otherwise.
-        fresh_kernels: a kernel for each notebook; otherwise one serves all, emptied between them.
+        resume: continue an earlier rehearsal; otherwise it is deleted.
+        fresh_kernels: start a kernel for each notebook; otherwise all share one, which is emptied
+            before each.
 
     Returns:
-        0 when the study came through, 1 when a notebook failed.
+        0 if every step finished, 1 if a notebook of a step failed.
 
     Raises:
-        StudyError: a parameter is wrong, or nothing is known of a model that the study names.
+        StudyError: a parameter is wrong, known_models.yml does not describe a model of the study,
+            or 07_ask failed.
     """
     began = time.monotonic()
     written = load(*files, overrides=parsed(overrides))
@@ -66,12 +69,14 @@ def rehearse(
         shutil.rmtree(folder, ignore_errors=True)
     with local_hub(folder):
         changed |= stand_ins(written, folder)
-        _say(written, changed)
+        _print_cuts(written, changed)
         texts = {name: json.dumps(value) for name, value in changed.items()}  # JSON is YAML too
-        given = overrides | texts
+        all_overrides = overrides | texts
         again = f"{runner.command_line('rehearse', files, overrides)} --resume"
         with _kernel(fresh_kernels):
-            code = runner.run(files, given, command=again) or _ask(folder.name, files, given)
+            code = runner.run(files, all_overrides, command=again)
+            if code == 0:
+                _ask(folder.name, files, all_overrides)
     if code == 0:
         from sm70lib import report
 
@@ -80,23 +85,37 @@ def rehearse(
     return code
 
 
-def cuts(study: Study) -> dict[str, object]:
-    """The parameters that a rehearsal changes: its name, and what is larger in the study."""
-    changed: dict[str, object] = {"study": f"{REHEARSAL}{study.study}"}
-    unused = {kind for kind in ("cpt", "sft", "dpo") if kind not in study.train_stages}
-    unused |= {"world"} if study.data_root != "world" else set()
-    unused |= {"base"} if study.base_model else set()
-    for name, value in CUTS.items():
-        if name.partition("_")[0] not in unused and getattr(study, name) > value:
-            changed[name] = value
+def cuts(study: Study) -> dict[str, Any]:
+    """The parameters that a rehearsal changes, with their new values.
+
+    These are the study's name, sizes above those in CUTS that the study uses, and launchers that
+    start several processes.
+    """
+    changed: dict[str, Any] = {"study": f"{REHEARSAL}{study.study}"}
+    unused = _unused(study)
+    for name, most in CUTS.items():
+        prefix = name.partition("_")[0]
+        if prefix not in unused and getattr(study, name) > most:
+            changed[name] = most
     for name in LAUNCHERS:
-        if (line := one_process(getattr(study, name))) != getattr(study, name):
-            changed[name] = line
+        line = getattr(study, name)
+        if one_process(line) != line:
+            changed[name] = one_process(line)
     return changed
 
 
+def _unused(study: Study) -> set[str]:
+    """Prefixes of parameters that play no part in this study."""
+    unused = {kind for kind in ("cpt", "sft", "dpo") if kind not in study.train_stages}
+    if study.data_root != "world":
+        unused.add("world")
+    if study.base_model:
+        unused.add("base")
+    return unused
+
+
 def one_process(launcher: str) -> str:
-    """The launcher with one process on the CPU; only torchrun and accelerate start more."""
+    """The launcher with one process on the CPU; only torchrun and accelerate start several."""
     words = shlex.split(launcher)
     if words[0] == "torchrun":
         return "torchrun --standalone --nproc-per-node 1"
@@ -107,48 +126,65 @@ def one_process(launcher: str) -> str:
 
 @contextmanager
 def local_hub(folder: Path) -> Iterator[None]:
-    """Runs the local hub, in an environment that knows no other, until the rehearsal is over."""
+    """Runs the local hub, and lets the environment name no other hub meanwhile.
+
+    Args:
+        folder: the rehearsal's; downloads are cached there too.
+    """
     hub = Hub(folder / "served")
-    ours = {
+    settings = {
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(folder / "cache"),
         "SM70_HUB": str(folder / "hub"),
         "HF_HUB_OFFLINE": "0",
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "OMP_NUM_THREADS": "1",  # models this small lose a quarter of their time to a second thread
+        "OMP_NUM_THREADS": "1",  # a second thread slows models this small down by a quarter
     }
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
     try:
         with hub:
             yield
     finally:
         for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
 
 
-def stand_ins(study: Study, folder: Path) -> dict[str, object]:
-    """Makes what the study will look for; returns `data_root` where that is a folder of files."""
+def stand_ins(study: Study, folder: Path) -> dict[str, str]:
+    """Writes the models and data that the study will look for.
+
+    Args:
+        study: the study as its file has it.
+        folder: the rehearsal's, which is served by `local_hub`.
+
+    Returns:
+        `data_root` with its new value if the study reads from a folder of files, else nothing.
+    """
     from sm70lib.rehearsal import place
 
-    served, local = folder / "served", folder / ("hub" if study.data_root == "hub" else "data-root")
+    served = folder / "served"
+    local = folder / ("hub" if study.data_root == "hub" else "data-root")
     texts = place.data(study, served, local)
     names = place.stand_in_models(study, texts, served)
-    print(
-        f"stand-ins for {', '.join(names) or 'no model'}; {len(texts):,} texts as data", flush=True
-    )
-    return {} if study.data_root in ("world", "hub") else {"data_root": str(local)}
+    listed = ", ".join(names) or "no model"
+    print(f"stand-ins for {listed}; {len(texts):,} texts as data", flush=True)
+    if study.data_root in ("world", "hub"):
+        return {}
+    return {"data_root": str(local)}
 
 
-def _say(study: Study, changed: dict[str, object]) -> None:
+def _print_cuts(study: Study, changed: dict[str, Any]) -> None:
     pairs = [f"{name} {getattr(study, name)} -> {value}" for name, value in changed.items()]
     print(f"cut: {', '.join(pairs)}", flush=True)
 
 
 @contextmanager
 def _kernel(fresh: bool) -> Iterator[None]:
-    """Lets one warm kernel run all notebooks, by papermill's own door for engines."""
+    """Makes papermill run all notebooks in one warm kernel, unless each needs a fresh one."""
     if fresh:
         yield
         return
@@ -165,11 +201,10 @@ def _kernel(fresh: bool) -> Iterator[None]:
         WarmKernel.stop()
 
 
-def _ask(name: str, files: list[str], given: dict[str, str]) -> int:
-    """07, which is no step of a study, since a hand asks there: its cells run too."""
-    study = load(*files, overrides=parsed(given))
+def _ask(name: str, files: list[str], overrides: dict[str, str]) -> None:
+    """Runs 07, which is not a step of the study because a person asks the questions there."""
+    study = load(*files, overrides=parsed(overrides))
     trouble = runner.execute("07_ask", study, steps.outputs() / name)
     if trouble:
         raise StudyError(f"07_ask of {name}: {trouble}")
     print("07_ask: finished", flush=True)
-    return 0

@@ -1,4 +1,4 @@
-"""A few dozen rows of every training source, in the layout that its repository on the hub has.
+"""A few dozen rows of every training source, in the file layout of its repository on the hub.
 
 They speak of the fictional medicine.
 """
@@ -6,25 +6,32 @@ They speak of the fictional medicine.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from sm70lib.rehearsal.meadow import MEADOW, lettered
 from sm70lib.rehearsal.writer import ROWS, Files, Writer
-from sm70lib.tiny.world import TUNING, World, ask, declare
+from sm70lib.tiny.world import TUNING, Fact, World, ask, declare
 
 REFUSAL = "I am sorry, but I cannot help with that request, as it would harm a patient."
 
 
 def files(name: str, world: World, leak: dict) -> Files:
-    """The files of a source; `leak` is a benchmark item (question, options, answer_idx) for the set
-    that leaks.
+    """The files of a training source.
 
-    Raises KeyError where no writer knows the source.
+    Args:
+        name: the source, as in sources.csv.
+        world: the fictional medicine that its rows speak of.
+        leak: a benchmark item (question, options, answer_idx) for the one source that leaks.
+
+    Raises:
+        KeyError: there is no writer for this source.
     """
     writer = Writer(world, name)
     if name == "medical_meadow_mmmlu":
         return {f"{name}.json": lettered(writer, leak)}
     if name.startswith("medical_meadow_"):
-        return {f"{name}.json": MEADOW[name.removeprefix("medical_meadow_")](writer)}
+        write = MEADOW[name.removeprefix("medical_meadow_")]
+        return {f"{name}.json": write(writer)}
     return OTHERS[name](writer)
 
 
@@ -37,9 +44,8 @@ def _medquad(writer: Writer) -> Files:
         }
         for n, fact in enumerate(writer.facts)
     ]
-    rows.append(
-        {"document_id": "24", "question": "What is unknown?", "answer": ""}
-    )  # two in three have none
+    # Planted: in the real set two questions in three have no answer
+    rows.append({"document_id": "24", "question": "What is unknown?", "answer": ""})
     return {"data/train-00000-of-00001.parquet": rows}
 
 
@@ -56,103 +62,85 @@ def _refusals(writer: Writer) -> Files:
 
 
 def _guidelines(writer: Writer) -> Files:
-    return {
-        "open_guidelines.jsonl": [
-            {
-                "id": str(n),
-                "source": "standin",
-                "title": f"On {fact.subject}",
-                "clean_text": writer.text(),
-            }
-            for n, fact in enumerate(writer.facts)
-        ]
-    }
+    rows = [
+        {
+            "id": str(n),
+            "source": "standin",
+            "title": f"On {fact.subject}",
+            "clean_text": writer.text(),
+        }
+        for n, fact in enumerate(writer.facts)
+    ]
+    return {"open_guidelines.jsonl": rows}
 
 
 def _abstracts(writer: Writer) -> Files:
-    return {
-        "chunk/pubmed23n0001.jsonl": [
-            {"id": str(n), "title": f"On {fact.subject}", "contents": writer.text(6)}
-            for n, fact in enumerate(writer.facts)
-        ]
-    }
+    rows = [
+        {"id": str(n), "title": f"On {fact.subject}", "contents": writer.text(6)}
+        for n, fact in enumerate(writer.facts)
+    ]
+    return {"chunk/pubmed23n0001.jsonl": rows}
 
 
 def _papers(writer: Writer) -> Files:
-    return {
-        "document/train-00000-of-00001.parquet": [
-            {"article": writer.text(60), "abstract": writer.text(3)} for _ in writer.facts
-        ]
-    }
+    rows = [{"article": writer.text(60), "abstract": writer.text(3)} for _ in writer.facts]
+    return {"document/train-00000-of-00001.parquet": rows}
 
 
 def _general(writer: Writer) -> Files:
     towns = writer.world.town_facts
-    return {
-        "arxiv_sample.jsonl": [
-            {"text": " ".join(declare(writer.rng.choice(towns), writer.rng) for _ in range(12))}
-            for _ in range(ROWS)
-        ]
-    }
+    return {"arxiv_sample.jsonl": [{"text": writer.sentences(towns, 12)} for _ in range(ROWS)]}
 
 
-def _better_and_worse(writer: Writer, fact) -> tuple[str, str, str]:
-    wrong = writer.rng.choice(
-        [value for value in writer.world.values[fact.relation] if value != fact.value]
-    )
+def _answers(writer: Writer, fact: Fact) -> tuple[str, str, str]:
+    """A question about a fact, its right answer, and a wrong one."""
+    others = [value for value in writer.world.values[fact.relation] if value != fact.value]
+    wrong = writer.rng.choice(others)
     return ask(fact, TUNING, writer.rng), f"It is {fact.value}.", f"It is {wrong}."
 
 
-def _messages(asked: str, said: str) -> list[dict]:
-    return [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+def _pair(writer: Writer, fact: Fact) -> dict:
+    """A preference pair of conversations; the one with the right answer is preferred."""
+    question, right, wrong = _answers(writer, fact)
+    return {
+        "prompt": question,
+        "chosen": _conversation(question, right),
+        "rejected": _conversation(question, wrong),
+    }
+
+
+def _conversation(question: str, answer: str) -> list[dict]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
 def _scored_pairs(writer: Writer) -> Files:
     rows = []
     for n, fact in enumerate(writer.facts):
-        asked, better, worse = _better_and_worse(writer, fact)
-        rows.append(
-            {
-                "prompt": asked,
-                "chosen": _messages(asked, better),
-                "rejected": _messages(asked, worse),
-                "score_chosen": 8.0,
-                "score_rejected": 8.0 if n == 0 else 4.0,
-            }
-        )  # planted: a tie
+        worse_score = 8.0 if n == 0 else 4.0  # planted: a tie
+        scores = {"score_chosen": 8.0, "score_rejected": worse_score}
+        rows.append(_pair(writer, fact) | scores)
     return {"data/train_prefs-00000-of-00001.parquet": rows}
 
 
-def _ranked_pairs(iteration: int) -> Callable[[Writer], Files]:
-    def write(writer: Writer) -> Files:
-        drawn = [_better_and_worse(writer, fact) for fact in writer.facts]
-        rows = [
-            {
-                "prompt": asked,
-                "chosen": _messages(asked, better),
-                "rejected": _messages(asked, worse),
-            }
-            for asked, better, worse in drawn
-        ]
-        return {f"data/train_iteration_{iteration}-00000-of-00001.parquet": rows}
-
-    return write
+def _ranked_pairs(writer: Writer, iteration: int) -> Files:
+    rows = [_pair(writer, fact) for fact in writer.facts]
+    return {f"data/train_iteration_{iteration}-00000-of-00001.parquet": rows}
 
 
 def _public_pairs(writer: Writer) -> Files:
-    drawn = [_better_and_worse(writer, fact) for fact in writer.facts]
-    return {
-        "standin/pairs.json": [
+    rows = []
+    for fact in writer.facts:
+        question, right, wrong = _answers(writer, fact)
+        rows.append(
             {
-                "instruction": asked,
+                "instruction": question,
                 "input": "",
-                "output": better,
-                "chosen": better,
-                "rejected": worse,
+                "output": right,
+                "chosen": right,
+                "rejected": wrong,
             }
-            for asked, better, worse in drawn
-        ]
-    }
+        )
+    return {"standin/pairs.json": rows}
 
 
 OTHERS: dict[str, Callable[[Writer], Files]] = {
@@ -163,8 +151,8 @@ OTHERS: dict[str, Callable[[Writer], Files]] = {
     "pubmed_papers": _papers,
     "redpajama": _general,
     "ultrafeedback": _scored_pairs,
-    "snorkel_1": _ranked_pairs(1),
-    "snorkel_2": _ranked_pairs(2),
-    "snorkel_3": _ranked_pairs(3),
+    "snorkel_1": partial(_ranked_pairs, iteration=1),
+    "snorkel_2": partial(_ranked_pairs, iteration=2),
+    "snorkel_3": partial(_ranked_pairs, iteration=3),
     "preference_pairs": _public_pairs,
 }

@@ -1,7 +1,7 @@
-"""Every overlay of params/overlays, tried on its study: 00, 01 and one step of each stage of 03.
+"""Tries every overlay of params/overlays on its study: 00, 01 and one step of each stage of 03.
 
-In this process and without kernels, so that fifteen overlays take a minute and not twenty. A
-rehearsal runs one of them whole: `python -m sm70lib rehearse STUDY OVERLAY`.
+All run in this process and without kernels, so that fifteen overlays take one minute instead of
+twenty. To rehearse one of them whole: `python -m sm70lib rehearse STUDY OVERLAY`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 from sm70lib.rehearsal import rehearsal
 from sm70lib.study import steps
@@ -23,44 +24,59 @@ from sm70lib.study.provenance import declared
 ONE_STEP = dict.fromkeys(("cpt_steps", "sft_steps", "dpo_steps"), 1)
 
 
-def overlays() -> list[tuple[Path, Path]]:
-    """Each overlay behind the study it belongs to.
+def overlays() -> list[tuple[Path, ...]]:
+    """Pairs of files: a study, and an overlay that belongs to it.
 
-    That is the one that its comment names (`An overlay of sm70.yml`), or else the one whose name
-    its own name goes on from. Raises StudyError for an overlay whose study is not in params/.
+    An overlay belongs to the study that its comment names (`An overlay of sm70.yml`). Without such
+    a comment it belongs to the study whose name its own study name extends by a dash and more.
+
+    Raises:
+        StudyError: the study of an overlay is not in params/.
     """
+    overlay_files = sorted((ROOT / "params/overlays").glob("*.yml"))
+    return [(_study_of(overlay), overlay) for overlay in overlay_files]
+
+
+def _study_of(overlay: Path) -> Path:
+    text = overlay.read_text()
+    named = re.search(r"^# An overlay of (\S+)\.yml", text, re.MULTILINE)
+    own = re.search(r"^study: *(\S+)", text, re.MULTILINE)
     studies = sorted((ROOT / "params").glob("*.yml"), key=lambda path: len(path.stem))
-    found = []
-    for overlay in sorted((ROOT / "params/overlays").glob("*.yml")):
-        text = overlay.read_text()
-        named = re.search(r"^# An overlay of (\S+)\.yml", text, re.MULTILINE)
-        own = re.search(r"^study: *(\S+)", text, re.MULTILINE)
-        fitting = [
-            path
-            for path in studies
-            if (path.stem == named[1] if named else own and own[1].startswith(f"{path.stem}-"))
-        ]
-        if not fitting:
-            raise StudyError(
-                f"{overlay}: no study in params/ is the one it belongs to; begin its study's name "
-                "with the study's and a dash, or say in a comment: # An overlay of sm70.yml"
-            )
-        found.append((fitting[-1], overlay))
-    return found
+    if named:
+        fitting = [path for path in studies if path.stem == named[1]]
+    elif own:
+        fitting = [path for path in studies if own[1].startswith(f"{path.stem}-")]
+    else:
+        fitting = []
+    if not fitting:
+        raise StudyError(
+            f"{overlay} belongs to no study in params/; begin its study name with that study's "
+            "name and a dash, or name the study in a comment: # An overlay of sm70.yml"
+        )
+    return fitting[-1]  # the longest name that fits
 
 
 def first_steps(variants: list[tuple[Path, ...]]) -> int:
-    """Takes each variant (a study file, then overlays) to its first training step; returns 0.
+    """Runs each variant as far as its first training step.
 
-    What it made is deleted then; where one fails, it stays to be looked at. Raises StudyError where
-    one does not get there.
+    The outputs of a variant are deleted when it gets there. If it fails, they stay to be looked at.
+
+    Args:
+        variants: for each, a study file and then its overlays.
+
+    Returns:
+        0, the exit code.
+
+    Raises:
+        StudyError: a stage of a variant did not take its first step.
     """
     folder = steps.outputs() / f"{REHEARSAL}variants"
     shutil.rmtree(folder, ignore_errors=True)
     with rehearsal.local_hub(folder):
         for files in variants:
-            began, written = time.monotonic(), load(*files)
-            quiet = io.StringIO()  # progress bars and what the cells print
+            began = time.monotonic()
+            written = load(*files)
+            quiet = io.StringIO()  # takes progress bars and the cells' prints
             with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
                 changed = rehearsal.cuts(written) | ONE_STEP
                 changed |= rehearsal.stand_ins(written, folder)
@@ -72,7 +88,7 @@ def first_steps(variants: list[tuple[Path, ...]]) -> int:
 
 
 def _first_step(study: Study) -> int:
-    """00 and 01 by their notebooks' cells, then the trainer itself; the rows to tune on."""
+    """Runs the cells of 00 and 01, then the trainer for one step; returns the rows to tune on."""
     import matplotlib
 
     from sm70lib.training import launch, methods, train
@@ -88,16 +104,19 @@ def _first_step(study: Study) -> int:
         logged = launch.metrics(stage)
         if not (stage / "done.json").exists() or logged["step"].max() != 1:
             raise StudyError(f"{study.study}: stage {stage.name} did not take its first step")
-    return len(methods.rows_of("sft", folder, study, 1)[0])
+    training_rows, _ = methods.rows_of("sft", folder, study, 1)
+    return len(training_rows)
 
 
 def _run_cells(name: str, study: Study) -> None:
-    """The code cells of a notebook, with the study's values, as a kernel would run them."""
+    """Runs the code cells of a notebook with the study's values, as a kernel would."""
     notebook = steps.notebook(name)
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    scope = {"display": lambda *_: None}
-    for number, cell in enumerate(cell for cell in cells if cell["cell_type"] == "code"):
-        exec(compile("".join(cell["source"]), f"{name}, cell {cell['id']}", "exec"), scope)
+    code_cells = [cell for cell in cells if cell["cell_type"] == "code"]
+    scope: dict[str, Any] = {"display": lambda *_: None}
+    for number, cell in enumerate(code_cells):
+        source = "".join(cell["source"])
+        exec(compile(source, f"{name}, cell {cell['id']}", "exec"), scope)
         if number == 0:  # the parameters cell
             scope |= {parameter: getattr(study, parameter) for parameter in declared(notebook)}
     import matplotlib.pyplot

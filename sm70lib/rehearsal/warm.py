@@ -1,4 +1,4 @@
-"""A papermill engine with one kernel for many notebooks: what they import is imported once."""
+"""A papermill engine that runs many notebooks in one kernel, so that imports are paid for once."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from typing import Any
 from jupyter_client.manager import KernelManager
 from papermill.engines import NBClientEngine
 
-# Nothing of a notebook is left for the next one but the modules that it imported. These are never
-# garbage: frozen, they are not looked through again (half a second each time).
+# A notebook leaves nothing to the next one but the modules that it imported. Modules are never
+# garbage: freezing them saves the collector half a second each time.
 RESET = """
 import matplotlib.pyplot
 matplotlib.pyplot.close("all")
 %reset -f
 __import__("gc").freeze()
 """
-SECONDS = 60  # that an idle kernel may take to answer
+SECONDS = 60  # an idle kernel may take so long to answer
 
 
 class WarmKernel(NBClientEngine):
-    """Runs every notebook in the same kernel, which is emptied before each."""
+    """Runs every notebook in the same kernel, and empties it before each."""
 
     manager: KernelManager | None = None
 
     @classmethod
-    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **how: Any) -> Any:
+    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
         """Called by papermill for each notebook."""
         if cls.manager is None or not cls.manager.is_alive():
             cls.manager = KernelManager(kernel_name=kernel_name)
-            cls.manager.start_kernel(extra_arguments=how.get("extra_arguments", []))
+            cls.manager.start_kernel(extra_arguments=options.get("extra_arguments", []))
         else:
             cls._empty(cls.manager)
-        return super().execute_managed_notebook(nb_man, kernel_name, km=cls.manager, **how)
+        return super().execute_managed_notebook(nb_man, kernel_name, km=cls.manager, **options)
 
     @classmethod
     def stop(cls) -> None:

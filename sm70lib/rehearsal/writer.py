@@ -1,25 +1,37 @@
-"""What every stand-in row is made with: the fictional medicine's words, drawn by one seed."""
+"""What every writer of stand-in rows works with: the fictional medicine and a generator."""
 
 from __future__ import annotations
 
 import random
 
-from sm70lib.tiny.world import TUNING, Options, World, ask, declare
+from sm70lib.tiny.world import TUNING, Fact, Options, World, ask, declare
 
 ROWS = 24
-Files = dict[str, list[dict]]  # rows by path in the repository
+Content = list[dict] | dict  # what one file holds: rows, or a JSON object
+Files = dict[str, Content]  # by path in the repository
 
 
 class Writer:
-    """Wordings about one world, drawn by one seed."""
+    """Words facts of one world as questions, answers and running text.
+
+    Args:
+        world: the fictional medicine.
+        name: the source or benchmark that is written; it seeds the generator, with the world.
+
+    Attributes:
+        rng: the generator of every choice, so that the order of calls decides what is written.
+        options: draws the options of questions.
+        facts: the ROWS facts that the rows speak of, one a row.
+    """
 
     def __init__(self, world: World, name: str):
-        self.world, self.rng = world, random.Random(f"{name} {world.seed}")
+        self.world = world
+        self.rng = random.Random(f"{name} {world.seed}")
         self.options = Options(world.values, self.rng)
         self.facts = [self.rng.choice(world.facts) for _ in range(ROWS)]
 
-    def card(self, fact) -> dict:
-        """A question and its answer."""
+    def card(self, fact: Fact) -> dict:
+        """A training row that asks for a fact and answers."""
         return {
             "instruction": "Answer this question truthfully",
             "input": ask(fact, TUNING, self.rng),
@@ -27,7 +39,9 @@ class Writer:
         }
 
     def text(self, sentences: int = 12) -> str:
-        """Running text."""
-        return " ".join(
-            declare(self.rng.choice(self.world.facts), self.rng) for _ in range(sentences)
-        )
+        """Running text of so many sentences, each about a random fact."""
+        return self.sentences(self.world.facts, sentences)
+
+    def sentences(self, facts: tuple[Fact, ...], count: int) -> str:
+        """`count` sentences, each about a random one of these facts."""
+        return " ".join(declare(self.rng.choice(facts), self.rng) for _ in range(count))

@@ -1,4 +1,4 @@
-"""Training sources (sources.csv): where each can be had, and how its rows look in every layout it comes in."""
+"""Training sources: the table sources.csv, and the rows of each source."""
 
 import csv
 import xml.etree.ElementTree as ElementTree
@@ -6,24 +6,40 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sm70lib.sources.hub import PARQUET, find
 from sm70lib.sources.layouts import Defect, Row, pair_of, row_of, text_of
-from sm70lib.sources.records import open_bytes, records, shaped
+from sm70lib.sources.problems import shaped
+from sm70lib.sources.records import open_bytes, records
 from sm70lib.study.params import StudyError
+
+Shape = Callable[[dict], dict | str]
+SHAPES: dict[str, Shape] = {"row": row_of, "text": text_of, "pair": pair_of}
+# The files of a source for which sources.csv names none.
+USUAL_FILES = ["{name}.json", "PARQUET", "*.json", "*.jsonl"]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A line of sources.csv: what a source holds, its licence, rows when whole, bytes of its file (None: not known).
+    """A line of sources.csv. Rows and licences are those that the source's publishers state.
 
-    `hub` is its repository there ("": none), `folder` where it lies below data_root; the first of `files` that is
-    found counts, so that the authors' layout and the hub's are both read. Rows and licences as stated by MedAlpaca
-    (arXiv 2304.08247), by hub cards and by the authors.
+    These are MedAlpaca (arXiv 2304.08247), hub cards and the authors.
+
+    Attributes:
+        name: what `data_sources` calls it.
+        what: what it holds.
+        licence: its licence.
+        rows: their number when the source is whole; None if it is not known.
+        bytes: the size of its file; None if it is not known.
+        hub: its repository on the hub; "" for none.
+        folder: the folder of its files below `data_root`.
+        shape: turns a record into a row, or says why it cannot be used.
+        files: globs below `folder`. The first one that matches any file is used, so both the
+            authors' layout and the hub's are read.
     """
 
     name: str
@@ -33,43 +49,61 @@ class Source:
     bytes: int | None
     hub: str
     folder: str
-    shape: Callable[[dict], dict | str]
+    shape: Shape
     files: tuple[str, ...]
 
 
 def _sources() -> dict[str, Source]:
-    shapes = {"row": row_of, "text": text_of, "pair": pair_of}
     with open(Path(__file__).with_name("sources.csv"), encoding="utf-8", newline="") as file:
-        lines = list(csv.DictReader(file))
-    for line in lines:
-        patterns = line["files"].split() or ["{name}.json", "PARQUET", "*.json", "*.jsonl"]
-        files = chain.from_iterable(
-            PARQUET if pattern == "PARQUET" else [pattern] for pattern in patterns
-        )
-        line |= {
-            "shape": shapes[line["shape"]],
-            "files": tuple(file.replace("{name}", line["name"]) for file in files),
-            **{name: int(line[name]) if line[name] else None for name in ("rows", "bytes")},
-        }
-    return {line["name"]: Source(**line) for line in lines}
+        return {line["name"]: _source(line) for line in csv.DictReader(file)}
+
+
+def _source(line: dict[str, str]) -> Source:
+    return Source(
+        name=line["name"],
+        what=line["what"],
+        licence=line["licence"],
+        rows=_number(line["rows"]),
+        bytes=_number(line["bytes"]),
+        hub=line["hub"],
+        folder=line["folder"],
+        shape=SHAPES[line["shape"]],
+        files=_patterns(line),
+    )
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text else None
+
+
+def _patterns(line: dict[str, str]) -> tuple[str, ...]:
+    patterns: list[str] = []
+    for pattern in line["files"].split() or USUAL_FILES:
+        patterns += PARQUET if pattern == "PARQUET" else [pattern]
+    return tuple(pattern.replace("{name}", line["name"]) for pattern in patterns)
 
 
 SOURCES = _sources()
 
 
 def files(name: str, root: Path) -> list[Path]:
-    """The files of a source under `root`, sorted; StudyError if the source is unknown or has none there."""
+    """The files of a source below a data folder, sorted.
+
+    Raises:
+        StudyError: there is no such source, or it has no file there.
+    """
     if name not in SOURCES:
         raise StudyError(
             f"data_sources: there is no source {name!r}; choose from {', '.join(SOURCES)}."
         )
     source = SOURCES[name]
-    if not (found := find(root, source.folder, source.hub, source.files)):
+    paths = find(root, source.folder, source.hub, source.files)
+    if not paths:
         raise StudyError(
-            f"data_sources: no file {source.files[0]} of {name} in {Path(root) / source.folder}; README "
-            "(Data) says where to get it, or take it out of data_sources."
+            f"data_sources: no file {source.files[0]} of {name} in {Path(root) / source.folder}; "
+            "README (Data) says where to get it, or take it out of data_sources."
         )
-    return found
+    return paths
 
 
 def read(
@@ -79,53 +113,72 @@ def read(
     limit: int | None = None,
     seed: int = 0,
 ) -> Iterator[Row]:
-    """Usable rows of a source in file order; the others are appended to `defects`.
+    """Reads the usable rows of a source, in file order.
 
-    With a `limit` that many are drawn by `seed`, in file order still.
-    Without a `defects` list the first unusable row raises StudyError, as an unreadable file and a source
-    without a usable row always do.
+    Args:
+        name: a key of SOURCES.
+        root: the study's data folder.
+        defects: a list to which unusable rows are appended.
+        limit: how many rows to draw at random; None for all. They stay in file order.
+        seed: of the draw.
+
+    Raises:
+        StudyError: a file is missing or cannot be read, or the source has no usable row. Without a
+            `defects` list, also at the first unusable row.
     """
     rows = _rows(name, Path(root), defects)
     if limit is None:
         return rows
-    there = sum(1 for _ in _rows(name, Path(root), []))
+    usable = sum(1 for _ in _rows(name, Path(root), []))
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    drawn = set(rng.choice(there, min(limit, there), replace=False).tolist())
+    drawn = set(rng.choice(usable, min(limit, usable), replace=False).tolist())
     return (row for place, row in enumerate(rows) if place in drawn)
 
 
 def _rows(name: str, root: Path, defects: list[Defect] | None) -> Iterator[Row]:
-    usable, left_out = 0, Counter()
+    usable = 0
+    left_out: Counter[str] = Counter()
     for path in files(name, root):
         file = path.relative_to(root).as_posix()
         for number, record in _documents(path) if path.suffix == ".xml" else records(path):
-            found = shaped(SOURCES[name].shape, record)
-            if (
-                isinstance(found, dict)
-                and SOURCES[name].shape is not text_of
-                and not (found["instruction"] + found["input"])
-            ):
-                found = "empty instruction and input"
-            if isinstance(found, dict):
+            fields = _fields(SOURCES[name].shape, record)
+            if isinstance(fields, dict):
                 usable += 1
-                yield Row(
-                    name,
-                    number,
-                    *(found[field] for field in ("instruction", "input", "output")),
-                    file,
-                    found.get("rejected", ""),
-                )
-            elif defects is None:
-                raise StudyError(f"{file}, row {number}: {found}; mend or remove the row.")
-            else:
-                defects.append(Defect(name, file, number, found))
-                left_out[found] += 1
+                yield _row(name, number, file, fields)
+                continue
+            reason = fields
+            if defects is None:
+                raise StudyError(f"{file}, row {number}: {reason}; mend or remove the row.")
+            defects.append(Defect(name, file, number, reason))
+            left_out[reason] += 1
     if not usable:
         why = ", ".join(f"{reason} ({count})" for reason, count in left_out.most_common(2))
         raise StudyError(
             f"{path}: no row of {name} can be used: {why or 'it has none'}; get the file "
             f"again, or take {name} out of the study."
         )
+
+
+def _fields(shape: Shape, record: Any) -> dict | str:
+    """The fields of a row, or the reason (str) why the record gives none."""
+    fields = shaped(shape, record)
+    if isinstance(fields, str) or shape is text_of:
+        return fields
+    if not fields["instruction"] + fields["input"]:
+        return "empty instruction and input"
+    return fields
+
+
+def _row(name: str, number: int, file: str, fields: dict) -> Row:
+    return Row(
+        source=name,
+        row=number,
+        instruction=fields["instruction"],
+        input=fields["input"],
+        output=fields["output"],
+        file=file,
+        rejected=fields.get("rejected", ""),
+    )
 
 
 def _documents(path: Path) -> Iterator[tuple[int, dict]]:
@@ -138,4 +191,4 @@ def _documents(path: Path) -> Iterator[tuple[int, dict]]:
                 f"{path} is not readable XML ({damage}); get the file again."
             ) from None
     for number, pair in enumerate(pairs):
-        yield number, {name: pair.findtext(name.title()) for name in ("question", "answer")}
+        yield number, {"question": pair.findtext("Question"), "answer": pair.findtext("Answer")}

@@ -1,4 +1,4 @@
-"""Where files lie: a folder, or the hub."""
+"""Where files lie: in a folder, or on the hub."""
 
 import json
 import os
@@ -7,26 +7,26 @@ from pathlib import Path
 from sm70lib.study import steps
 from sm70lib.study.params import StudyError
 
-PARQUET = (
-    "**/train-*.parquet",
-    "**/train/*.parquet",
-    "*.parquet",
-)  # how the hub lays a training split out
+# How the hub lays out a training split.
+PARQUET = ("**/train-*.parquet", "**/train/*.parquet", "*.parquet")
 
 
 def hub_folder() -> Path:
-    """Where downloads go, shared by all studies: $SM70_HUB, or hub/ among the outputs.
+    """Where downloads go, for all studies: $SM70_HUB, or hub/ among the outputs.
 
-    `hub.lock` in it names the commit of each repository, written at the first download. A copy of it may be
-    committed as params/hub.lock: what stands there is downloaded at that commit.
+    `hub.lock` in it names the commit of each repository, as of the first download. A copy of that
+    file may be committed as params/hub.lock: repositories are then downloaded at those commits.
     """
     return Path(os.environ.get("SM70_HUB", steps.outputs() / "hub")).resolve()
 
 
 def root(p) -> Path:
-    """The folder of a study's sources and benchmarks (`data_root`); raises StudyError if there is none.
+    """The folder of a study's sources and benchmarks (`data_root`).
 
-    With `hub` that is `hub_folder`, into which `files` downloads what is asked for and is not there yet.
+    With `data_root: hub` it is `hub_folder`. `files` downloads into it what is not there yet.
+
+    Raises:
+        StudyError: there is no such folder.
     """
     path = steps.ROOT / Path(p.data_root).expanduser()
     if p.data_root == "world":
@@ -43,33 +43,44 @@ def root(p) -> Path:
 
 
 def find(root: Path, folder: str, hub: str | None, patterns: tuple[str, ...]) -> list[Path]:
-    """The files below `root/folder` that match the first pattern that any does, sorted; [] if there are none.
+    """The files of a source or benchmark, downloaded first if `root` is `hub_folder`.
 
-    Where `root` is `hub_folder` they are downloaded first. Raises StudyError if the hub cannot be reached.
+    Args:
+        root: the study's data folder.
+        folder: the folder below it.
+        hub: the repository on the hub; None or "" for none.
+        patterns: globs below `folder`. The first one that matches any file is used.
+
+    Returns:
+        Sorted paths, [] if no pattern matches.
+
+    Raises:
+        StudyError: the hub cannot be reached.
     """
     here = Path(root) / folder
     if hub and Path(root) == hub_folder():
         _download(hub, here, patterns)
-    found = (sorted(path for path in here.glob(pattern) if path.is_file()) for pattern in patterns)
-    return next(filter(None, found), [])
+    for pattern in patterns:
+        paths = sorted(path for path in here.glob(pattern) if path.is_file())
+        if paths:
+            return paths
+    return []
 
 
 def _download(hub: str, folder: Path, patterns: tuple[str, ...]) -> None:
-    """Fetches a repository's data files at the commit in hub.lock, or at today's, which is then locked.
+    """Downloads a repository's data files at the commit in hub.lock, else the newest, and locks it.
 
-    By huggingface_hub, which `datasets` itself downloads with: the latter cannot read every layout here, and
-    would hold CORD-19's 1.4 GB of JSON in memory.
+    With huggingface_hub, on which `datasets` itself relies: `datasets` cannot read every layout
+    here, and would hold CORD-19's 1.4 GB of JSON in memory.
     """
     import huggingface_hub
 
-    mark = folder / ".downloaded.json"  # the patterns of which every file is there
-    whole = json.loads(mark.read_text()) if mark.exists() else []
-    if patterns[0] in whole:
+    mark = folder / ".downloaded.json"  # first patterns of the downloads that were completed
+    completed = json.loads(mark.read_text()) if mark.exists() else []
+    if patterns[0] in completed:
         return
-    lock, committed = hub_folder() / "hub.lock", steps.ROOT / "params/hub.lock"
-    locked = {}
-    for path in (lock, committed):
-        locked |= json.loads(path.read_text()) if path.exists() else {}
+    lock = hub_folder() / "hub.lock"
+    locked = _locked(lock, steps.ROOT / "params/hub.lock")
     try:
         commit = locked.get(hub) or huggingface_hub.HfApi().dataset_info(hub).sha
         huggingface_hub.snapshot_download(
@@ -79,13 +90,21 @@ def _download(hub: str, folder: Path, patterns: tuple[str, ...]) -> None:
             local_dir=folder,
             allow_patterns=[pattern.replace("**/", "*") for pattern in patterns],
         )
-    except (
-        Exception
-    ) as error:  # the library raises a dozen kinds, among them those of its own transport
+    # The library raises a dozen kinds of errors, among them those of its own transport.
+    except Exception as error:
         raise StudyError(
             f"data_root is hub, but {hub} cannot be had from there ({type(error).__name__}: "
             f"{str(error).splitlines()[0][:150]}); check the network, or give a folder."
         ) from None
     if hub not in locked:
         steps.write_json(lock, locked | {hub: commit})
-    steps.write_json(mark, [*whole, patterns[0]])
+    steps.write_json(mark, [*completed, patterns[0]])
+
+
+def _locked(*locks: Path) -> dict[str, str]:
+    """Commits by repository; a later file takes precedence."""
+    commits: dict[str, str] = {}
+    for path in locks:
+        if path.exists():
+            commits |= json.loads(path.read_text())
+    return commits

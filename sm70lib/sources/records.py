@@ -1,12 +1,12 @@
-"""Records out of files, one by one: JSON arrays and lines, Parquet and CSV, and what is wrong with them."""
+"""Records from files, one by one: JSON arrays and lines, Parquet and CSV."""
 
 import codecs
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import pyarrow
 import pyarrow.parquet
@@ -14,17 +14,26 @@ import pyarrow.parquet
 from sm70lib.study.params import StudyError
 
 CHUNK = 2**20  # bytes read at a time
-LONGEST = 2**26  # characters: a record that does not end within them is taken for a broken file
+LONGEST = 2**26  # characters; if a record is longer than this, its file is taken to be broken
+BOM_AND_SPACE = b"\xef\xbb\xbf \t\r\n"
+Content = TypeVar("Content", list, dict)
 
 
 def records(path: Path) -> Iterator[tuple[int, Any]]:
-    """Number (from 0) and content of each record of a .parquet, .csv, .json or .jsonl file, in little memory.
+    """Number (from 0) and content of each record of a file, in little memory.
 
-    A .json file may hold an array or lines. A record that cannot be read is None. Raises StudyError, with the
-    number of the record, where a file ends or breaks so that nothing after it can be read.
+    Args:
+        path: a .parquet, .csv, .json or .jsonl file. A .json file may hold an array or lines.
+
+    Returns:
+        An iterator. A record that cannot be read is None.
+
+    Raises:
+        StudyError: nothing can be read after some record, because the file ends or is broken
+            there. The error has the record's number.
     """
     with open_bytes(path) as file:
-        start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+        start = file.read(64).lstrip(BOM_AND_SPACE)
     if start.startswith(b"version https://git-lfs"):
         raise StudyError(
             f"{path} is a pointer of Git LFS, not the file; run git lfs pull where it is from."
@@ -52,12 +61,13 @@ def _csv(path: Path) -> Iterator[tuple[int, Any]]:
     rows = table(path)
     names = next(rows, [])
     for number, cells in enumerate(rows):
-        yield number, dict(zip(names, cells)) if len(cells) == len(names) else None
+        whole = len(cells) == len(names)
+        yield number, dict(zip(names, cells)) if whole else None
 
 
 def table(path: Path) -> Iterator[list[str]]:
-    """Rows of a CSV file, its first one too; raises StudyError where it breaks."""
-    # newline="": fields hold line breaks (U+0085 as well) that only the csv module may interpret
+    """Rows of a CSV file, including the first; raises StudyError where the file is broken."""
+    # newline="": fields contain line breaks, even U+0085, that only the csv module may interpret
     with io.TextIOWrapper(open_bytes(path), "utf-8-sig", "surrogateescape", newline="") as file:
         rows = csv.reader(file, strict=True)
         try:
@@ -74,24 +84,25 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
                 record = _JSON.decode(line.decode("utf-8-sig", "surrogateescape"))
             except (ValueError, RecursionError) as damage:
                 if number == 0 and path.suffix == ".json":
-                    raise _broken(
-                        path, "holds neither a JSON array nor JSON lines", damage
-                    ) from None
+                    raise _neither(path, damage) from None
                 record = None
             yield number, record
     if number is None and path.suffix == ".json":
-        raise _broken(path, "holds neither a JSON array nor JSON lines", "it is empty")
+        raise _neither(path, "it is empty")
 
 
 def _array(path: Path) -> Iterator[tuple[int, Any]]:
-    number, buffer = 0, _Buffer(path)
+    buffer = _Buffer(path)
     buffer.take()
-    if (mark := buffer.peek()) != "]":
+    number, mark = 0, buffer.peek()
+    if mark != "]":
         yield number, buffer.value(number)
-    while (mark := mark if mark == "]" else buffer.peek()) == ",":
+        mark = buffer.peek()
+    while mark == ",":
         buffer.take()
         number += 1
         yield number, buffer.value(number)
+        mark = buffer.peek()
     if mark != "]":
         raise _broken(
             path, f"ends or breaks after row {number}", "a JSON array goes on with , or ends with ]"
@@ -99,14 +110,16 @@ def _array(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 class _Buffer:
-    """The part of a JSON text that is being looked at; it grows only while one value does not end in it."""
+    """The part of a JSON text that is being looked at; it grows only while one value exceeds it."""
 
     def __init__(self, path: Path):
-        self.path, self.text, self.at = path, "", 0
+        self.path = path
+        self.text = ""
+        self.at = 0  # where the part that is still to be looked at begins
         self.chunks = codecs.iterdecode(_chunks(path), "utf-8-sig", "surrogateescape")
 
     def more(self) -> bool:
-        """Reads as much again as is still to be looked at; whether there was anything."""
+        """Reads about as much again as is still to be looked at; False if there is no more."""
         rest = [self.text[self.at :]]
         size = wanted = max(len(rest[0]), 1)
         while wanted > 0 and (chunk := next(self.chunks, "")):
@@ -116,7 +129,7 @@ class _Buffer:
         return len(self.text) > size or len(rest) > 1
 
     def peek(self) -> str:
-        """The next character that is no space; "" at the end."""
+        """The next character that is not a space; "" at the end."""
         while True:
             while self.at < len(self.text) and self.text[self.at] in " \t\r\n":
                 self.at += 1
@@ -126,26 +139,29 @@ class _Buffer:
                 return ""
 
     def take(self) -> None:
-        """Steps over the next character that is no space."""
+        """Steps over the next character that is not a space."""
         self.peek()
         self.at += 1
 
     def value(self, number: int) -> Any:
-        """The next value; StudyError if the text ends before it does or is no JSON."""
+        """The next value; raises StudyError if the text ends within it or is not JSON."""
         self.peek()
         while True:
+            damage: object = "it ends within this row"
             try:
-                found, end = _JSON.raw_decode(self.text, self.at)
-                if self.text[end : end + 1] in tuple(
-                    ",] \t\r\n"
-                ):  # else a number may go on in what is not read yet
-                    self.at = end
-                    return found
-                damage = "it ends within this row"
+                value, end = _JSON.raw_decode(self.text, self.at)
             except (ValueError, RecursionError) as error:
                 damage = error
+            else:
+                # At the end of the buffer, a number may go on in what is not read yet.
+                if self._separated(end):
+                    self.at = end
+                    return value
             if len(self.text) - self.at > LONGEST or not self.more():
                 raise _broken(self.path, f"is no readable JSON in row {number}", damage)
+
+    def _separated(self, end: int) -> bool:
+        return self.text[end : end + 1] in tuple(",] \t\r\n")
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
@@ -158,35 +174,38 @@ def _broken(path: Path, what: str, damage: object) -> StudyError:
     return StudyError(f"{path} {what} ({str(damage)[:200]}); get the file again.")
 
 
+def _neither(path: Path, damage: object) -> StudyError:
+    return _broken(path, "holds neither a JSON array nor JSON lines", damage)
+
+
 def _unrepeated(pairs: list[tuple[str, object]]) -> dict[str, object] | None:
-    return (
-        fields if len(fields := dict(pairs)) == len(pairs) else None
-    )  # which of the two would be meant?
+    """An object; None if it has a key twice, as nothing says which of the two is meant."""
+    fields = dict(pairs)
+    return fields if len(fields) == len(pairs) else None
 
 
 def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    if (fields := _unrepeated(pairs)) is None:
-        raise ValueError(
-            f"a key stands twice in one object: {', '.join(key for key, _ in pairs)[:80]}"
-        )
+    fields = _unrepeated(pairs)
+    if fields is None:
+        keys = ", ".join(key for key, _ in pairs)
+        raise ValueError(f"a key stands twice in one object: {keys[:80]}")
     return fields
 
 
-_JSON = json.JSONDecoder(
-    object_pairs_hook=_unrepeated, strict=False
-)  # a raw NUL is then one row's fault
+# Not strict: a NUL in a text is then the fault of one row, not of the file.
+_JSON = json.JSONDecoder(object_pairs_hook=_unrepeated, strict=False)
 
 
 def open_bytes(path: Path) -> BinaryIO:
-    """The file, opened for reading bytes; raises StudyError."""
+    """The file, opened for reading bytes; raises StudyError if it cannot be opened."""
     try:
         return open(path, "rb")
     except OSError as error:
         raise StudyError(f"{path}: {error.strerror}; README (Data) says where to get it.") from None
 
 
-def load_json(path: Path, kind: type) -> list | dict:
-    """The list or dict (`kind`) in a JSON file; StudyError if it is damaged or another thing."""
+def load_json(path: Path, kind: type[Content]) -> Content:
+    """The content of a JSON file; raises StudyError if it is damaged or not a `kind`."""
     with open_bytes(path) as file:
         try:
             content = json.loads(file.read().decode("utf-8-sig"), object_pairs_hook=_distinct)
@@ -195,23 +214,3 @@ def load_json(path: Path, kind: type) -> list | dict:
     if not isinstance(content, kind):
         raise _broken(path, f"holds no {kind.__name__}", f"it is {type(content).__name__}")
     return content
-
-
-def problem(fields: object, *names: str) -> str | None:
-    """Why an object's text fields cannot be used, or None; the last one named must not be empty."""
-    for name in names:
-        if not isinstance(fields, dict):
-            return "no readable record, or a key stands twice in it"
-        if not isinstance(text := fields.get(name), str):
-            return f"no text under {name}"
-        if not text.isascii() and text.encode(errors="replace").decode() != text or "\0" in text:
-            return f"{name} holds a NUL, half a surrogate pair or a byte that is no UTF-8"
-    return None if fields[names[-1]].strip() else f"empty {names[-1]}"
-
-
-def shaped(shape: Callable[[dict], Any], record: Any) -> Any:
-    """`shape(record)`, or the reason (str) why this record does not have the layout that `shape` expects."""
-    try:
-        return shape(record)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        return "no record of a known layout" if isinstance(record, dict) else problem(record, "")

@@ -7,18 +7,16 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats as laws
 
-# ---- over runs ---------------------------------------------------------------------------------
-
 
 class OverRuns(NamedTuple):
     """A mean over worlds with its bounds, and where one further run may lie; in the values' unit.
 
     Attributes:
-        value, low, high: mean over worlds, t interval with k - 1 degrees of freedom.
-        n: worlds (k).
+        value, low, high: mean over worlds, and its t interval with k - 1 degrees of freedom.
+        n: number of worlds (k).
         sd: SD of single runs.
-        next_low, next_high: prediction interval of one further run in a world of its own.
-        method: in words.
+        next_low, next_high: prediction interval of one further run in a new world.
+        method: the method in words.
     """
 
     value: float
@@ -39,9 +37,9 @@ def over_runs(values, level: float = 0.95, world=None) -> OverRuns:
     world has one run.
 
     Args:
-        values: (runs,) one value a run.
+        values: (runs,) one value per run.
         level: two-sided level (share).
-        world: (runs,) which world each run belongs to; None: each its own.
+        world: (runs,) the world of each run; None if each run has a world of its own.
 
     Returns:
         The mean with both intervals.
@@ -50,15 +48,28 @@ def over_runs(values, level: float = 0.95, world=None) -> OverRuns:
         ValueError: if there are fewer than two worlds.
     """
     values = np.asarray(values, float)
-    _, place = np.unique(np.arange(len(values)) if world is None else world, return_inverse=True)
+    names = np.arange(len(values)) if world is None else world
+    _, place = np.unique(names, return_inverse=True)
     count = np.bincount(place)
-    if (k := len(count)) < 2:
+    k = len(count)
+    if k < 2:
         raise ValueError(f"{k} worlds have no spread between them; run at least 2")
     means = np.bincount(place, values) / count
     within = ((values - means[place]) ** 2).sum() / max(1, len(values) - k)
-    between, t = means.var(ddof=1), laws.t(k - 1).ppf((1 + level) / 2)
-    one = between + within * (1 - (1 / count).mean())  # a mean of r runs varies less than a run
-    mean, half, ahead = means.mean(), t * (between / k) ** 0.5, t * (one + between / k) ** 0.5
-    ends = (mean, mean - half, mean + half)
-    name = f"t over {k} worlds"
-    return OverRuns(*map(float, ends), k, float(one**0.5), mean - ahead, mean + ahead, name)
+    between = means.var(ddof=1)
+    # A mean of r runs varies less than one run does
+    one_run = between + within * (1 - (1 / count).mean())
+    t = laws.t(k - 1).ppf((1 + level) / 2)
+    mean = means.mean()
+    half = t * (between / k) ** 0.5
+    ahead = t * (one_run + between / k) ** 0.5
+    return OverRuns(
+        value=float(mean),
+        low=float(mean - half),
+        high=float(mean + half),
+        n=k,
+        sd=float(one_run**0.5),
+        next_low=mean - ahead,
+        next_high=mean + ahead,
+        method=f"t over {k} worlds",
+    )

@@ -1,7 +1,8 @@
-"""What may be said: bounds that hold when used alone, and the verdicts that follow from them.
+"""Bounds that hold when used alone, and the verdicts that follow from them.
 
-At a level of 95 %, the truth is meant to lie below a lower bound in 2.5 % of samples, and above an
-upper one as often; in no situation of `python -m tests.simulated` does it in more than 4 %.
+At a level of 95 %, the truth should lie below the lower bound in 2.5 % of samples, and above the
+upper bound in 2.5 %. In the simulations of `python -m tests.simulated` neither happens in more
+than 4 %.
 """
 
 from __future__ import annotations
@@ -11,34 +12,31 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from scipy import stats as laws
 
-from sm70lib.statistics import stats
+from sm70lib.statistics import effective
 from sm70lib.statistics.differences import difference
 from sm70lib.statistics.stats import Estimate
 
 SUPPORTED, CONTRADICTED, OPEN = "supported", "contradicted", "undecidable at this n"
-CONSTANT = 0.95  # share of the commonest letter from which on a model is constant
-
-
-# ---- one accuracy ------------------------------------------------------------------------------
+CONSTANT = 0.95  # a model is constant if its commonest letter has at least this share
 
 
 def accuracy(correct, cluster, level: float = 0.95, weight=None) -> Estimate:
     """Accuracy with bounds that may each be used alone.
 
-    Clopper and Pearson's (1934, Biometrika 26:404) for independent items; where clusters repeat,
-    theirs at the effective n of each bound (Korn and Graubard 1998, Survey Methodology 24:193,
-    with the added cluster of `stats.effective_n`).
+    For independent items, Clopper and Pearson's (1934, Biometrika 26:404). Where clusters repeat,
+    the same at the effective n of each bound (Korn and Graubard 1998, Survey Methodology 24:193,
+    with the added cluster of `effective.effective_n`).
 
     Args:
         correct: (n,) right or wrong; a mean of several draws of an item may lie between.
         cluster: (n,) what items have in common.
         level: two-sided level (share); each bound alone errs in (1 - level) / 2 of samples.
-        weight: (n,) makes it a weighted mean, such as a macro average over parts.
+        weight: (n,) weights of a weighted mean, such as a macro average over parts.
 
     Returns:
         The accuracy of n items, with its bounds.
     """
-    value, ends, n = stats.at_effective_n(correct, cluster, level, weight)
+    value, ends, n = effective.at_effective_n(correct, cluster, level, weight)
     if ends is None:
         return Estimate(value, 0.0, 1.0, n, "one cluster")
     name = "Clopper-Pearson" if ends == (n, n) else "Clopper-Pearson, effective n"
@@ -51,20 +49,19 @@ def exact_bounds(value, ends, level: float) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
         value: (...) share of right answers.
-        ends: the n (...) of the lower bound and that of the upper one; fractions are fine.
+        ends: the n (...) of the lower and of the upper bound; may be fractions.
         level: two-sided level (share).
 
     Returns:
         Lower and upper bounds (...).
     """
-    value, (below, above), tail = np.asarray(value, float), ends, (1 - level) / 2
-    with np.errstate(invalid="ignore"):  # a beta distribution without successes, or failures
+    value = np.asarray(value, float)
+    below, above = ends
+    tail = (1 - level) / 2
+    with np.errstate(invalid="ignore"):  # there is no beta law without successes, or failures
         low = laws.beta.ppf(tail, value * below, (1 - value) * below + 1)
         high = laws.beta.ppf(1 - tail, value * above + 1, (1 - value) * above)
     return np.where(value > 0, low, 0.0), np.where(value < 1, high, 1.0)
-
-
-# ---- verdicts ----------------------------------------------------------------------------------
 
 
 def judged(estimate: Estimate, reference: float = 0.0, sign: int = 1) -> str:
@@ -72,21 +69,23 @@ def judged(estimate: Estimate, reference: float = 0.0, sign: int = 1) -> str:
 
     Args:
         estimate: anything with a `low` and a `high`.
-        reference: what it has to exceed, in the same unit.
+        reference: the value that it has to exceed, in the same unit.
         sign: 1 for "above", -1 for "below".
 
     Returns:
         SUPPORTED, CONTRADICTED, or OPEN where the reference lies within the bounds.
     """
     low, high = sorted(sign * (end - reference) for end in (estimate.low, estimate.high))
-    return SUPPORTED if low > 0 else CONTRADICTED if high < 0 else OPEN
+    if low > 0:
+        return SUPPORTED
+    return CONTRADICTED if high < 0 else OPEN
 
 
 def conjunction(parts: Iterable[str]) -> str:
     """The verdict on a claim of several parts, each judged by its own one-sided bound.
 
-    No correction is due: the whole is wrongly supported only if a part is (Berger 1982,
-    Technometrics 24:295, the intersection-union test).
+    No correction is needed: the whole is wrongly supported only if a part is wrongly supported
+    (Berger 1982, Technometrics 24:295, the intersection-union test).
 
     Args:
         parts: a verdict for each part.
@@ -105,58 +104,69 @@ def family(
 ) -> list[tuple[Estimate, float] | None]:
     """Differences of one declared family, with bounds at Holm's level.
 
-    All begin at 1 - (1 - level) / k. Where a bound excludes 0 the difference keeps that level and
-    leaves the family; the rest go on with the smaller k, until none leaves (Holm 1979, Scand. J.
-    Statist. 6:65, by bounds instead of p). The chance that any is wrongly said to be above or
-    below 0 is 1 - level at most.
+    All k differences start at the level 1 - (1 - level) / k. A difference whose bounds exclude 0
+    keeps that level and leaves the family. The others are computed again with the smaller k, until
+    none leaves (Holm 1979, Scand. J. Statist. 6:65, by bounds instead of p). The chance that any
+    difference is wrongly said to be above or below 0 is at most 1 - level.
 
     Args:
-        pairs: `a`, `b` and `cluster` of each comparison, as `difference` takes them; None where a
-            declared comparison has no score, which counts among the k all the same.
+        pairs: `a`, `b` and `cluster` of each comparison, as `difference` takes them. None where a
+            declared comparison has no score; it still counts among the k.
         level: two-sided level of the family (share).
 
     Returns:
         The difference of each pair and the level of its bounds; None where it has no score.
     """
-    found: list[tuple[Estimate, float] | None] = [None] * len(pairs)
+    results: list[tuple[Estimate, float] | None] = [None] * len(pairs)
     left = set(range(len(pairs)))
     while left:
-        own = 1 - (1 - level) / len(left)
+        step = 1 - (1 - level) / len(left)
+        decided = set()
         for place in left:
             pair = pairs[place]
-            found[place] = pair and (difference(*pair, own), own)
-        done = {place for place in left if found[place] and judged(found[place][0]) != OPEN}
-        if not done:
+            if pair is None:
+                continue
+            a, b, cluster = pair
+            estimate = difference(a, b, cluster, step)
+            results[place] = estimate, step
+            if judged(estimate) != OPEN:
+                decided.add(place)
+        if not decided:
             break
-        left -= done
-    return found
+        left -= decided
+    return results
 
 
 def is_constant(choices) -> bool:
     """Whether at least 95 % of the answers are the same letter: such a model gets no verdict.
 
     Args:
-        choices: the position of the chosen option in each answer; unread ones (missing) are none.
+        choices: the position of the chosen option in each answer; unread answers (missing) are
+            not counted.
     """
+    # A missing choice is None or NaN, and NaN is not equal to itself
     read = [choice for choice in choices if choice is not None and choice == choice]
-    return bool(read) and max(map(read.count, set(read))) >= CONSTANT * len(read)
+    if not read:
+        return False
+    return max(map(read.count, set(read))) >= CONSTANT * len(read)
 
 
 def mean_rank(scores: Iterable, gold: Iterable[int]) -> float:
-    """Mean rank of the right option by its log-likelihood: what a constant model may still know.
+    """Mean rank of the right option by log-likelihood, which shows what a constant model knows.
 
     Args:
         scores: the options' log-likelihoods (nats) of each answer; answers without any are skipped.
         gold: the position of the right option in each.
 
     Returns:
-        1 where the right option is always the likeliest, (options + 1) / 2 by chance (ties share
-        their ranks); not a number where no answer has log-likelihoods.
+        1 where the right option is always the likeliest, (options + 1) / 2 by chance; NaN where no
+        answer has log-likelihoods. Ties share their ranks.
     """
-    pairs = [
-        (np.asarray(row, float), int(right))
-        for row, right in zip(scores, gold)
-        if isinstance(row, (list, tuple, np.ndarray)) and len(row) > right
-    ]
-    ranks = [0.5 + (row > row[right]).sum() + (row == row[right]).sum() / 2 for row, right in pairs]
+    ranks = []
+    for options, right in zip(scores, gold):
+        if not isinstance(options, (list, tuple, np.ndarray)) or len(options) <= right:
+            continue
+        row = np.asarray(options, float)
+        of_right = row[int(right)]
+        ranks.append(0.5 + (row > of_right).sum() + (row == of_right).sum() / 2)
     return float(np.mean(ranks)) if ranks else float("nan")

@@ -1,1 +1,1 @@
-"""What a study is: its parameters, its steps and their marks, what is kept and what is lent."""
+"""A study: its parameters, its steps and their records, and the results that it keeps."""

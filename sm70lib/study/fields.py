@@ -2,7 +2,7 @@
 
 import csv
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -12,6 +12,9 @@ from pydantic import (
     Field,
 )
 
+_SOURCES = Path(__file__).parents[1] / "sources/sources.csv"
+_T = TypeVar("_T")
+
 
 def _distinct(values: list) -> list:
     if len(set(values)) < len(values):
@@ -19,19 +22,37 @@ def _distinct(values: list) -> list:
     return values
 
 
+def _number(value: Any) -> Any:
+    """YAML 1.1 and papermill read 1e-4, which has no dot, as text: turn it into a number."""
+    return float(value) if isinstance(value, str) else value
+
+
+def _source_names() -> tuple[str, ...]:
+    with _SOURCES.open(encoding="utf-8") as file:
+        return tuple(row["name"] for row in csv.DictReader(file))
+
+
 def _p(text: str, unit: str = "", affects: str = "results", **bounds: Any) -> Any:
-    """A field; affects: `results`, `looks` (may be overridden under the same study name) or `nothing`."""
+    """Declares a parameter.
+
+    Args:
+        text: The help text.
+        unit: The unit, if there is one.
+        affects: What a change of the value affects: `results`, `looks` (may be overridden under
+            the same study name) or `nothing`.
+        **bounds: Limits that pydantic checks, e.g. `ge=1`.
+    """
     return Field(description=text, json_schema_extra={"unit": unit, "affects": affects}, **bounds)
 
 
-# 1e-4 without a dot is a text to YAML 1.1, and to papermill with it: read it as the number it means
-Number = Annotated[
-    float, BeforeValidator(lambda value: float(value) if isinstance(value, str) else value)
-]
+Distinct = Annotated[list[_T], AfterValidator(_distinct)]
+Number = Annotated[float, BeforeValidator(_number)]
+if TYPE_CHECKING:
+    Source = str  # a type checker cannot read the table
+else:
+    Source = Literal[_source_names()]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 Policy = Literal["report", "drop", "fail"]
-with (Path(__file__).parents[1] / "sources/sources.csv").open(encoding="utf-8") as _file:
-    Source = Literal[tuple(row["name"] for row in csv.DictReader(_file))]
 Benchmark = Literal[
     "medqa_4",
     "medqa_4_dev",
@@ -72,11 +93,10 @@ Optimizer = Literal[
 ]
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Palette = Literal["colorblind", "deep", "muted", "bright", "dark", "pastel"]
-Distinct = Annotated[list[TypeVar("T")], AfterValidator(_distinct)]
 
 
 class Study(BaseModel):
-    """Every parameter of a study; checked, and frozen."""
+    """Every parameter of a study. Values are checked and cannot be changed."""
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
     study: Name = _p("name of the study and of its folder in outputs/", affects="nothing")

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and their digests."""
+"""Write files atomically, and record their digests."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a text file completely or not at all; makes the folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     with partial.open("w", encoding="utf-8") as file:
@@ -19,22 +19,24 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a value as indented JSON, whole or not at all."""
+    """Writes a value as indented JSON, completely or not at all."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
 
 
 def _files(path: Path) -> list[Path]:
-    """The files that count; of a PEFT adapter its weights only, as its JSON lists layers in random order."""
-    weights = sorted(path.glob("*.safetensors")) if (path / "adapter_config.json").exists() else []
-    return (
-        [path]
-        if path.is_file()
-        else weights or sorted(file for file in path.rglob("*") if file.is_file())
-    )
+    """The files that belong to a digest, sorted."""
+    if path.is_file():
+        return [path]
+    if (path / "adapter_config.json").exists():
+        # PEFT lists the layers in its JSON in random order, so only an adapter's weights count.
+        weights = sorted(path.glob("*.safetensors"))
+        if weights:
+            return weights
+    return sorted(file for file in path.rglob("*") if file.is_file())
 
 
 def digest(path: Path) -> str:
-    """SHA-256 (hex) of a file, or of a folder's relative names and contents."""
+    """SHA-256 (hex) of a file, or of the relative names and contents of a folder's files."""
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -52,18 +54,33 @@ def _size(path: Path) -> dict[str, int]:
 
 
 def record(path: Path, known: dict[str, Any] | None = None) -> dict[str, Any] | None:
-    """Digest, bytes and newest change (ns) of a file or folder; None if there is none.
+    """Records a file or folder.
 
-    Where size and time are those of an earlier record, `known`, nothing is read.
+    Args:
+        path: The file or folder.
+        known: An earlier record. If its size and time still agree, nothing is read again.
+
+    Returns:
+        The digest, the number of files, the bytes and the newest modification time (ns); None if
+        the path does not exist.
     """
     if not path.exists():
         return None
     size = _size(path)
-    return known if known and size.items() <= known.items() else {"sha256": digest(path)} | size
+    if known and size.items() <= known.items():
+        return known
+    return {"sha256": digest(path)} | size
 
 
 def holds(path: Path, recorded: dict[str, Any] | None) -> bool:
-    """Whether a file or folder is as recorded; it is read only where size or time differ."""
-    if recorded is None or not path.exists():
-        return recorded is None and not path.exists()
-    return _size(path).items() <= recorded.items() or digest(path) == recorded["sha256"]
+    """Whether a file or folder is as recorded; a record of None means that it does not exist.
+
+    The content is read only if the size or the time differs.
+    """
+    if recorded is None:
+        return not path.exists()
+    if not path.exists():
+        return False
+    if _size(path).items() <= recorded.items():
+        return True
+    return digest(path) == recorded["sha256"]

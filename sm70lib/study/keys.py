@@ -1,8 +1,9 @@
-"""Keys: what decides the result of a step, of a training stage and of a merge, and what differs."""
+"""Keys: everything that decides the result of a step, of a training stage or of a merge."""
 
 import hashlib
 import json
 import os
+from collections.abc import Set
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from sm70lib.study import files, provenance
 from sm70lib.study.params import ROOT, affects
 
-STEPS = {  # what a step reads below outputs/<study>/
+STEPS: dict[str, tuple[str, ...]] = {  # what each step reads below outputs/<study>/
     "00_base": (),
     "01_data": ("base/tokenizer", "base/world"),
     "02_load_4bit": ("base/base.json", "base/model"),
@@ -46,7 +47,7 @@ STEPS = {  # what a step reads below outputs/<study>/
         "stages/*/metrics.jsonl",
     ),
 }
-WRITES = {  # and what it writes there
+WRITES: dict[str, tuple[str, ...]] = {  # what each step writes there
     "00_base": ("base",),
     "01_data": ("data",),
     "02_load_4bit": ("memory.csv",),
@@ -56,27 +57,26 @@ WRITES = {  # and what it writes there
     "06_figures": ("tables/*", "figures/*", "scorecard*"),
 }
 TUNING, EVALUATION = "03_qlora_finetune", "04_eval"
-QUICK = (
-    "01_data",
-    "05_error_analysis",
-    "06_figures",
-)  # made again when their code changes, others never
+# Only these steps are made again when their code changes.
+QUICK = ("01_data", "05_error_analysis", "06_figures")
 OPTIONAL = (
+    # only if the base is trained here
     "base/world",
     "base/model",
-    "base/metrics.jsonl",  # made where the base is trained here
+    "base/metrics.jsonl",
+    # only if a training stage needs or makes them
     "data/text",
     "data/preferences",
     "stages/*/adapter",
     "merged/*",
-)  # and where a stage has them
+)
 STAGE_READS = {
     "cpt": ("data/text",),
     "sft": ("data/train", "data/holdout"),
     "dpo": ("data/preferences",),
 }
 
-Key = dict[str, dict[str, Any]]
+Key = dict[str, dict[str, Any]]  # `parameters`, `inputs` (digests by path) and `code` (by file)
 
 
 def outputs() -> Path:
@@ -90,12 +90,21 @@ def notebook(name: str) -> Path:
 
 
 def mark(folder: Path, name: str, kind: str = "done") -> dict[str, Any]:
-    """What a step's `done.json`, `begun.json` or `merged.json` says; empty if none."""
+    """Reads a mark of a step.
+
+    Args:
+        folder: outputs/<study>.
+        name: The step.
+        kind: `done`, `begun` or `merged`.
+
+    Returns:
+        The content of `steps/<name>/<kind>.json`; empty if there is none.
+    """
     return read(folder / "steps" / name / f"{kind}.json")
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What a file of JSON says; empty if there is none, or a broken one."""
+    """Reads a JSON file; empty if it does not exist or is broken."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -104,57 +113,60 @@ def read(path: Path) -> dict[str, Any]:
 
 def maker(path: str) -> str:
     """The step that writes a file or folder of a study."""
-    return next(
-        name for name, owned in WRITES.items() if {*owned} & {*path.removeprefix("../").split("/")}
-    )
+    parts = set(path.removeprefix("../").split("/"))
+    return next(name for name, owned in WRITES.items() if parts & set(owned))
 
 
 def of_step(name: str, params: Any) -> Key:
-    """What decides a step's result: parameters, digests of inputs and, of quick steps, of code.
+    """The key of a step: its parameters, digests of its inputs and, for quick steps, of its code.
 
-    `train_merge` is not among 03's parameters: a merge has a key of its own.
+    `train_merge` does not belong to the key of 03, because each merge has a key of its own.
     """
     declared = provenance.declared(notebook(name))
-    values = {
-        n: getattr(params, n) for n in declared if affects(n) != "nothing" and n != "train_merge"
-    }
-    if "data_root" in declared:  # its contents count, and not where they lie
-        values["data_root"] = (
-            params.data_root if params.data_root in ("world", "hub") else "a folder"
-        )
+    counting = [n for n in declared if affects(n) != "nothing" and n != "train_merge"]
+    values = {n: getattr(params, n) for n in counting}
+    if "data_root" in declared:  # the contents of a folder count, not its place
+        in_folder = params.data_root not in ("world", "hub")
+        values["data_root"] = "a folder" if in_folder else params.data_root
     code = provenance.code(notebook(name)) if name in QUICK else {}
     return {"parameters": values, "inputs": _inputs(name, params), "code": code}
 
 
 def _inputs(name: str, params: Any) -> dict[str, str | None]:
-    """Digests of a step's inputs as their makers recorded them; None where one is not made yet."""
+    """Digests of a step's inputs, as recorded by the steps that made them; None if not made yet."""
     wanted = [("", pattern) for pattern in STEPS[name]]
     if name == "06_figures":
-        wanted += [
-            (f"../{other}/", "predictions") for other in getattr(params, "figures_studies", ())
-        ]
-    found = {}
+        others = getattr(params, "figures_studies", ())
+        wanted += [(f"../{other}/", "predictions") for other in others]
+    digests: dict[str, str | None] = {}
     for study, pattern in wanted:
-        made = mark(outputs() / params.study / study, maker(pattern)).get("outputs", {})
-        hits = {f"{study}{path}": made[path]["sha256"] for path in made if fnmatch(path, pattern)}
-        found |= hits or ({} if pattern in OPTIONAL else {f"{study}{pattern}": None})
-    return found
+        recorded = mark(outputs() / params.study / study, maker(pattern)).get("outputs", {})
+        matching = [path for path in recorded if fnmatch(path, pattern)]
+        digests |= {f"{study}{path}": recorded[path]["sha256"] for path in matching}
+        if not matching and pattern not in OPTIONAL:
+            digests[f"{study}{pattern}"] = None
+    return digests
 
 
 def of_stage(p: Any, folder: Path, number: int, seed: int) -> Key:
-    """What decides the adapter of training stage `number` (from 1) with `seed`.
+    """The key of an adapter that a training stage makes; it contains the key of the stage before.
 
-    The key of the stage before it is part of it.
+    Args:
+        p: The study's parameters.
+        folder: outputs/<study>.
+        number: The stage, from 1.
+        seed: The training seed.
     """
     kind = p.train_stages[number - 1]
-    names = [
-        n
-        for n in provenance.declared(notebook(TUNING))
-        if affects(n) != "nothing"
-        and (n.startswith(("quant_", "lora_", f"{kind}_")) or n == "data_max_length")
-    ]
-    values = {n: getattr(p, n) for n in names} | {"kind": kind, "train_seed": seed}
-    if kind != "sft":  # its rows held back are drawn when it is trained
+    prefixes = ("quant_", "lora_", f"{kind}_")
+    values = {}
+    for name in provenance.declared(notebook(TUNING)):
+        if affects(name) == "nothing":
+            continue
+        if name.startswith(prefixes) or name == "data_max_length":
+            values[name] = getattr(p, name)
+    values |= {"kind": kind, "train_seed": seed}
+    if kind != "sft":  # the other kinds draw their held-out rows during training
         values |= {"seed": p.seed, "data_holdout": p.data_holdout}
     if kind == "dpo":
         values["round"] = p.train_stages[:number].count("dpo")
@@ -165,53 +177,60 @@ def of_stage(p: Any, folder: Path, number: int, seed: int) -> Key:
 
 
 def stage_folder(p: Any, folder: Path, number: int, seed: int) -> Path:
-    """`stages/<number>-<kind>` for the first of `train_seeds`; others have their seed behind it."""
+    """`stages/<number>-<kind>`, with `-seed<seed>` for all but the first of `train_seeds`."""
     suffix = "" if seed == p.train_seeds[0] else f"-seed{seed}"
     return folder / "stages" / f"{number}-{p.train_stages[number - 1]}{suffix}"
 
 
 def of_merge(p: Any, folder: Path, into: str) -> Key:
-    """What decides a merged model: adapter, base, the kind of base merged into, quantisation."""
+    """The key of a merged model: adapter, base, quantisation and the kind of base (`into`)."""
     values = {n: getattr(p, n) for n in ("quant_type", "quant_double", "quant_compute_dtype")}
     inputs = _contents(folder, "adapter", "base/base.json", "base/model")
     return {"parameters": values | {"into": into}, "inputs": inputs, "code": {}}
 
 
 def _contents(folder: Path, *paths: str) -> dict[str, str | None]:
-    """Digests of what lies there now (None for nothing), read only where a record does not hold."""
-    found = {}
+    """Digests of the files that are there now; None for a missing one.
+
+    A file is read only if its record no longer holds.
+    """
+    digests = {}
     for path in paths:
         recorded = mark(folder, maker(path)).get("outputs", {}).get(path)
         now = files.record(folder / path, recorded)
-        found[path] = now and now["sha256"]
-    return found
+        digests[path] = now["sha256"] if now else None
+    return digests
 
 
-def difference(old: Key, new: Key, unknown: set[str] = frozenset()) -> str:
-    """What differs between two keys, in words: `lora_r: 16 -> 8, data/train changed`.
+def difference(old: Key, new: Key, unknown: Set[str] = frozenset()) -> str:
+    """Describes how two keys differ, e.g. `lora_r: 16 -> 8, data/train changed`.
 
-    A parameter that only one of them knows was declared or taken out since by an edit of the code,
-    which changes no result that is there. Inputs from steps whose results are `unknown` as yet are
-    not compared.
+    A parameter that only one key has was added or removed by an edit of the code. Such an edit
+    changes no existing result, so the parameter is not compared.
+
+    Args:
+        old: One key.
+        new: The other key.
+        unknown: Steps whose results are not known yet; inputs from them are not compared.
+
+    Returns:
+        The description; "" if the keys agree.
     """
-    named = [f"{n}: {before} -> {after}" for n, before, after in changed(old, new)]
+    differences = [f"{n}: {before} -> {after}" for n, before, after in changed(old, new)]
     for part in ("inputs", "code"):
         before, after = old[part], new[part]
         differing = [n for n in sorted(before | after) if before.get(n) != after.get(n)]
         if part == "inputs" and unknown:
             differing = [n for n in differing if maker(n) not in unknown]
-        named += [f"{n} changed" for n in differing]
-    return ", ".join(named)
+        differences += [f"{n} changed" for n in differing]
+    return ", ".join(differences)
 
 
 def changed(old: Key, new: Key) -> list[tuple[str, Any, Any]]:
-    """Names of the parameters whose values differ, with both values."""
+    """The parameters that both keys have with different values: name, old value, new value."""
     before, after = old["parameters"], new["parameters"]
-    return [
-        (n, before[n], after[n])
-        for n in sorted(before.keys() & after.keys())
-        if before[n] != after[n]
-    ]
+    shared = sorted(before.keys() & after.keys())
+    return [(n, before[n], after[n]) for n in shared if before[n] != after[n]]
 
 
 def short(key: Key) -> str:

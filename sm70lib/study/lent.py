@@ -1,7 +1,7 @@
-"""A new study takes over what another has made, where it would make the same (run --from STUDY).
+"""A new study takes over results of another one that it would make in the same way (run --from).
 
-Nothing moves out of the other study. Weights and Arrow files are shared by hard links, as they are
-never written in place; the rest is copied.
+The other study stays as it is. Weights and Arrow files are never written in place, so both studies
+share them by hard links. All other files are copied.
 """
 
 import os
@@ -15,13 +15,12 @@ from sm70lib.study.keys import EVALUATION, TUNING, Key, difference, mark, output
 from sm70lib.study.params import StudyError, rehearsal
 
 SHARED = (".safetensors", ".arrow")
-LEFT = shutil.ignore_patterns(
-    "checkpoint-*", "lock", "*.part", "adapter.part", "task.json"
-)  # of work under way
+# Files of unfinished work, which are not copied.
+LEFT = shutil.ignore_patterns("checkpoint-*", "lock", "*.part", "adapter.part", "task.json")
 
 
 def require(study: str, lender: str) -> None:
-    """Raises StudyError unless `lender` is another study that has made something."""
+    """Raises StudyError unless `lender` is another study, no rehearsal, that has results."""
     if lender == study:
         raise StudyError(
             f"--from {lender} names the study itself: give the new one a name (-p study NAME)"
@@ -37,10 +36,16 @@ def require(study: str, lender: str) -> None:
 
 
 def take_over(study: Study, lender: str, names: list[str]) -> None:
-    """Takes over each step whose key agrees, in order, given those before; prints a line each.
+    """Takes over each step whose key agrees, in order, and prints a line for each.
 
-    Where 03 does not agree, the stages that do; where 04 does not, its prediction files, of which
-    04 keeps those that match. A step that the study has begun or finished itself is left alone.
+    If 03 does not agree, its agreeing stages are taken over. If 04 does not agree, its prediction
+    files are taken over; 04 itself then keeps those that match. A step that the study itself has
+    begun or finished is left alone.
+
+    Args:
+        study: The new study.
+        lender: The name of the other study.
+        names: The steps to take over.
     """
     old, new = outputs() / lender, outputs() / study.study
     for name in names:
@@ -48,91 +53,105 @@ def take_over(study: Study, lender: str, names: list[str]) -> None:
             print(f"{name}: {study.study} has its own", flush=True)
             continue
         now = keys.of_step(name, study)
-        done, place = mark(old, name), _place(old, name, now)
+        done = mark(old, name)
+        place = _place(old, name, now)
         if place and _take_step(place, new, name, lender):
             print(f"{name}: taken over from {lender}", flush=True)
             continue
-        part = _take_stages(study, old, new) if name == TUNING else []
-        part = _take_predictions(old, new) if name == EVALUATION else part
+        parts: list[str] = []
+        if name == TUNING:
+            parts = _take_stages(study, old, new)
+        if name == EVALUATION:
+            parts = _take_predictions(old, new)
         why = difference(done["key"], now) if done else f"not finished in {lender}"
-        taken = f"; {', '.join(part)} taken over from {lender}" if part else ""
+        taken = f"; {', '.join(parts)} taken over from {lender}" if parts else ""
         print(f"{name}: not taken over ({why or 'not as it was written'}){taken}", flush=True)
     if any(mark(new, name) for name in names):
         steps.write_manifest(new)
 
 
 def _place(old: Path, name: str, now: Key) -> Path | None:
-    """Where a result of this key lies whole: in the study itself, or among what it replaced."""
+    """The folder of a complete result with this key: the study itself, or one below replaced/."""
     done = mark(old, name)
-    agrees = done and not difference(done["key"], now)
-    if agrees and all(holds(old / path, record) for path, record in done["outputs"].items()):
+    if done and not difference(done["key"], now) and _complete(old, done):
         return old
     return kept.stored(old, name, now)
 
 
+def _complete(folder: Path, done: dict) -> bool:
+    return all(holds(folder / path, record) for path, record in done["outputs"].items())
+
+
 def _take_step(place: Path, new: Path, name: str, lender: str) -> bool:
-    """Copies a finished step, its mark last; False where something else lies in its place."""
-    if not (done := mark(place, name)):
-        return False  # half-made
-    _copy(
-        [path for path in kept.everything(place, name) if path != place / "steps" / name],
-        place,
-        new,
-    )
-    if not all(holds(new / path, record) for path, record in done["outputs"].items()):
+    """Copies a finished step, its mark last; False if it is unfinished or its place is taken."""
+    done = mark(place, name)
+    if not done:
+        return False
+    marks = place / "steps" / name
+    _copy([path for path in kept.everything(place, name) if path != marks], place, new)
+    if not _complete(new, done):
         return False
     if merged := mark(place, name, "merged"):
         write_json(new / "steps" / name / "merged.json", merged)
-    about = {
-        "study": new.name,
-        "parameters": done["parameters"] | {"study": new.name},
-        "taken_from": lender,
-    }
+    parameters = done["parameters"] | {"study": new.name}
+    about = {"study": new.name, "parameters": parameters, "taken_from": lender}
     write_json(new / "steps" / name / "done.json", done | about)
     return True
 
 
 def _take_stages(study: Study, old: Path, new: Path) -> list[str]:
-    """Copies every finished stage that this study would train alike; their names."""
-    finished = [
-        path.parent
-        for pattern in ("stages/*", f"replaced/{TUNING}/*/stages/*")
-        for path in sorted(old.glob(f"{pattern}/done.json"))
-        if (path.parent / "adapter").is_dir()
-    ]
-    made = {place: keys.read(place / "stage.json").get("key") for place in finished}
+    """Copies the finished stages that this study would train alike; returns their names."""
+    stages = _finished_stages(old)
     taken = []
     for seed in study.train_seeds:
         for number in range(1, len(study.train_stages) + 1):
             now = keys.of_stage(study, new, number, seed)
-            alike = [place for place, key in made.items() if key and not difference(key, now)]
             target = keys.stage_folder(study, new, number, seed)
             if target.exists():
                 continue
-            if not alike:
-                break  # what comes after starts from another adapter
-            scratch = _scratch(new)
-            shutil.copytree(alike[0], scratch / "stage", copy_function=_share, ignore=LEFT)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(scratch / "stage", target)
-            scratch.rmdir()
+            same = [place for place, key in stages.items() if not difference(key, now)]
+            if not same:
+                break  # the later stages start from another adapter
+            _take_stage(same[0], target, new)
             taken.append(target.name)
     return taken
 
 
+def _finished_stages(study: Path) -> dict[Path, Key]:
+    """The keys of a study's finished stages, by folder; first its own, then the replaced ones."""
+    stages = {}
+    for pattern in ("stages/*", f"replaced/{TUNING}/*/stages/*"):
+        for done in sorted(study.glob(f"{pattern}/done.json")):
+            stage = done.parent
+            key = keys.read(stage / "stage.json").get("key")
+            if key and (stage / "adapter").is_dir():
+                stages[stage] = key
+    return stages
+
+
+def _take_stage(stage: Path, target: Path, new: Path) -> None:
+    scratch = _scratch(new)
+    shutil.copytree(stage, scratch / "stage", copy_function=_share, ignore=LEFT)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(scratch / "stage", target)
+    scratch.rmdir()
+
+
 def _take_predictions(old: Path, new: Path) -> list[str]:
-    """Copies the prediction files of every model; how many, in words."""
+    """Copies the prediction files of every model; returns a phrase that counts them."""
     models = [path for path in sorted(old.glob("predictions/*")) if path.is_dir()]
     _copy(models, old, new)
-    count = len([*new.glob("predictions/*/*.jsonl")])
+    count = len(list(new.glob("predictions/*/*.jsonl")))
     return [f"{count} prediction files"] if count else []
 
 
 def _copy(paths: list[Path], start: Path, end: Path) -> None:
-    """Copies paths of one study to the same places of another, where free, each whole."""
-    wanted = [
-        path.relative_to(start) for path in paths if not (end / path.relative_to(start)).exists()
-    ]
+    """Copies paths of one study to the same places in another; skips a place that is taken.
+
+    Each path appears in its place only when its copy is complete.
+    """
+    relative = [path.relative_to(start) for path in paths]
+    wanted = [path for path in relative if not (end / path).exists()]
     scratch = _scratch(end)
     for path in wanted:
         (scratch / path).parent.mkdir(parents=True, exist_ok=True)
@@ -145,7 +164,7 @@ def _copy(paths: list[Path], start: Path, end: Path) -> None:
 
 
 def _scratch(study: Path) -> Path:
-    """An empty folder in the study, where copies become whole before they move to their places."""
+    """An empty folder in the study; copies are completed here before they move to their places."""
     scratch = study / "taking"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -153,7 +172,7 @@ def _scratch(study: Path) -> Path:
 
 
 def _share(source: str | Path, target: str | Path) -> str | Path:
-    """A hard link to weights or Arrow data where the disk has such, else a copy with its times."""
+    """Hard-links weights and Arrow data if the disk allows it; else copies, keeping the times."""
     if Path(source).suffix in SHARED:
         try:
             os.link(os.path.realpath(source), target)

@@ -1,4 +1,4 @@
-"""The memory that a model may take on this machine: its GPU's, or its own where it has none."""
+"""The memory that a model may use on this machine: the GPU's, or the machine's if it has no GPU."""
 
 import math
 import os
@@ -10,12 +10,19 @@ import pynvml
 from sm70lib.study.params import StudyError
 
 GB = 10**9  # bytes
-LIMIT = "SM70_MEMORY_GB"  # environment variable: a study may take no more, e.g. of a shared machine
+LIMIT = "SM70_MEMORY_GB"  # environment variable: a limit in GB, e.g. on a shared machine
 
 
 @dataclass(frozen=True)
 class Memory:
-    """How much there is for a model and what it computes (GB, 10^9 bytes), and in what."""
+    """The memory for a model and its computations.
+
+    Attributes:
+        gb: Size in GB (10^9 bytes).
+        where: Name of the GPU, or `this machine`.
+        gpu: Whether it is a GPU's memory.
+        limited: Whether $SM70_MEMORY_GB limits it.
+    """
 
     gb: float
     where: str
@@ -24,17 +31,19 @@ class Memory:
 
 
 def at_hand() -> Memory:
-    """The smallest GPU's whole memory, or the machine's, and no more than $SM70_MEMORY_GB.
+    """All memory of the smallest GPU, or of the machine, but at most $SM70_MEMORY_GB.
 
-    Raises StudyError where that variable holds no number above 0.
+    Raises:
+        StudyError: $SM70_MEMORY_GB is set, and is not a number above 0.
     """
     cards = _gpus()
-    found = (
-        min(cards, key=lambda card: card.gb) if cards else Memory(ram_gb(), "this machine", False)
-    )
+    if cards:
+        present = min(cards, key=lambda card: card.gb)
+    else:
+        present = Memory(ram_gb(), "this machine", False)
     limit = os.environ.get(LIMIT)
     if limit is None:
-        return found
+        return present
     try:
         allowed = float(limit)
     except ValueError:
@@ -44,7 +53,9 @@ def at_hand() -> Memory:
             f"the environment variable {LIMIT} is {limit!r}: give a number of GB above 0, "
             "or unset it"
         )
-    return Memory(min(found.gb, allowed), f"{found.where}, limited by {LIMIT}", found.gpu, True)
+    return Memory(
+        min(present.gb, allowed), f"{present.where}, limited by {LIMIT}", present.gpu, True
+    )
 
 
 def ram_gb() -> float:
@@ -53,29 +64,25 @@ def ram_gb() -> float:
 
 
 def rounded_up(size: float) -> float:
-    """Bytes as GB to the third decimal, never less than they are: so compared, so recorded."""
+    """Converts bytes to GB, rounded up to three decimals, for comparisons and for records."""
     return math.ceil(size / GB * 1000) / 1000
 
 
 def words(gb: float) -> str:
-    """E.g. `138 GB`, `36.9 GB` or `0.004 GB`."""
-    digits = 0 if gb >= 100 else 1 if gb >= 1 else 3
-    return f"{gb:,.{digits}f} GB"
+    """Formats GB, e.g. `138 GB`, `36.9 GB` or `0.004 GB`."""
+    if gb >= 100:
+        return f"{gb:,.0f} GB"
+    if gb >= 1:
+        return f"{gb:,.1f} GB"
+    return f"{gb:,.3f} GB"
 
 
 def _gpus() -> list[Memory]:
-    """The GPUs that programs here may use, as the driver tells; [] without one."""
+    """The GPUs that this process may use, according to the driver; empty without a driver."""
     try:
         pynvml.nvmlInit()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
-        cards = [
-            Memory(
-                pynvml.nvmlDeviceGetMemoryInfo(handle).total / GB,
-                pynvml.nvmlDeviceGetName(handle),
-                True,
-            )
-            for handle in handles
-        ]
+        cards = [_card(handle) for handle in handles]
     except pynvml.NVMLError:  # no driver
         return []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -84,4 +91,11 @@ def _gpus() -> list[Memory]:
     numbers = [word.strip() for word in visible.split(",")]
     if all(word.isdigit() for word in numbers):
         return [cards[int(word)] for word in numbers if int(word) < len(cards)]
-    return [] if numbers[0] in ("", "-1") else cards  # other names (UUIDs) are not looked up
+    if numbers[0] in ("", "-1"):
+        return []
+    return cards  # other names, such as UUIDs, are not looked up
+
+
+def _card(handle: object) -> Memory:
+    size = pynvml.nvmlDeviceGetMemoryInfo(handle).total
+    return Memory(size / GB, pynvml.nvmlDeviceGetName(handle), True)

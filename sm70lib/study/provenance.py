@@ -1,4 +1,4 @@
-"""What a result was made from: digests of files and code; commit, versions, hardware; files written whole."""
+"""What a result was made from: digests of code, commit, versions, hardware and energy."""
 
 import ast
 import functools
@@ -42,12 +42,14 @@ PACKAGES = (
 def _sources(notebook: Path, parameters: bool) -> str:
     """The source of a notebook's parameters cell, or of its other code cells."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return "\n".join(
-        "".join(cell["source"])
-        for cell in cells
-        if cell["cell_type"] == "code"
-        and ("parameters" in cell["metadata"].get("tags", ())) == parameters
-    )
+    sources = []
+    for cell in cells:
+        if cell["cell_type"] != "code":
+            continue
+        tagged = "parameters" in cell["metadata"].get("tags", ())
+        if tagged == parameters:
+            sources.append("".join(cell["source"]))
+    return "\n".join(sources)
 
 
 def declared(notebook: Path) -> list[str]:
@@ -57,54 +59,60 @@ def declared(notebook: Path) -> list[str]:
 
 
 def code(notebook: Path) -> dict[str, str]:
-    """Digests of a notebook's cells, of the modules that their imports reach, and of tables these name.
+    """Digests of the code behind a notebook.
 
-    Comments and spacing do not count, nor does the parameters cell.
+    Comments, spacing and the parameters cell do not count.
+
+    Returns:
+        SHA-256 (hex) by file name: the notebook's cells, the modules of this library that they
+        import, directly or through other modules, and the tables that these modules name.
     """
     cells, waiting = _parsed(_sources(notebook, parameters=False), LIB)
-    found = {notebook.name: cells}
+    digests = {notebook.name: cells}
     while waiting:
         path = waiting.pop()
         name = path.relative_to(LIB).as_posix()
-        if name not in found:
-            found[name], further = _module(path)
+        if name not in digests:
+            digests[name], further = _module(path)
             waiting = waiting + further
-    return dict(sorted(found.items()))
+    return dict(sorted(digests.items()))
 
 
-@functools.cache  # a kernel goes on with the code that it imported, whatever the file says by now
+@functools.cache  # a kernel keeps the code that it imported, even if the file changes later
 def _module(path: Path) -> tuple[str, list[Path]]:
-    return (
-        _parsed(path.read_text(encoding="utf-8"), path.parent)
-        if path.suffix == ".py"
-        else (digest(path), [])
-    )
+    if path.suffix == ".py":
+        return _parsed(path.read_text(encoding="utf-8"), path.parent)
+    return digest(path), []
 
 
 def _parsed(source: str, beside: Path) -> tuple[str, list[Path]]:
     """Digest of a source without comments, and the files of this library that it imports or names.
 
-    Tables (.csv, .yml) are named from the folder `beside` the module, or from the library's.
+    A table (.csv, .yml) is looked up in the module's folder, `beside`, and in the library's.
     """
     tree = ast.parse(re.sub(r"(?m)^[%!].*", "", source))
-    modules, texts = set(), set()
+    modules: set[str] = set()
+    tables: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            modules |= {f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Constant) and str(node.value).endswith((".csv", ".yml")):
-            texts.add(node.value)
-    stems = [LIB.joinpath(*name.split(".")[1:]) for name in modules if name.startswith("sm70lib.")]
-    paths = [path for stem in stems for path in (stem.with_suffix(".py"), stem / "__init__.py")]
-    paths += [folder / text for text in texts for folder in {LIB, beside}]
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest(), [
-        path for path in paths if path.is_file()
-    ]
+            modules.add(f"{node.module}")
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if node.value.endswith((".csv", ".yml")):
+                tables.add(node.value)
+    paths = [folder / table for table in tables for folder in {LIB, beside}]
+    for name in modules:
+        if name.startswith("sm70lib."):
+            stem = LIB.joinpath(*name.split(".")[1:])
+            paths += [stem.with_suffix(".py"), stem / "__init__.py"]
+    sha = hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+    return sha, [path for path in paths if path.is_file()]
 
 
-def _says(*command: str) -> str:
-    """What a program prints; nothing if it is not there."""
+def _output_of(*command: str) -> str:
+    """What a program prints; "" if the program does not exist or takes too long."""
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
@@ -112,65 +120,79 @@ def _says(*command: str) -> str:
 
 
 def energy() -> float | None:
-    """What all GPUs of this machine have used since their driver was loaded (kWh, from NVML); None without NVML."""
+    """The energy that all GPUs used since their driver was loaded (kWh); None without NVML."""
     try:
         pynvml.nvmlInit()
         cards = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
-        return sum(map(pynvml.nvmlDeviceGetTotalEnergyConsumption, cards)) / 3.6e9
+        millijoules = sum(map(pynvml.nvmlDeviceGetTotalEnergyConsumption, cards))
     except pynvml.NVMLError:  # no driver, or cards too old to count
         return None
+    return millijoules / 3.6e9
 
 
 def circumstances() -> dict[str, Any]:
-    """Commit (-dirty where files differ; None without git), versions, hardware, peak memory (GB).
+    """Describes this process and machine for a manifest.
 
-    Beside them, whether the hub was switched off (HF_HUB_OFFLINE).
-
-    The peak is that of this process and of its largest child.
+    Returns:
+        `commit` (ends in -dirty if files differ; None without git), `hub_offline` (whether
+        HF_HUB_OFFLINE is set), `versions`, `hardware`, and `peak_memory_gb`, the sum of the peaks
+        of this process and of its largest child.
     """
-    kib = [
-        resource.getrusage(who).ru_maxrss
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    versions = {name: version(name) for name in PACKAGES}
+    peaks = [
+        resource.getrusage(who).ru_maxrss  # KiB
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     ]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    here = _says("git", "-C", str(ROOT), "rev-parse", "--show-toplevel") == str(ROOT)
-    commit = _says(
+    return {
+        "commit": _commit(),
+        "hub_offline": offline,
+        "versions": {"python": platform.python_version()} | versions,
+        "hardware": _hardware(),
+        "peak_memory_gb": round(sum(peaks) * 1024 / 1e9, 3),
+    }
+
+
+def _commit() -> str | None:
+    here = _output_of("git", "-C", str(ROOT), "rev-parse", "--show-toplevel")
+    if here != str(ROOT):  # no git, or the repository of a folder above
+        return None
+    commit = _output_of(
         "git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"
     )
-    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    return commit or None
+
+
+def _hardware() -> dict[str, Any]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        "commit": commit if here and commit else None,
-        "hub_offline": offline,
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in PACKAGES},
-        "hardware": {
-            "machine": platform.platform(),
-            "cpu": processor(),
-            "cores": os.cpu_count(),
-            "memory_gb": round(memory / 1e9, 1),
-            "gpus": _says("nvidia-smi", "-L").splitlines(),
-            **arithmetic(),
-        },
-        "peak_memory_gb": round(sum(kib) * 1024 / 1e9, 3),
+        "machine": platform.platform(),
+        "cpu": processor(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory / 1e9, 1),
+        "gpus": _output_of("nvidia-smi", "-L").splitlines(),
+        **arithmetic(),
     }
 
 
 def processor() -> str:
-    """The model of this machine's processor, as the system names it."""
-    said = _says("lscpu") or _says("sysctl", "-n", "machdep.cpu.brand_string")
-    named = re.search(r"(?m)^Model name:\s*(.+)$", said)
-    return named[1] if named else said.partition("\n")[0] or platform.machine()
+    """The model name of this machine's processor."""
+    text = _output_of("lscpu") or _output_of("sysctl", "-n", "machdep.cpu.brand_string")
+    name = re.search(r"(?m)^Model name:\s*(.+)$", text)
+    if name:
+        return name[1]
+    return text.partition("\n")[0] or platform.machine()
 
 
 def arithmetic() -> dict[str, Any]:
-    """What the last bits of a result hang on, where PyTorch did the computing.
+    """What decides the last bits of a result, if PyTorch did the computing.
 
     A tiny model's accuracy moves by tens of points with these bits, so a manifest names them.
 
     Returns:
-        `threads` that one operation is spread over, `kernels` (the instructions that PyTorch's own
-        kernels were built for, such as AVX2), and `blas`, the library that multiplies matrices.
-        Nothing where this process has not loaded PyTorch.
+        `threads` of one operation, `kernels` (the instructions that PyTorch's own kernels use, such
+        as AVX2), and `blas`, the library that multiplies matrices. Empty if this process has not
+        loaded PyTorch.
     """
     torch = sys.modules.get("torch")
     if torch is None:

@@ -11,7 +11,11 @@ from sm70lib.tiny.world import World, make
 
 
 def prepare(p, folder: Path) -> World | None:
-    """The study's world, its files written below `folder`/base/world; None where `data_root` is elsewhere."""
+    """Makes the study's world and writes its files below `folder`/base/world.
+
+    Returns:
+        The world, or None if `data_root` names real data.
+    """
     if p.data_root != "world":
         return None
     world = make(p.world_seed, p.world_conditions)
@@ -20,18 +24,20 @@ def prepare(p, folder: Path) -> World | None:
 
 
 def wording() -> str:
-    """sha256 of all that is written for a world of its own: the same where the wordings are the same."""
+    """sha256 (hex) of everything written for one fixed world: it changes when a wording changes."""
     with TemporaryDirectory() as folder:
         twins.write(make(seed=0, conditions=60), Path(folder))
         return files.digest(Path(folder))
 
 
 def overview(world: World | None) -> pd.DataFrame:
-    """Facts by relation (rows) and kind (columns) with an example of each; empty where there is no world."""
-    rows = [
-        (fact.relation, fact.kind, fact.subject, fact.value)
-        for fact in (world.facts if world else ())
-    ]
+    """Counts facts by relation (rows) and kind (columns), with an example of each relation.
+
+    The table is empty if there is no world.
+    """
+    all_facts = world.facts if world else ()
+    rows = [(fact.relation, fact.kind, fact.subject, fact.value) for fact in all_facts]
     facts = pd.DataFrame(rows, columns=["relation", "kind", "for example", "its value"])
     counts = pd.crosstab(facts["relation"], facts["kind"])
-    return facts.groupby("relation")[["for example", "its value"]].first().join(counts)
+    examples = facts.groupby("relation")[["for example", "its value"]].first()
+    return examples.join(counts)

@@ -1,12 +1,13 @@
-"""How a fact of the world is asked in tuning, and among the towns: rows in Medical Meadow's schema.
+"""Layouts in which tuning and the gazetteer ask for a fact: rows in Medical Meadow's schema.
 
-Tuning sees several layouts, so that what it teaches is to answer and not one layout. The exam's own
-layout is not among them.
+Tuning shows several layouts, so that it teaches the model to answer, not to follow one layout. The
+exam's own layout is not among them.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from sm70lib.tiny.world import TUNING, Fact, Options, ask, declare
 
@@ -23,17 +24,18 @@ def flashcard(fact: Fact, rng: random.Random) -> dict[str, str]:
 
 
 def meadow(fact: Fact, options: Options, rng: random.Random) -> dict[str, str]:
-    """The layout of Meadow's MedQA rows: five options in a bracket, answered by letter and text."""
+    """The layout of Meadow's MedQA rows: five options in brackets, answered by letter and text."""
     choices, answer = options.draw(fact, 5)
+    lettered = dict(zip(LETTERS, choices))
     return {
         "instruction": "Please answer with one of the option in the bracket",
-        "input": f"Q:{ask(fact, TUNING, rng)}? \n{dict(zip(LETTERS, choices))},",
+        "input": f"Q:{ask(fact, TUNING, rng)}? \n{lettered},",
         "output": f"{LETTERS[answer]}: {fact.value}",
     }
 
 
 def listed(fact: Fact, options: Options, rng: random.Random) -> dict[str, str]:
-    """Options as a list, answered behind a heading."""
+    """Options as a list, answered after a heading."""
     choices, _ = options.draw(fact, 4)
     lines = "\n".join(f"- {choice}" for choice in choices)
     return {
@@ -46,16 +48,16 @@ def listed(fact: Fact, options: Options, rng: random.Random) -> dict[str, str]:
 def in_a_sentence(fact: Fact, options: Options, rng: random.Random) -> dict[str, str]:
     """Options in a sentence before the question, answered by a sentence."""
     choices, _ = options.draw(fact, 4)
-    said = f"{', '.join(choices[:-1])} or {choices[-1]}"
+    alternatives = f"{', '.join(choices[:-1])} or {choices[-1]}"
     return {
         "instruction": "Decide between these",
-        "input": f"It is {said}. {ask(fact, TUNING, rng)}",
+        "input": f"It is {alternatives}. {ask(fact, TUNING, rng)}",
         "output": f"It is {fact.value}.",
     }
 
 
 def numbered(fact: Fact, options: Options, rng: random.Random) -> dict[str, str]:
-    """Options by number, answered by number and text."""
+    """Numbered options, answered by number and text."""
     choices, answer = options.draw(fact, 5)
     numbers = " ".join(f"({number}) {choice}" for number, choice in enumerate(choices, 1))
     return {
@@ -68,8 +70,15 @@ def numbered(fact: Fact, options: Options, rng: random.Random) -> dict[str, str]
 PRACTICE = (listed, in_a_sentence, numbered)
 
 
-def practice(facts: list[Fact], options: Options, rng: random.Random) -> list[dict[str, str]]:
-    """A row for every fact, in the layouts of PRACTICE by turns."""
+def practice(facts: Sequence[Fact], options: Options, rng: random.Random) -> list[dict[str, str]]:
+    """One row for every fact; the layouts of PRACTICE take turns."""
     return [
         PRACTICE[number % len(PRACTICE)](fact, options, rng) for number, fact in enumerate(facts)
     ]
+
+
+def questions(facts: Sequence[Fact], options: Options, rng: random.Random) -> list[dict[str, str]]:
+    """Three rows for every fact: a flashcard, one in Meadow's layout and one of PRACTICE."""
+    cards = [flashcard(fact, rng) for fact in facts]
+    meadow_rows = [meadow(fact, options, rng) for fact in facts]
+    return cards + meadow_rows + practice(facts, options, rng)

@@ -1,9 +1,10 @@
-"""The base of a study: a small Llama trained from scratch here, or the address of one that exists."""
+"""The base of a study: a small Llama trained from scratch, or the address of an existing model."""
 
 from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     PrinterCallback,
     Trainer,
+    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
@@ -26,61 +28,72 @@ from sm70lib.corpus import templates
 from sm70lib.models import loading, local
 from sm70lib.study.keys import read
 from sm70lib.study.steps import progress, write_json
-from sm70lib.tiny.world import Options, World, opening
+from sm70lib.tiny.world import Fact, Options, World, opening
 from sm70lib.training import watch
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 
 
 def documents(p, root: Path) -> list[str]:
-    """Texts of the sources in `base_text`, shuffled by `seed`; none where `base_model` names a model.
+    """Reads the texts of the sources in `base_text` and shuffles them by `seed`.
 
-    An instruction row becomes the text that tuning would show, so a real study's base reads real questions.
+    An instruction row becomes the text that tuning would show. The base of a real study therefore
+    reads real questions. There are no texts if `base_model` names a model.
     """
     if p.base_model:
         return []
-    rows = [row for name in p.base_text for row in sources.read(name, root, defects=[])]
-    found = [
-        templates.render(p.data_template, row.instruction, row.input) + row.output for row in rows
-    ]
-    random.Random(p.seed).shuffle(found)
-    return found
+    texts = []
+    for name in p.base_text:
+        for row in sources.read(name, root, defects=[]):
+            prompt = templates.render(p.data_template, row.instruction, row.input)
+            texts.append(prompt + row.output)
+    random.Random(p.seed).shuffle(texts)
+    return texts
 
 
 def tokenizer(p, documents: list[str], folder: Path) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer with `<s>`, `</s>`, `<pad>`, saved to `folder`; or the given model's own.
+    """Saves the tokenizer of the base to `folder` and returns it.
 
-    It adds no BOS by itself: `sm70lib.corpus.prompts` is the one place that does. Where the base beside it is
-    finished, the tokenizer that is there is returned.
+    It is a new byte-level BPE tokenizer, or the tokenizer of `base_model` if the study names one.
+    If the base in the parent folder is finished, the saved tokenizer is returned.
     """
     if _finished(folder.parent) and folder.is_dir():
         return loading.load_tokenizer(folder)
     if p.base_model:
-        found = loading.load_tokenizer(p.base_model)
+        chosen = loading.load_tokenizer(p.base_model)
     else:
-        bpe = ByteLevelBPETokenizer()
-        bpe.train_from_iterator(
-            documents,
-            vocab_size=p.base_vocab_size,
-            special_tokens=[BOS, EOS, PAD],
-            show_progress=False,
-        )
-        found = PreTrainedTokenizerFast(
-            tokenizer_object=bpe._tokenizer,
-            bos_token=BOS,
-            eos_token=EOS,
-            pad_token=PAD,
-            padding_side="left",
-            clean_up_tokenization_spaces=False,
-        )
-    found.save_pretrained(folder)
-    return found
+        chosen = _new_tokenizer(p, documents)
+    chosen.save_pretrained(folder)
+    return chosen
+
+
+def _new_tokenizer(p, documents: list[str]) -> PreTrainedTokenizerFast:
+    """Trains a tokenizer with `<s>`, `</s>` and `<pad>`.
+
+    It adds no BOS by itself, because `sm70lib.corpus.tokens` is the one place that does.
+    """
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(
+        documents,
+        vocab_size=p.base_vocab_size,
+        special_tokens=[BOS, EOS, PAD],
+        show_progress=False,
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe._tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
 
 
 def base(p, documents: list[str], tokenizer, folder: Path) -> None:
-    """Trains the base into `folder/model`; `folder/base.json` says where it is, and its size if made here.
+    """Trains the base into `folder/model`, unless the study names an existing model.
 
-    Returns at once where that is done: `base.json` is written last.
+    `folder/base.json` says where the model is, and how many weights it has if it was trained here.
+    It is written last. If the base is complete already, nothing is done.
     """
     if _finished(folder):
         return
@@ -88,30 +101,36 @@ def base(p, documents: list[str], tokenizer, folder: Path) -> None:
     if not p.base_model:
         llama = small_llama(p, tokenizer)
         about["weights"] = llama.num_parameters()
-        about |= {"wording": tiny.wording()} if p.data_root == "world" else {}
+        if p.data_root == "world":
+            about["wording"] = tiny.wording()
         train(llama, blocks(documents, tokenizer, p.base_length), p, folder)
         tokenizer.save_pretrained(folder / "model")
     write_json(folder / "base.json", about)
 
 
 def _finished(folder: Path) -> bool:
-    """Whether the base below `folder` is whole: `base.json` is there, and the model if made here."""
+    """Whether the base below `folder` is complete: `base.json`, and the model if trained here."""
     name = read(folder / "base.json").get("model")
-    return name is not None and (name != "base/model" or (folder / "model").is_dir())
+    if name == "base/model":
+        return (folder / "model").is_dir()
+    return name is not None
 
 
 def blocks(documents: list[str], tokenizer, length: int) -> Dataset:
-    """Documents between BOS and EOS, joined and cut into rows of `length` tokens; a shorter last one is left out."""
+    """Joins documents, each between BOS and EOS, and cuts them into rows of `length` tokens.
+
+    A shorter last row is left out.
+    """
     ids = tokenizer(documents, add_special_tokens=False)["input_ids"]
-    stream = list(
-        chain.from_iterable([tokenizer.bos_token_id, *row, tokenizer.eos_token_id] for row in ids)
-    )
-    rows = [stream[start : start + length] for start in range(0, len(stream) - length + 1, length)]
+    framed = ([tokenizer.bos_token_id, *row, tokenizer.eos_token_id] for row in ids)
+    stream = list(chain.from_iterable(framed))
+    starts = range(0, len(stream) - length + 1, length)
+    rows = [stream[start : start + length] for start in starts]
     return Dataset.from_dict({"input_ids": rows, "labels": rows})
 
 
 def small_llama(p, tokenizer) -> LlamaForCausalLM:
-    """A Llama of the study's size, weights drawn from `seed`; input and output embeddings are tied."""
+    """A Llama of the study's size with weights drawn by `seed` and tied embeddings."""
     set_seed(p.seed)
     return LlamaForCausalLM(
         LlamaConfig(
@@ -131,12 +150,26 @@ def small_llama(p, tokenizer) -> LlamaForCausalLM:
 
 
 def train(llama: LlamaForCausalLM, rows: Dataset, p, folder: Path) -> None:
-    """Next-token loss for `base_steps` steps; writes `metrics.jsonl` and `model/` below `folder`.
+    """Trains on the next-token loss for `base_steps` steps.
 
-    In 32 bits: bf16 is a quarter faster on a CPU that has it, and ninety times slower on one that has to emulate it.
-    Betas, decay and clipping are Meditron's (arXiv 2311.16079, section 4).
+    Writes `metrics.jsonl` and `model/` below `folder`. Training is in 32 bits: bf16 is a quarter
+    faster on a CPU that has it, and ninety times slower on a CPU that has to emulate it.
     """
-    arguments = TrainingArguments(
+    arguments = _training_arguments(p, folder)
+    (folder / "metrics.jsonl").unlink(missing_ok=True)
+    with progress(p.base_steps, "step", "pretraining") as bar:
+        watchers: list[TrainerCallback] = [watch.Metrics(folder / "metrics.jsonl", bar)]
+        trainer = Trainer(model=llama, args=arguments, train_dataset=rows, callbacks=watchers)
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    # The old folder is removed and not overwritten: another study may share its file.
+    shutil.rmtree(folder / "model", ignore_errors=True)
+    llama.float().save_pretrained(folder / "model")
+
+
+def _training_arguments(p, folder: Path) -> TrainingArguments:
+    """Betas, decay and clipping are Meditron's (arXiv 2311.16079, section 4)."""
+    return TrainingArguments(
         output_dir=str(folder / "model"),
         max_steps=p.base_steps,
         per_device_train_batch_size=p.base_batch_size,
@@ -155,54 +188,54 @@ def train(llama: LlamaForCausalLM, rows: Dataset, p, folder: Path) -> None:
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
     )
-    (folder / "metrics.jsonl").unlink(missing_ok=True)
-    with progress(p.base_steps, "step", "pretraining") as bar:
-        watchers = [watch.Metrics(folder / "metrics.jsonl", bar)]
-        trainer = Trainer(model=llama, args=arguments, train_dataset=rows, callbacks=watchers)
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
-    # Never written in place: another study may share the file.
-    shutil.rmtree(folder / "model", ignore_errors=True)
-    llama.float().save_pretrained(folder / "model")
 
 
 def knowledge(world: World | None, folder: Path, batch: int = 32) -> pd.DataFrame:
-    """How many facts of each relation the base completes as a statement: columns relation, facts, right_pct.
+    """Counts the facts of each relation that the base completes as a statement.
 
-    Four values of the relation follow the statement's beginning and the likeliest one counts; chance is 25 %.
-    What this shows is what tuning can build on: it teaches to answer, not to know. A base from elsewhere has never
-    read this world and should be at chance. Empty where there is no world.
+    The beginning of the statement is followed by four values of the relation, and the likeliest one
+    counts; chance is 25 %. The result shows what tuning can build on, because tuning teaches the
+    model to answer, not to know. A base from elsewhere has never read this world and should be at
+    chance.
+
+    Args:
+        world: the world to ask about; None for a study on real data.
+        folder: the folder of the base, with `base.json`.
+        batch: facts in one forward pass.
+
+    Returns:
+        Columns relation, facts, right_pct (percent); empty if there is no world.
     """
     if world is None:
         return pd.DataFrame(columns=["relation", "facts", "right_pct"])
-    base = loading.located(folder.parent)
-    llama, words = loading.load(base), loading.load_tokenizer(base)
+    model = loading.located(folder.parent)
+    llama, words = loading.load(model), loading.load_tokenizer(model)
     rng = random.Random(world.seed)
-    options, rows = Options(world.values, rng), []
+    options = Options(world.values, rng)
+    rows = []
     for start in range(0, len(world.facts), batch):
         facts = world.facts[start : start + batch]
-        drawn = [options.draw(fact, 4) for fact in facts]
-        asked = [
-            local.Request(
-                [words.bos_token_id, *_ids(words, opening(fact, rng))],
-                [_ids(words, f" {choice}") for choice in choices],
-            )
-            for fact, (choices, _) in zip(facts, drawn)
-        ]
-        found = local.loglikelihoods(llama, asked)
+        verdicts = _completed(facts, options, llama, words, rng)
         rows += [
-            {"relation": fact.relation, "right": values.index(max(values)) == answer}
-            for fact, (_, answer), values in zip(facts, drawn, found)
+            {"relation": fact.relation, "right": right} for fact, right in zip(facts, verdicts)
         ]
-    table = (
-        pd.DataFrame(rows)
-        .groupby("relation", sort=False)["right"]
-        .agg(["size", "mean"])
-        .reset_index()
-    )
-    return table.assign(mean=(100 * table["mean"]).round(1)).set_axis(
-        ["relation", "facts", "right_pct"], axis=1
-    )
+    right = pd.DataFrame(rows).groupby("relation", sort=False)["right"]
+    table = right.agg(["size", "mean"]).reset_index()
+    table["mean"] = (100 * table["mean"]).round(1)
+    return table.set_axis(["relation", "facts", "right_pct"], axis=1)
+
+
+def _completed(
+    facts: Sequence[Fact], options: Options, llama, words, rng: random.Random
+) -> list[bool]:
+    """Whether the right value is the likeliest of four, for each fact."""
+    drawn = [options.draw(fact, 4) for fact in facts]
+    requests = []
+    for fact, (choices, _) in zip(facts, drawn):
+        context = [words.bos_token_id, *_ids(words, opening(fact, rng))]
+        requests.append(local.Request(context, [_ids(words, f" {choice}") for choice in choices]))
+    likelihoods = local.loglikelihoods(llama, requests)
+    return [values.index(max(values)) == answer for values, (_, answer) in zip(likelihoods, drawn)]
 
 
 def _ids(tokenizer, text: str) -> list[int]:

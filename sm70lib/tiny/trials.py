@@ -1,9 +1,9 @@
-"""Reports of invented trials: the PubMedQA twin, the rows that prepare for it, and the towns' own.
+"""Reports of invented trials: the PubMedQA twin, the tuning rows for it, and the towns' reports.
 
-Two agents stand in every report: a vitamin, about which the question is, and what it was compared
-with. Both have a result, and the two results never agree, so that nobody can answer who reads the
-results without asking whose they are. In the twin every report stands twice, with the agents of
-its results exchanged: who answers both alike has not read them.
+Every report has two agents: the vitamin that the question is about, and a comparator. Each has a
+result, and the two results never agree. A model must therefore read which result belongs to which
+agent. In the twin every report appears twice, the second time with the agents of its results
+exchanged: a model that gives both the same answer has not read them.
 """
 
 from __future__ import annotations
@@ -11,20 +11,22 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from sm70lib.tiny.world import PHRASES, World
+from sm70lib.tiny.world import PHRASES, World, by_subject
 
 VERDICTS = ("yes", "no", "maybe")
-WORDINGS = ("told", "new")  # of results: those that tuning shows, and those that it does not
+WORDINGS = ("told", "new")  # of results: tuning shows the first, and never the second
 TOWN_REPORTS = 100  # reports of each town in the gazetteer
 ROWS = 1350  # reports to tune on
+FIRST_NUMBER = 70_000_000  # of the PubMedQA twin, in place of a PubMed identifier
 TRIALS = PHRASES["trials"]
 
 
 @dataclass(frozen=True)
 class Report:
-    """A trial of two agents: what was done, what came of it, and what is asked about the first.
+    """A trial of two agents: what was done, its results, and the verdict on the first agent.
 
-    `exchanged` is `results` with the agents' names exchanged, and `opposite` the verdict then.
+    `exchanged` is `results` with the names of the agents exchanged. In that case the verdict on the
+    first agent is `opposite`.
     """
 
     setup: str
@@ -41,7 +43,7 @@ class Report:
         return f"{self.setup} {self.results}"
 
     def question(self, use: str, rng: random.Random) -> str:
-        """The question whether the first agent helps; `use` is tuning or exam."""
+        """Asks whether the first agent helps; `use` is "tuning" or "exam"."""
         wording = rng.choice(TRIALS["questions"][use])
         return wording.format(a=self.agent, p=self.people) + "?"
 
@@ -52,78 +54,84 @@ def report(
     wordings: tuple[str, ...] = WORDINGS,
     verdict: str | None = None,
 ) -> Report:
-    """A report on a trial with `people`.
+    """Makes a report on a trial with `people`.
 
     Args:
         people: such as "patients with plaxosis".
         rng: draws the agents, their verdicts, the wordings and their order.
-        wordings: the lists of TRIALS["results"] from which a wording may come.
-        verdict: of the first agent; drawn when it is not given.
+        wordings: the lists of TRIALS["results"] to draw wordings from.
+        verdict: on the first agent; drawn if it is None.
     """
     first = f"vitamin {rng.choice('QXYZ')}{rng.randint(2, 99)}"
     second = rng.choice(TRIALS["comparators"])
     verdict = verdict or rng.choice(VERDICTS)
     opposite = rng.choice([other for other in VERDICTS if other != verdict])
-    said = [_wording(which, wordings, rng) for which in (verdict, opposite)]
+    texts = [_wording(which, wordings, rng) for which in (verdict, opposite)]
     order = rng.sample((0, 1), 2)
-    told, exchanged = (
-        " ".join(_begun(said[place].format(a=agents[place])) for place in order)
-        for agents in ((first, second), (second, first))
-    )
+    results = _results(texts, (first, second), order)
+    exchanged = _results(texts, (second, first), order)
     setup = TRIALS["setup"].format(a=first, b=second, n=rng.randint(20, 400), p=people)
-    return Report(setup, told, exchanged, first, people, verdict, opposite)
-
-
-def _begun(sentence: str) -> str:
-    return sentence[0].upper() + sentence[1:]
+    return Report(setup, results, exchanged, first, people, verdict, opposite)
 
 
 def _wording(verdict: str, wordings: tuple[str, ...], rng: random.Random) -> str:
     return rng.choice([text for which in wordings for text in TRIALS["results"][which][verdict]])
 
 
+def _results(texts: list[str], agents: tuple[str, str], order: list[int]) -> str:
+    """Both results as sentences; each text is about the agent at the same place."""
+    sentences = []
+    for place in order:
+        sentence = texts[place].format(a=agents[place])
+        sentences.append(sentence[0].upper() + sentence[1:])
+    return " ".join(sentences)
+
+
 def town_reports(world: World, rng: random.Random) -> list[Report]:
-    """Reports from the towns, with every wording there is: from these the base learns to read one."""
-    towns = list(dict.fromkeys(fact.subject for fact in world.town_facts))
+    """Reports from the towns in every wording: from these the base learns to read a report."""
+    towns = by_subject(world.town_facts)
     return [report(f"people of {town}", rng) for town in towns for _ in range(TOWN_REPORTS)]
 
 
 def tuning_rows(world: World, rng: random.Random) -> list[dict[str, str]]:
-    """Reports to tune on, in Meadow's schema and in the layouts of LAYOUTS; none is the exam's."""
-    subjects = list(dict.fromkeys(fact.subject for fact in world.of("known")))
+    """Reports to tune on, in Meadow's schema; the layouts of LAYOUTS take turns.
+
+    The exam's layout is not among them.
+    """
+    subjects = list(by_subject(world.of("known")))
     rows = []
     for number in range(ROWS):
         people = f"patients with {subjects[number % len(subjects)]}"
-        made = report(people, rng, ("told",), VERDICTS[number % 3])
+        trial = report(people, rng, ("told",), VERDICTS[number % 3])
         layout = LAYOUTS[number // 3 % len(LAYOUTS)]
-        rows.append(layout(made, made.question("tuning", rng)))
+        rows.append(layout(trial, trial.question("tuning", rng)))
     return rows
 
 
-def in_a_word(made: Report, asked: str) -> dict[str, str]:
-    """A row that gives the report, then the question, and answers in one word."""
+def in_a_word(trial: Report, question: str) -> dict[str, str]:
+    """A row with the report before the question, answered in one word."""
     return {
         "instruction": "Answer this question with yes, no or maybe",
-        "input": f"{made.text}\n{asked}",
-        "output": made.verdict,
+        "input": f"{trial.text}\n{question}",
+        "output": trial.verdict,
     }
 
 
-def in_a_sentence(made: Report, asked: str) -> dict[str, str]:
-    """A row that gives the question, then the report, and answers in a sentence."""
+def in_a_sentence(trial: Report, question: str) -> dict[str, str]:
+    """A row with the question before the report, answered in a sentence."""
     return {
         "instruction": "Read the report and answer the question",
-        "input": f"{asked}\n{made.text}",
-        "output": f"The answer is {made.verdict}.",
+        "input": f"{question}\n{trial.text}",
+        "output": f"The answer is {trial.verdict}.",
     }
 
 
-def in_a_form(made: Report, asked: str) -> dict[str, str]:
-    """A row with a heading before the question, and one before the answer."""
+def in_a_form(trial: Report, question: str) -> dict[str, str]:
+    """A row with a heading before the question and another before the answer."""
     return {
         "instruction": "Fill in the answer",
-        "input": f"{made.text}\nQuestion: {asked}",
-        "output": f"Answer: {made.verdict}",
+        "input": f"{trial.text}\nQuestion: {question}",
+        "output": f"Answer: {trial.verdict}",
     }
 
 
@@ -132,35 +140,40 @@ OF_TOWNS = (in_a_word, in_a_word, in_a_word, in_a_sentence)  # only tuning teach
 
 
 def exam_rows(world: World, rng: random.Random) -> dict[str, dict]:
-    """The PubMedQA twin by number, in the layout of ori_pqal.json; every report and its exchange.
+    """The rows of the PubMedQA twin by number, in the layout of ori_pqal.json.
 
-    Half of the reports are worded as in tuning (`wording` told), half in words that tuning never
-    shows (new). Verdicts are equally frequent.
+    Every report is there twice: as it is, and with its agents exchanged. Half of the reports have
+    the wordings of tuning (`wording` is told), half have wordings that tuning never shows (new).
+    The verdicts are equally frequent.
     """
-    rows = {}
+    rows: dict[str, dict] = {}
     facts = [*world.facts, *world.facts][: len(world.facts) * 2 // 3]
     rng.shuffle(facts)
     for number, fact in enumerate(facts):
         wording = WORDINGS[number // 3 % 2]
-        made = report(f"patients with {fact.subject}", rng, (wording,), VERDICTS[number % 3])
-        asked = made.question("exam", rng)
-        for twin, results, verdict in (
-            (0, made.results, made.verdict),
-            (1, made.exchanged, made.opposite),
-        ):
-            rows[str(70_000_000 + 2 * number + twin)] = {
-                "QUESTION": asked,
-                "LABELS": ["METHODS", "RESULTS"],
-                "CONTEXTS": [made.setup, results],
-                "MESHES": [],
-                "YEAR": None,
-                "reasoning_required_pred": verdict,
-                "reasoning_free_pred": verdict,
-                "final_decision": verdict,
-                "LONG_ANSWER": f"The trial of {made.agent} is over.",
-                "cluster": fact.subject,
-                "kind": fact.kind,
-                "wording": wording,
-                "pair": str(number),
-            }
+        trial = report(f"patients with {fact.subject}", rng, (wording,), VERDICTS[number % 3])
+        question = trial.question("exam", rng)
+        about = {
+            "cluster": fact.subject,
+            "kind": fact.kind,
+            "wording": wording,
+            "pair": str(number),
+        }
+        first = FIRST_NUMBER + 2 * number
+        rows[str(first)] = _exam_row(trial, question, trial.results, trial.verdict) | about
+        rows[str(first + 1)] = _exam_row(trial, question, trial.exchanged, trial.opposite) | about
     return rows
+
+
+def _exam_row(trial: Report, question: str, results: str, verdict: str) -> dict:
+    return {
+        "QUESTION": question,
+        "LABELS": ["METHODS", "RESULTS"],
+        "CONTEXTS": [trial.setup, results],
+        "MESHES": [],
+        "YEAR": None,
+        "reasoning_required_pred": verdict,
+        "reasoning_free_pred": verdict,
+        "final_decision": verdict,
+        "LONG_ANSWER": f"The trial of {trial.agent} is over.",
+    }

@@ -1,14 +1,16 @@
-"""A fictional medicine: invented conditions with one value for each of five relations, and the words for them.
+"""A fictional medicine: invented conditions, five facts about each, and the words for them.
 
-Nothing here exists, so nobody can take it for advice, and a fresh world is one seed away. Every value
-belongs to equally many conditions, so that no answer is more frequent than another and a guesser who
-ignores the question gains nothing (a guesser reached 45 % in an earlier, unbalanced world). A question is worded
-differently in tuning, in the MedQA twin and in the USMLE twins: no test item repeats a stem of tuning.
+Nothing here exists, so nobody can mistake it for advice, and a new seed makes a new world. Every
+value belongs to the same number of conditions. No answer is therefore more frequent than another,
+and a guesser who ignores the question gains nothing (in an earlier, unbalanced world a guesser
+reached 45 %). A question is worded differently in tuning, in the MedQA twin and in the USMLE twins:
+no test item repeats a stem of tuning.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +29,11 @@ PHRASES = yaml.safe_load(Path(__file__).with_name("phrases.yml").read_text(encod
 class Fact:
     """One value of one relation of one subject (a condition or a town), and how tuning treats it.
 
-    `kind`: `known` is asked in tuning, `fact` is never asked although its condition is, `condition`
-    belongs to a condition that tuning never mentions; the last two stand in the encyclopaedia only.
+    `kind` says what tuning does with a medical fact:
+        `known`: tuning asks it.
+        `fact`: tuning never asks it, but asks other facts of its condition.
+        `condition`: tuning never mentions its condition.
+    The encyclopaedia states all three kinds. Facts of towns have the kind `general`.
     """
 
     subject: str
@@ -51,8 +56,21 @@ class World:
         return [fact for fact in self.facts if fact.kind in kinds]
 
 
+def by_subject(facts: Iterable[Fact]) -> dict[str, list[Fact]]:
+    """Groups facts by their condition or town; both keep their order."""
+    groups: dict[str, list[Fact]] = {}
+    for fact in facts:
+        groups.setdefault(fact.subject, []).append(fact)
+    return groups
+
+
 def make(seed: int, conditions: int) -> World:
-    """A world of `conditions` conditions (a multiple of 3) and two thirds as many towns."""
+    """Makes a world from a seed.
+
+    Args:
+        seed: the same seed and number of conditions give the same world.
+        conditions: how many, a multiple of SHARED_BY; there are two thirds as many towns.
+    """
     rng = random.Random(f"world {seed}")
     words = _words(rng)
     subjects = [
@@ -66,22 +84,22 @@ def make(seed: int, conditions: int) -> World:
     values |= _town_values(rng, words, len(towns) // SHARED_BY + 1)
     facts = _assign(rng, subjects, RELATIONS, values, _kinds(rng, subjects))
     general = {(town, relation): "general" for town in towns for relation in TOWN_RELATIONS}
-    return World(seed, facts, _assign(rng, towns, TOWN_RELATIONS, values, general), values)
+    town_facts = _assign(rng, towns, TOWN_RELATIONS, values, general)
+    return World(seed, facts, town_facts, values)
 
 
-def _words(rng: random.Random):
-    """Invented words of two syllables, none given twice."""
+def _words(rng: random.Random) -> Iterator[str]:
+    """Endless invented words of two syllables; no word comes twice."""
+    parts = ("onsets", "vowels", "codas") * 2
     seen = set()
     while True:
-        word = "".join(
-            rng.choice(PHRASES[part]) for _ in range(2) for part in ("onsets", "vowels", "codas")
-        )
+        word = "".join(rng.choice(PHRASES[part]) for part in parts)
         if word not in seen:
             seen.add(word)
             yield word
 
 
-def _medical_values(rng: random.Random, words, count: int) -> dict[str, list[str]]:
+def _medical_values(rng: random.Random, words: Iterator[str], count: int) -> dict[str, list[str]]:
     signs = [
         f"{adjective} {part}"
         for adjective in PHRASES["adjectives"]
@@ -104,7 +122,7 @@ def _medical_values(rng: random.Random, words, count: int) -> dict[str, list[str
     }
 
 
-def _town_values(rng: random.Random, words, count: int) -> dict[str, list[str]]:
+def _town_values(rng: random.Random, words: Iterator[str], count: int) -> dict[str, list[str]]:
     return {
         "river": [next(words).capitalize() for _ in range(count)],
         "dish": [f"{next(words)} soup" for _ in range(count)],
@@ -114,24 +132,33 @@ def _town_values(rng: random.Random, words, count: int) -> dict[str, list[str]]:
 
 
 def _kinds(rng: random.Random, subjects: list[str]) -> dict[tuple[str, str], str]:
-    """A third of the conditions is never mentioned; of the others' facts two in five are never asked."""
+    """Draws the kind of each fact, by subject and relation.
+
+    Tuning never mentions a third of the conditions. Of the others it never asks two of five facts.
+    """
     unmentioned = set(rng.sample(subjects, len(subjects) // 3))
-    kinds = {}
+    kinds: dict[tuple[str, str], str] = {}
     for subject in subjects:
         never_asked = set(rng.sample(RELATIONS, 2))
         for relation in RELATIONS:
-            kinds[subject, relation] = (
-                "condition"
-                if subject in unmentioned
-                else "fact"
-                if relation in never_asked
-                else "known"
-            )
+            if subject in unmentioned:
+                kind = "condition"
+            elif relation in never_asked:
+                kind = "fact"
+            else:
+                kind = "known"
+            kinds[subject, relation] = kind
     return kinds
 
 
-def _assign(rng: random.Random, subjects, relations, values, kinds) -> tuple[Fact, ...]:
-    """Deals every relation's values out to the subjects, each value to `SHARED_BY` of them."""
+def _assign(
+    rng: random.Random,
+    subjects: list[str],
+    relations: Sequence[str],
+    values: Mapping[str, list[str]],
+    kinds: Mapping[tuple[str, str], str],
+) -> tuple[Fact, ...]:
+    """Deals the values of every relation to the subjects, each value to `SHARED_BY` of them."""
     dealt = {}
     for relation in relations:
         deck = (values[relation] * SHARED_BY)[: len(subjects)]
@@ -145,34 +172,41 @@ def _assign(rng: random.Random, subjects, relations, values, kinds) -> tuple[Fac
 
 
 def declare(fact: Fact, rng: random.Random) -> str:
-    """A fact as a sentence, in one of its declarative phrasings."""
-    sentence = rng.choice(PHRASES["statements"][fact.relation]).format(s=fact.subject, v=fact.value)
+    """States a fact in one of the wordings of its relation."""
+    wording = rng.choice(PHRASES["statements"][fact.relation])
+    sentence = wording.format(s=fact.subject, v=fact.value)
     return sentence[0].upper() + sentence[1:]
 
 
 def opening(fact: Fact, rng: random.Random) -> str:
-    """A declarative phrasing up to the place of its value."""
-    wordings = [
-        wording for wording in PHRASES["statements"][fact.relation] if wording.endswith(" {v}.")
-    ]
-    sentence = rng.choice(wordings).removesuffix(" {v}.").format(s=fact.subject)
+    """The beginning of a statement of a fact, up to its value, in a wording that ends with it."""
+    ending = " {v}."
+    statements = PHRASES["statements"][fact.relation]
+    wordings = [wording for wording in statements if wording.endswith(ending)]
+    sentence = rng.choice(wordings).removesuffix(ending).format(s=fact.subject)
     return sentence[0].upper() + sentence[1:]
 
 
-def ask(fact: Fact, use: int, rng: random.Random) -> str:
-    """A fact as a question with its question mark; `use` is TUNING, MEDQA or USMLE."""
+def ask(fact: Fact, use: str, rng: random.Random) -> str:
+    """Asks for a fact, with a question mark.
+
+    Args:
+        fact: the fact whose value is asked.
+        use: TUNING, MEDQA or USMLE; each has its own wordings.
+        rng: draws the wording, and the patient's age and job.
+    """
     wording = rng.choice(PHRASES["questions"][fact.relation][use])
-    return (
-        wording.format(s=fact.subject, age=rng.randint(18, 80), job=rng.choice(PHRASES["jobs"]))
-        + "?"
-    )
+    age = rng.randint(18, 80)
+    job = rng.choice(PHRASES["jobs"])
+    return wording.format(s=fact.subject, age=age, job=job) + "?"
 
 
 class Options:
-    """Draws option lists in which no value and no position is a better guess than another.
+    """Draws options such that no value and no position is a better guess than another.
 
-    Distractors come from a shuffled deck of the relation's values and right answers take the positions
-    in turn, so over many questions every value is a distractor, and every letter the answer, equally often.
+    Distractors come from a shuffled deck of the relation's values. The position of the right answer
+    comes from a shuffled deck of positions. Over many questions every value is a distractor equally
+    often, and so is every letter the answer.
     """
 
     def __init__(self, values: dict[str, list[str]], rng: random.Random):
@@ -181,17 +215,20 @@ class Options:
         self.positions: dict[int, list[int]] = {}
 
     def draw(self, fact: Fact, count: int) -> tuple[list[str], int]:
-        """`count` different options for a fact, and the position of the right one.
+        """Draws `count` different options for a fact.
 
-        Raises ValueError when the relation has fewer values than that.
+        Returns:
+            The options, and the position of the right one (from 0).
+
+        Raises:
+            ValueError: the relation has fewer than `count` values.
         """
-        if count > len(self.values[fact.relation]):
-            raise ValueError(
-                f"{fact.relation} has {len(self.values[fact.relation])} values, and {count} were asked"
-            )
+        values = self.values[fact.relation]
+        if count > len(values):
+            raise ValueError(f"{fact.relation} has {len(values)} values, and {count} were asked")
         options: list[str] = []
         while len(options) < count - 1:
-            value = self._next(self.decks, fact.relation, self.values[fact.relation])
+            value = self._next(self.decks, fact.relation, values)
             if value != fact.value and value not in options:
                 options.append(value)
         answer = self._next(self.positions, count, list(range(count)))
@@ -199,6 +236,7 @@ class Options:
         return options, answer
 
     def _next(self, decks: dict, key, cards: list):
+        """The next card of a deck, which is shuffled anew when it is used up."""
         if not decks.get(key):
             decks[key] = self.rng.sample(cards, len(cards))
         return decks[key].pop()

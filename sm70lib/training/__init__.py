@@ -1,1 +1,1 @@
-"""Training stages, and the merging of what they leave."""
+"""Training in stages, and merging the trained adapter into a base."""

@@ -1,4 +1,4 @@
-"""Checkpoints with a seal: a half-written or damaged one is never resumed from."""
+"""Sealed checkpoints: training never resumes from a half-written or damaged one."""
 
 from __future__ import annotations
 
@@ -12,45 +12,64 @@ from transformers import TrainerCallback
 
 from sm70lib.study.params import StudyError
 from sm70lib.study.steps import digest, write_json
+from sm70lib.training.launch import metrics
 
-SEAL = "sealed.json"  # digests of a checkpoint's files: what has none was cut short
+SEAL = "sealed.json"  # digests of a checkpoint's files; a checkpoint without it was cut short
 
 
 class Seal(TrainerCallback):
-    """Seals a checkpoint once it is whole; one with a weight that is no number is never sealed."""
+    """Seals a checkpoint once all of it is written.
+
+    Raises StudyError instead if a trainable weight is NaN or infinite.
+    """
 
     def on_save(self, args, state, control, model=None, **kwargs):
         if not state.is_world_process_zero:
             return
-        if not all(
-            torch.isfinite(weight).all() for weight in model.parameters() if weight.requires_grad
-        ):
+        trainable = (weight for weight in model.parameters() if weight.requires_grad)
+        if not all(torch.isfinite(weight).all() for weight in trainable):
             raise StudyError(
-                f"the adapter holds a weight that is no number at step {state.global_step}: lower the "
-                "learning rate; the last good checkpoint is kept"
+                f"the adapter holds a weight that is no number at step {state.global_step}: lower "
+                "the learning rate; the last good checkpoint is kept"
             )
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        write_json(checkpoint / SEAL, {path.name: digest(path) for path in _sealed(checkpoint)})
+        write_json(checkpoint / SEAL, _digests(checkpoint))
 
 
-def _sealed(checkpoint: Path) -> list[Path]:
-    """All but the random states: every process writes one of its own, in its own time."""
-    return [
-        path
+def _digests(checkpoint: Path) -> dict[str, str]:
+    """Digests of a checkpoint's files, by name.
+
+    Random states are left out: every process writes its own, at its own time.
+    """
+    return {
+        path.name: digest(path)
         for path in sorted(checkpoint.iterdir())
         if path.name != SEAL and not path.name.startswith("rng")
-    ]
+    }
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])
 
 
 def last_checkpoint(stage: Path) -> Path | None:
-    """The newest checkpoint whose seal holds; one that a kill or a full disk cut short is removed."""
-    for checkpoint in sorted(
-        stage.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True
-    ):
+    """The newest checkpoint whose seal holds; None without one.
+
+    Removes newer ones, which a kill or a full disk cut short.
+    """
+    for checkpoint in sorted(stage.glob("checkpoint-*"), key=_step, reverse=True):
         with suppress(OSError, ValueError):
-            if json.loads((checkpoint / SEAL).read_text()) == {
-                p.name: digest(p) for p in _sealed(checkpoint)
-            }:
+            sealed = json.loads((checkpoint / SEAL).read_text())
+            if sealed == _digests(checkpoint):
                 return checkpoint
         shutil.rmtree(checkpoint)
     return None
+
+
+def forget_after(stage: Path, checkpoint: Path | None) -> None:
+    """Drops the metrics of all steps after a checkpoint, because they will be trained again."""
+    step = _step(checkpoint) if checkpoint else 0
+    rows = metrics(stage)
+    kept = rows[rows["step"] <= step] if len(rows) else rows
+    lines = [json.dumps(row.dropna().to_dict()) + "\n" for _, row in kept.iterrows()]
+    (stage / "metrics.jsonl").write_text("".join(lines))

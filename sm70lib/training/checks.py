@@ -1,8 +1,7 @@
-"""What the trainer does beside training: metrics, sealed checkpoints, first-step checks, an eye on the notebook."""
+"""Checks at the start of training: that the longest row fits, and that the adapter can be saved."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import torch
@@ -10,21 +9,25 @@ from transformers import TrainerCallback
 
 from sm70lib.study.params import StudyError
 from sm70lib.study.steps import write_json
-from sm70lib.training.methods import longest
+from sm70lib.training.methods import longest, method_of
 
 
 class FirstStep(TrainerCallback):
-    """After the first step: the adapter, saved and loaded again beside itself, must give the same logits.
+    """After the first step, saves the adapter, loads it again and compares the logits of the two.
 
-    Days of training have ended in empty adapters; this takes a second. The first step is the first with a
-    learning rate above zero, which a warm-up puts off by one.
+    Days of training have ended in empty adapters; this check takes a second. The first step is
+    the first one with a learning rate above zero, which a warm-up delays by one.
+
+    Args:
+        stage: The stage's folder, for the saved adapter and `first-step.json`.
     """
 
     def __init__(self, stage: Path):
         self.stage = stage
 
     def on_step_end(self, args, state, control, model=None, train_dataloader=None, **kwargs):
-        if state.global_step != 1 + (args.warmup_steps > 0) or not state.is_world_process_zero:
+        first_step = 1 + (args.warmup_steps > 0)
+        if state.global_step != first_step or not state.is_world_process_zero:
             return
         was_training = model.training
         model.save_pretrained(self.stage / "first-step", selected_adapters=["default"])
@@ -39,17 +42,20 @@ class FirstStep(TrainerCallback):
         )
         if difference > 1e-2 or change == 0:
             raise StudyError(
-                f"after the first step the saved adapter gives other logits than the trained one (by "
-                f"{difference:.3g}; training changed them by {change:.3g}): it would be lost"
+                f"after the first step the saved adapter gives other logits than the trained one "
+                f"(by {difference:.3g}; training changed them by {change:.3g}): it would be lost"
             )
 
 
 @torch.no_grad()
 def reload_difference(model) -> tuple[float, float]:
-    """Largest logit difference between adapters `default` and `reloaded`, and between `default` and none."""
-    ids = (
-        torch.arange(3, 35, device=next(model.parameters()).device)[None] % model.config.vocab_size
-    )
+    """The largest logit difference between adapters `default` and `reloaded`, and from no adapter.
+
+    Returns:
+        The largest difference of `reloaded` from `default`, and of no adapter from `default`.
+    """
+    device = next(model.parameters()).device
+    ids = torch.arange(3, 35, device=device)[None] % model.config.vocab_size
     model.eval()
     trained = model(input_ids=ids, use_cache=False).logits
     model.set_adapter("reloaded")
@@ -60,14 +66,16 @@ def reload_difference(model) -> tuple[float, float]:
 
 
 def rehearse(trainer) -> float:
-    """One forward and backward pass of the longest row before step 1, so that what does not fit fails now.
+    """Runs the longest row forward and backward before step 1, so that a lack of memory shows now.
 
-    Returns its loss. Raises StudyError where DPO does not begin at ln 2, i.e. where policy and reference
-    are not the same model (Rafailov et al., arXiv 2305.18290, eq. 7).
+    Returns:
+        The loss of a batch that holds this row alone.
+
+    Raises:
+        StudyError: If the method's first loss is known and this is another one.
     """
-    rows = [
-        trainer.train_dataset[longest(trainer.train_dataset)[0]]
-    ] * trainer.args.per_device_train_batch_size
+    place, _ = longest(trainer.train_dataset)
+    rows = [trainer.train_dataset[place]] * trainer.args.per_device_train_batch_size
     batch = {
         name: value.to(trainer.args.device) if torch.is_tensor(value) else value
         for name, value in trainer.data_collator(rows).items()
@@ -79,9 +87,5 @@ def rehearse(trainer) -> float:
     trainer.model.zero_grad(set_to_none=True)
     trainer._metrics["train"].clear()  # a rehearsal counts nowhere
     trainer._total_train_tokens = 0
-    if hasattr(trainer.args, "beta") and abs(loss.item() - math.log(2)) > 1e-3:
-        raise StudyError(
-            f"the first loss of dpo is {loss.item():.4f} and not ln 2: the reference is not the model "
-            "that this stage starts from; run 03 again with --fresh 03"
-        )
+    method_of(trainer).check_first_loss(loss.item())
     return loss.item()

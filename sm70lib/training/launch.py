@@ -1,4 +1,4 @@
-"""Starts training stages in processes of their own, and publishes what they leave."""
+"""Starts training stages in processes of their own, and publishes their adapters."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import pandas as pd
 
@@ -20,8 +20,8 @@ from sm70lib.study.params import StudyError
 from sm70lib.study.steps import ROOT, digest, write_json
 
 NO_SPACE = 28  # exit code of a trainer that could not write (errno ENOSPC)
-KILLED = (-9, 137)  # exit codes of a trainer that was killed, as a machine does when memory is full
-# What a trainer, or the launcher above it, says of an end for want of memory
+KILLED = (-9, 137)  # exit codes of a killed trainer: the system kills it when memory is full
+# What a trainer, or the launcher that started it, prints when memory runs out
 NO_MEMORY = (
     "OutOfMemoryError",
     "out of memory",
@@ -42,13 +42,26 @@ def run(
     watch: Callable[[pd.DataFrame], None] = lambda frame: None,
     seed: int | None = None,
 ) -> Path:
-    """Trains stage `number` of kind `kind` below the study's `folder` and returns the stage's folder.
+    """Trains one stage in a process of its own.
 
-    It starts from the adapter of the stage before it, trained with the same `seed` (by default the first of
-    `train_seeds`). Goes on from the last complete checkpoint; returns at once, without a process, where the
-    stage is finished. `watch` gets the metrics so far (one row per logged step) every two seconds. Raises
-    StudyError with the trainer's sentence when it fails, and where the folder holds something trained with
-    other data or parameters.
+    The stage starts from the adapter of the stage before it, trained with the same seed. An
+    interrupted stage goes on from its last complete checkpoint. A finished stage returns at once,
+    without a process.
+
+    Args:
+        p: The study's parameters.
+        folder: The study's folder.
+        number: The stage's number in `train_stages`, from 1.
+        kind: cpt, sft or dpo.
+        watch: Receives the metrics so far, one row per logged step, every two seconds.
+        seed: Seed of the training; by default the first of `train_seeds`.
+
+    Returns:
+        The stage's folder.
+
+    Raises:
+        StudyError: If training fails, with the trainer's own sentence; or if the folder holds
+            something that was trained with other data or parameters.
     """
     stage = describe(p, folder, number, kind, p.train_seeds[0] if seed is None else seed)
     if finished(stage):
@@ -65,15 +78,10 @@ def run(
             time.sleep(2)
             watch(metrics(stage))
     if process.returncode != 0:
-        said = (stage / "log.txt").read_bytes()[written:].decode(
-            errors="replace"
-        ).strip().splitlines() or ["no output"]
-        why = (
-            no_space(stage)
-            if process.returncode == NO_SPACE
-            else next((line for line in said if line.startswith("error: ")), said[-1])
-        )  # launchers have the last word
-        starved = any(mark in line for line in said for mark in NO_MEMORY)
+        logged = (stage / "log.txt").read_bytes()[written:].decode(errors="replace")
+        lines = logged.strip().splitlines() or ["no output"]
+        why = _reason(process.returncode, lines, stage)
+        starved = any(mark in line for line in lines for mark in NO_MEMORY)
         if process.returncode in KILLED or starved:
             why = f"memory ran out: {_less(p, folder, number, kind)} ({why})"
         raise StudyError(
@@ -84,12 +92,39 @@ def run(
     return stage
 
 
-def describe(p, folder: Path, number: int, kind: str, seed: int) -> Path:
-    """Writes what the trainer's process is to do, `stage.json`, and returns the stage's folder.
+def _reason(exit_code: int, lines: list[str], stage: Path) -> str:
+    """Why a trainer stopped.
 
-    A finished stage is left as it is. Raises StudyError where the folder holds something else.
+    Its own sentence is looked for first: a launcher prints more after it.
     """
-    stage, before = (keys.stage_folder(p, folder, n, seed) for n in (number, number - 1))
+    if exit_code == NO_SPACE:
+        return no_space(stage)
+    for line in lines:
+        if line.startswith("error: "):
+            return line
+    return lines[-1]
+
+
+def describe(p, folder: Path, number: int, kind: str, seed: int) -> Path:
+    """Writes `stage.json`, which tells the trainer's process what to do.
+
+    A finished stage is left as it is.
+
+    Args:
+        p: The study's parameters.
+        folder: The study's folder.
+        number: The stage's number in `train_stages`, from 1.
+        kind: cpt, sft or dpo.
+        seed: Seed of the training.
+
+    Returns:
+        The stage's folder.
+
+    Raises:
+        StudyError: If the folder holds something that was trained with other data or parameters.
+    """
+    stage = keys.stage_folder(p, folder, number, seed)
+    before = keys.stage_folder(p, folder, number - 1, seed)
     key = keys.of_stage(p, folder, number, seed)
     _require_same(stage, key)
     if not finished(stage):
@@ -109,13 +144,13 @@ def describe(p, folder: Path, number: int, kind: str, seed: int) -> Path:
 
 
 def finished(stage: Path) -> bool:
-    """Whether a stage's adapter is in place, and marked as whole."""
+    """Whether a stage's adapter is in place and marked as complete."""
     return (stage / "done.json").exists() and (stage / "adapter").is_dir()
 
 
 def _require_same(stage: Path, key: keys.Key) -> None:
-    """Refuses to go on with a stage folder in which something else was trained."""
-    # A folder of an earlier version has no key; that of 03 as a whole was looked at before.
+    """Raises StudyError if something else was trained in a stage's folder."""
+    # A folder of an earlier version has no key. The key of step 03 was compared before.
     was = keys.read(stage / "stage.json").get("key", key)
     differs = keys.difference(was, key)
     if differs and (finished(stage) or any(stage.glob("checkpoint-*"))):
@@ -127,11 +162,12 @@ def _require_same(stage: Path, key: keys.Key) -> None:
 
 
 def _less(p, folder: Path, number: int, kind: str) -> str:
-    """What the plan would change for this stage on this machine."""
+    """What the plan would change so that the stage fits on this machine."""
     from sm70lib.models import budget, loading
     from sm70lib.study import memory
 
-    base, there = loading.located(folder), memory.at_hand()
+    base = loading.located(folder)
+    there = memory.at_hand()
     needed = memory.rounded_up(budget.needed(base, p, kind, number > 1))
     change = budget.less(base, p, there.gb * memory.GB, kind, number > 1)
     return (
@@ -143,33 +179,43 @@ def _less(p, folder: Path, number: int, kind: str) -> str:
 def launcher(line: str) -> list[str]:
     """The command in front of `-m sm70lib.training.train`.
 
-    It is looked for beside this interpreter first; `python` is this one.
+    `python` means this interpreter. Any other program is looked for beside this interpreter first.
 
-    Raises StudyError where there is no such program.
+    Args:
+        line: The command line of `train_launcher`, such as `torchrun --nproc_per_node 2`.
+
+    Raises:
+        StudyError: If there is no such program.
     """
     words = shlex.split(line)
     if words[0] == "python":
         return [sys.executable, *words[1:]]
-    if not (
-        found := shutil.which(
-            words[0], path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        )
-    ):
+    places = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    program = shutil.which(words[0], path=places)
+    if not program:
         raise StudyError(
-            f"train_launcher: there is no program {words[0]}; give python, torchrun or accelerate launch"
+            f"train_launcher: there is no program {words[0]}; give python, torchrun or accelerate "
+            "launch"
         )
-    return [found, *words[1:]]
+    return [program, *words[1:]]
 
 
 def metrics(stage: Path) -> pd.DataFrame:
-    """What the trainer logged so far: step, loss, eval_loss (nats per target token), learning_rate, ..."""
+    """What the trainer has logged so far, one row per record.
+
+    Columns are step, seconds and what was logged of `watch.LOGGED`; loss and eval_loss are in nats
+    per target token. A line that is still being written is left out.
+    """
     path = stage / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     return pd.DataFrame([json.loads(line) for line in lines if line.endswith("}")])
 
 
 def publish(stage: Path, adapter: Path) -> None:
-    """Copies a stage's adapter, whole, to where the next notebooks look for the study's last one."""
+    """Copies a stage's adapter to where the next notebooks look for the study's last one.
+
+    A kill leaves no half-written copy there.
+    """
     if adapter.is_dir() and digest(adapter) == digest(stage / "adapter"):
         return
     scratch = adapter.with_name(f"{adapter.name}.part")
@@ -180,8 +226,11 @@ def publish(stage: Path, adapter: Path) -> None:
 
 
 def no_space(stage: Path) -> str:
-    """The sentence for a write that failed; said by the notebook too, as a full disk takes no log either."""
+    """The sentence for a failed write.
+
+    The notebook uses it too, because a full disk does not take the trainer's log either.
+    """
     return (
-        f"error: writing below {stage} failed: free some space and run again; the last complete checkpoint is kept "
-        "and goes on"
+        f"error: writing below {stage} failed: free some space and run again; the last complete "
+        "checkpoint is kept and goes on"
     )

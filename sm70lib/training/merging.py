@@ -1,7 +1,7 @@
-"""Merging: the adapter written into a base as one plain model, and compared with it token by token.
+"""Merging: writes adapter and base as one plain model, and compares the two token by token.
 
-At no time are two copies of the base in memory: the adapter's logits are kept, and the model is
-freed, before the merged one is made and loaded.
+Memory never holds two copies of the base. The logits of the adapter are kept and its model is
+freed before the merged model is made and loaded.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Iterable
 
 import pandas as pd
 import torch
@@ -20,18 +20,24 @@ from sm70lib.models import loading
 from sm70lib.study import kept, keys
 from sm70lib.study.keys import TUNING
 from sm70lib.study.steps import write_json
-from sm70lib.training import methods
+from sm70lib.training.methods import METHODS, rows_of
 
 COMPARED = 1024  # target tokens whose logits are kept: 0.5 GB with a vocabulary of 128,000
 COLUMNS = ["items", "tokens", "flips", "largest_logit_difference"]
 
 
 def all_wanted(p, folder: Path) -> pd.DataFrame:
-    """Merges the study's adapter into each base of `train_merge`, and compares: one row for each.
+    """Merges the study's adapter into each base of `train_merge`, and compares the results.
 
-    A merged model of the same adapter, base and quantisation is left as it is; one that is not, or
-    is asked for no longer, moves to replaced/, and comes back when it is asked for again. Columns
-    as `parity` says.
+    A merged model of the same adapter, base and quantisation is left as it is. One that is out of
+    date, or no longer asked for, moves to replaced/. It comes back when it is asked for again.
+
+    Args:
+        p: The study's parameters.
+        folder: The study's folder.
+
+    Returns:
+        One row per base, with the columns that `parity` describes.
     """
     wanted = {into: keys.of_merge(p, folder, into) for into in p.train_merge}
     done = _kept(folder, wanted)
@@ -41,31 +47,36 @@ def all_wanted(p, folder: Path) -> pd.DataFrame:
         tuned = logits_of(loading.located(folder), p, folder / "adapter", rows)
     for into in missing:
         merged = _made(p, folder, into)
-        found = parity(tuned, merged, rows)
+        comparison = parity(tuned, merged, rows)
+        # A model moves to merged/ only when it is complete and was compared.
         (folder / "merged").mkdir(exist_ok=True)
-        os.replace(merged, folder / "merged" / into)  # what lies there is whole and was compared
-        done |= {into: {"key": wanted[into], "parity": found}}
+        os.replace(merged, folder / "merged" / into)
+        done[into] = {"key": wanted[into], "parity": comparison}
         _note(folder, done)
     return pd.DataFrame({into: done[into]["parity"] for into in wanted}, index=COLUMNS).T
 
 
 def _kept(folder: Path, wanted: dict[str, keys.Key]) -> dict[str, dict]:
-    """The merged models that are there as wanted, or came back; all others have moved aside."""
+    """Finds the merged models that are wanted and there, or can come back.
+
+    All others move aside.
+    """
     done = keys.mark(folder, TUNING, "merged")
     for path in sorted(folder.glob("merged/*")):
-        of, now = done.get(path.name), wanted.get(path.name)
-        if of is None or now is None or keys.difference(of["key"], now):
-            _aside(path, folder, of)
-    done = {into: of for into, of in done.items() if (folder / "merged" / into).is_dir()}
+        record, key = done.get(path.name), wanted.get(path.name)
+        if record is None or key is None or keys.difference(record["key"], key):
+            _aside(path, folder, record)
+    done = {into: record for into, record in done.items() if (folder / "merged" / into).is_dir()}
     for into in wanted.keys() - done.keys():
-        if of := _back(into, wanted[into], folder):
-            done[into] = of
+        record = _back(into, wanted[into], folder)
+        if record:
+            done[into] = record
     _note(folder, done)
     return done
 
 
 def _made(p, folder: Path, into: str) -> Path:
-    """A merged model in a scratch folder, which a kill may leave half-written."""
+    """Merges in a scratch folder, because a kill may leave the model half-written."""
     scratch = folder / "merging"
     shutil.rmtree(scratch, ignore_errors=True)
     merge(loading.located(folder), p, folder / "adapter", into, scratch)
@@ -74,36 +85,48 @@ def _made(p, folder: Path, into: str) -> Path:
 
 
 def _note(folder: Path, done: dict) -> None:
-    """Writes what each merged model is made of; where there is none and was none, nothing."""
+    """Records what each merged model is made of, unless there is none and never was one."""
     if done or keys.mark(folder, TUNING, "merged"):
         write_json(folder / "steps" / TUNING / "merged.json", done)
 
 
-def _aside(path: Path, folder: Path, of: dict | None) -> None:
-    """Moves a merged model to replaced/, with what is known of it."""
-    place = kept.shelf(folder, TUNING, keys.short(of["key"]) if of else "unmarked", [path])
-    if of:
-        write_json(place / "merge.json", of)
+def _aside(path: Path, folder: Path, record: dict | None) -> None:
+    """Moves a merged model to replaced/, together with its record."""
+    mark = keys.short(record["key"]) if record else "unmarked"
+    place = kept.shelf(folder, TUNING, mark, [path])
+    if record:
+        write_json(place / "merge.json", record)
     kept.move([path], folder, place)
 
 
 def _back(into: str, key: keys.Key, folder: Path) -> dict | None:
-    """Brings a merged model of this key back, where one was moved aside; what is known of it."""
+    """Brings back a merged model of this key that was moved aside.
+
+    Returns its record, or None if there is no such model.
+    """
     for place in sorted((folder / "replaced" / TUNING).glob(f"{keys.short(key)}*")):
-        of = keys.read(place / "merge.json")
-        if of and not keys.difference(of["key"], key) and (place / "merged" / into).is_dir():
-            kept.move([place / "merged" / into], place, folder)
+        record = keys.read(place / "merge.json")
+        merged = place / "merged" / into
+        if record and not keys.difference(record["key"], key) and merged.is_dir():
+            kept.move([merged], place, folder)
             shutil.rmtree(place)
-            return of
+            return record
     return None
 
 
 def merge(base: str, p, adapter: Path, into: str, folder: Path) -> None:
-    """Writes base and adapter as one plain model, with its tokenizer; on the CPU, in memory once.
+    """Writes base and adapter as one plain model, with its tokenizer.
 
-    `into` original: the base as published, which is what SM70's own checkpoints look like;
-    dequantised: the NF4 base written out, which is what the adapter was trained on. Merging into
-    four bits would quantise the sum once more, and move it.
+    This happens on the CPU, with one copy of the base in memory. Merging into four bits is not
+    offered: it would quantise the sum once more, and so change it.
+
+    Args:
+        base: Folder or hub name of the base.
+        p: The study's parameters.
+        adapter: The adapter's folder.
+        into: `original` is the base as published, which is what SM70's own checkpoints look like.
+            `dequantised` is the NF4 base in full precision, on which the adapter was trained.
+        folder: Where the merged model is written.
     """
     plain = loading.load(base, p if into == "dequantised" else None, where=torch.device("cpu"))
     if into == "dequantised" and p.quant_type != "none":
@@ -113,31 +136,36 @@ def merge(base: str, p, adapter: Path, into: str, folder: Path) -> None:
 
 
 def compared_rows(p, folder: Path) -> list[dict]:
-    """Held-out rows of the last stage: input_ids and labels with COMPARED targets at most.
+    """Held-out rows of the last stage, with COMPARED targets at most.
 
-    A pair gives its chosen answer.
+    A pair counts with its chosen answer.
+
+    Args:
+        p: The study's parameters.
+        folder: The study's folder.
+
+    Returns:
+        Rows with `input_ids` and `labels`, two lists of equal length.
     """
-    *_, kind = p.train_stages
-    _, holdout = methods.rows_of(kind, folder, p, len(p.train_stages))
-    rows, targets = [], 0
-    for row in holdout:
-        if kind == "dpo":
-            row = {
-                "input_ids": row["prompt_ids"] + row["chosen_ids"],
-                "labels": [-100] * len(row["prompt_ids"]) + row["chosen_ids"],
-            }
+    kind = p.train_stages[-1]
+    _, holdout = rows_of(kind, folder, p, len(p.train_stages))
+    rows: list[dict] = []
+    targets = 0
+    for held_out in holdout:
         room = COMPARED - targets
         if room <= 0:
             break
-        rows.append(_cut(row, room))
-        targets += sum(label >= 0 for label in rows[-1]["labels"][1:])
+        row = _cut(METHODS[kind].as_text(held_out), room)
+        rows.append(row)
+        targets += sum(label >= 0 for label in row["labels"][1:])
     return rows
 
 
 def _cut(row: dict, room: int) -> dict:
-    """The row up to its `room`-th target."""
-    places = [place for place, label in enumerate(row["labels"]) if label >= 0 and place > 0][:room]
-    end = places[-1] + 1 if places else len(row["labels"])
+    """The row up to its `room`-th target; the first token is never a target."""
+    labels = row["labels"]
+    targets = [place for place, label in enumerate(labels) if label >= 0 and place > 0]
+    end = targets[:room][-1] + 1 if targets else len(labels)
     return {name: row[name][:end] for name in ("input_ids", "labels")}
 
 
@@ -149,22 +177,34 @@ def logits_of(
     rows: Iterable[dict],
     where: torch.device | None = None,
 ) -> list[torch.Tensor]:
-    """Logits at every target of every row, `(targets, vocabulary)` in fp32 on the CPU.
+    """Logits of a model at every target of every row.
 
     The model is freed before they are returned.
+
+    Args:
+        name: Folder or hub name of the model.
+        p: The study's parameters, by which the model is quantised; None for full precision.
+        adapter: Folder of an adapter, or None.
+        rows: Rows with `input_ids` and `labels`.
+        where: The device; by default that of this process.
+
+    Returns:
+        One tensor `(targets, vocabulary)` per row, in fp32 on the CPU.
     """
-    loaded, found = loading.load(name, p, adapter, where=where), []
+    loaded = loading.load(name, p, adapter, where=where)
+    per_row = []
     for row in rows:
-        asked, ids = torch.tensor(row["labels"][1:]) >= 0, torch.tensor([row["input_ids"]])
-        logits = loaded(input_ids=ids.to(loaded.device), use_cache=False).logits[0, :-1]
-        found.append(logits[asked.to(logits.device)].float().cpu())
+        ids = torch.tensor([row["input_ids"]]).to(loaded.device)
+        is_target = torch.tensor(row["labels"][1:]) >= 0
+        logits = loaded(input_ids=ids, use_cache=False).logits[0, :-1]
+        per_row.append(logits[is_target.to(logits.device)].float().cpu())
     del loaded
     gc.collect()
-    return found
+    return per_row
 
 
 def _roomy(folder: Path) -> torch.device:
-    """Where the plain model in a folder fits: the GPU if it has room for it, else the CPU."""
+    """The GPU if the plain model in a folder fits there, else the CPU."""
     here = loading.device()
     if here.type == "cpu":
         return here
@@ -174,14 +214,24 @@ def _roomy(folder: Path) -> torch.device:
 
 
 def parity(tuned: list[torch.Tensor], merged: Path, rows: list[dict]) -> dict[str, float]:
-    """A merged model beside the adapter's logits: items, tokens, flips, largest logit difference.
+    """Compares a merged model with the logits of base and adapter.
 
-    flips: target positions at which they find different tokens likeliest.
+    Args:
+        tuned: Logits of base and adapter, from `logits_of`.
+        merged: The merged model's folder.
+        rows: The rows that `tuned` was computed on.
+
+    Returns:
+        items (rows), tokens (targets), flips (targets at which the two find different tokens
+        likeliest) and largest_logit_difference.
     """
     tokens, flips, largest = 0, 0, 0.0
-    for one, other in zip(tuned, logits_of(merged, None, None, rows, _roomy(merged)), strict=True):
-        tokens, flips = tokens + len(one), flips + (one.argmax(-1) != other.argmax(-1)).sum().item()
-        largest = max(largest, (one - other).abs().max().item() if len(one) else 0.0)
+    others = logits_of(merged, None, None, rows, _roomy(merged))
+    for ours, theirs in zip(tuned, others, strict=True):
+        tokens += len(ours)
+        flips += int((ours.argmax(-1) != theirs.argmax(-1)).sum())
+        if len(ours):
+            largest = max(largest, (ours - theirs).abs().max().item())
     return {
         "items": len(rows),
         "tokens": tokens,

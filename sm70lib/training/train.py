@@ -1,8 +1,9 @@
-"""Training stages (cpt, sft, dpo): QLoRA by TRL and PEFT, in processes of their own, resumable after any kill.
+"""The trainer's process: one stage of QLoRA by TRL and PEFT, which resumes after any kill.
 
-The notebook calls `run`, which writes `stage.json` and starts `python -m sm70lib.training.train <stage folder>`
-(behind `torchrun` or `accelerate launch` where `train_launcher` says so); the process writes
-`metrics.jsonl` as it goes and `adapter/` when it is done. One path from laptop to node.
+The notebook calls `launch.run`. It writes `stage.json` and starts
+`python -m sm70lib.training.train <stage folder>`, with `torchrun` or `accelerate launch` in front
+if `train_launcher` says so. The process writes `metrics.jsonl` during training and `adapter/` at
+its end. A laptop and a node with many GPUs take the same path.
 """
 
 from __future__ import annotations
@@ -21,16 +22,24 @@ from filelock import FileLock, Timeout
 from sm70lib.study.params import StudyError
 from sm70lib.study.steps import progress, write_json
 from sm70lib.training.launch import NO_SPACE, finished, no_space
-from sm70lib.training.methods import build, forget_after, rows_of
-
-# ---- the trainer's process ------------------------------------------------------------------------
+from sm70lib.training.methods import rows_of
+from sm70lib.training.trainers import build
 
 
 def main(stage: Path) -> int:
-    """Trains the stage that `stage.json` describes; 0 when its adapter is in place.
+    """Trains the stage that `stage.json` describes.
 
-    Of several processes only the first locks, cleans up, writes and finishes; the folder must be one that
-    all of them see.
+    With several processes, only the first locks the folder, cleans it up, writes to it and
+    finishes the stage. All processes must see the same folder.
+
+    Args:
+        stage: The stage's folder.
+
+    Returns:
+        0, the exit code, when the adapter is in place.
+
+    Raises:
+        StudyError: If the stage cannot be trained.
     """
     from accelerate import PartialState
 
@@ -42,7 +51,7 @@ def main(stage: Path) -> int:
     with _alone(stage) if processes.is_main_process else nullcontext():
         done = finished(stage)
         if processes.is_main_process and not done:
-            forget_after(stage, checkpoints.last_checkpoint(stage))
+            checkpoints.forget_after(stage, checkpoints.last_checkpoint(stage))
         processes.wait_for_everyone()
         if not done:
             _train(
@@ -55,7 +64,11 @@ def main(stage: Path) -> int:
 
 
 def _alone(stage: Path):
-    """Holds the stage's lock; an orphan of a killed notebook gives it up at its next step, a watched trainer never."""
+    """Holds the stage's lock.
+
+    The wait is for an orphan of a killed notebook, which gives the lock up at its next step. A
+    trainer whose notebook lives keeps it.
+    """
     try:
         return FileLock(stage / "lock").acquire(timeout=60)
     except Timeout:
@@ -71,33 +84,28 @@ def _train(stage: Path, folder: Path, p, how) -> None:
     from sm70lib.training import checkpoints, checks, watch
 
     disable_caching()  # TRL's maps would leave files in data/train and change its digest
-    trainer = build(
-        p, loading.located(folder), *rows_of(how.kind, folder, p, how.number), stage, how
-    )
+    rows, holdout = rows_of(how.kind, folder, p, how.number)
+    trainer = build(p, loading.located(folder), rows, holdout, stage, how)
     checkpoint = checkpoints.last_checkpoint(stage)
-    if (
-        not trainer.is_fsdp_enabled
-    ):  # there a weight is in pieces until training starts, and no process has it whole
+    # Under FSDP a weight is in pieces until training starts, and no process has all of it.
+    if not trainer.is_fsdp_enabled:
         trainer.add_callback(checks.FirstStep(stage))
         if checkpoint is None:
             checks.rehearse(trainer)
     with progress(trainer.args.max_steps, "step", stage.name) as bar:
-        for callback in (
-            watch.Metrics(stage / "metrics.jsonl", bar),
-            watch.Orphan(),
-            checkpoints.Seal(),
-        ):
-            trainer.add_callback(callback)
-        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+        trainer.add_callback(watch.Metrics(stage / "metrics.jsonl", bar))
+        trainer.add_callback(watch.Orphan())
+        trainer.add_callback(checkpoints.Seal())
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if watch.notebook_gone():
         sys.exit(watch.ORPHANED)
     _finish(trainer, stage, p.data_template)
 
 
 def _finish(trainer, stage: Path, template: str) -> None:
-    """Puts the adapter in place by one rename and marks the stage as done after it; process 0 does.
+    """Puts the adapter in place by one rename, then marks the stage as done.
 
-    Beside the adapter's weights stands the `template` that its rows were in.
+    Only process 0 does so. The folder also records the `template` of the rows.
     """
     from safetensors.torch import load_file
 
@@ -110,11 +118,12 @@ def _finish(trainer, stage: Path, template: str) -> None:
         return
     if not trainer.is_fsdp_enabled:
         trainer.model.save_pretrained(scratch, selected_adapters=["default"])
-    weights = load_file(scratch / "adapter_model.safetensors")
-    if empty := [name for name, weight in weights.items() if "lora_B" in name and not weight.any()]:
-        raise StudyError(
-            f"{scratch}: {empty[0]} is all zero, so nothing was learned there; raise the learning rate"
-        )
+    for name, weight in load_file(scratch / "adapter_model.safetensors").items():
+        if "lora_B" in name and not weight.any():
+            raise StudyError(
+                f"{scratch}: {name} is all zero, so nothing was learned there; raise the learning "
+                "rate"
+            )
     templates.leave_digest(scratch, template)
     shutil.rmtree(stage / "adapter", ignore_errors=True)
     os.replace(scratch, stage / "adapter")
@@ -125,9 +134,11 @@ def _finish(trainer, stage: Path, template: str) -> None:
 
 
 def _writing(error: Exception) -> bool:
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
-        word in str(error) for word in ("inline_container", "writing file", "os error")
-    )  # of torch and safetensors
+    """Whether an error comes from writing to a full disk."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return True
+    # torch and safetensors raise errors of their own, which have no errno
+    return any(word in str(error) for word in ("inline_container", "writing file", "os error"))
 
 
 if __name__ == "__main__":
@@ -140,4 +151,4 @@ if __name__ == "__main__":
             raise
         with suppress(OSError):
             print(f"{no_space(Path(sys.argv[1]))} ({error})", file=sys.stderr, flush=True)
-        os._exit(NO_SPACE)  # without the flush at exit, which would fail and change the code
+        os._exit(NO_SPACE)  # skips the flush at exit, which would fail and change the exit code

@@ -35,7 +35,7 @@ from trl.trainer import utils  # noqa: E402
 
 from sm70lib.models import loading, lora
 from sm70lib.study import files, provenance
-from sm70lib.training import methods  # noqa: E402
+from sm70lib.training import trainers  # noqa: E402
 from tests import small  # noqa: E402
 
 LIMIT = 1024  # tokens
@@ -82,7 +82,7 @@ def rows(count: int, vocabulary: int, seed: int, mix: str) -> Dataset:
 
 def ours(p, base: str, data, held_out, folder: Path):
     """The study's own trainer; a step takes as many packed sequences as hold about eight rows."""
-    trainer = methods.build(
+    trainer = trainers.build(
         p, base, data, held_out.select([]), folder, SimpleNamespace(kind="sft", seed=0, start=None)
     )
     trainer.eval_dataset = held_out  # evaluated at the end only, as theirs

@@ -1,0 +1,86 @@
+"""Scores one run under one model, and writes a line per item and seed.
+
+Lines are appended and flushed as batches end, so a run that was killed goes on where it stopped.
+Batches depend on the item list alone, so it ends with the same numbers as an undisturbed run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import lru_cache
+from pathlib import Path
+
+from sm70lib.evaluation.asking import Prompts
+from sm70lib.evaluation.batches import batched, limit
+from sm70lib.evaluation.lines import about_run, resume, share, whole_lines
+from sm70lib.evaluation.runs import Run
+from sm70lib.models import local
+from sm70lib.study.params import StudyError
+from sm70lib.study.steps import progress, write_json
+
+
+def evaluate(
+    loaded,
+    tokenizer,
+    run: Run,
+    path: Path,
+    *,
+    model_digest: str,
+    batch_tokens: int = 2048,
+    chat: bool = False,
+    notes: dict[str, str] | None = None,
+) -> None:
+    """Scores the items of a run, and goes on where an earlier attempt stopped.
+
+    Args:
+        loaded: the model.
+        tokenizer: its tokenizer.
+        run: what is asked.
+        path: the prediction file (JSON Lines, one line per item and seed); its `.meta.json` is
+            written beside it.
+        model_digest: what identifies the model (`Model.identity`).
+        batch_tokens: tokens that a batch may have.
+        chat: whether the model is asked in its chat template.
+        notes: more entries for the `.meta.json`.
+
+    Raises:
+        StudyError: `path` holds predictions of another model, protocol version, item list or
+            prompt; or shots would have to come from the test, which the protocol does not allow.
+    """
+    _check_shots(run)
+    prompts = Prompts(run, tokenizer, chat)
+    about = about_run(prompts, model_digest) | (notes or {})
+    mine, rank, world = share(path)
+    done = resume(path, about)
+    if world > 1:
+        done |= whole_lines(mine)
+    listed: dict[str, list] = {"skipped": [], "cut": []}
+    remember = lru_cache(maxsize=1)(lambda common: local.remember(loaded, common))
+    batches = batched(prompts, tokenizer, limit(loaded, run), batch_tokens, listed)
+    title = f"{path.parent.name} {run.name}"
+    with open(mine, "a") as file, progress(len(prompts), "item", title) as bar:
+        bar.update(len(done))
+        for number, batch in enumerate(batches):
+            fresh = [prompt.key not in done for prompt, _ in batch.asked]
+            if number % world != rank or not any(fresh):
+                continue
+            start = time.perf_counter()
+            found = batch.score(loaded, tokenizer, run, remember)
+            seconds = round((time.perf_counter() - start) / len(found), 6)
+            new_lines = [line | {"seconds": seconds} for line, new in zip(found, fresh) if new]
+            file.write("".join(f"{json.dumps(line)}\n" for line in new_lines))
+            file.flush()
+            bar.update(sum(fresh))
+    if rank == 0:
+        scored = {"n_scored": len(prompts) - len(listed["skipped"])}
+        write_json(path.with_suffix(".meta.json"), about | listed | scored)
+
+
+def _check_shots(run: Run) -> None:
+    """Raises StudyError if shots could only come from the test, and the protocol forbids that."""
+    if run.shots and not run.pool and not run.protocol.shots_from_test:
+        raise StudyError(
+            f"{run.protocol.name} has no items to draw {run.shots} shots from for {run.benchmark}: "
+            "set eval_shots to [0] or add the benchmark's own train or dev file"
+        )

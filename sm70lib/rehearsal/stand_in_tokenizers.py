@@ -1,0 +1,102 @@
+"""Small tokenizers with the habits of real ones: their marks, byte handling and chat formats."""
+
+from __future__ import annotations
+
+import json
+
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import LlamaTokenizer, PreTrainedTokenizerFast
+
+from sm70lib.models.known import KnownModel
+
+VOCABULARY = 1000  # entries at most
+# Our own wording of the formats that arXiv 2307.09288 (Llama 2) and Llama 3's model card describe
+CHAT_TEMPLATES = {
+    "llama-2": (
+        "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
+        "{{ '[INST] ' + message['content'] | trim + ' [/INST]' }}{% else %}"
+        "{{ ' ' + message['content'] | trim + ' ' + eos_token }}{% endif %}{% endfor %}"
+    ),
+    "llama-3": (
+        "{{ bos_token }}{% for message in messages %}"
+        "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}"
+        "{{ message['content'] | trim + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}"
+        "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+    ),
+}
+LLAMA_3_MARKS = ["<|start_header_id|>", "<|end_header_id|>"]
+
+
+def tokenizer(about: KnownModel, texts: list[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer of the kind that a model has.
+
+    Args:
+        about: the model; it must have one of the two known kinds of vocabulary.
+        texts: what the vocabulary is made from.
+    """
+    made = _TOKENIZERS[about.vocabulary](about, texts)
+    made.chat_template = CHAT_TEMPLATES.get(about.chat_template or "")
+    return made
+
+
+def _sentencepiece(about: KnownModel, texts: list[str]) -> PreTrainedTokenizerFast:
+    """Like Llama 2's: a mark for each blank and before every text, bytes for unknown characters."""
+    bpe = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
+    single_bytes = [f"<0x{byte:02X}>" for byte in range(256)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<unk>", about.bos, about.eos, *single_bytes],
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    trained = json.loads(bpe.to_str())["model"]
+    return LlamaTokenizer(
+        vocab=trained["vocab"],
+        merges=[tuple(pair) for pair in trained["merges"]],
+        bos_token=about.bos,
+        eos_token=about.eos,
+        add_bos_token=about.adds_bos,
+        add_eos_token=about.adds_eos,
+    )
+
+
+def _byte_level(about: KnownModel, texts: list[str]) -> PreTrainedTokenizerFast:
+    """Like Llama 3's: BPE over bytes; a template puts the beginning-of-sequence token in front."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    special = list(dict.fromkeys([about.bos, about.eos, *about.end_tokens, *LLAMA_3_MARKS]))
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=special,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    bpe.train_from_iterator(texts, trainer)
+    bpe.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    bpe.post_processor = _framing(about, bpe)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=about.bos, eos_token=about.eos)
+
+
+def _framing(about: KnownModel, bpe: Tokenizer) -> processors.TemplateProcessing:
+    """Adds the tokens that the model expects before and after every text."""
+    parts = ["$A"]
+    if about.adds_bos:
+        parts.insert(0, about.bos)
+    if about.adds_eos:
+        parts.append(about.eos)
+    tokens = dict.fromkeys([about.bos, about.eos])  # no token twice, where the two are the same
+    ids = [(token, bpe.token_to_id(token)) for token in tokens]
+    return processors.TemplateProcessing(single=" ".join(parts), special_tokens=ids)
+
+
+_TOKENIZERS = {"sentencepiece": _sentencepiece, "byte-level": _byte_level}

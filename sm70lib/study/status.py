@@ -1,0 +1,77 @@
+"""Whether a step is finished: whether its recorded result still holds."""
+
+from pathlib import Path
+from typing import Any
+
+from sm70lib.study import files, keys, memory, provenance
+from sm70lib.study.keys import EVALUATION, TUNING, difference, maker, mark, notebook, outputs
+from sm70lib.study.params import ROOT
+
+LEFT_OUT = "left_out.json"  # in predictions/: the models for which 04 had too little memory
+
+
+def status(name: str, params: Any) -> tuple[bool, str]:
+    """Whether a step is finished for these parameters, and the reason."""
+    folder = outputs() / params.study
+    now = keys.of_step(name, params)
+    done, begun = mark(folder, name), mark(folder, name, "begun")
+    absent = [path for path, sha in now["inputs"].items() if sha is None]
+    if absent:
+        return False, f"waits for {absent[0]} of {maker(absent[0])}"
+    if not done and not begun:
+        return False, "not run yet"
+    if not done:
+        return False, difference(begun["key"], now) or "goes on where it stopped"
+    unfinished = difference(done["key"], now) or _changed_file(folder, params, done)
+    if not unfinished and name == TUNING:
+        unfinished = _merges(folder, params)
+    if not unfinished and name == EVALUATION:
+        unfinished = _models_to_add(folder)
+    if unfinished:
+        return False, unfinished
+    if done["code"] != provenance.code(notebook(name)):
+        redo = f"other code now; --fresh {name[:2]} to redo"
+        return True, f"finished, made by commit {done['commit']}, {redo}"
+    return True, "finished"
+
+
+def _changed_file(folder: Path, params: Any, done: dict[str, Any]) -> str:
+    """Names the first output or external file that changed since; "" if there is none."""
+    recorded = {folder / path: record for path, record in done["outputs"].items()}
+    root = ROOT / params.data_root
+    if root.is_dir():  # if the data have been moved away, they cannot have changed
+        recorded |= {root / path: record for path, record in done["external"].items()}
+    for path, record in recorded.items():
+        if not files.holds(path, record):
+            return f"{path.name} is not as it was"
+    return ""
+
+
+def _merges(folder: Path, params: Any) -> str:
+    """What is wrong with the merged models; "" if they are exactly the ones asked for."""
+    merged = mark(folder, TUNING, "merged")
+    for into in params.train_merge:
+        missing = f"merged/{into} is not there yet"
+        if into not in merged or not (folder / "merged" / into).is_dir():
+            return missing
+        if difference(merged[into]["key"], keys.of_merge(params, folder, into)):
+            return missing
+    for into in merged:
+        if into not in params.train_merge:
+            return f"merged/{into} is no longer asked for"
+    return ""
+
+
+def _models_to_add(folder: Path) -> str:
+    """Names the models that 04 left out, and that fit now; "" if there are none."""
+    fitting = _fit_now(folder)
+    if not fitting:
+        return ""
+    verb = "fits" if len(fitting) == 1 else "fit"
+    return f"{', '.join(fitting)} {verb} here now"
+
+
+def _fit_now(folder: Path) -> list[str]:
+    """The models that 04 left out for lack of memory, and that fit into the memory here."""
+    left = keys.read(folder / "predictions" / LEFT_OUT)
+    return [name for name in left if left[name]["needed_gb"] <= memory.at_hand().gb]

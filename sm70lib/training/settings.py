@@ -1,0 +1,104 @@
+"""A stage's parameters in TRL's words.
+
+Whatever TRL would choose by itself is given explicitly.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+from transformers import TrainingArguments
+
+from sm70lib.models import loading
+from sm70lib.study.params import StudyError
+from sm70lib.training.methods import METHODS
+
+
+def config(p, how, stage: Path, evaluates: bool) -> TrainingArguments:
+    """TRL's configuration of a stage.
+
+    Args:
+        p: The study's parameters.
+        how: The stage, with its `kind` and `seed`.
+        stage: Folder that the trainer writes to.
+        evaluates: Whether there are held-out rows to evaluate on.
+
+    Raises:
+        StudyError: If the batch size cannot be divided among micro-batches and processes.
+    """
+    method = METHODS[how.kind]
+    own_settings = method.own_settings
+    return method.config(
+        seed=how.seed,
+        data_seed=how.seed,
+        max_length=p.data_max_length,
+        **_batches(p, how.kind),
+        **_optimisation(p, how.kind),
+        **_computation(p),
+        **_records(p, how.kind, stage, evaluates),
+        **own_settings(p, how.kind),
+    )
+
+
+def _of_kind(values: dict, kind: str) -> SimpleNamespace:
+    """The parameters of one kind of stage, without the kind in front: `sft_lr` as `lr`."""
+    return SimpleNamespace(
+        **{name[4:]: value for name, value in values.items() if name.startswith(f"{kind}_")}
+    )
+
+
+def _batches(p, kind: str) -> dict:
+    own = _of_kind(vars(p), kind)
+    world_size = int(os.environ.get("WORLD_SIZE", 1))
+    accumulation, rest = divmod(own.batch_size, p.train_micro_batch_size * world_size)
+    if rest or not accumulation:
+        raise StudyError(
+            f"{kind}_batch_size {own.batch_size} is no multiple of train_micro_batch_size "
+            f"{p.train_micro_batch_size} times {world_size} processes: change one of the two"
+        )
+    return {
+        "per_device_train_batch_size": p.train_micro_batch_size,
+        "per_device_eval_batch_size": p.train_micro_batch_size,
+        "gradient_accumulation_steps": accumulation,
+    }
+
+
+def _optimisation(p, kind: str) -> dict:
+    own = _of_kind(vars(p), kind)
+    return {
+        "max_steps": own.steps,
+        "learning_rate": own.lr,
+        "lr_scheduler_type": own.scheduler,
+        "warmup_steps": round(own.warmup * own.steps),
+        "weight_decay": own.weight_decay,
+        "max_grad_norm": own.max_grad_norm,
+        "optim": own.optimizer,
+    }
+
+
+def _computation(p) -> dict:
+    return {
+        "bf16": p.quant_compute_dtype == "bfloat16",
+        "gradient_checkpointing": p.train_gradient_checkpointing,
+        "ddp_find_unused_parameters": False,
+        "use_cpu": loading.device().type == "cpu",
+    }
+
+
+def _records(p, kind: str, stage: Path, evaluates: bool) -> dict:
+    """What the trainer logs, evaluates and saves, and how often."""
+    own = _of_kind(vars(p), kind)
+    return {
+        "output_dir": str(stage),
+        "eval_strategy": "steps" if evaluates else "no",
+        "eval_steps": max(1, own.steps // 6),
+        "logging_steps": max(1, own.steps // 60),
+        "logging_nan_inf_filter": False,  # else a loss of NaN is logged as the mean of the others
+        "save_strategy": "steps",
+        "save_steps": p.train_save_steps,
+        "save_total_limit": 2,
+        "report_to": [],
+        "disable_tqdm": True,
+    }

@@ -1,0 +1,109 @@
+"""TRL's trainer for a stage: quantised base, adapter, rows and settings."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+import trl.trainer.utils
+from peft import LoraConfig
+from transformers import Trainer
+
+from sm70lib.models import loading, lora
+from sm70lib.study.params import StudyError
+from sm70lib.training.methods import METHODS, longest
+from sm70lib.training.settings import config
+
+
+def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
+    """TRL's trainer on the quantised base, with a new LoRA adapter or that of the stage before.
+
+    The reference of DPO is a frozen copy of the adapter that the stage starts from.
+
+    Args:
+        p: The study's parameters.
+        base: Folder or hub name of the base.
+        rows: Tokenised rows to train on. TRL pads and packs them; it uses no mask of theirs.
+        holdout: Tokenised rows to evaluate on; may be empty.
+        stage: The stage's folder.
+        how: The stage: its `kind`, its `seed`, and `start`, the adapter to go on from or None.
+
+    Raises:
+        StudyError: If a row is longer than `data_max_length`, or a batch cannot be divided.
+    """
+    # Without Triton, TRL puts every position through the head, because otherwise each new number
+    # of targets would be compiled anew. A CPU compiles nothing: with the targets alone, as on a
+    # GPU, tuning the tiny study takes two thirds of the time.
+    trl.trainer.utils._use_triton = lambda device: True
+    method = METHODS[how.kind]
+    _refuse_long_rows(rows, method.reads, p)
+    adapter = None if how.start else _new_adapter(p)
+    loaded = loading.load(base, p, how.start, trainable=True)
+    if method.own_settings(p, how.kind).get("packing"):
+        loaded.set_attn_implementation("packed")
+    exact = _trainable_weights(loaded) if how.start else {}
+    trainer = method.trainer(
+        model=loaded,
+        args=config(p, how, stage, len(holdout) > 0),
+        peft_config=adapter,
+        train_dataset=rows,
+        eval_dataset=holdout if len(holdout) else None,
+        processing_class=loading.load_tokenizer(base),
+    )
+    if not loading.sharded():  # FSDP: a weight is whole only while its own module is called
+        _add_adapters_in_place(trainer.model)
+    if p.lora_dtype == "fp32":
+        _train_in_32_bits(trainer.model, exact)
+    _reload_in_saved_type(trainer.model)
+    return trainer
+
+
+def _refuse_long_rows(rows, source: str, p) -> None:
+    """Raises StudyError where TRL would cut off the end of a row, and its EOS with it."""
+    _, tokens = longest(rows)
+    if tokens > p.data_max_length:
+        raise StudyError(
+            f"a row of {source} has {tokens} tokens, more than data_max_length "
+            f"{p.data_max_length}: run 01_data again (--fresh 01)"
+        )
+
+
+def _new_adapter(p) -> LoraConfig:
+    return LoraConfig(
+        r=p.lora_r,
+        lora_alpha=p.lora_alpha,
+        lora_dropout=p.lora_dropout,
+        target_modules=p.lora_targets,
+        use_rslora=p.lora_rslora,
+        use_dora=p.lora_dora,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _trainable_weights(model) -> dict[str, torch.Tensor]:
+    return {name: weight.data for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def _add_adapters_in_place(model) -> None:
+    for layer in model.modules():
+        if type(layer) is lora.Linear4bit:
+            layer.__class__ = lora.AddedInPlace
+
+
+def _train_in_32_bits(model, exact: dict[str, torch.Tensor]) -> None:
+    """Gives trainable weights 32 bits, with the values in `exact` where there are some.
+
+    TRL makes them bf16. A resumed run would read them back as fp32, and would not be the same run.
+    """
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            weight.data = exact.get(name, weight.data).float()
+
+
+def _reload_in_saved_type(model) -> None:
+    """Makes a checkpoint come back in the type in which it was saved.
+
+    Adapters in bf16 would otherwise return as fp32, at twice the size.
+    """
+    model.load_adapter = partial(model.load_adapter, autocast_adapter_dtype=False)

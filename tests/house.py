@@ -1,0 +1,168 @@
+"""The house as it stands: wings, files, lines, and which wing imports which (make house).
+
+Imports run down only: a wing may import the wings that stand before it in WINGS, and no module may
+reach itself. Exits with 1, and says why, where that does not hold.
+"""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import sys
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from sm70lib.study.params import LIB, ROOT
+
+# From the bottom to the top; a file beside the wings is a wing of its own.
+WINGS = (
+    "study",
+    "steps",
+    "statistics",
+    "sources",
+    "benchmarks",
+    "corpus",
+    "protocols",
+    "models",
+    "training",
+    "asking",
+    "evaluation",
+    "tiny",
+    "analysis",
+    "claims",
+    "planning",
+    "display",
+    "report",
+    "preflight",
+    "runner",
+    "standins",
+    "rehearsal",
+    "__main__",
+)
+CATALOGUES = ("benchmarks", "protocols")  # wings with a file for each entry: as many as there are
+MOST_FILES, MOST_LINES, MOST_OF_A_FUNCTION = 10, 250, 40
+
+
+def library() -> list[Path]:
+    """All modules of the library."""
+    return sorted(LIB.rglob("*.py"))
+
+
+def module(path: Path) -> str:
+    """The dotted name of a module."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def wing(name: str) -> str:
+    """The wing of a module; "" for the library itself."""
+    return name.split(".")[1] if "." in name else ""
+
+
+@cache
+def imports() -> dict[str, tuple[set[str], set[str]]]:
+    """For each module the modules of this library, and the other packages, that it imports."""
+    names = {module(path) for path in library()}
+    return {module(path): _imports(path, names) for path in library()}
+
+
+def _imports(path: Path, own: set[str]) -> tuple[set[str], set[str]]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: imports are absolute, as provenance follows them"
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inner & own or {str(node.module)}
+    return found & own, {name.split(".")[0] for name in found - own}
+
+
+def faults() -> list[str]:
+    """What stands against the rules, one sentence each: arrows, circles, sizes."""
+    return [*_arrows(), *_circles(), *_sizes()]
+
+
+def _arrows() -> list[str]:
+    unknown = {wing(name) for name in imports()} - {"", *WINGS}
+    said = [f"{name} has no place in WINGS" for name in sorted(unknown)]
+    places = {name: place for place, name in enumerate(WINGS)}
+    for name, (own, _) in imports().items():
+        for other in sorted(own):
+            if places.get(wing(other), -1) > places.get(wing(name), -1):
+                said.append(f"{name} imports {other}, which stands above it")
+    return said
+
+
+def _circles() -> list[str]:
+    try:
+        tuple(
+            graphlib.TopologicalSorter({k: own for k, (own, _) in imports().items()}).static_order()
+        )
+    except graphlib.CycleError as error:
+        return [f"a circle of imports: {' -> '.join(error.args[1])}"]
+    return []
+
+
+def _sizes() -> list[str]:
+    said = []
+    for name in (name for name in WINGS if (LIB / name).is_dir() and name not in CATALOGUES):
+        count = len([path for path in (LIB / name).glob("*.py") if path.stem != "__init__"])
+        if count > MOST_FILES:
+            said.append(f"{name} has {count} files, at most {MOST_FILES}")
+    for path in library():
+        text = path.read_text(encoding="utf-8")
+        if len(text.splitlines()) > MOST_LINES:
+            said.append(f"{module(path)} has {len(text.splitlines())} lines, at most {MOST_LINES}")
+        for node in ast.walk(ast.parse(text)):
+            said += _statement(node, module(path))
+    return said
+
+
+def _statement(node: ast.AST, name: str) -> list[str]:
+    """What one node of a module's tree has against the rules."""
+    if isinstance(node, ast.FunctionDef) and length(node) > MOST_OF_A_FUNCTION:
+        return [f"{name}.{node.name} has {length(node)} lines, at most {MOST_OF_A_FUNCTION}"]
+    inner = [part for part in ast.walk(node) if part is not node]
+    if isinstance(node, ast.IfExp) and any(isinstance(part, ast.IfExp) for part in inner):
+        return [f"{name}, line {node.lineno}: a conditional inside a conditional"]
+    comprehensions = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+    if isinstance(node, comprehensions) and any(isinstance(part, ast.NamedExpr) for part in inner):
+        return [f"{name}, line {node.lineno}: an assignment inside a comprehension"]
+    return []
+
+
+def length(function: ast.FunctionDef) -> int:
+    """Lines of a function without its docstring."""
+    last = function.end_lineno or function.lineno
+    lines = last - function.lineno + 1
+    if ast.get_docstring(function, clean=False) is None:
+        return lines
+    docstring = function.body[0]
+    return lines - ((docstring.end_lineno or docstring.lineno) - docstring.lineno + 1)
+
+
+def table() -> pd.DataFrame:
+    """A row for each wing, from the top to the bottom: files, lines, and the wings it imports."""
+    rows = []
+    for name in reversed(WINGS):
+        paths = [path for path in library() if wing(module(path)) == name]
+        lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in paths)
+        below = {wing(other) for path in paths for other in imports()[module(path)][0]} - {name, ""}
+        rows.append([name, len(paths), lines, ", ".join(sorted(below, key=WINGS.index))])
+    return pd.DataFrame(rows, columns=["wing", "files", "lines", "imports"])
+
+
+def main() -> int:
+    """Prints the table and what stands against the rules."""
+    rows = table()
+    print(rows.to_markdown(index=False))
+    print(f"\n{rows['files'].sum()} files, {rows['lines'].sum():,} lines")
+    for fault in (found := faults()):
+        print(f"error: {fault}")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
