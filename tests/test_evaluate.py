@@ -104,7 +104,7 @@ def test_what_prompts_share_is_remembered_with_its_bos_and_changes_nothing(loade
     run, kept = replace(run_of(12, "meditron", 1), pool=run_of(9).items), []
     run = replace(run, protocol=replace(run.protocol, seeds=(1234,), intro=lambda item: "Select one.\n"))
     real = local.remember
-    monkeypatch.setattr(loading, "remember", lambda model_, common: kept.append(list(common)) or real(model_, common))
+    monkeypatch.setattr(local, "remember", lambda model_, common: kept.append(list(common)) or real(model_, common))
     together = answered(loaded, run, tmp_path / "together.jsonl")
     assert kept and all(common[0] == loaded[1].bos_token_id and len(common) > batches.SHARED for common in kept)
     monkeypatch.setattr(batches, "SHARED", 10**9)
@@ -149,7 +149,7 @@ def test_killed_five_times_ends_with_the_lines_of_an_undisturbed_run(loaded, tmp
 
 def test_memory_does_not_grow_with_the_number_of_items(loaded, tmp_path, monkeypatch):
     """Peak of Python's memory over 520 and over 1,300 items: what is kept per item is less than its tokens."""
-    monkeypatch.setattr(loading, "loglikelihoods",
+    monkeypatch.setattr(local, "loglikelihoods",
                         lambda _, asked, *__: [[0.0] * len(request.options) for request in asked])
     peaks = []
     for count in (520, 1300):
@@ -211,7 +211,7 @@ def test_shots_without_a_source_are_one_sentence(loaded, tmp_path):
 
 def test_replies_are_read_voted_on_and_counted_where_they_say_nothing(loaded, tmp_path, monkeypatch):
     said = {0: ["A"], 1: ["the sea"], 2: ["I do not know"], 3: ["(D)"]}
-    monkeypatch.setattr(loading, "written", lambda _, __, contexts, new, samples, seed: [
+    monkeypatch.setattr(local, "written", lambda _, __, contexts, new, samples, seed: [
         said[next(texts)] * samples for _ in contexts])
     for protocol in ("generate", "generate-vote"):
         run, path, texts = run_of(4, protocol), tmp_path / "m" / f"{protocol}.jsonl", iter((3, 2, 1, 0))

@@ -21,7 +21,7 @@ from sm70lib.models import budget, budget_scoring, loading, local
 from sm70lib.statistics import stats
 from sm70lib.study import memory, params, steps
 from sm70lib.study.params import ROOT, StudyError
-from sm70lib.training import launch, train
+from sm70lib.training import launch
 from tests import small
 from tests.test_evaluate import run_of
 
@@ -320,7 +320,7 @@ def test_a_trainer_that_runs_out_of_memory_names_what_the_plan_would_change(
     p = small.base(tmp_path, train_micro_batch_size=2)
     trainer = tmp_path / "trainer.py"
     trainer.write_text(code)
-    monkeypatch.setattr(train, "launcher", lambda line: [sys.executable, str(trainer)])
+    monkeypatch.setattr(launch, "launcher", lambda line: [sys.executable, str(trainer)])
     with pytest.raises(StudyError) as error:
         launch.run(p, tmp_path, 1, "sft")
     text = str(error.value)
@@ -350,7 +350,7 @@ def test_a_trainer_that_runs_out_of_memory_names_what_the_plan_would_change(
 def test_another_end_does_not_speak_of_memory(tmp_path, monkeypatch):
     p = small.base(tmp_path)
     monkeypatch.setattr(
-        train,
+        launch,
         "launcher",
         lambda line: [sys.executable, "-c", "import sys; sys.exit('error: a bad row')"],
     )

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from sm70lib.corpus.tokens import prompt_ids
+from sm70lib.models import packed
 from sm70lib.models.packed import Span
 
 
@@ -89,8 +90,8 @@ def loglikelihoods(model, asked: Sequence[Request], prefix: Sequence = ()) -> li
 
 def _decoder(model):
     decoder = (model.get_base_model() if hasattr(model, "get_base_model") else model).get_decoder()
-    if decoder.config._attn_implementation != "packed":  # which is sdpa wherever there is one sequence to a row
-        decoder.set_attn_implementation("packed")
+    if decoder.config._attn_implementation != packed.NAME:  # which is sdpa wherever there is one sequence to a row
+        decoder.set_attn_implementation(packed.NAME)
     return decoder
 
 

@@ -56,7 +56,7 @@ def build(p, base: str, rows, holdout, stage: Path, how):
     import trl.trainer.utils
     from peft import LoraConfig
 
-    from sm70lib.models import loading, lora
+    from sm70lib.models import loading, lora, packed
     # Without Triton TRL puts every position through the head, lest another number of targets be compiled anew. A CPU
     # compiles nothing: with targets alone, as on a GPU, the tiny study's tuning takes two thirds of the time.
     trl.trainer.utils._use_triton = lambda device: True
@@ -68,7 +68,7 @@ def build(p, base: str, rows, holdout, stage: Path, how):
         use_rslora=p.lora_rslora, use_dora=p.lora_dora, task_type="CAUSAL_LM")
     loaded = loading.load(base, p, how.start, trainable=True)
     if getattr(p, f"{how.kind}_packing", False):
-        loaded.set_attn_implementation("packed")
+        loaded.set_attn_implementation(packed.NAME)
     exact = {name: weight.data for name, weight in loaded.named_parameters() if weight.requires_grad and how.start}
     trainer = (PairTrainer if how.kind == "dpo" else trl.SFTTrainer)(
         model=loaded, args=config(p, how, stage, len(holdout) > 0), peft_config=adapter, train_dataset=rows,
