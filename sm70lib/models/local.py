@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from sm70lib.corpus.tokens import prompt_ids
+from sm70lib.models import packed
 from sm70lib.models.packed import Span
 
 SPAN = 256  # tokens of short requests that share a span: masked pairs cost less than more calls
@@ -162,8 +163,8 @@ def _decoder(model):
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     decoder = base.get_decoder()
     # For rows with one sequence each, `packed` is the same as sdpa.
-    if decoder.config._attn_implementation != "packed":
-        decoder.set_attn_implementation("packed")
+    if decoder.config._attn_implementation != packed.NAME:
+        decoder.set_attn_implementation(packed.NAME)
     return decoder
 
 

@@ -42,6 +42,8 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+NAME = "packed"  # of this attention, as transformers knows it once this module is imported
+
 
 class Span(NamedTuple):
     """Tokens of a packed row that attend together.
@@ -126,5 +128,5 @@ def packed_mask(*sizes, attention_mask=None, **how):
     return sdpa_mask(*sizes, attention_mask=attention_mask, **how)
 
 
-AttentionInterface.register("packed", packed)
-AttentionMaskInterface.register("packed", packed_mask)
+AttentionInterface.register(NAME, packed)
+AttentionMaskInterface.register(NAME, packed_mask)

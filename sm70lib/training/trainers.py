@@ -10,7 +10,7 @@ import trl.trainer.utils
 from peft import LoraConfig
 from transformers import Trainer
 
-from sm70lib.models import loading, lora
+from sm70lib.models import loading, lora, packed
 from sm70lib.study.params import StudyError
 from sm70lib.training.methods import METHODS, longest
 from sm70lib.training.settings import config
@@ -41,7 +41,7 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
     adapter = None if how.start else _new_adapter(p)
     loaded = loading.load(base, p, how.start, trainable=True)
     if method.own_settings(p, how.kind).get("packing"):
-        loaded.set_attn_implementation("packed")
+        loaded.set_attn_implementation(packed.NAME)
     exact = _trainable_weights(loaded) if how.start else {}
     trainer = method.trainer(
         model=loaded,
