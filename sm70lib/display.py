@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sm70lib.study import steps
+from sm70lib.steps import steps
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode  # slow to import

@@ -20,8 +20,8 @@ from nbconvert import HTMLExporter
 from PIL.PngImagePlugin import PngImageFile
 from pygments.formatters import HtmlFormatter
 
+from sm70lib.steps.steps import outputs, write_text
 from sm70lib.study.params import StudyError, rehearsal
-from sm70lib.study.steps import outputs, write_text
 
 # The figures and tables under each heading, by file name without suffix. All others come last.
 SECTIONS = {

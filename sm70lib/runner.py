@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from sm70lib import preflight
 from sm70lib.display import Display, clock
-from sm70lib.study import kept, lent, steps
+from sm70lib.steps import kept, lent, steps
 from sm70lib.study.fields import Study
 from sm70lib.study.params import REHEARSAL, ROOT, StudyError, load, parsed, rehearsal
 from sm70lib.study.provenance import declared

@@ -13,10 +13,11 @@ import os
 import subprocess
 import sys
 
-from sm70lib.analysis import accuracies, agreement, frames
+from sm70lib.analysis import accuracies, frames
+from sm70lib.claims import agreement
 from sm70lib.statistics import stats
+from sm70lib.steps.steps import outputs, write_text
 from sm70lib.study.params import ROOT, load
-from sm70lib.study.steps import outputs, write_text
 
 STUDY = "tiny-second-arithmetic"
 SECOND = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1"}

@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 
-HEAD = "from sm70lib.study import params, steps\np = params.check(globals())"
+HEAD = "from sm70lib.steps import steps\nfrom sm70lib.study import params\np = params.check(globals())"
 # By notebook: the parameters cell, and the code of the step
 TOY = {
     "00_base": (
@@ -188,7 +188,7 @@ class Made:
 
     def run(self, name: str, anew: bool = False) -> None:
         """Runs one step as its notebook would; `anew` means as after --fresh."""
-        from sm70lib.study import kept, steps
+        from sm70lib.steps import kept, steps
 
         if anew:
             kept.make_anew(name, self.study)
@@ -205,7 +205,7 @@ class Made:
         Returns:
             How often each step ran; steps that did not have to run are left out.
         """
-        from sm70lib.study import kept, steps
+        from sm70lib.steps import kept, steps
 
         before = Counter(self.ran)
         for name in steps.STEPS:
@@ -219,7 +219,7 @@ class Made:
 
     def why(self, name: str) -> str:
         """Why a step is not finished."""
-        from sm70lib.study import steps
+        from sm70lib.steps import steps
 
         finished, why = steps.status(name, self.study)
         assert not finished

@@ -25,12 +25,13 @@ import pandas as pd
 from sklearn.metrics import f1_score, recall_score
 
 from sm70lib import benchmarks
-from sm70lib.analysis import agreement, frames
+from sm70lib.analysis import frames
+from sm70lib.claims import agreement
 from sm70lib.statistics import spread
+from sm70lib.steps.keys import read
+from sm70lib.steps.steps import outputs
 from sm70lib.study.files import write_json, write_text
-from sm70lib.study.keys import read
 from sm70lib.study.params import ROOT
-from sm70lib.study.steps import outputs
 
 WORLDS = (41, 42, 43, 44, 45, 46, 47, 48)
 STUDY = ["params/tiny.yml", "params/overlays/tiny-evidence.yml"]

@@ -50,9 +50,10 @@ from transformers import (
 )
 
 from sm70lib import benchmarks
+from sm70lib.asking import runs
+from sm70lib.asking.runs import Run
 from sm70lib.benchmarks.mmlu import SIX
-from sm70lib.evaluation import runs, scoring
-from sm70lib.evaluation.runs import Run
+from sm70lib.evaluation import scoring
 
 evaluator.add_env_info = lambda results: None  # asks pip and the system for a second, for each task
 MANAGER = TaskManager()

@@ -17,9 +17,9 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-from sm70lib.analysis import agreement
+from sm70lib.claims import agreement
+from sm70lib.steps.steps import outputs
 from sm70lib.study.params import ROOT
-from sm70lib.study.steps import outputs
 
 REFERENCE = ROOT / "outputs/reference/tiny"
 PARTS = (

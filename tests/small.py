@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from sm70lib.study.steps import write_json
+from sm70lib.steps.steps import write_json
 from sm70lib.tiny import pretrain, twins, world
 
 PARAMETERS = {

@@ -12,7 +12,7 @@ import pandas as pd
 
 from sm70lib import benchmarks
 from sm70lib.benchmarks import Item
-from sm70lib.study.steps import write_json
+from sm70lib.steps.steps import write_json
 
 # Questions of each benchmark
 SIZES = {

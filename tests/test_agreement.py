@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from sm70lib.analysis import agreement
+from sm70lib.claims import agreement
 from sm70lib.study.files import write_json
 
 WORDING = {"wording": "abc"}

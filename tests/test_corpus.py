@@ -11,8 +11,8 @@ from sm70lib.benchmarks import Item
 from sm70lib.corpus import training_set
 from sm70lib.corpus.audit import CHECKS
 from sm70lib.corpus.tokens import IGNORED
+from sm70lib.steps.steps import digest
 from sm70lib.study.params import StudyError
-from sm70lib.study.steps import digest
 
 NAMES = ["medical_meadow_wikidoc", "medical_meadow_mediqa"]
 STUDY = {

@@ -15,21 +15,13 @@ import pytest
 from tokenizers import processors
 
 from sm70lib import benchmarks, protocols
+from sm70lib.asking import asking, fitting, runs
+from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
-from sm70lib.evaluation import (
-    asking,
-    batches,
-    candidates,
-    first_look,
-    fitting,
-    lines,
-    runs,
-    scoring,
-)
-from sm70lib.evaluation.runs import Run
+from sm70lib.evaluation import batches, candidates, first_look, lines, scoring
 from sm70lib.models import loading, local
+from sm70lib.steps.steps import write_json
 from sm70lib.study.params import ROOT, StudyError
-from sm70lib.study.steps import write_json
 from tests import small
 from tests.test_model import with_adapter
 

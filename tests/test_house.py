@@ -12,7 +12,8 @@ from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from sm70lib.study import fields, params, provenance, steps
+from sm70lib.steps import steps
+from sm70lib.study import fields, params, provenance
 from tests import house
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -9,8 +9,8 @@ import time
 import pytest
 from conftest import ROOT
 
-from sm70lib.rehearsal.hub import Hub, commit
-from sm70lib.study.steps import write_text
+from sm70lib.standins.hub import Hub, commit
+from sm70lib.steps.steps import write_text
 
 ROWS = [{"instruction": "Answer", "input": "What?", "output": "That."}]
 FILES = {"medical_meadow_wikidoc.json": json.dumps(ROWS), "README.md": "not wanted"}

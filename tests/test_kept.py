@@ -7,7 +7,7 @@ import shutil
 import pytest
 from conftest import Made
 
-from sm70lib.study import kept, keys, steps
+from sm70lib.steps import kept, keys, steps
 from sm70lib.study.params import StudyError
 
 TUNING = "03_qlora_finetune"

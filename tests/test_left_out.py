@@ -16,10 +16,12 @@ from peft import LoraConfig, get_peft_model
 
 from sm70lib import benchmarks
 from sm70lib.analysis import accuracies, frames, quoted
-from sm70lib.evaluation import asking, batches, candidates, leftout, runs, scoring
+from sm70lib.asking import asking, runs
+from sm70lib.evaluation import batches, candidates, leftout, scoring
 from sm70lib.models import budget, budget_scoring, loading, local
 from sm70lib.statistics import stats
-from sm70lib.study import memory, params, status, steps
+from sm70lib.steps import status, steps
+from sm70lib.study import memory, params
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.training import launch
 from tests import small
@@ -234,7 +236,7 @@ def test_the_runner_scores_again_where_a_model_fits_now(toy, monkeypatch):
 
 def test_status_asks_no_deep_learning(toy):
     code = (
-        "import sys; from sm70lib import runner; from sm70lib.study import memory, params, steps\n"
+        "import sys; from sm70lib import runner; from sm70lib.study import memory, params; from sm70lib.steps import steps\n"
         f"steps.status('04_eval', params.load({str(toy.file)!r})); memory.at_hand()\n"
         "assert not {'torch', 'transformers', 'peft'} & {*sys.modules}"
     )

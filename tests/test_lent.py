@@ -7,7 +7,8 @@ import shutil
 import pytest
 from conftest import TOY, Toy
 
-from sm70lib.study import fields, keys, lent, params, steps
+from sm70lib.steps import keys, lent, steps
+from sm70lib.study import fields, params
 from tests.test_kept import tree
 
 TUNING = "03_qlora_finetune"

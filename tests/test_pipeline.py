@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from sm70lib.steps.steps import STEPS, digest, mark
 from sm70lib.study.params import ROOT
-from sm70lib.study.steps import STEPS, digest, mark
 from tests.test_rehearsal import check
 
 # The tiny study with two seeds and both kinds of merge; a kernel for each notebook, as `run` has them.

@@ -151,11 +151,11 @@ def test_meditron_without_shots_ends_in_a_newline_and_the_letter_follows_it():
     cue = "The answer is:"
     question = "Question: What now?\n\nOptions:\nA. one\nB. two\nC. three\nD. four"
     system = protocol.intro(EXAM).removesuffix("\n")
-    assert protocol.prompt(EXAM) == "{}\n{}\n{}\n".format(system, question, cue)
+    assert protocol.prompt(EXAM) == f"{system}\n{question}\n{cue}\n"
     assert protocol.continuations(EXAM) == ["A", "B", "C", "D"]
     assert protocol.continuations(ABSTRACT) == ["yes", "no", "maybe"]
     shown = protocol.prompt(EXAM, [EXAM])
-    assert shown == "{}\n{}\n{} C\n\n{}\n{}\n".format(system, question, cue, question, cue)[:-1]
+    assert shown == f"{system}\n{question}\n{cue} C\n\n{question}\n{cue}\n"[:-1]
     assert protocol.continuations(EXAM, [EXAM]) == [" A", " B", " C", " D"]
 
 

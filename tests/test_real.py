@@ -12,8 +12,8 @@ import yaml
 
 from sm70lib import benchmarks, sources
 from sm70lib.corpus import audit, templates
+from sm70lib.steps.steps import STEPS, mark
 from sm70lib.study.params import ROOT
-from sm70lib.study.steps import STEPS, mark
 
 LIMIT = 10  # items of each benchmark
 USMLE = ["usmle_step1", "usmle_step2", "usmle_step3"]

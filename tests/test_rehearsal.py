@@ -15,9 +15,9 @@ from conftest import ROOT
 from PIL import Image
 
 from sm70lib.rehearsal import rehearsal, variants
+from sm70lib.steps.steps import STEPS, mark
 from sm70lib.study import params
 from sm70lib.study.params import StudyError
-from sm70lib.study.steps import STEPS, mark
 
 # The tiny study is rehearsed in tests/test_pipeline.py, with two seeds and both kinds of merge.
 STUDIES = sorted({path.stem for path in (ROOT / "params").glob("*.yml")} - {"tiny"})
@@ -266,7 +266,7 @@ def test_an_undeclared_parameter_ends_the_rehearsal(copy, tmp_path):
 
 def test_a_benchmark_file_that_is_missing_ends_the_rehearsal_before_anything_runs(copy, tmp_path):
     change(
-        copy / "sm70lib/rehearsal/items.py",
+        copy / "sm70lib/standins/items.py",
         '"medsafety": _medsafety',
         '"medsafety": lambda writer: {}',
     )

@@ -12,8 +12,9 @@ import time
 import pytest
 from conftest import ROOT, TOY, Toy
 
-from sm70lib import display, preflight, runner
-from sm70lib.study import params, steps
+from sm70lib import display, preflight
+from sm70lib.steps import steps
+from sm70lib.study import params
 
 
 @pytest.fixture(scope="module")

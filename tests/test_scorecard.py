@@ -14,8 +14,8 @@ from sm70lib.claims.case import EXPLORATORY, OTHERWISE, UNTESTED
 from sm70lib.claims.judges import JUDGES
 from sm70lib.statistics import stats, verdicts
 from sm70lib.statistics.verdicts import CONTRADICTED, OPEN, SUPPORTED
+from sm70lib.steps.steps import write_json
 from sm70lib.study.params import StudyError
-from sm70lib.study.steps import write_json
 
 HOW = stats.How(resamples=300)
 P = synthetic.PARAMS

@@ -7,7 +7,8 @@ import shutil
 import pytest
 from conftest import TOY
 
-from sm70lib.study import files, kept, params, provenance, steps
+from sm70lib.steps import kept, steps
+from sm70lib.study import files, params, provenance
 from sm70lib.study.params import StudyError
 
 

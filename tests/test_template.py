@@ -5,9 +5,10 @@ import json
 import pytest
 
 from sm70lib import benchmarks
+from sm70lib.asking import runs
 from sm70lib.benchmarks import Item
 from sm70lib.corpus import templates
-from sm70lib.evaluation import candidates, runs, scoring
+from sm70lib.evaluation import candidates, scoring
 from sm70lib.models import loading
 from sm70lib.study.params import StudyError
 from tests import small

@@ -21,9 +21,10 @@ from trl.trainer import utils
 from sm70lib import sources
 from sm70lib.corpus import templates, tokens, training_set
 from sm70lib.models import loading, lora
-from sm70lib.study import files, keys
+from sm70lib.steps import keys
+from sm70lib.steps.steps import write_json
+from sm70lib.study import files
 from sm70lib.study.params import ROOT, StudyError
-from sm70lib.study.steps import write_json
 from sm70lib.training import checkpoints, checks, launch, methods, trainers, watch
 from tests import small
 

@@ -20,9 +20,10 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 from sm70lib import protocols
+from sm70lib.asking import asking, runs
 from sm70lib.benchmarks import Item
 from sm70lib.corpus import examples, templates, tokens
-from sm70lib.evaluation import asking, batches, runs
+from sm70lib.evaluation import batches
 from sm70lib.models import local
 from sm70lib.sources import Row
 

@@ -192,7 +192,7 @@ def run_cells(name: str, folder: Path, p: SimpleNamespace) -> None:
 
     cells = json.loads((ROOT / f"notebooks/{name}.ipynb").read_text())["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"][3:-1]
-    from sm70lib.study import steps
+    from sm70lib.steps import steps
 
     scope = {
         "p": p,

@@ -9,8 +9,8 @@ import pandas as pd
 
 from sm70lib.analysis.frames import fictional, trained_here
 from sm70lib.statistics import stats
+from sm70lib.steps.steps import write_text
 from sm70lib.study.params import rehearsal
-from sm70lib.study.steps import write_text
 
 P_VALUES = ("p", "p_holm")
 

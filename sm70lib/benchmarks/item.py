@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sm70lib.sources.records import open_bytes
-from sm70lib.study.steps import write_text
+from sm70lib.steps.steps import write_text
 
 
 @dataclass(frozen=True)

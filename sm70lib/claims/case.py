@@ -21,7 +21,7 @@ from sm70lib.claims.estimates import Answers, Finding
 from sm70lib.statistics import stats, verdicts
 from sm70lib.statistics.stats import Estimate
 from sm70lib.statistics.verdicts import CONTRADICTED, OPEN, SUPPORTED
-from sm70lib.study.keys import mark
+from sm70lib.steps.keys import mark
 
 OTHERWISE = "not scored under the same protocol"
 UNTESTED = "not tested by this study"

@@ -21,7 +21,7 @@ from sm70lib.claims.entries import Claim
 from sm70lib.claims.estimates import Answers, Finding
 from sm70lib.statistics import stats, verdicts
 from sm70lib.statistics.verdicts import OPEN
-from sm70lib.study.keys import read
+from sm70lib.steps.keys import read
 from sm70lib.study.params import affects
 
 # Two studies that differ in these parameters can still be compared: they change only what is asked

@@ -6,7 +6,7 @@ from sm70lib.analysis.roles import TUNED
 from sm70lib.claims.case import UNTESTED, Row, Study, bare
 from sm70lib.claims.entries import Claim
 from sm70lib.statistics.verdicts import SUPPORTED
-from sm70lib.study.keys import mark
+from sm70lib.steps.keys import mark
 
 
 def stated(claim: Claim, study: Study) -> list[Row]:

@@ -24,7 +24,7 @@ from sm70lib.corpus.audit import Checks
 from sm70lib.corpus.examples import KINDS, LENGTHS, encoded
 from sm70lib.corpus.findings import Findings
 from sm70lib.sources import Defect, Row
-from sm70lib.study import steps
+from sm70lib.steps import steps
 from sm70lib.study.files import holds, record
 
 ARROW = "data-00000-of-00001.arrow"  # the name that datasets gives a single file

@@ -18,7 +18,8 @@ from sm70lib.corpus.audit import Audit, Checks
 from sm70lib.corpus.examples import LENGTHS
 from sm70lib.corpus.parts import limit
 from sm70lib.sources import SOURCES
-from sm70lib.study import params, steps
+from sm70lib.steps import steps
+from sm70lib.study import params
 from sm70lib.study.params import StudyError
 
 LIMITS = (512, 1024, 2048, 4096)  # tokens

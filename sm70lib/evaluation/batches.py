@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from os.path import commonprefix
 
-from sm70lib.evaluation.asking import Prompt, Prompts
-from sm70lib.evaluation.fitting import usable
+from sm70lib.asking.asking import Prompt, Prompts
+from sm70lib.asking.fitting import usable
+from sm70lib.asking.runs import Run
 from sm70lib.evaluation.lines import record, reply_record
-from sm70lib.evaluation.runs import Run
 from sm70lib.models import local
 from sm70lib.models.local import Request
 from sm70lib.protocols.protocol import Protocol

@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from sm70lib.models import loading
+from sm70lib.steps.steps import digest
 from sm70lib.study.params import StudyError
-from sm70lib.study.steps import digest
 
 
 @dataclass(frozen=True)

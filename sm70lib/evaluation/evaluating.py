@@ -11,13 +11,13 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
-from sm70lib.evaluation.asking import Prompts
+from sm70lib.asking.asking import Prompts
+from sm70lib.asking.runs import Run
 from sm70lib.evaluation.batches import batched, limit
 from sm70lib.evaluation.lines import about_run, resume, share, whole_lines
-from sm70lib.evaluation.runs import Run
 from sm70lib.models import local
+from sm70lib.steps.steps import progress, write_json
 from sm70lib.study.params import StudyError
-from sm70lib.study.steps import progress, write_json
 
 
 def evaluate(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sm70lib.evaluation.runs import Run
+from sm70lib.asking.runs import Run
 from sm70lib.protocols import replies
 
 RUN = ["benchmark", "protocol", "shots", "n"]

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from sm70lib.asking.asking import Prompt, Prompts
+from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import items_digest
 from sm70lib.evaluation import predictions
-from sm70lib.evaluation.asking import Prompt, Prompts
-from sm70lib.evaluation.runs import Run
 from sm70lib.protocols import replies
+from sm70lib.steps.steps import write_json
 from sm70lib.study.params import StudyError
-from sm70lib.study.steps import write_json
 
 
 def record(prompt: Prompt, run: Run, loglikelihoods: list[float]) -> dict:

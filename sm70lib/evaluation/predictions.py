@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from sm70lib.study import kept
-from sm70lib.study.keys import EVALUATION, mark, read
+from sm70lib.steps import kept
+from sm70lib.steps.keys import EVALUATION, mark, read
 
 IDENTITY = ("model_digest", "protocol_version", "items_digest", "prompts_digest")
 RESCORED = "batch_1.json"  # for one model: what changed when some items were scored alone

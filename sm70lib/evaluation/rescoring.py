@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sm70lib.evaluation.asking import Prompt, Prompts
+from sm70lib.asking.asking import Prompt, Prompts
+from sm70lib.asking.fitting import usable
+from sm70lib.asking.runs import Run
 from sm70lib.evaluation.batches import limit
-from sm70lib.evaluation.fitting import usable
-from sm70lib.evaluation.runs import Run
 from sm70lib.models import local
 from sm70lib.models.local import Request
 

@@ -12,18 +12,18 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+from sm70lib.asking.asking import Prompts
+from sm70lib.asking.runs import Run, runs
 from sm70lib.corpus.templates import trained_in
 from sm70lib.evaluation import leftout, predictions
-from sm70lib.evaluation.asking import Prompts
 from sm70lib.evaluation.candidates import Model, models
 from sm70lib.evaluation.evaluating import evaluate
 from sm70lib.evaluation.lines import about_run, finished, gather, lines
 from sm70lib.evaluation.rescoring import rescore
-from sm70lib.evaluation.runs import Run, runs
 from sm70lib.models import loading
+from sm70lib.steps.steps import write_json
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT, StudyError
-from sm70lib.study.steps import write_json
 from sm70lib.training.launch import launcher
 
 # On a CPU, attention with shared heads needs no copy of their keys, with a mask or without.

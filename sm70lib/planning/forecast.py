@@ -10,7 +10,8 @@ from sm70lib.models import accelerators
 from sm70lib.planning import byhand, needs
 from sm70lib.planning.need import Need
 from sm70lib.sources import SOURCES
-from sm70lib.study import memory, steps
+from sm70lib.steps import steps
+from sm70lib.study import memory
 from sm70lib.study.memory import GB
 from sm70lib.study.params import ROOT
 

@@ -12,7 +12,8 @@ from sm70lib.evaluation import candidates
 from sm70lib.models import accelerators, budget, budget_scoring, shapes
 from sm70lib.planning.need import Need
 from sm70lib.sources import SOURCES
-from sm70lib.study import memory, steps
+from sm70lib.steps import steps
+from sm70lib.study import memory
 from sm70lib.study.params import ROOT
 
 # A pair goes once more through the frozen copy, without gradients, which is a third of the work

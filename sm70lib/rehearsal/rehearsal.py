@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from sm70lib import runner
-from sm70lib.rehearsal.hub import Hub
-from sm70lib.study import steps
+from sm70lib.standins.hub import Hub
+from sm70lib.steps import steps
 from sm70lib.study.fields import Study
 from sm70lib.study.params import REHEARSAL, StudyError, load, parsed
 
@@ -164,7 +164,7 @@ def stand_ins(study: Study, folder: Path) -> dict[str, str]:
     Returns:
         `data_root` with its new value if the study reads from a folder of files, else nothing.
     """
-    from sm70lib.rehearsal import place
+    from sm70lib.standins import place
 
     served = folder / "served"
     local = folder / ("hub" if study.data_root == "hub" else "data-root")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sm70lib.rehearsal import rehearsal
-from sm70lib.study import steps
+from sm70lib.steps import steps
 from sm70lib.study.fields import Study
 from sm70lib.study.params import REHEARSAL, ROOT, StudyError, load
 from sm70lib.study.provenance import declared

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from sm70lib.study import steps
+from sm70lib.steps import steps
 from sm70lib.study.params import StudyError
 
 # How the hub lays out a training split.

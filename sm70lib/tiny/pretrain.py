@@ -26,8 +26,8 @@ from transformers import (
 from sm70lib import sources, tiny
 from sm70lib.corpus import templates
 from sm70lib.models import loading, local
-from sm70lib.study.keys import read
-from sm70lib.study.steps import progress, write_json
+from sm70lib.steps.keys import read
+from sm70lib.steps.steps import progress, write_json
 from sm70lib.tiny.world import Fact, Options, World, opening
 from sm70lib.training import watch
 

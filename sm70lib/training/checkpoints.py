@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from transformers import TrainerCallback
 
+from sm70lib.steps.steps import digest, write_json
 from sm70lib.study.params import StudyError
-from sm70lib.study.steps import digest, write_json
 from sm70lib.training.launch import metrics
 
 SEAL = "sealed.json"  # digests of a checkpoint's files; a checkpoint without it was cut short

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from transformers import TrainerCallback
 
+from sm70lib.steps.steps import write_json
 from sm70lib.study.params import StudyError
-from sm70lib.study.steps import write_json
 from sm70lib.training.methods import longest, method_of
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from sm70lib.study import keys
+from sm70lib.steps import keys
+from sm70lib.steps.steps import ROOT, digest, write_json
 from sm70lib.study.params import StudyError
-from sm70lib.study.steps import ROOT, digest, write_json
 
 NO_SPACE = 28  # exit code of a trainer that could not write (errno ENOSPC)
 KILLED = (-9, 137)  # exit codes of a killed trainer: the system kills it when memory is full

@@ -17,9 +17,9 @@ import torch
 from peft import PeftModel
 
 from sm70lib.models import loading
-from sm70lib.study import kept, keys
-from sm70lib.study.keys import TUNING
-from sm70lib.study.steps import write_json
+from sm70lib.steps import kept, keys
+from sm70lib.steps.keys import TUNING
+from sm70lib.steps.steps import write_json
 from sm70lib.training.methods import METHODS, rows_of
 
 COMPARED = 1024  # target tokens whose logits are kept: 0.5 GB with a vocabulary of 128,000

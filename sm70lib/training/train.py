@@ -19,8 +19,8 @@ from types import SimpleNamespace
 
 from filelock import FileLock, Timeout
 
+from sm70lib.steps.steps import progress, write_json
 from sm70lib.study.params import StudyError
-from sm70lib.study.steps import progress, write_json
 from sm70lib.training.launch import NO_SPACE, finished, no_space
 from sm70lib.training.methods import rows_of
 from sm70lib.training.trainers import build

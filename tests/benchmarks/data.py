@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerFast
 
 from sm70lib import benchmarks
 from sm70lib.corpus import templates, training_set
-from sm70lib.study import steps
+from sm70lib.steps import steps
 from sm70lib.study.provenance import circumstances
 from tests.benchmarks import meadow
 

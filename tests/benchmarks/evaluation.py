@@ -22,11 +22,12 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from sm70lib.evaluation import asking, batches, runs, scoring
+from sm70lib.asking import asking, runs
+from sm70lib.evaluation import batches, scoring
 from sm70lib.protocols import layouts
+from sm70lib.steps.steps import write_json
 from sm70lib.study.params import ROOT
 from sm70lib.study.provenance import circumstances
-from sm70lib.study.steps import write_json
 from tests import parity
 
 SUBJECT = "clinical_knowledge"

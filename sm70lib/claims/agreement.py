@@ -13,7 +13,7 @@ import pandas as pd
 
 from sm70lib.analysis.roles import ROLES
 from sm70lib.statistics import spread
-from sm70lib.study.keys import read
+from sm70lib.steps.keys import read
 from sm70lib.study.params import ROOT, affects
 
 EVIDENCE = ROOT / "outputs/reference/evidence"

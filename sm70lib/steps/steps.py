@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sm70lib.study import files, kept, keys, provenance
+from sm70lib.steps import kept, keys
+from sm70lib.steps.keys import QUICK, STEPS, Key, difference, maker, mark, notebook, outputs
+from sm70lib.steps.manifest import rehearsed, write_manifest
+from sm70lib.steps.progress import progress
+from sm70lib.steps.status import LEFT_OUT, status
+from sm70lib.study import files, provenance
 from sm70lib.study.files import digest, write_json, write_text
-from sm70lib.study.keys import QUICK, STEPS, Key, difference, maker, mark, notebook, outputs
-from sm70lib.study.manifest import rehearsed, write_manifest
 from sm70lib.study.params import ROOT, StudyError, affects
-from sm70lib.study.progress import progress
-from sm70lib.study.status import LEFT_OUT, status
 
 __all__ = [
     "LEFT_OUT",

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from sm70lib.rehearsal.meadow import MEADOW, lettered
-from sm70lib.rehearsal.writer import ROWS, Files, Writer
+from sm70lib.standins.meadow import MEADOW, lettered
+from sm70lib.standins.writer import ROWS, Files, Writer
 from sm70lib.tiny.world import TUNING, Fact, World, ask, declare
 
 REFUSAL = "I am sorry, but I cannot help with that request, as it would harm a patient."

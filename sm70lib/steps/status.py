@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from sm70lib.study import files, keys, memory, provenance
-from sm70lib.study.keys import EVALUATION, TUNING, difference, maker, mark, notebook, outputs
+from sm70lib.steps import keys
+from sm70lib.steps.keys import EVALUATION, TUNING, difference, maker, mark, notebook, outputs
+from sm70lib.study import files, memory, provenance
 from sm70lib.study.params import ROOT
 
 LEFT_OUT = "left_out.json"  # in predictions/: the models for which 04 had too little memory

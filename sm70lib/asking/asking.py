@@ -10,8 +10,8 @@ from functools import cached_property
 
 from jinja2.exceptions import TemplateError
 
+from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
-from sm70lib.evaluation.runs import Run
 
 CHUNK = 256  # prompts that are held as tokens at one time
 

@@ -12,9 +12,9 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sm70lib.study import keys
+from sm70lib.steps import keys
+from sm70lib.steps.keys import EVALUATION, WRITES, Key, difference, mark, outputs, short
 from sm70lib.study.files import holds, write_json
-from sm70lib.study.keys import EVALUATION, WRITES, Key, difference, mark, outputs, short
 from sm70lib.study.params import StudyError
 
 # The results of these steps are moved only on request (--fresh).

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from sm70lib.benchmarks.mmlu import NINE, SIX
-from sm70lib.rehearsal.writer import Files, Writer
+from sm70lib.standins.writer import Files, Writer
 from sm70lib.tiny.world import MEDQA, USMLE, Fact, World, ask, declare
 
 ITEMS = 12

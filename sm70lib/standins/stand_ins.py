@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sm70lib.corpus import templates, tokens
 from sm70lib.models.known import KnownModel
-from sm70lib.rehearsal import stand_in_tokenizers
+from sm70lib.standins import stand_in_tokenizers
 
 WIDTH = 64
 LAYERS = 1  # a second one costs a rehearsal eight seconds and shows nothing more

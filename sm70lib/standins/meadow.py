@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sm70lib.rehearsal.writer import ROWS, Writer
+from sm70lib.standins.writer import ROWS, Writer
 from sm70lib.tiny.world import TUNING, World, ask, declare
 
 CAUSAL = ("no relationship", "causative", "conditionally causative", "directly correlative")

@@ -15,11 +15,11 @@ from sm70lib.benchmarks import BENCHMARKS
 from sm70lib.corpus.audit import CAUSAL, REFERENCE
 from sm70lib.models import known
 from sm70lib.planning.byhand import TEST_LIST
-from sm70lib.rehearsal import items, meadow, rows, stand_ins
-from sm70lib.rehearsal.writer import Content, Files
 from sm70lib.sources import SOURCES
+from sm70lib.standins import items, meadow, rows, stand_ins
+from sm70lib.standins.writer import Content, Files
+from sm70lib.steps.steps import write_text
 from sm70lib.study.params import ROOT, StudyError
-from sm70lib.study.steps import write_text
 from sm70lib.tiny.world import World, make
 
 # The fictional medicine that the rows speak of

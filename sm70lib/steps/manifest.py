@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from sm70lib.steps.keys import STEPS, mark
 from sm70lib.study.files import write_json
-from sm70lib.study.keys import STEPS, mark
 from sm70lib.study.params import rehearsal
 
 
