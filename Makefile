@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PY := .venv/bin/python
 BENCHMARKS ?= data evaluation training
 
-.PHONY: reproduce plan rehearse test lab bench parity reference evidence clean help
+.PHONY: reproduce plan rehearse lint test house lab bench parity reference evidence clean help
 
 reproduce: .venv/installed  ## run a study and render its report: STUDY=tiny DATA=folder of real files
 	$(PY) -m sm70lib run params/$(STUDY).yml $(if $(DATA),-p data_root "$(DATA)")
@@ -18,8 +18,16 @@ plan: .venv/installed  ## what every step of a study needs, and whether it fits 
 rehearse: .venv/installed  ## run a study whole with stand-in models and a few rows: STUDY=sm70
 	$(PY) -m sm70lib rehearse params/$(STUDY).yml
 
-test: .venv/installed  ## every test that needs no GPU and no hub
+lint: .venv/installed  ## format, lint and types, in seconds
+	$(PY) -m ruff format --check sm70lib tests
+	$(PY) -m ruff check sm70lib
+	$(PY) -m mypy
+
+test: lint  ## every test that needs no GPU and no hub
 	$(PY) -m pytest
+
+house: .venv/installed  ## the wings of the library, their lines, and which imports which
+	$(PY) -m tests.house
 
 lab: .venv/installed  ## open JupyterLab
 	$(PY) -m jupyter lab notebooks

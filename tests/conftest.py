@@ -16,7 +16,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 
-HEAD = "from sm70lib.steps import steps\nfrom sm70lib.study import params\np = params.check(globals())"
+HEAD = (
+    "from sm70lib.steps import steps\nfrom sm70lib.study import params\np = params.check(globals())"
+)
 # By notebook: the parameters cell, and the code of the step
 TOY = {
     "00_base": (

@@ -205,7 +205,7 @@ class Audit:
             The number of labels `checked` and a `verdict`. If any were checked, also the share that
             agrees as it is (`agree`) and under the best renaming of labels (`agree_renamed`).
         """
-        labels = np.zeros((KINDS, KINDS), int)
+        labels: np.ndarray = np.zeros((KINDS, KINDS), int)
         for findings in self.found.values():
             labels = labels + findings.labels
         checked = labels.sum()

@@ -159,7 +159,7 @@ class Overlap:
         """Hash and place of every n-gram without an unknown word or the end of a part."""
         gaps = np.r_[0, np.cumsum(ids <= UNKNOWN)]
         places = np.flatnonzero(gaps[n:] == gaps[:-n])
-        hashes = np.zeros(len(places), np.uint64)
+        hashes: np.ndarray = np.zeros(len(places), np.uint64)
         for shift in range(n):
             hashes = hashes * HASH_STEP + self.value[ids[places + shift]]
         return hashes, places
@@ -197,8 +197,8 @@ class Overlap:
         hashes, places, fields, sieve = self.tables[n]
         grams, at = self._grams(ids, n)
         likely = sieve[_first_bits(grams)]
-        first = np.searchsorted(hashes, grams[likely], "left")
-        last = np.searchsorted(hashes, grams[likely], "right")
+        first = np.asarray(np.searchsorted(hashes, grams[likely], "left"))
+        last = np.asarray(np.searchsorted(hashes, grams[likely], "right"))
         found = np.flatnonzero(last > first)
         entries = np.concatenate([np.zeros(0, int), *map(np.arange, first[found], last[found])])
         matches = pd.DataFrame(

@@ -88,7 +88,8 @@ def write(
     """
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    found, lengths = Findings(), [np.zeros((0, len(LENGTHS)), np.int32)]
+    found = Findings()
+    lengths: list[np.ndarray] = [np.zeros((0, len(LENGTHS)), np.int32)]
     seen_before = len(checks.seen)
     files = {file: record(path) for file, path in _files(name, root).items()}
     rows = sources.read(name, root, found.defects, limit(p, name), p.seed)

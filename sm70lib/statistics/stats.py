@@ -117,11 +117,11 @@ def paired_test(a, b, cluster, how: How = How()) -> tuple[float, str]:
     """
     a, b = np.asarray(a, bool), np.asarray(b, bool)
     if independent(cluster):
-        first_right = [np.sum(a & b), np.sum(a & ~b)]
-        first_wrong = [np.sum(~a & b), np.sum(~a & ~b)]
+        first_right = [int(np.sum(a & b)), int(np.sum(a & ~b))]
+        first_wrong = [int(np.sum(~a & b)), int(np.sum(~a & ~b))]
         table = [first_right, first_wrong]
         p = float(mcnemar(table, exact=True).pvalue)
-        return max(p, np.finfo(float).tiny), "exact McNemar"
+        return max(p, float(np.finfo(float).tiny)), "exact McNemar"
     gains = per_cluster(b.astype(float) - a, cluster)
     gains = gains[gains != 0]  # a zero stays zero under any flip
     if len(gains) < 2:
