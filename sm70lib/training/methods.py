@@ -1,4 +1,7 @@
-"""Training methods (cpt, sft, dpo): a table of how they differ, and the rows that each reads."""
+"""Training methods (cpt, sft, dpo): a table of how they differ, and the rows that each reads.
+
+TRL's classes stand here by name: notebook 03 reads this table, and needs no TRL (2 s to import).
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset, load_from_disk
-from transformers import Trainer, TrainingArguments
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from sm70lib.study.params import StudyError
-
-
-class PairTrainer(DPOTrainer):
-    """DPO on pairs that 01_data has tokenised.
-
-    TRL would tokenise text again, with another BOS and other seams between prompt and answer.
-    """
-
-    def _prepare_dataset(self, dataset, *args, **kwargs):
-        return dataset
 
 
 def _packing(p, kind: str) -> dict:
@@ -72,8 +63,8 @@ class Method:
     Attributes:
         reads: Folder of its rows, below the study's folder.
         columns: Columns that its trainer is given.
-        trainer: TRL's trainer class.
-        config: TRL's class of settings for that trainer.
+        trainer: Name of its trainer class in `trainers`.
+        config: Name of TRL's class of settings for that trainer.
         own_settings: Gives the settings that the other methods lack, from parameters and kind.
         check_first_loss: Takes the loss before the first step and raises StudyError if it is wrong.
         as_text: Turns one row into `input_ids` and `labels`.
@@ -83,8 +74,8 @@ class Method:
 
     reads: str
     columns: tuple[str, ...]
-    trainer: Callable[..., Trainer]
-    config: Callable[..., TrainingArguments]
+    trainer: str
+    config: str
     own_settings: Callable[..., dict]
     check_first_loss: Callable[[float], None]
     as_text: Callable[[dict], dict]
@@ -96,8 +87,8 @@ METHODS = {
     "cpt": Method(
         reads="data/text",
         columns=("input_ids", "labels"),
-        trainer=SFTTrainer,
-        config=SFTConfig,
+        trainer="SFTTrainer",
+        config="SFTConfig",
         own_settings=_packing,
         check_first_loss=_any_first_loss,
         as_text=_unchanged,
@@ -106,8 +97,8 @@ METHODS = {
         reads="data/train",
         holdout="data/holdout",
         columns=("input_ids", "labels"),
-        trainer=SFTTrainer,
-        config=SFTConfig,
+        trainer="SFTTrainer",
+        config="SFTConfig",
         own_settings=_packing,
         check_first_loss=_any_first_loss,
         as_text=_unchanged,
@@ -116,8 +107,8 @@ METHODS = {
         reads="data/preferences",
         columns=("prompt_ids", "chosen_ids", "rejected_ids"),
         in_rounds=True,
-        trainer=PairTrainer,
-        config=DPOConfig,
+        trainer="PairTrainer",
+        config="DPOConfig",
         own_settings=_beta,
         check_first_loss=_first_loss_is_ln_2,
         as_text=_chosen_answer,
@@ -127,7 +118,7 @@ METHODS = {
 
 def method_of(trainer) -> Method:
     """The method that a trainer of `trainers.build` follows; cpt and sft are trained alike."""
-    return next(method for method in METHODS.values() if method.trainer is type(trainer))
+    return next(method for method in METHODS.values() if method.trainer == type(trainer).__name__)
 
 
 def rows_of(kind: str, folder: Path, p, number: int) -> tuple[Dataset, Dataset]:

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
+import trl
 from transformers import TrainingArguments
 
 from sm70lib.models import loading
@@ -30,7 +31,8 @@ def config(p, how, stage: Path, evaluates: bool) -> TrainingArguments:
     """
     method = METHODS[how.kind]
     own_settings = method.own_settings
-    return method.config(
+    config_class = getattr(trl, method.config)
+    return config_class(
         seed=how.seed,
         data_seed=how.seed,
         max_length=p.data_max_length,

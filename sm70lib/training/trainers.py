@@ -9,11 +9,25 @@ import torch
 import trl.trainer.utils
 from peft import LoraConfig
 from transformers import Trainer
+from trl import DPOTrainer, SFTTrainer
 
 from sm70lib.models import loading, lora, packed
 from sm70lib.study.params import StudyError
 from sm70lib.training.methods import METHODS, longest
 from sm70lib.training.settings import config
+
+
+class PairTrainer(DPOTrainer):
+    """DPO on pairs that 01_data has tokenised.
+
+    TRL would tokenise text again, with another BOS and other seams between prompt and answer.
+    """
+
+    def _prepare_dataset(self, dataset, *args, **kwargs):
+        return dataset
+
+
+TRAINERS = {trainer.__name__: trainer for trainer in (SFTTrainer, PairTrainer)}
 
 
 def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
@@ -43,7 +57,7 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
     if method.own_settings(p, how.kind).get("packing"):
         loaded.set_attn_implementation(packed.NAME)
     exact = _trainable_weights(loaded) if how.start else {}
-    trainer = method.trainer(
+    trainer = TRAINERS[method.trainer](
         model=loaded,
         args=config(p, how, stage, len(holdout) > 0),
         peft_config=adapter,
