@@ -14,8 +14,9 @@ from sm70lib import preflight
 from sm70lib.display import Display, clock
 from sm70lib.steps import kept, lent, steps
 from sm70lib.study.fields import Study
-from sm70lib.study.params import REHEARSAL, ROOT, StudyError, load, parsed, rehearsal
+from sm70lib.study.params import ROOT, StudyError, load, parsed, rehearsal
 from sm70lib.study.provenance import declared
+from sm70lib.study.rules import REHEARSAL
 
 MEANINGS = {  # words in the last line of an error, and what the error means
     "DeadKernelError": "the kernel died, probably for lack of memory; python -m sm70lib plan says "

@@ -11,10 +11,11 @@ import pytest
 
 from sm70lib import benchmarks, sources
 from sm70lib.benchmarks import Item
-from sm70lib.corpus import audit, overlap, templates
-from sm70lib.corpus.audit import CAUSAL, CHECKS
+from sm70lib.corpus import audit, findings, overlap, templates
+from sm70lib.corpus.audit import CHECKS
 from sm70lib.corpus.overlap import Overlap
 from sm70lib.sources import Row
+from sm70lib.sources.causal import CAUSAL
 from sm70lib.study.params import StudyError
 
 REPORT = dict.fromkeys(("duplicate", "personal", "label", "leak"), "report")
@@ -37,7 +38,7 @@ def run(
         [],
     )
     for name in names:
-        one = found.found[name] = audit.Findings()
+        one = found.found[name] = findings.Findings()
         kept += checks.screen(sources.read(name, root, one.defects), one)
     return found, kept
 

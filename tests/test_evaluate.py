@@ -18,7 +18,7 @@ from sm70lib import benchmarks, protocols
 from sm70lib.asking import asking, fitting, runs
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
-from sm70lib.evaluation import batches, candidates, first_look, lines, scoring
+from sm70lib.evaluation import batches, candidates, evaluating, first_look, lines, scoring
 from sm70lib.models import loading, local
 from sm70lib.steps.steps import write_json
 from sm70lib.study.params import ROOT, StudyError
@@ -70,7 +70,7 @@ def adding_bos(tokenizer):
 
 def answered(loaded, run: Run, path, chat: bool = False) -> list[float]:
     """The log-likelihoods of all options, in the items' order."""
-    scoring.evaluate(*loaded, run, path, model_digest="m", chat=chat)
+    evaluating.evaluate(*loaded, run, path, model_digest="m", chat=chat)
     found = kept(path)
     return [value for item in run.items for value in found[item.id]["loglikelihoods"]]
 
@@ -135,7 +135,7 @@ def test_a_bos_changes_what_is_scored_only_where_a_protocol_begins_as_the_tokeni
         run = run_of(6, "harness")
         prompts = asking.Prompts(run, with_bos[1])
         firsts = [
-            batches.usable(prompt, run.protocol, with_bos[1], context, None)[0].context[0]
+            fitting.usable(prompt, run.protocol, with_bos[1], context, None)[0].context[0]
             for prompt in prompts
         ]
         begun = [first == with_bos[1].bos_token_id for first in firsts]
@@ -183,7 +183,7 @@ def test_killed_five_times_ends_with_the_lines_of_an_undisturbed_run(loaded, tmp
     """Real processes, killed at random moments once lines are there: none twice, none lost, none half-written."""
     whole, cut, draw = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl", random.Random(5)
     command = [sys.executable, "-c", SCORES, loaded[0].name_or_path]
-    scoring.evaluate(*loaded, run_of(60), whole, model_digest="m", batch_tokens=300)
+    evaluating.evaluate(*loaded, run_of(60), whole, model_digest="m", batch_tokens=300)
     killed, before = 0, 0
     while killed < 5:
         process = subprocess.Popen([*command, str(cut)], cwd=ROOT)
@@ -221,7 +221,7 @@ def test_memory_does_not_grow_with_the_number_of_items(loaded, tmp_path, monkeyp
             ],
         )
         tracemalloc.start()
-        scoring.evaluate(*loaded, run, tmp_path / f"{count}.jsonl", model_digest="m")
+        evaluating.evaluate(*loaded, run, tmp_path / f"{count}.jsonl", model_digest="m")
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     tokens = (
@@ -241,7 +241,7 @@ def test_unusable_items_are_listed_and_the_rest_is_scored(loaded, tmp_path):
         7: replace(run.items[7], question="long " * 800),
     }
     run = replace(run, items=[bad.get(number, item) for number, item in enumerate(run.items)])
-    scoring.evaluate(*loaded, run, tmp_path / "p.jsonl", model_digest="m")
+    evaluating.evaluate(*loaded, run, tmp_path / "p.jsonl", model_digest="m")
     about = json.loads((tmp_path / "p.meta.json").read_text())
     reasons = {row["item_id"]: row["reason"] for row in about["skipped"]}
     assert reasons == {
@@ -258,7 +258,7 @@ def test_unusable_items_are_listed_and_the_rest_is_scored(loaded, tmp_path):
 @pytest.mark.parametrize("change", ["model", "version", "items", "words"])
 def test_predictions_of_something_else_are_refused(loaded, tmp_path, change):
     run, digest = run_of(4), "m"
-    scoring.evaluate(*loaded, run, tmp_path / "p.jsonl", model_digest=digest)
+    evaluating.evaluate(*loaded, run, tmp_path / "p.jsonl", model_digest=digest)
     before = (tmp_path / "p.jsonl").read_text()
     if change == "model":
         digest = "another"
@@ -271,7 +271,7 @@ def test_predictions_of_something_else_are_refused(loaded, tmp_path, change):
             run, protocol=replace(run.protocol, layouts={"medqa_4": lambda item: item.question})
         )
     with pytest.raises(StudyError, match="was made with another .* --fresh 04"):
-        scoring.evaluate(*loaded, run, tmp_path / "p.jsonl", model_digest=digest)
+        evaluating.evaluate(*loaded, run, tmp_path / "p.jsonl", model_digest=digest)
     assert (tmp_path / "p.jsonl").read_text() == before
 
 
@@ -289,7 +289,9 @@ def test_choices_follow_from_the_loglikelihoods():
 
 def test_shots_without_a_source_are_one_sentence(loaded, tmp_path):
     with pytest.raises(StudyError, match="harness has no items to draw 2 shots from"):
-        scoring.evaluate(*loaded, run_of(3, "harness", 2), tmp_path / "p.jsonl", model_digest="m")
+        evaluating.evaluate(
+            *loaded, run_of(3, "harness", 2), tmp_path / "p.jsonl", model_digest="m"
+        )
 
 
 def test_replies_are_read_voted_on_and_counted_where_they_say_nothing(
@@ -318,7 +320,7 @@ def test_replies_are_read_voted_on_and_counted_where_they_say_nothing(
                 for item in run.items
             ],
         )
-        scoring.evaluate(*loaded, run, path, model_digest="m")
+        evaluating.evaluate(*loaded, run, path, model_digest="m")
         found = kept(path)
         assert {key: line["choice"] for key, line in found.items()} == {
             "m/0": 0,
@@ -338,7 +340,7 @@ def test_replies_are_read_voted_on_and_counted_where_they_say_nothing(
 def test_a_model_really_writes_and_what_it_writes_can_be_repeated(loaded, tmp_path):
     texts = []
     for name in ("one", "two"):
-        scoring.evaluate(
+        evaluating.evaluate(
             *loaded, run_of(3, "generate-vote"), tmp_path / f"{name}.jsonl", model_digest="m"
         )
         texts.append([line["parsed"] for line in kept(tmp_path / f"{name}.jsonl").values()])
@@ -358,7 +360,7 @@ def test_three_seeds_are_three_lines_an_item_and_mc2_has_its_mass(loaded, tmp_pa
     )
     for protocol, count in (("meditron", 3), ("harness-mc2", 1)):
         run = Run("truthfulqa", protocols.named(protocol), 0, [item], [])
-        scoring.evaluate(*loaded, run, tmp_path / f"{protocol}.jsonl", model_digest="m")
+        evaluating.evaluate(*loaded, run, tmp_path / f"{protocol}.jsonl", model_digest="m")
         found = [json.loads(line) for line in (tmp_path / f"{protocol}.jsonl").open()]
         assert len({line["seed"] for line in found}) == len(found) == count
     share = np.exp(found[0]["loglikelihoods"])
@@ -599,7 +601,7 @@ def scored(study, monkeypatch):
     (folder / "adapter").mkdir()
     with_adapter(loading.load(folder / "base/model")).save_pretrained(folder / "adapter")
     p.eval_protocols = ["sm70-2023"]
-    written, evaluate_, load = [], scoring.evaluate, loading.load
+    written, evaluate_, load = [], evaluating.evaluate, loading.load
     monkeypatch.setattr(
         scoring,
         "evaluate",

@@ -331,13 +331,13 @@ def test_a_model_here_comes_before_the_table_and_a_table_before_the_hub(tmp_path
         raise OSError("not here")
 
     monkeypatch.setattr(shapes.AutoConfig, "from_pretrained", read)
-    assert budget.configuration(LLAMA).hidden_size == 8192 and asked == [(LLAMA, True)]
+    assert shapes.configuration(LLAMA).hidden_size == 8192 and asked == [(LLAMA, True)]
     with pytest.raises(OSError):
-        budget.configuration(LLAMA, guess=False)
+        shapes.configuration(LLAMA, guess=False)
     assert asked[1:] == [(LLAMA, True), (LLAMA, False)], (
         "what is loaded is what the hub says, not the table"
     )
     small.base(tmp_path)
     monkeypatch.undo()
-    assert budget.configuration(tmp_path / "base/model").hidden_size == 64
-    assert budget.shape(LLAMA).weights == 68_976_648_192 and len(known.MODELS) >= 8
+    assert shapes.configuration(tmp_path / "base/model").hidden_size == 64
+    assert shapes.shape(LLAMA).weights == 68_976_648_192 and len(known.MODELS) >= 8

@@ -19,22 +19,28 @@ def answers(seed: int, clusters: int, size: int, skill: float, spread: float = 0
     return rng.random(clusters * size) < chance, np.arange(clusters).repeat(size)
 
 
+def wilson(right: int, n: int) -> stats.Estimate:
+    """The accuracy of n independent items with its interval."""
+    return stats.rate([1] * right + [0] * (n - right), range(n))
+
+
 def test_wilson_is_the_score_interval_in_closed_form():
     cases, z = [(0, 10), (3, 10), (762, 1273), (500, 500)], scipy_stats.norm.ppf(0.975)
     for k, n in cases:
-        p, found = k / n, stats.wilson(k, n)
+        p, found = k / n, wilson(k, n)
         centre, half = (p + z**2 / 2 / n), z * sqrt(p * (1 - p) / n + z**2 / 4 / n**2)
         ends = [(centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)]
         assert found[1:3] == pytest.approx(ends)
         exact = scipy_stats.binomtest(k, n).proportion_ci(method="wilson")
         assert found[1:3] == pytest.approx([exact.low, exact.high])
-    assert len(cases) == 4 and stats.wilson(762, 1273).row()["low_pct"] == 57.1
+    assert len(cases) == 4 and wilson(762, 1273).row()["low_pct"] == 57.1
 
 
 def test_independent_items_get_wilson_and_clustered_ones_a_wider_one():
     correct, cluster = answers(0, 40, 8, 0.6)
     alone, together = stats.rate(correct, range(320)), stats.rate(correct, cluster)
-    assert alone == stats.wilson(correct.sum(), 320)
+    exact = scipy_stats.binomtest(int(correct.sum()), 320).proportion_ci(method="wilson")
+    assert alone[1:3] == pytest.approx([exact.low, exact.high]) and alone.method == "Wilson"
     assert (together.method, together.n) == ("Wilson, effective n", 320)
     assert together.value == pytest.approx(alone.value)
     assert together.high - together.low > 1.3 * (alone.high - alone.low)
@@ -66,9 +72,9 @@ def test_effective_n_lies_between_clusters_and_items():
 def test_no_interval_has_width_zero():
     cluster = np.arange(20).repeat(4)
     perfect, none = stats.rate(np.ones(80), cluster), stats.rate(np.zeros(80), cluster)
-    assert perfect.low == pytest.approx(stats.wilson(20, 20).low, abs=0.02) and perfect.high == 1
+    assert perfect.low == pytest.approx(wilson(20, 20).low, abs=0.02) and perfect.high == 1
     assert none.high == pytest.approx(1 - perfect.low) and none.low == 0
-    assert perfect.low < stats.wilson(20, 20).low, "t instead of z"
+    assert perfect.low < wilson(20, 20).low, "t instead of z"
     assert stats.rate([1, 0], ["one", "one"])[1:3] == (0, 1)
 
 
@@ -173,7 +179,7 @@ def test_difference_of_paired_models_has_about_the_interval_of_its_cluster_means
 
 
 def test_quoted_value_is_compared_by_newcombes_interval_with_both_n():
-    ours, theirs = stats.wilson(700, 1273), stats.wilson(779, 1000)
+    ours, theirs = wilson(700, 1273), wilson(779, 1000)
     low, high = confint_proportions_2indep(700, 1273, 779, 1000, method="newcomb", compare="diff")
     assert stats.minus(ours, theirs)[:4] == pytest.approx((700 / 1273 - 0.779, low, high, 2273))
 

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from conftest import TOY
 
-from sm70lib.steps import kept, steps
+from sm70lib.steps import keys, kept, steps
 from sm70lib.study import files, params, provenance
 from sm70lib.study.params import StudyError
 
@@ -233,3 +233,18 @@ def test_energy_is_read_from_the_meter_and_empty_without_one(monkeypatch):
     for name, answer in meter.items():
         monkeypatch.setattr(pynvml, name, answer)
     assert provenance.energy() == 3.0, "kWh of both cards, from millijoules"
+
+
+def test_many_changed_modules_are_counted_and_changed_inputs_all_named():
+    """An edit of the code changes many modules at once; a reader wants the inputs and a number."""
+    code = {f"m{number}.py": "a" for number in range(9)}
+    old = {"parameters": {}, "inputs": {"data/train": "a", "adapter": "a"}, "code": code}
+    new = {
+        "parameters": {},
+        "inputs": {"data/train": "b", "adapter": "b"},
+        "code": dict.fromkeys(code, "b"),
+    }
+    said = keys.difference(old, new)
+    assert said == (
+        "adapter changed, data/train changed, m0.py, m1.py, m2.py and 6 more modules changed"
+    )

@@ -8,7 +8,7 @@ from sm70lib import benchmarks
 from sm70lib.asking import runs
 from sm70lib.benchmarks import Item
 from sm70lib.corpus import templates
-from sm70lib.evaluation import candidates, scoring
+from sm70lib.evaluation import candidates, evaluating, scoring
 from sm70lib.models import loading
 from sm70lib.study.params import StudyError
 from tests import small
@@ -87,7 +87,7 @@ def test_an_adapter_from_elsewhere_is_asked_in_the_studys_template_and_that_is_s
     loaded, tokenizer = (
         load(folder / "base/model") for load in (loading.load, loading.load_tokenizer)
     )
-    scoring.evaluate(
+    evaluating.evaluate(
         loaded, tokenizer, run, folder / "p.jsonl", model_digest="m", notes=found["other"]
     )
     about = json.loads((folder / "p.meta.json").read_text())

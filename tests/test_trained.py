@@ -20,10 +20,9 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 from sm70lib import protocols
-from sm70lib.asking import asking, runs
+from sm70lib.asking import asking, fitting, runs
 from sm70lib.benchmarks import Item
 from sm70lib.corpus import examples, templates, tokens
-from sm70lib.evaluation import batches
 from sm70lib.models import local
 from sm70lib.sources import Row
 
@@ -139,7 +138,7 @@ def asked(tokenizer, template: str, instruction: str, input: str) -> list[int]:
     )
     run = runs.Run("medqa_4", protocol, 0, [item], [], template)
     (prompt,) = asking.Prompts(run, tokenizer)
-    (request,) = batches.usable(prompt, protocol, tokenizer, 10**6, None)
+    (request,) = fitting.usable(prompt, protocol, tokenizer, 10**6, None)
     return request.context
 
 
@@ -179,7 +178,7 @@ def test_as_trained_scores_the_very_tokens_of_a_training_row(kind, adds_bos, tem
     item = Item("m/1", "m/1", "medqa_4", "Which drug", "", ("one ", "two", "1.5 mg", "é"), 1)
     run = runs.Run("medqa_4", protocols.named("as-trained"), 0, [item], [], template)
     (prompt,) = asking.Prompts(run, tokenizer)
-    requests = batches.usable(prompt, run.protocol, tokenizer, 10**6, None)
+    requests = fitting.usable(prompt, run.protocol, tokenizer, 10**6, None)
     scored = [[*one.context, *option] for one in requests for option in one.options]
     assert len(scored) == 4
     options = {letter: text for letter, text in zip("ABCD", item.options)}
@@ -224,7 +223,7 @@ def test_a_chat_has_its_own_special_tokens_one_bos_and_its_last_blank(kind, adds
         (prompt,) = asking.Prompts(run, tokenizer, chat=True)
     finally:
         tokenizer.chat_template = None
-    (request,) = batches.usable(prompt, run.protocol, tokenizer, 1000, None)
+    (request,) = fitting.usable(prompt, run.protocol, tokenizer, 1000, None)
     assert request.context.index(tokenizer.bos_token_id) == 0
     assert request.context.count(tokenizer.bos_token_id) == 1
     assert {*tokenizer.convert_tokens_to_ids(TURNS)} < {*request.context}

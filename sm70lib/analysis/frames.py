@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.special import softmax
 
 from sm70lib import benchmarks, protocols
-from sm70lib.analysis.roles import BASE, BASE_NF4, TUNED
+from sm70lib.analysis.roles import BASE, BASE_NF4
 from sm70lib.protocols import replies
 from sm70lib.statistics import stats, verdicts
 from sm70lib.study.params import StudyError
@@ -18,7 +18,6 @@ from sm70lib.study.params import StudyError
 RUN = ["study", "model", "benchmark", "protocol", "shots"]
 SET = ["study", "benchmark", "protocol", "shots"]
 META = ("kind", "step", "subject", "relation", "wording")  # of items that have them
-AFTER = TUNED  # the model after tuning; `before` names the one before
 OUTCOMES = {
     (True, True): "both right",
     (False, True): "gained",

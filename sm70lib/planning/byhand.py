@@ -8,9 +8,9 @@ from pathlib import Path
 from huggingface_hub import try_to_load_from_cache
 
 from sm70lib.benchmarks import BENCHMARKS
-from sm70lib.corpus.audit import CAUSAL, REFERENCE
 from sm70lib.models import known
 from sm70lib.sources import SOURCES, hub_folder
+from sm70lib.sources.causal import CAUSAL, REFERENCE
 from sm70lib.study.params import StudyError
 
 # Names the 500 test questions of PubMedQA, which the hub's copy does not tell apart

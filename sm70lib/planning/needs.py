@@ -137,7 +137,7 @@ def _training(p, base, speed: float | None) -> list[Need]:
 
 def _stage_bytes(p, base, kind: str) -> int:
     """Bytes that one seed of a stage writes: checkpoints, and the adapter at first step and end."""
-    weights = budget.adapter_weights(budget.shape(base), p)
+    weights = budget.adapter_weights(shapes.shape(base), p)
     width = 4 if p.lora_dtype == "fp32" else 2
     state = budget.ADAM_BYTES[getattr(p, f"{kind}_optimizer")]
     return weights * (CHECKPOINTS * (width + state) + 2 * width)

@@ -22,7 +22,8 @@ from sm70lib import runner
 from sm70lib.standins.hub import Hub
 from sm70lib.steps import steps
 from sm70lib.study.fields import Study
-from sm70lib.study.params import REHEARSAL, StudyError, load, parsed
+from sm70lib.study.params import StudyError, load, parsed
+from sm70lib.study.rules import REHEARSAL
 
 # The largest values in a rehearsal; every other parameter stays as in the study file
 CUTS = {

@@ -12,10 +12,10 @@ import pyarrow
 import pyarrow.parquet
 
 from sm70lib.benchmarks import BENCHMARKS
-from sm70lib.corpus.audit import CAUSAL, REFERENCE
 from sm70lib.models import known
 from sm70lib.planning.byhand import TEST_LIST
 from sm70lib.sources import SOURCES
+from sm70lib.sources.causal import CAUSAL, REFERENCE
 from sm70lib.standins import items, meadow, rows, stand_ins
 from sm70lib.standins.writer import Content, Files
 from sm70lib.steps.steps import write_text

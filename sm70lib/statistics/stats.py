@@ -56,23 +56,11 @@ class Estimate(NamedTuple):
         }
 
 
-def wilson(correct: float, n: int, level: float = 0.95) -> Estimate:
-    """Wilson's score interval of `correct` out of `n` independent items.
-
-    Args:
-        correct: right answers; may be a fraction.
-        n: items.
-        level: level of the interval (share).
-
-    Returns:
-        The accuracy with its interval (Wilson 1927, JASA 22:209).
-    """
-    low, high = _wilson_bounds(correct, n, level)
-    return Estimate(correct / n, low, high, n, "Wilson")
-
-
 def _wilson_bounds(correct: float, n: float, level: float) -> tuple[float, float]:
-    """Wilson's bounds; `n` may be an effective n, and then both numbers are fractions."""
+    """Wilson's score bounds (1927, JASA 22:209).
+
+    `n` may be an effective n; then both numbers are fractions.
+    """
     low, high = proportion_confint(correct, n, alpha=1 - level, method="wilson")
     return float(low), float(high)
 

@@ -77,6 +77,7 @@ STAGE_READS = {
 }
 
 Key = dict[str, dict[str, Any]]  # `parameters`, `inputs` (digests by path) and `code` (by file)
+NAMED = 3  # modules that a sentence names, where more of them changed
 
 
 def outputs() -> Path:
@@ -222,7 +223,11 @@ def difference(old: Key, new: Key, unknown: Set[str] = frozenset()) -> str:
         differing = [n for n in sorted(before | after) if before.get(n) != after.get(n)]
         if part == "inputs" and unknown:
             differing = [n for n in differing if maker(n) not in unknown]
-        differences += [f"{n} changed" for n in differing]
+        if part == "code" and len(differing) > NAMED:
+            named = ", ".join(differing[:NAMED])
+            differences.append(f"{named} and {len(differing) - NAMED} more modules changed")
+        else:
+            differences += [f"{n} changed" for n in differing]
     return ", ".join(differences)
 
 

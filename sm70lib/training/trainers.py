@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import trl.trainer.utils
 from peft import LoraConfig
+from peft.tuners.lora.bnb import Linear4bit
 from transformers import Trainer
 from trl import DPOTrainer, SFTTrainer
 
@@ -101,7 +102,7 @@ def _trainable_weights(model) -> dict[str, torch.Tensor]:
 
 def _add_adapters_in_place(model) -> None:
     for layer in model.modules():
-        if type(layer) is lora.Linear4bit:
+        if type(layer) is Linear4bit:
             layer.__class__ = lora.AddedInPlace
 
 

@@ -23,7 +23,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from sm70lib.asking import asking, runs
-from sm70lib.evaluation import batches, scoring
+from sm70lib.evaluation import batches, evaluating
 from sm70lib.protocols import layouts
 from sm70lib.steps.steps import write_json
 from sm70lib.study.params import ROOT
@@ -60,7 +60,7 @@ def ours(loaded, tokenizer, run: runs.Run, path: Path) -> tuple[float, list[list
     for old in path.parent.glob(f"{path.stem}*"):
         old.unlink()
     start = time.perf_counter()
-    scoring.evaluate(loaded, tokenizer, run, path, model_digest="bench")
+    evaluating.evaluate(loaded, tokenizer, run, path, model_digest="bench")
     seconds = time.perf_counter() - start
     lines = {line["item_id"]: line["loglikelihoods"] for line in map(json.loads, path.open())}
     return seconds, [lines[item.id] for item in run.items]

@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from peft import LoraConfig  # noqa: E402
+from peft.tuners.lora.bnb import Linear4bit  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 from trl.kernels import chunked_logprob  # noqa: E402
 from trl.trainer import utils  # noqa: E402
@@ -93,7 +94,7 @@ def pefts_sum(*given):
     """Ours, but for the adapter's product, which PEFT scales and adds to a copy of the layer's output."""
     trainer = ours(*given)
     for layer in trainer.model.modules():
-        layer.__class__ = lora.Linear4bit if type(layer) is lora.AddedInPlace else layer.__class__
+        layer.__class__ = Linear4bit if type(layer) is lora.AddedInPlace else layer.__class__
     return trainer
 
 
