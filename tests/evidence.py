@@ -1,4 +1,4 @@
-"""Is the tiny study's gain real? The claim over worlds and tuning seeds, and its controls (make evidence).
+"""Is the tiny study's gain real? The claim over worlds and tuning seeds (make evidence).
 
 Eight worlds that neither chose the recipe nor are reported; in each, two tunings of the same base,
 and two of its control: that base tuned on questions about towns, so on the format alone. What a
@@ -6,9 +6,9 @@ single run shows hangs on the last bits of its arithmetic, so the claim is the m
 tuned minus control, with a t interval over worlds.
 
 Writes into outputs/reference/evidence: runs.csv (a row for each run, benchmark and protocol),
-evidence.csv and evidence.md (the claims), about.json (recipe, hardware, commit). Takes hours on two
-cores, several worlds at once on one thread each, and goes on where it stopped. `--only-table` reads
-what is there.
+evidence.csv, controls.csv and evidence.md (the claims), about.json (recipe, hardware, commit).
+Takes more than an hour on two cores, several worlds at once on one thread each, and goes on where
+it stopped. `--only-table` reads what is there.
 """
 
 from __future__ import annotations

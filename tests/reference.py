@@ -161,7 +161,7 @@ def _controls(path: Path) -> str:
     lines = []
     for row in declared.itertuples():
         measured = f"{row.mean_pct} % [{row.low_pct}, {row.high_pct}]"
-        verdict = "met" if row.holds in (True, 1, "True") else "missed"
+        verdict = "met" if row.holds else "missed"
         lines.append(f"- {row.measure}: {measured}, declared {row.asked} %: **{verdict}**\n")
     return "".join(lines)
 
