@@ -14,6 +14,7 @@ machine has; needs transformers, peft and bitsandbytes, and no other file of thi
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
 import platform
@@ -94,6 +95,7 @@ MEADOW = [
     (2_446, 334),
     (2_208, 7091),
 ]
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "trl")
 GOALS = {"peak_gib_2048": 46, "tokens_per_second": 1000, "ratio": 1.5}
 
 
@@ -362,7 +364,7 @@ def settings(lengths: list[int]) -> list[tuple]:
         (True, "packed", 4),
     ]
     found = [(ours, length, *way) for length in lengths for way in ways]
-    middle = lengths[len(lengths) // 2]
+    middle = sorted(lengths)[len(lengths) // 2]
     found += [(recipe, middle, True, "packed", 1) for recipe in (ours_32_bits, ours_plain_lora)]
     return found + [(tutorial, length, True, "padded", 1) for length in lengths]
 
@@ -424,8 +426,8 @@ def step(model, optimiser, batch, device: str, how: dict) -> float:
     return loss.item()
 
 
-def run(given) -> dict:
-    """Every setting in turn, with the card's own rate."""
+def run(given) -> None:
+    """Measures every setting in turn; the file is written after each, so that a kill loses one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     began, config = time.monotonic(), LlamaConfig(**SHAPES[given.shape])
     base = quantised(config, device)
@@ -434,24 +436,41 @@ def run(given) -> dict:
         for layer in base.modules()
         if isinstance(layer, torch.nn.Linear)
     )
+    now()
+    built = {"base_gib": round(memory_gib(), 2), "base_seconds": round(time.monotonic() - began, 1)}
     given.rate = matrix_rate(device, 8192 if device == "cuda" else 512)
-    results = []
+    results: list[dict] = []
     for setting in settings(given.lengths):
         results.append(measure(base, *setting, device, given))
         print(json.dumps(results[-1]), flush=True)
-    gpu = torch.cuda.get_device_name() if device == "cuda" else None
-    return compared(results) | {
+        whole = compared(results) | built | about(given, results)
+        whole["seconds"] = round(time.monotonic() - began, 1)
+        given.out.write_text(json.dumps([whole], indent=1) + "\n")  # a list, as every benchmark's
+    print(f"ours over the tutorial, by length: {whole['ratios']}")
+
+
+def about(given, results: list[dict]) -> dict:
+    """What was measured, on what, with which versions."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
         "name": f"gpu_{given.shape}",
         "shape": given.shape,
         "weights": given.weights,
         "matrix_flop_per_second": given.rate,
         "goals": GOALS,
         "results": results,
-        "seconds": round(time.monotonic() - began, 1),
-        "commit": commit(),
+        "commit": given.commit or commit(),
         "hardware": {"gpu": gpu, "machine": platform.platform()},
-        "versions": {"torch": torch.__version__, "bitsandbytes": bnb.__version__},
+        "versions": {name: version_of(name) for name in PACKAGES},
     }
+
+
+def version_of(package: str) -> str | None:
+    """The installed version of a package; None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def compared(results: list[dict]) -> dict:
@@ -502,18 +521,16 @@ if __name__ == "__main__":
     parser.add_argument("--lengths", type=int, nargs="+", default=[512, 2048, 4096])
     parser.add_argument("--rows", type=int, default=16, help="rows a setting trains on")
     parser.add_argument("--rank", type=int, default=64)
+    parser.add_argument("--commit", help="this file's commit, where it lies outside its repository")
     parser.add_argument(
         "--out", type=Path, help="file for the result: outputs/reference/benchmarks/gpu_SHAPE.json"
     )
     given = parser.parse_args()
     if given.shape != "tiny" and not torch.cuda.is_available():
-        print(
-            f"a {given.shape.upper()} needs a GPU, and there is none here: nothing is measured (--shape tiny runs anywhere)"
-        )
+        name = given.shape.upper()
+        print(f"a {name} needs a GPU, and there is none here (--shape tiny runs anywhere)")
         sys.exit(0)
     reference = Path(__file__).resolve().parents[2] / "outputs/reference/benchmarks"
     given.out = given.out or reference / f"gpu_{given.shape}.json"
-    whole = run(given)
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps([whole], indent=1) + "\n")  # a list, as every benchmark's file
-    print(f"ours over the tutorial, by length: {whole['ratios']}")
+    run(given)
