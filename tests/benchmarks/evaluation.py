@@ -55,12 +55,16 @@ def run_of(
     )
 
 
-def ours(loaded, tokenizer, run: runs.Run, path: Path) -> tuple[float, list[list[float]]]:
+def ours(
+    loaded, tokenizer, run: runs.Run, path: Path, batch_tokens: int = 2048
+) -> tuple[float, list[list[float]]]:
     """Seconds from prompts to written lines, and the log-likelihoods in the items' order."""
     for old in path.parent.glob(f"{path.stem}*"):
         old.unlink()
     start = time.perf_counter()
-    evaluating.evaluate(loaded, tokenizer, run, path, model_digest="bench")
+    evaluating.evaluate(
+        loaded, tokenizer, run, path, model_digest="bench", batch_tokens=batch_tokens
+    )
     seconds = time.perf_counter() - start
     lines = {line["item_id"]: line["loglikelihoods"] for line in map(json.loads, path.open())}
     return seconds, [lines[item.id] for item in run.items]
@@ -206,7 +210,7 @@ def main() -> None:
     if not given.data.is_dir():
         sys.exit(f"no real files in {given.data}: give --data (README, Data)")
     logging.disable(logging.WARNING)
-    tokenizer, entries = parity.tokenizer(given.data, VOCABULARY), []
+    tokenizer, entries = parity.tokenizer(given.data, size=VOCABULARY), []
     loaded = parity.llama(len(tokenizer), hidden=512, layers=8, spread=0.03)
     with tempfile.TemporaryDirectory() as folder:
         for case in CASES:
