@@ -1,9 +1,10 @@
-"""What the README names is there, and its commands are commands."""
+"""What the documents name is there, their commands are commands, and README stays short."""
 
 import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,14 +12,66 @@ from scipy.stats import ttest_1samp
 
 from sm70lib import protocols
 from sm70lib.study.params import ROOT
-from tests import evidence
+from tests import evidence, reference
 
 README = (ROOT / "README.md").read_text()
+MOST_WORDS = 1000  # of README, without what is generated
+# Those that are read here; what a study writes has other documents.
+DOCUMENTS = sorted(
+    path
+    for folder in (ROOT, ROOT / "params", ROOT / "notebooks", ROOT / "outputs/reference")
+    for path in folder.glob("*.md")
+)
 
 
-def test_every_link_and_test_named_exists():
-    links = re.findall(r"\]\(([^)]+)\)", README) + re.findall(r"`(tests/\w+\.py)`", README)
-    assert len(links) >= 14 and [link for link in links if not (ROOT / link).exists()] == []
+def anchors(text: str) -> set[str]:
+    """The anchors of a document's headings, as Git hosts make them."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken(document: Path) -> list[str]:
+    """The relative links of a document that lead nowhere."""
+    wrong = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+        file, _, anchor = link.partition("#")
+        target = (document.parent / file) if file else document
+        if "://" in link:
+            continue
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text())):
+            wrong.append(link)
+    return wrong
+
+
+def test_every_link_leads_somewhere():
+    assert len(DOCUMENTS) >= 8
+    assert {document.name: broken(document) for document in DOCUMENTS if broken(document)} == {}
+    assert sum(document.read_text().count("](") for document in DOCUMENTS) >= 60
+
+
+def test_a_broken_link_and_anchor_are_noticed(tmp_path):
+    document = tmp_path / "a.md"
+    document.write_text("# One, two\n[a](a.md#one-two) [b](#three) [c](b.md) [d](https://d.org)")
+    assert broken(document) == ["#three", "b.md"]
+
+
+def test_readme_is_short_and_every_generated_block_has_its_comments():
+    words = README
+    for name, (file, _) in reference.BLOCKS.items():
+        before, block, after = reference.around(name)
+        assert block.count("|") > 30, name
+        if file == "README.md":
+            words = words.replace(block, "")
+    assert 500 <= len(words.split()) <= MOST_WORDS, "move the long parts to where their readers are"
+
+
+def test_every_test_and_file_of_the_library_that_is_named_exists():
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    documents = "".join(document.read_text() for document in DOCUMENTS)
+    named = set(re.findall(r"`(test_\w+)`", documents))
+    assert len(named) >= 20 and [name for name in named if f"def {name}(" not in tests] == []
+    files = set(re.findall(r"`(sm70lib/[\w/.]+\.(?:py|yml))`", documents))
+    assert len(files) >= 10 and [file for file in files if not (ROOT / file).exists()] == []
 
 
 def test_what_is_said_of_the_evidence_is_what_was_found():
@@ -51,21 +104,22 @@ def test_what_is_said_of_the_evidence_is_what_was_found():
 
 
 def test_every_room_and_protocol_named_exists():
-    table = README.partition("## The notebooks")[2].partition("## Studies")[0]
-    wings = set(re.findall(r"`(\w+)/`", table.partition("|---|")[2].partition("Three ways")[0]))
+    table = (ROOT / "notebooks/README.md").read_text().partition("## Three ways")[0]
     there = {path.parent.name for path in (ROOT / "sm70lib").glob("*/__init__.py")}
-    assert len(wings) >= 10 and wings - there == set()
-    named = set(re.findall(r"^\| `([\w-]+)` \|", README, re.MULTILINE))
+    assert set(re.findall(r"`(\w+)/`", table)) - there == set()
+    wings = (ROOT / "CONTRIBUTING.md").read_text().partition("| wing |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)/` \|", wings, re.MULTILINE)) == there
+    listed = (ROOT / "params/protocols.md").read_text()
+    named = set(re.findall(r"^\| `([\w-]+)` \|", listed, re.MULTILINE))
     assert {protocol.name for protocol in protocols.PROTOCOLS} == named
 
 
 def test_the_commands_for_hands_run():
-    lines = [
-        shlex.split(line.partition("#")[0])
-        for line in re.findall(r"^(?:python|papermill|make) .*$", README, re.MULTILINE)
-    ]
-    assert len(lines) >= 6
-    for words in lines:
+    documents = "\n".join(document.read_text() for document in DOCUMENTS)
+    written = re.findall(r"^(?:python|papermill|make) .*$", documents, re.MULTILINE)
+    lines = {tuple(shlex.split(line.partition("#")[0])) for line in written}
+    assert len(lines) >= 12
+    for words in sorted(lines):
         if words[0] == "make":
             done = subprocess.run([*words, "--dry-run"], cwd=ROOT, capture_output=True, text=True)
         elif words[0] == "python":
@@ -74,8 +128,9 @@ def test_the_commands_for_hands_run():
                 [sys.executable, *words[1:], probe], cwd=ROOT, capture_output=True, text=True
             )
         else:
+            notebook = next(word for word in words if word.startswith("notebooks/"))
             done = subprocess.run(
-                [sys.executable, "-m", "papermill", "--help-notebook", words[1]],
+                [sys.executable, "-m", "papermill", "--help-notebook", notebook],
                 cwd=ROOT,
                 capture_output=True,
                 text=True,

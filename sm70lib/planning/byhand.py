@@ -15,7 +15,7 @@ from sm70lib.study.params import StudyError
 
 # Names the 500 test questions of PubMedQA, which the hub's copy does not tell apart
 TEST_LIST = "test_ground_truth.json"
-# Where to get the files of a folder that is not on the hub (README, Data)
+# Where to get the files of a folder that is not on the hub (params/data.md)
 ELSEWHERE = {
     "med_safety_bench": "github:AI4LIFE-GROUP/med-safety-bench",
     "preference_pairs": "github:hiyouga/LLaMA-Factory, rasbt/LLMs-from-scratch and "
@@ -87,7 +87,7 @@ def require(p, steps: list[str]) -> None:
         listed = "; ".join(files.sentence() for files in lacking)
         raise StudyError(
             "data_root is hub, which does not have all that this study reads; put in place by "
-            f"hand, or take out: {listed} (README, Data)"
+            f"hand, or take out: {listed} (params/data.md)"
         )
 
 
