@@ -15,7 +15,7 @@ from sm70lib.study.params import StudyError
 
 # Names the 500 test questions of PubMedQA, which the hub's copy does not tell apart
 TEST_LIST = "test_ground_truth.json"
-# Where to get the files of a folder that is not on the hub (params/data.md)
+# Where to get the files of a folder that is not on the hub (README, Data)
 ELSEWHERE = {
     "med_safety_bench": "github:AI4LIFE-GROUP/med-safety-bench",
     "preference_pairs": "github:hiyouga/LLaMA-Factory, rasbt/LLMs-from-scratch and "
