@@ -10,7 +10,6 @@ import pytest
 
 from sm70lib.study.params import ROOT
 from tests import reference
-from tests.benchmarks import gpu_tables
 
 REFERENCE = ROOT / "outputs/reference/tiny"
 
@@ -77,10 +76,10 @@ def test_speed_md_shows_the_committed_speeds():
 
 def test_speed_md_shows_what_was_measured_on_a_gpu():
     shown = reference.around("gpu")[1]
-    assert shown == gpu_tables.tables() and shown.count("\n#### ") >= 3
+    assert shown == reference.gpu_tables.tables() and shown.count("\n#### ") >= 3
     measured = [
         row
-        for path in sorted(gpu_tables.FOLDER.glob("gpu_*.json"))
+        for path in sorted(reference.gpu_tables.FOLDER.glob("gpu_*.json"))
         for whole in json.loads(path.read_text())
         for row in whole.get("results", [whole])
     ]
@@ -88,9 +87,9 @@ def test_speed_md_shows_what_was_measured_on_a_gpu():
 
 
 def test_a_setting_without_memory_and_a_card_without_files_are_said(tmp_path):
-    assert gpu_tables.tables(tmp_path) == "(not measured yet)\n"
-    [whole] = json.loads((gpu_tables.FOLDER / "gpu_70b.json").read_text())
-    assert gpu_tables.tables().count("out of memory") == sum(
+    assert reference.gpu_tables.tables(tmp_path) == "(not measured yet)\n"
+    [whole] = json.loads((reference.gpu_tables.FOLDER / "gpu_70b.json").read_text())
+    assert reference.gpu_tables.tables().count("out of memory") == sum(
         "failed" in row for row in whole["results"]
     )
 
