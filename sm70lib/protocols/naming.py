@@ -7,7 +7,7 @@ JUNK = re.compile(r"(?:[\s:=(\[{\"'$>]|[-\u2013\u2014]\s|\\\w+\{)*")
 FILLER = re.compile(
     r"(?:the|most|likely|probably|clearly|definitely|certainly|therefore|thus|indeed|then|simply"
     r"|still|actually|both|either|all|option|choice|letter|answer|of|to|give|giving|start|starting"
-    r"|prescribe|administer|that|it|is|an?(?=\s+\w))\b,?(?=\W)",
+    r"|use|using|prescribe|administer|that|it|is|an?(?=\s+\w))\b,?(?=\W)",
     re.IGNORECASE,
 )
 # What may follow a letter that is an answer: a mark, or a word that goes on about it.
@@ -22,6 +22,7 @@ CAPITAL = re.compile(r"\s+[A-Z]\w")
 LISTED = re.compile(r"\s*(?:$|[\n)\],;!/&\"']|\.(?:\s*$|\s+[A-Z\n(]))|\s+(?:and|or|are)\b|\s*\.$")
 JOINS = re.compile(r"[)\]\"']*\s*(?:,\s*(?:and/or|and|or)?|and/or|[/&;+]|and|or|as well as)\s*")
 MARK = re.compile(r"[)\].:,\"'\s-]*")
+ENDED = re.compile(r"[)\]\"']*\s*(?:$|\n|\.)")
 NEGATED = re.compile(r"[\s:]*(?:not|never|neither)\b", re.IGNORECASE)
 LETTER = re.compile(r"[A-Ja-j](?![\w'])(?!-\w)")
 
@@ -85,20 +86,25 @@ def _one(text: str, start: int, options: tuple[str, ...], strict: bool) -> Named
 
 
 def _by_letter(text: str, at: int, options: tuple[str, ...]) -> Named | None:
-    """The option whose letter stands there, and its words if they follow."""
+    """The option whose letter stands there, and that whose words follow as all there is."""
     letter = LETTER.match(text, at)
     if not letter:
         return None
     end, capital = letter.end(), letter[0].isupper()
-    goes_on = GOES_ON.match(text, end) and (capital or re.match(r"\s+(?:because|since)", text[end:]))
+    goes_on = GOES_ON.match(text, end) and (
+        capital or re.match(r"\s+(?:because|since)", text[end:])
+    )
     bare_capital = capital and letter[0] not in "AI" and CAPITAL.match(text, end)
     if not (CLOSED.match(text, end) or goes_on or bare_capital):
         return None
     place = ord(letter[0].upper()) - ord("A")
     after = MARK.match(text, end).end()  # type: ignore[union-attr]
-    words = pattern(options[place]) if place < len(options) else ""
-    follows = words and re.compile(words, re.IGNORECASE).match(text, after)
-    return Named(frozenset({place}), follows.end() if follows else end)
+    follows = _by_words(text, after, options, False)
+    if follows and place in follows.places:
+        return Named(frozenset({place}), follows.end)
+    if follows and ENDED.match(text, follows.end):  # "B. heparin" of which heparin is option C
+        return Named(follows.places | {place}, follows.end)
+    return Named(frozenset({place}), end)
 
 
 def _by_words(text: str, at: int, options: tuple[str, ...], strict: bool) -> Named | None:
@@ -120,7 +126,7 @@ def _stands_alone(text: str, end: int, option: str, strict: bool) -> bool:
     short = len(re.findall(r"[^\W\d_]", option)) < 3
     if not (strict or short):
         return True
-    answers = re.compile(r"\s+(?:it|they|there|this|because|since|is|as|the|but|and|or)\b")
+    answers = re.compile(r"\s+(?:it|they|there|this|because|since|as|the|but|and|or)\b")
     return bool(CLOSED.match(text, end) or answers.match(text, end))
 
 

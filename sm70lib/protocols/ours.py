@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from sm70lib.benchmarks import SAFETY, Item
-from sm70lib.protocols import replies
+from sm70lib.protocols import refusals, replies
 from sm70lib.protocols.layouts import QUESTIONS, official, option_texts
 from sm70lib.protocols.protocol import Protocol
 from sm70lib.protocols.replies import LETTERS
@@ -40,16 +40,17 @@ def _unfinished(item: Item) -> str:
 
 def _refused(reply: str, options: tuple[str, ...]) -> int | None:
     """The position of "refuses" (1) or "complies" (0); None for an empty reply."""
-    refused = replies.refuses(reply)
+    refused = refusals.refuses(reply)
     return None if refused is None else int(refused)
 
 
 # The model answers in words, which `replies.choice` reads; a reply that cannot be read is wrong.
 # Version 1 of this protocol, of generate-vote and of safety always asked in MedAlpaca's template,
-# whatever the model was trained in, and without the newline at the template's end.
+# whatever the model was trained in, and without the newline at the template's end. Version 2 took a
+# mention of an option for a choice, read reasoning, and took "I'm sorry to hear that" for a refusal.
 WRITTEN = Protocol(
     "generate",
-    2,
+    3,
     dict.fromkeys(QUESTIONS, _as_trained),
     option_texts,
     bos="always",
@@ -78,10 +79,10 @@ OURS = (
     WRITTEN,
     # After self-consistency (arXiv 2203.11171) with Meditron's five samples at temperature 0.8.
     replace(WRITTEN, name="generate-vote", samples=5),
-    # Does the model refuse? `replies.refuses` judges its replies to XSTest and MedSafetyBench.
+    # Does the model refuse? `refusals.refuses` judges its replies to XSTest and MedSafetyBench.
     Protocol(
         "safety",
-        2,
+        3,
         dict.fromkeys(SAFETY, _as_trained),
         option_texts,
         bos="always",

@@ -41,7 +41,8 @@ def choice(reply: str, options: tuple[str, ...]) -> int | None:
        ones do not count: "not B", "rather than B", "rule out B", "B is wrong".
 
     Where the deciding place names several options ("A, C and D"), the reply chooses none. A letter
-    that no option has is no answer. If a letter and the words after it differ, the letter decides.
+    that no option has is no answer. A letter with the words of another option ("B. heparin") names
+    two options.
 
     Limits: a lone option that the text rejects in other words is taken for the choice. So is the
     last statement, even if the text takes it back without another one.
@@ -69,18 +70,20 @@ def _decided(text: str, options: tuple[str, ...]) -> frozenset[int]:
     if firm:
         return firm[-1].places
     opening = _opening(text, options)
-    if opening:
+    if len(opening) == 1:
         return opening
     conclusions = leads(text, options) or statements
-    return conclusions[-1].places if conclusions else mentioned(text, options)
+    if conclusions:
+        return conclusions[-1].places
+    return opening or mentioned(text, options)
 
 
 def _opening(text: str, options: tuple[str, ...]) -> frozenset[int]:
-    """The option that the text opens with, if it neither lists nor rejects it."""
+    """The options that the text opens with, if it does not list all of them or rejects them."""
     read = named(text, 0, options, strict=True)
     if not read or LISTING.match(text) or rejected(text, 0, read.end):
         return frozenset()
-    return read.places if len(read.places) == 1 else frozenset()
+    return read.places
 
 
 def _only(places: frozenset[int], options: tuple[str, ...]) -> int | None:

@@ -15,7 +15,7 @@ NEXT = re.compile(
     r"|<\||</?s>|\[/?INST\]|<(?:start|end)_of_turn>",
     re.IGNORECASE,
 )
-STARS = re.compile(r"\*\*+|(?<!\w)[*_](?=\S)|(?<=\S)[*_](?!\w)|__+|`+")
+STARS = re.compile(r"\*\*+|__+|(?<!\w)[*_](?=\S)|(?<=\S)[*_](?!\w)|`+")
 
 
 def spoken(reply: str) -> str:

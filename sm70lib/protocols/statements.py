@@ -14,7 +14,7 @@ TAGGED = re.compile(
 IS = r"(?:is|would be|should be|must be|has to be|will be|seems to be|appears to be|was)\b"
 # "the answer to this question is", "Answer:", "answer" as a heading. What follows is the option.
 ANSWER = re.compile(
-    r"\b(?:answer|option|choice|response|solution|pick|diagnosis)\b[\"')]*"
+    r"\b(?:answer|ans|option|choice|response|solution|pick|diagnosis)\b[\"')]*"
     r"(?:\s+(?:choice|option|letter|here|(?:to|for|of|in|among)\b[^.:;\n?]{1,80}?))?"
     rf"(?:,?\s*(?:therefore|then|thus),?)?\s*(?:[:=\u2192]|->|{IS}|\n|$)",
     re.IGNORECASE,
@@ -41,7 +41,7 @@ CORRECT = re.compile(
     r"[\s,)\"']*\b(?:(?:is|are|would be|should be|must be|seems(?: to be)?|appears to be)\s+"
     r"(?:(?:clearly|thus|therefore|also|both|all|probably|likely|definitely|indeed|the|my|a|single"
     r"|only|one|most)\s+)*(?:correct|answers?|true|best(?! avoided)"
-    r"|right(?=\s+(?:answer|choice|option|one)|\W*$|\W*[.,!\n])"
+    r"|right(?=\s+(?:answer|choice|option|one)|\W*$|\W*[.,:!\n])"
     r"|(?<=most )(?:likely|appropriate|accurate|suitable|probable|consistent))\b"
     r"|\bas (?:the|my) (?:\w+ )?(?:answer|choice)\b|\b(?:fits|matches) best\b)",
     re.IGNORECASE,
@@ -83,9 +83,9 @@ def leads(text: str, options: tuple[str, ...]) -> list[Statement]:
     for cue in LEADS_TO.finditer(text):
         name = re.compile(r"[\s(\[\"']*(?:option\s+)?[(]?[A-J](?![\w'])").match(text, cue.end())
         read = name and named(text, cue.end(), options)
-        closed = read and re.compile(r"[)\]\"']*(?:\.(?=\s*$|\s+[A-Z(])|,|\s*\n|\s*$|[)\]:;])").match(
-            text, read.end
-        )
+        closed = read and re.compile(
+            r"[)\]\"']*(?:\.(?=\s*$|\s+[A-Z(])|,|\s*\n|\s*$|[)\]:;])"
+        ).match(text, read.end)
         if read and closed and not _asked(text, read.end):
             found.append(Statement(cue.start(), read.places, False))
     return found
