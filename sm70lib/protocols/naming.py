@@ -24,7 +24,7 @@ JOINS = re.compile(r"[)\]\"']*\s*(?:,\s*(?:and/or|and|or)?|and/or|[/&;+]|and|or|
 MARK = re.compile(r"[)\].:,\"'\s-]*")
 ENDED = re.compile(r"[)\]\"']*\s*(?:$|\n|\.)")
 NEGATED = re.compile(r"[\s:]*(?:not|never|neither)\b", re.IGNORECASE)
-LETTER = re.compile(r"[A-Ja-j](?![\w'])(?!-\w)")
+LETTER = re.compile(r"[A-Ja-j](?!\w|['-]\w)")
 
 
 class Named(NamedTuple):

@@ -47,7 +47,7 @@ def _refused(reply: str, options: tuple[str, ...]) -> int | None:
 # The model answers in words, which `replies.choice` reads; a reply that cannot be read is wrong.
 # Version 1 of this protocol, of generate-vote and of safety always asked in MedAlpaca's template,
 # whatever the model was trained in, and without the newline at the template's end. Version 2 took a
-# mention of an option for a choice, read reasoning, and took "I'm sorry to hear that" for a refusal.
+# mention of an option for a choice, read reasoning, and took sympathy for a refusal.
 WRITTEN = Protocol(
     "generate",
     3,
