@@ -8,11 +8,10 @@ from pathlib import Path
 import torch
 import trl.trainer.utils
 from peft import LoraConfig
-from peft.tuners.lora.bnb import Linear4bit
 from transformers import Trainer
 from trl import DPOTrainer, SFTTrainer
 
-from sm70lib.models import loading, lora, packed
+from sm70lib.models import loading, packed
 from sm70lib.study.params import StudyError
 from sm70lib.training.methods import METHODS, longest
 from sm70lib.training.settings import config
@@ -66,8 +65,6 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
         eval_dataset=holdout if len(holdout) else None,
         processing_class=loading.load_tokenizer(base),
     )
-    if not loading.sharded():  # FSDP: a weight is whole only while its own module is called
-        _add_adapters_in_place(trainer.model)
     if p.lora_dtype == "fp32":
         _train_in_32_bits(trainer.model, exact)
     _reload_in_saved_type(trainer.model)
@@ -98,12 +95,6 @@ def _new_adapter(p) -> LoraConfig:
 
 def _trainable_weights(model) -> dict[str, torch.Tensor]:
     return {name: weight.data for name, weight in model.named_parameters() if weight.requires_grad}
-
-
-def _add_adapters_in_place(model) -> None:
-    for layer in model.modules():
-        if type(layer) is Linear4bit:
-            layer.__class__ = lora.AddedInPlace
 
 
 def _train_in_32_bits(model, exact: dict[str, torch.Tensor]) -> None:
