@@ -206,6 +206,7 @@ def ours(
 ):
     """The adapter in bf16, 8-bit paged Adam, attention row by row, TRL's fused head where there is one."""
     base.set_attn_implementation("by_sequence")
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it builds a plan for every new length
     model = get_peft_model(
         base,
         LoraConfig(r=rank, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"),
@@ -240,6 +241,7 @@ def fused_head(base) -> dict[str, bool]:
 def tutorial(base, rank: int, checkpointing: bool):
     """As most tutorials write it; what is not NF4 becomes 32 bits wide."""
     base.set_attn_implementation("sdpa")
+    torch.backends.cuda.enable_cudnn_sdp(True)  # PyTorch's default, and every row has one length
     base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=checkpointing)
     model = get_peft_model(
         base,
