@@ -328,6 +328,19 @@ def test_only_targets_go_through_the_head(tmp_path, monkeypatch):
     assert seen == [2, 2 * 9] and losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
+def test_what_a_rehearsal_counts_is_forgotten(tmp_path):
+    """The names are TRL's private ones: a version without them is noticed here."""
+    p = study(tmp_path, sft_steps=1)
+    rows, holdout = methods.rows_of("sft", tmp_path, p, 1)
+    how = SimpleNamespace(kind="sft", seed=0, start=None)
+    trainer = trainers.build(p, loading.located(tmp_path), rows, holdout, tmp_path / "stage", how)
+    batch = trainer.data_collator([rows[0]]) | {"labels": torch.tensor([rows[0]["labels"]])}
+    trainer.compute_loss(trainer.model.train(), batch)
+    assert trainer._metrics["train"] and trainer._total_train_tokens == len(rows[0]["input_ids"])
+    checks.rehearse(trainer)
+    assert not trainer._metrics["train"] and trainer._total_train_tokens == 0
+
+
 def test_real_rows_have_one_bos_a_trained_eos_and_a_masked_prompt(tmp_path, shared_data):
     names = ["medical_meadow_mmmlu", "medquad", "med_safety_bench"]
     policies = {f"audit_{check}": "report" for check in ("leak", "duplicate", "personal", "label")}
