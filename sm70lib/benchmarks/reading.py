@@ -101,6 +101,8 @@ def _unusable(fields: dict) -> str | None:
         reason = problem({"option": text}, "option")
         if reason:
             return reason
+    if not isinstance(fields.get("human"), str | None):
+        return "no text under reasoning_required_pred"
     if fields["gold"] == IMAGE:
         return IMAGE
     if len(options) < 2:
