@@ -163,7 +163,8 @@ def _decoder(model):
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     decoder = base.get_decoder()
     # For rows with one sequence each, `packed` is the same as sdpa.
-    decoder.set_attn_implementation(packed.NAME)
+    if decoder.config._attn_implementation != packed.NAME:
+        decoder.set_attn_implementation(packed.NAME)
     return decoder
 
 
