@@ -412,7 +412,7 @@ def test_unknown_and_missing_say_what_to_do(tmp_path):
     with pytest.raises(StudyError, match="no benchmark is 'medqa'; there are medqa_4, "):
         benchmarks.read("medqa", tmp_path)
     with pytest.raises(
-        StudyError, match=r"no file usmle_self_assessment/step1\.json of .*README \(Data\)"
+        StudyError, match=r"no file usmle_self_assessment/step1\.json of .*params/data\.md"
     ):
         benchmarks.read("usmle_step1", tmp_path)
 

@@ -36,7 +36,7 @@ def pubmedqa(path: Path) -> Found:
         if not test and (path.suffix == ".json" or "pubid" in record or not _split(path)):
             raise StudyError(
                 f"{path}: nothing says which 500 are the test; put the authors' "
-                "test_ground_truth.json beside it (README, Data)."
+                "test_ground_truth.json beside it (params/data.md)."
             )
         seen += key in test
         row = flat(record) if isinstance(record, dict) else {}

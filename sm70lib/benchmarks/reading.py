@@ -152,7 +152,7 @@ def _missing(name: str, root: Path, split: str | None) -> StudyError:
     pattern = benchmark.patterns[0].format(split or benchmark.scored[0])
     return StudyError(
         f"eval_benchmarks: no file {benchmark.folder}/{pattern} of {name} in {root}; "
-        "README (Data) says where to get it, or take it out of eval_benchmarks."
+        "params/data.md says where to get it, or take it out of eval_benchmarks."
     )
 
 

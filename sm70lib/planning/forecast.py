@@ -151,7 +151,7 @@ def _training_hours(p, columns: Columns) -> list[str]:
     for card, most in zip(cards["gpu"], hours):
         dollars = f" ({most * price:,.0f} dollars)" if price else ""
         listed.append(f"{card} {most:,.0f}{dollars}")
-    return [f"03, hours at most at published speeds (params/gpus.csv): {', '.join(listed)}"]
+    return [f"03, hours at most at the speeds in params/gpus.csv: {', '.join(listed)}"]
 
 
 def _elsewhere(p) -> list[str]:

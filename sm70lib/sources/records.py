@@ -205,7 +205,9 @@ def open_bytes(path: Path) -> BinaryIO:
     try:
         return open(path, "rb")
     except OSError as error:
-        raise StudyError(f"{path}: {error.strerror}; README (Data) says where to get it.") from None
+        raise StudyError(
+            f"{path}: {error.strerror}; params/data.md says where to get it."
+        ) from None
 
 
 def load_json(path: Path, kind: type[Content]) -> Content:

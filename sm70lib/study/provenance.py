@@ -170,7 +170,7 @@ def _hardware() -> dict[str, Any]:
         "cpu": processor(),
         "cores": os.cpu_count(),
         "memory_gb": round(memory / 1e9, 1),
-        "gpus": _output_of("nvidia-smi", "-L").splitlines(),
+        "gpus": _output_of("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines(),
         **arithmetic(),
     }
 
