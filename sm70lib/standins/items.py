@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from sm70lib import benchmarks
+from sm70lib.benchmarks.benchmark import Benchmark
 from sm70lib.benchmarks.mmlu import NINE, SIX
-from sm70lib.standins.writer import Files, Writer
+from sm70lib.standins.writer import Files, Writer, path_for
 from sm70lib.tiny.world import MEDQA, USMLE, Fact, World, ask, declare
 
 ITEMS = 12
@@ -21,7 +23,7 @@ CATEGORIES = ("Health", "Nutrition", "Psychology", "Science", "Law")
 
 
 def files(name: str, world: World) -> Files:
-    """The files of a benchmark.
+    """The files of a benchmark, by its writer in WRITERS or else in the usual layout.
 
     Benchmarks that share a file (XSTest's two halves, MMLU's six and nine subjects) write the same
     one.
@@ -29,12 +31,11 @@ def files(name: str, world: World) -> Files:
     Args:
         name: the benchmark, as in `eval_benchmarks`.
         world: the fictional medicine that its items ask about.
-
-    Raises:
-        KeyError: there is no writer for this benchmark.
     """
-    family = name.partition("_")[0]
-    return BENCHMARKS[name](Writer(world, family))
+    writer = Writer(world, name.partition("_")[0])
+    if name in WRITERS:
+        return WRITERS[name](writer)
+    return _usual(writer, benchmarks.BENCHMARKS[name])
 
 
 def leaking(world: World) -> dict:
@@ -57,6 +58,15 @@ def _questions(writer: Writer, options: int, use: str, count: int = ITEMS) -> li
             }
         )
     return [*rows[:TWICE], *rows]
+
+
+def _usual(writer: Writer, benchmark: Benchmark) -> Files:
+    """Questions with four options in the scored split and, in other words, in the first pool."""
+    written: Files = {}
+    for split, use in zip((benchmark.scored[0], *benchmark.pools[:1]), (MEDQA, USMLE)):
+        path = path_for(benchmark.patterns[0].format(split))
+        written[path] = [benchmark.as_row(row) for row in _questions(writer, 4, use)]
+    return written
 
 
 def _medqa(writer: Writer) -> Files:
@@ -232,7 +242,8 @@ def _harmful(facts: list[Fact]) -> list[dict]:
     ]
 
 
-BENCHMARKS: dict[str, Callable[[Writer], Files]] = {
+# Benchmarks whose files are not just rows of questions, one file a split
+WRITERS: dict[str, Callable[[Writer], Files]] = {
     "medqa_4": _medqa,
     "medqa_4_dev": _medqa_dev,
     "medqa_5": _medqa_of_five,

@@ -11,6 +11,11 @@ Content = list[dict] | dict  # what one file holds: rows, or a JSON object
 Files = dict[str, Content]  # by path in the repository
 
 
+def path_for(pattern: str) -> str:
+    """A path that a glob matches, e.g. data/standin.json for data/**/*.json."""
+    return pattern.replace("**/", "").replace("*", "standin")
+
+
 class Writer:
     """Words facts of one world as questions, answers and running text.
 
