@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md says of adding a benchmark or a protocol: one file and one line are enough.
+"""What CONTRIBUTING.md says of adding a benchmark or protocol: one file and one line are enough.
 
 Each test adds one to a copy of the library and runs it there, from its files to a row of a table.
 """
@@ -93,6 +93,22 @@ table = accuracies.results(frames.load(steps.outputs(), ["added"]), stats.How(0.
 print(table.to_json(orient="records"))
 """
 
+# Reads the stand-in rows of sources, and prints their numbers.
+READ = """
+import sys
+from pathlib import Path
+
+from sm70lib import sources
+from sm70lib.standins import place
+from sm70lib.study import params
+
+Path("files").mkdir()
+given = {"study": "added", "data_root": "files", "data_sources": sys.argv[1:]}
+p = params.load("params/tiny.yml", overrides=given)
+place.data(p, Path("hub"), Path("files"))
+print([sum(1 for _ in sources.read(name, sources.root(p))) for name in p.data_sources])
+"""
+
 
 class Copy:
     """The library and what a small study of it needs, in a folder that a test may change."""
@@ -181,6 +197,18 @@ def test_a_protocol_is_one_file_and_one_line(copy):
     assert copy.touched() == {"protocols/aloud.py", "protocols/protocols.csv"}
     said = copy.refusal("eval_protocols", "alloud")
     assert "eval_protocols is 'alloud'" in said and said.endswith("; did you mean aloud?")
+
+
+def test_a_source_is_one_line(copy):
+    """One of each shape."""
+    with (copy.root / "sm70lib/sources/sources.csv").open("a") as lines:
+        lines.write("questions,asked,free,,,someone/questions,questions,row\n")
+        lines.write("choices,preferred,free,,,,choices,pair,*/pairs_*.jsonl,the library\n")
+        lines.write("books,read,free,,,,books,text,**/*.json\n")
+    done = copy.python(READ, "questions", "choices", "books")
+    assert done.stdout == "[24, 24, 24]\n", done.stderr[-3000:]
+    assert copy.touched() == {"sources/sources.csv"}
+    assert copy.refusal("data_sources", "book").endswith("; did you mean books?")
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,11 @@ SAFETY = names(TABLE, use="safety")
 
 
 def form(name: str) -> str:
-    """The benchmark whose prompts are used for this one: a dev set is asked like its test."""
+    """The benchmark whose prompts are used for this one: a dev set is asked like its test.
+
+    Raises:
+        KeyError: there is no such benchmark.
+    """
     return BENCHMARKS[name].asked_as
 
 
