@@ -119,7 +119,7 @@ class Copy:
             ROOT / "sm70lib", root / "sm70lib", ignore=shutil.ignore_patterns("__pycache__")
         )
         for file in ("params/tiny.yml", str(Path(small.__file__).relative_to(ROOT))):
-            (root / file).parent.mkdir()
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / file, root / file)
 
     def add(self, file: str, text: str, table: str, line: str) -> None:
