@@ -18,6 +18,7 @@ from sm70lib import benchmarks, protocols
 from sm70lib.asking import asking, fitting, runs
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
+from sm70lib.benchmarks.details import Details
 from sm70lib.evaluation import batches, candidates, evaluating, first_look, lines, scoring
 from sm70lib.models import loading, local
 from sm70lib.steps.steps import write_json
@@ -356,7 +357,7 @@ def test_three_seeds_are_three_lines_an_item_and_mc2_has_its_mass(loaded, tmp_pa
         "",
         ("It is", "It is not", "Never", "No one knows", "Perhaps"),
         0,
-        {"category": "Health", "mc2": {"It is": 1, "It is so": 1, "It is not": 0}},
+        Details(category="Health", mc2={"It is": 1, "It is so": 1, "It is not": 0}),
     )
     for protocol, count in (("meditron", 3), ("harness-mc2", 1)):
         run = Run("truthfulqa", protocols.named(protocol), 0, [item], [])
@@ -407,7 +408,7 @@ def test_a_template_that_refuses_a_system_message_goes_without_it_as_in_the_harn
     loaded, monkeypatch
 ):
     strict = "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}{% endfor %}"
-    item = replace(run_of(1).items[0], benchmark="mmlu_medical", meta={"subject": "anatomy"})
+    item = replace(run_of(1).items[0], benchmark="mmlu_medical", details=Details(subject="anatomy"))
     run, texts = Run("mmlu_medical", protocols.named("med42"), 0, [item], []), []
     for template in (CHAT, strict + CHAT):
         monkeypatch.setattr(loaded[1], "chat_template", template)
@@ -422,7 +423,7 @@ def test_a_template_that_refuses_a_system_message_goes_without_it_as_in_the_harn
 def test_a_limit_counts_the_items_that_a_protocol_keeps_and_not_those_it_takes_as_shots(tmp_path):
     words = ("yes", "no", "maybe")
     abstracts = [
-        Item(f"{n}", f"{n}", "pubmedqa", "Does it?", "", words, 0, {"test": n % 2 == 1})
+        Item(f"{n}", f"{n}", "pubmedqa", "Does it?", "", words, 0, Details(test=n % 2 == 1))
         for n in range(60)
     ]
     benchmarks.save(tmp_path, "pubmedqa", abstracts)
@@ -466,8 +467,7 @@ def test_dev_items_are_asked_as_their_test_and_never_stand_in_their_own_shots(tm
     words = ("yes", "no", "maybe")
     exam = [replace(item, id=f"d/{item.id}", benchmark="medqa_4_dev") for item in run_of(12).items]
     abstracts = [
-        Item(f"{n}", f"{n}", "pubmedqa_dev", f"Does {n}?", "So.", words, n % 3, {})
-        for n in range(12)
+        Item(f"{n}", f"{n}", "pubmedqa_dev", f"Does {n}?", "So.", words, n % 3) for n in range(12)
     ]
     pool = [replace(item, id=f"t/{item.id}") for item in run_of(30).items][:train]
     for name, some in {

@@ -17,7 +17,7 @@ from sm70lib.study.params import StudyError
 
 RUN = ["study", "model", "benchmark", "protocol", "shots"]
 SET = ["study", "benchmark", "protocol", "shots"]
-META = ("kind", "step", "subject", "relation", "wording")  # of items that have them
+DETAILS = ("kind", "step", "subject", "relation", "wording")  # of items, where known
 OUTCOMES = {
     (True, True): "both right",
     (False, True): "gained",
@@ -33,7 +33,7 @@ def frame(folder: Path) -> pd.DataFrame:
         folder: outputs/<study>.
 
     Returns:
-        The predictions' own columns, and: `item`, `cluster`, the columns of META, `options` (how
+        The predictions' own columns, and: `item`, `cluster`, the item's DETAILS, `options` (how
         many), `flagged`, `confidence` (softmax share of the best option), `margin` (nats over the
         next best), `brier`, `study`, `base` (name or folder), and `weights` (how many, if the base
         was trained here).
@@ -85,7 +85,7 @@ def _described(row: dict, items: dict, hits: set) -> dict:
     share = softmax(scores)
     second, best = np.sort(scores)[-2:]
     right = np.arange(len(share)) == row["gold"]
-    meta = {name: item.meta.get(name) for name in (*META, "pair")}
+    details = {name: getattr(item.details, name) for name in (*DETAILS, "pair")}
     measured = {
         "item": item,
         "cluster": item.cluster,
@@ -95,7 +95,7 @@ def _described(row: dict, items: dict, hits: set) -> dict:
         "margin": best - second,
         "brier": np.sum((share - right) ** 2),
     }
-    return row | meta | measured
+    return row | details | measured
 
 
 def paired(answers: pd.DataFrame, before: str, after: str) -> pd.DataFrame:
