@@ -30,6 +30,7 @@ from sm70lib.claims import agreement
 from sm70lib.statistics import spread
 from sm70lib.steps.keys import read
 from sm70lib.steps.steps import outputs
+from sm70lib.study import aggregates
 from sm70lib.study.files import write_json, write_text
 from sm70lib.study.params import ROOT
 
@@ -73,6 +74,7 @@ def measured(seed: int) -> pd.DataFrame:
     rows = []
     for study in (f"evidence-{seed}", f"control-{seed}"):
         answers = frames.load(outputs(), [study])
+        answers = frames.named(answers, aggregates.names(answers["benchmark"]))
         answers = answers[answers["model"].isin(ARMS)]
         for (model, benchmark, protocol), part in answers.groupby(
             ["model", "benchmark", "protocol"]

@@ -459,7 +459,7 @@ def our_run(
         items = [
             item
             for subject in SIX
-            for item in [item for item in run.items if item.meta["subject"] == subject][:each]
+            for item in [item for item in run.items if item.details.subject == subject][:each]
         ]
     return Run(run.benchmark, run.protocol, run.shots, items, run.pool)
 

@@ -11,6 +11,7 @@ import pytest
 
 from sm70lib import benchmarks, sources
 from sm70lib.benchmarks import Item
+from sm70lib.benchmarks.details import Details
 from sm70lib.corpus import audit, findings, overlap, templates
 from sm70lib.corpus.audit import CHECKS
 from sm70lib.corpus.overlap import Overlap
@@ -60,7 +61,7 @@ WHY = (
     "Lemons take the green colour out of the thumbs within an hour. Nothing else in the whole valley has "
     "ever been of any use against it."
 )
-ITEM = Item("i", "i", "medqa_4", STEM, "", OPTIONS, 2, {"explanation": WHY})
+ITEM = Item("i", "i", "medqa_4", STEM, "", OPTIONS, 2, Details(explanation=WHY))
 SHORT = Item("s", "s", "mmlu_medical", "Which is true?", "", ("10", "20", "30", "40"), 1)
 
 
@@ -128,9 +129,9 @@ def test_near_copies_are_found_at_a_stated_recall(real):
 
 
 def test_a_conclusion_that_repeats_in_training_is_found_in_the_field_explanation(real):
-    some = [item for item in real["pubmedqa"] if len(item.meta["explanation"].split()) > 20][:200]
+    some = [item for item in real["pubmedqa"] if len(item.details.explanation.split()) > 20][:200]
     rows = [
-        row("Tell me something.", item.meta["explanation"].split(". ")[0], number=number)
+        row("Tell me something.", item.details.explanation.split(". ")[0], number=number)
         for number, item in enumerate(some)
     ]
     long = {one.row for one in rows if len(overlap.words(one.output)) >= 12}

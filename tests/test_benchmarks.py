@@ -1,5 +1,6 @@
 """Benchmarks: real counts and traps, bad items counted, the constant guessers."""
 
+import hashlib
 import json
 import shutil
 from collections import Counter
@@ -9,8 +10,9 @@ import pytest
 
 from sm70lib import benchmarks
 from sm70lib.benchmarks import Item
+from sm70lib.benchmarks.details import Details
 from sm70lib.benchmarks.fields import IMAGE
-from sm70lib.study.params import StudyError
+from sm70lib.study.params import ROOT, StudyError
 
 # benchmark: items, items by answer position, best place (per cent), few-shot pool
 REAL = {
@@ -48,23 +50,23 @@ def test_real_files_have_their_items_answers_and_pool(shared_data, name):
     assert round(100 * benchmarks.constant_guess(items)["position"], 1) == guess
     assert not any(defect.dropped for defect in defects)
     shots = benchmarks.pool(name, shared_data)
-    scored = {item.id for item in items if item.meta.get("test", True)}
+    scored = {item.id for item in items if item.details.test is not False}
     assert len(shots) == pool and not scored & {item.id for item in shots}
 
 
 def test_pubmedqa_marks_the_official_500(shared_data):
-    items = [item for item in benchmarks.read("pubmedqa", shared_data) if item.meta["test"]]
+    items = [item for item in benchmarks.read("pubmedqa", shared_data) if item.details.test]
     assert Counter(item.options[item.answer] for item in items) == {
         "yes": 276,
         "no": 169,
         "maybe": 55,
     }
-    assert all(item.context and item.meta["explanation"] and item.id.isdigit() for item in items)
+    assert all(item.context and item.details.explanation and item.id.isdigit() for item in items)
     assert round(100 * benchmarks.best_constant_accuracy(items), 1) == 55.2
 
 
 def test_dev_items_are_no_test_items(shared_data):
-    scored = [item for item in benchmarks.read("pubmedqa", shared_data) if item.meta["test"]]
+    scored = [item for item in benchmarks.read("pubmedqa", shared_data) if item.details.test]
     tests = {item.question for item in [*scored, *benchmarks.read("medqa_4", shared_data)]}
     dev = [
         item
@@ -73,7 +75,7 @@ def test_dev_items_are_no_test_items(shared_data):
     ]
     assert (len(tests), len(dev)) == (500 + 1273, 500 + 1272)
     assert not tests & {item.question for item in dev}
-    assert not any("test" in item.meta for item in dev), "no protocol leaves them out for that"
+    assert all(item.details.test is None for item in dev), "no protocol leaves them out for that"
 
 
 def test_requests_of_medsafety_are_told_apart_by_split(shared_data, tmp_path):
@@ -104,7 +106,7 @@ def test_two_splits_of_medsafety_in_small(tmp_path):
 
 def test_mmlu_subjects_survive_line_ends_and_quoted_newlines(shared_data):
     items = benchmarks.read("mmlu_medical", shared_data)
-    assert Counter(item.meta["subject"] for item in items) == {
+    assert Counter(item.details.subject for item in items) == {
         "anatomy": 135,
         "clinical_knowledge": 265,
         "college_biology": 144,
@@ -113,7 +115,7 @@ def test_mmlu_subjects_survive_line_ends_and_quoted_newlines(shared_data):
         "professional_medicine": 272,
     }
     assert items[0].id == "mmlu/anatomy/0000" and any("\n" in item.question for item in items)
-    medicine = [item for item in items if item.meta["subject"] == "professional_medicine"]
+    medicine = [item for item in items if item.details.subject == "professional_medicine"]
     assert round(100 * benchmarks.best_constant_accuracy(medicine), 1) == 44.9
     assert len(benchmarks.read("mmlu_medical", shared_data, "val")) == 123
 
@@ -125,7 +127,7 @@ def test_medqa_in_four_and_five_options_are_the_same_questions(shared_data):
     ]
     moved = sum(a.answer != b.answer for a, b in zip(four, five))
     assert asked[0] == asked[1] and len(asked[0]) == 1273 and moved > 500
-    assert Counter(item.meta["step"] for item in four) == {"step1": 679, "step2&3": 594}
+    assert Counter(item.details.step for item in four) == {"step1": 679, "step2&3": 594}
 
 
 def test_doubtful_real_items_are_noted_and_kept(shared_data):
@@ -162,8 +164,8 @@ def test_extra_keys_of_a_world_are_taken_over_and_letters_sorted(tmp_path):
     )
     plain, extra = benchmarks.read("medqa_4", tmp_path)
     key = "medqa_4/00000"
-    assert plain == Item(key, key, "medqa_4", "Which?", "", ("a", "b"), 1, {"step": "step1"})
-    assert extra.cluster == "velorum" and extra.meta == {"step": "step1", "kind": "fact"}
+    assert plain == Item(key, key, "medqa_4", "Which?", "", ("a", "b"), 1, Details(step="step1"))
+    assert extra.cluster == "velorum" and extra.details == Details(step="step1", kind="fact")
 
 
 BAD = {
@@ -219,7 +221,7 @@ def test_usmle_steps_leave_questions_with_pictures_out(tmp_path):
         (3, "no right option, or two that disagree"),
         (5, "the id stands twice"),
     ]
-    assert {item.meta["step"] for item in items} == {"step2"}
+    assert {item.details.step for item in items} == {"step2"}
     assert benchmarks.pool("usmle_step2", tmp_path) == []
 
 
@@ -436,9 +438,70 @@ def test_constant_guessers_by_place_and_by_text():
     assert benchmarks.best_constant_accuracy(always_first) == 0.5
 
 
+def test_items_of_the_reference_are_saved_as_they_were_byte_for_byte(tmp_path):
+    folder, count = ROOT / "outputs/reference/tiny/data/benchmarks", 0
+    for path in sorted(folder.glob("*.jsonl")):
+        items = benchmarks.load(folder, path.stem)
+        benchmarks.save(tmp_path, path.stem, items)
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        texts = [json.dumps(row, sort_keys=True) for row in rows]
+        assert benchmarks.items_digest(items) == hashlib.sha256("".join(texts).encode()).hexdigest()
+        count += len(items)
+    assert count == 1580
+
+
+# The first 12 hex digits of `items_digest`, by which predictions know the items they were made on.
+DIGESTS = {
+    "medqa_4": "6ddc50235513",
+    "medqa_4_dev": "48746e313323",
+    "medqa_5": "0149d2b0da92",
+    "pubmedqa": "89bf5370d56d",
+    "pubmedqa_dev": "ef7288fe07f0",
+    "medmcqa": "0acaf98def1b",
+    "mmlu_medical": "8f72940e1b21",
+    "mmlu_medical_9": "1910c23242d4",
+    "truthfulqa": "212aacea5ed7",
+    "xstest_safe": "3d34de1ed9e2",
+    "xstest_unsafe": "5998267793c1",
+    "medsafety": "ca83a5d26113",
+}
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_the_digests_of_real_items_stay(name, shared_data, tmp_path):
+    items = benchmarks.read(name, shared_data, defects=[])
+    assert benchmarks.items_digest(items)[:12] == DIGESTS[name]
+    benchmarks.save(tmp_path, name, items)
+    again = benchmarks.load(tmp_path, name)
+    assert again == items
+    benchmarks.save(tmp_path, "again", again)
+    saved = [(tmp_path / f"{each}.jsonl").read_bytes() for each in (name, "again")]
+    assert saved[0] == saved[1] and saved[0].count(b"\n") == len(items)
+
+
+def test_a_detail_that_a_file_leaves_empty_is_told_from_one_that_it_does_not_have(tmp_path):
+    unknown, known, other = Details.of({"step": None}), Details(step="step1"), Details()
+    assert [each.step for each in (unknown, known, other)] == [None, "step1", None]
+    assert [each.said() for each in (unknown, known, other)] == [
+        {"step": None},
+        {"step": "step1"},
+        {},
+    ]
+    assert unknown != other
+    benchmarks.save(tmp_path, "x", [Item("i", "c", "x", "Q", "", ("a", "b"), 0, unknown)])
+    path = tmp_path / "x.jsonl"
+    assert path.read_text().endswith('"meta": {"step": null}}\n')
+    path.write_text(path.read_text().replace("step", "stpe"))
+    with pytest.raises(
+        StudyError, match=r"x\.jsonl, line 1: no detail .* 'stpe'; run 01_data again"
+    ):
+        benchmarks.load(tmp_path, "x")
+
+
 def test_items_survive_saving_and_the_digest_sees_every_change(tmp_path):
     items = [
-        Item(str(n), "c", "x", "Q\u2028é", "", ("a", "b"), n % 2, {"kind": "fact"})
+        Item(str(n), "c", "x", "Q\u2028é", "", ("a", "b"), n % 2, Details(kind="fact"))
         for n in range(3)
     ]
     benchmarks.save(tmp_path, "medqa_4", items)

@@ -10,6 +10,7 @@ import synthetic
 
 from sm70lib import benchmarks
 from sm70lib.analysis import frames, slices
+from sm70lib.benchmarks.details import Details
 from sm70lib.statistics import stats
 from sm70lib.study.params import StudyError
 
@@ -221,7 +222,7 @@ def test_an_item_is_shown_as_its_protocol_asked_it(tmp_path):
         "",
         ("It is", "No"),
         0,
-        {"mc2": {"It is": 1, "Yes": 1, "No": 0}},
+        Details(mc2={"It is": 1, "Yes": 1, "No": 0}),
     )
     benchmarks.save(folder / "data/benchmarks", "truthfulqa", [item])
     line = synthetic.prediction(item, "harness-mc2", True, random.Random(0)) | {

@@ -18,11 +18,13 @@ from sm70lib import benchmarks, protocols
 from sm70lib.asking import asking, fitting, runs
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
+from sm70lib.benchmarks.details import Details
 from sm70lib.evaluation import batches, candidates, evaluating, first_look, lines, scoring
 from sm70lib.models import loading, local
+from sm70lib.protocols.protocol import Protocol
 from sm70lib.steps.steps import write_json
 from sm70lib.study.params import ROOT, StudyError
-from tests import small
+from tests import small, synthetic
 from tests.test_model import with_adapter
 
 
@@ -277,7 +279,7 @@ def test_predictions_of_something_else_are_refused(loaded, tmp_path, change):
 
 def test_choices_follow_from_the_loglikelihoods():
     run = run_of(3)
-    prompt = asking.Prompt(run.items[2], 42, "", "text", run.protocol.answers(run.items[2]))
+    prompt = asking.Prompt(run.items[2], 42, "text", run.protocol.answers(run.items[2]))
     found = lines.record(prompt, run, [-8.0, -7.0, -9.0, -6.0])
     assert (found["choice"], found["choice_norm"], found["gold"]) == (
         3,
@@ -356,7 +358,7 @@ def test_three_seeds_are_three_lines_an_item_and_mc2_has_its_mass(loaded, tmp_pa
         "",
         ("It is", "It is not", "Never", "No one knows", "Perhaps"),
         0,
-        {"category": "Health", "mc2": {"It is": 1, "It is so": 1, "It is not": 0}},
+        Details(category="Health", mc2={"It is": 1, "It is so": 1, "It is not": 0}),
     )
     for protocol, count in (("meditron", 3), ("harness-mc2", 1)):
         run = Run("truthfulqa", protocols.named(protocol), 0, [item], [])
@@ -407,7 +409,7 @@ def test_a_template_that_refuses_a_system_message_goes_without_it_as_in_the_harn
     loaded, monkeypatch
 ):
     strict = "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}{% endfor %}"
-    item = replace(run_of(1).items[0], benchmark="mmlu_medical", meta={"subject": "anatomy"})
+    item = replace(run_of(1).items[0], benchmark="mmlu_medical", details=Details(subject="anatomy"))
     run, texts = Run("mmlu_medical", protocols.named("med42"), 0, [item], []), []
     for template in (CHAT, strict + CHAT):
         monkeypatch.setattr(loaded[1], "chat_template", template)
@@ -422,7 +424,7 @@ def test_a_template_that_refuses_a_system_message_goes_without_it_as_in_the_harn
 def test_a_limit_counts_the_items_that_a_protocol_keeps_and_not_those_it_takes_as_shots(tmp_path):
     words = ("yes", "no", "maybe")
     abstracts = [
-        Item(f"{n}", f"{n}", "pubmedqa", "Does it?", "", words, 0, {"test": n % 2 == 1})
+        Item(f"{n}", f"{n}", "pubmedqa", "Does it?", "", words, 0, Details(test=n % 2 == 1))
         for n in range(60)
     ]
     benchmarks.save(tmp_path, "pubmedqa", abstracts)
@@ -466,8 +468,7 @@ def test_dev_items_are_asked_as_their_test_and_never_stand_in_their_own_shots(tm
     words = ("yes", "no", "maybe")
     exam = [replace(item, id=f"d/{item.id}", benchmark="medqa_4_dev") for item in run_of(12).items]
     abstracts = [
-        Item(f"{n}", f"{n}", "pubmedqa_dev", f"Does {n}?", "So.", words, n % 3, {})
-        for n in range(12)
+        Item(f"{n}", f"{n}", "pubmedqa_dev", f"Does {n}?", "So.", words, n % 3) for n in range(12)
     ]
     pool = [replace(item, id=f"t/{item.id}") for item in run_of(30).items][:train]
     for name, some in {
@@ -630,6 +631,38 @@ def content(folder) -> dict[str, bytes]:
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*.json*"))
     }
+
+
+def test_every_prompt_is_rendered_once_for_a_model(study, monkeypatch):
+    """Invented benchmarks, with a shot and without, under one seed and under three."""
+    folder, p = study
+    p.eval_protocols, p.eval_shots = ["sm70-2023", "harness", "meditron"], [0, 1]
+    p.eval_benchmarks = ["medqa_4", "pubmedqa", "usmle_step1"]
+    for name in p.eval_benchmarks:
+        made = synthetic.items(name, 12, world=False)
+        benchmarks.save(folder / "data/benchmarks", name, made[:8])
+        benchmarks.save(folder / "data/benchmarks", f"{name}.pool", made[8:])
+    model = candidates.Model("base", str(folder / "base/model"))
+    monkeypatch.setattr(scoring, "models", lambda *_: [model])
+    rendered, prompt = [], Protocol.prompt
+    monkeypatch.setattr(
+        Protocol, "prompt", lambda self, *given: rendered.append(self) or prompt(self, *given)
+    )
+    asked = runs.runs(p, folder / "data/benchmarks")
+    assert {len(run.seeds) for run in asked} == {1, 3} and {run.shots for run in asked} == {0, 1}
+    wanted = sum(len(run.items) * len(run.seeds) for run in asked)
+    scoring.score_all(p, asked, folder)
+    assert len(asked) >= 8 and len(rendered) == wanted
+    written = content(folder / "predictions")
+    rendered.clear()
+    scoring.score_all(p, asked, folder)
+    assert len(rendered) == 2 * wanted, "once to see what matches, once to see what is left"
+    assert content(folder / "predictions") == written
+    for run in asked:  # what waited in a file is what would be rendered now
+        digests = {each.key: each.digest for each in asking.Prompts(run, None)}
+        scored_lines = lines.lines(folder / f"predictions/base/{run.name}.jsonl")
+        found = {(line["item_id"], line["seed"]): line["prompt_digest"] for line in scored_lines}
+        assert found == digests
 
 
 def test_a_benchmark_added_is_scored_and_nothing_else_is(scored):

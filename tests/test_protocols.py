@@ -9,6 +9,7 @@ import pytest
 
 from sm70lib import benchmarks, protocols
 from sm70lib.benchmarks import Item, folds
+from sm70lib.benchmarks.details import Details
 from sm70lib.corpus import templates
 from sm70lib.protocols.harness import draw_today
 from sm70lib.protocols.meditron import MEDICAL, draw_meditron
@@ -24,7 +25,7 @@ ABSTRACT = Item(
     "We tried.\nIt did.",
     ("yes", "no", "maybe"),
     0,
-    {"test": False},
+    Details(test=False),
 )
 
 
@@ -90,7 +91,7 @@ def test_nine_mmlu_subjects_are_asked_as_six_are_and_meditron_leaves_out_what_it
             "",
             ("a", "b", "c", "d"),
             0,
-            {"subject": "virology", "swallowed": n == 0},
+            Details(subject="virology", swallowed=n == 0),
         )
         for name in ("mmlu_medical", "mmlu_medical_9")
         for n in range(3)
@@ -117,7 +118,9 @@ def test_todays_harness_draws_item_by_item_and_mmlu_takes_the_first_of_the_subje
     drawn, rnd = draw_today(items, 5, pool, 1234), random.Random(1234)
     assert [drawn[item.id] for item in items] == [rnd.sample(pool, 5) for _ in items]
     mmlu = [
-        replace(item, benchmark="mmlu_medical", meta={"subject": ("anatomy", "virology")[n % 2]})
+        replace(
+            item, benchmark="mmlu_medical", details=Details(subject=("anatomy", "virology")[n % 2])
+        )
         for n, item in enumerate(pool)
     ]
     assert [shot.id for shot in draw_today(mmlu[1:2], 3, mmlu, 1234)["p1"]] == ["p1", "p3", "p5"]
@@ -164,7 +167,7 @@ def test_meditrons_truthfulqa_has_99_questions_and_four_options_in_an_order_of_t
 ):
     protocol = protocols.named("meditron")
     items, others = protocol.parted("truthfulqa", benchmarks.read("truthfulqa", shared_data))
-    counts = {name: sum(item.meta["category"] == name for item in items) for name in MEDICAL}
+    counts = {name: sum(item.details.category == name for item in items) for name in MEDICAL}
     assert (
         counts == {"Health": 55, "Nutrition": 16, "Psychology": 19, "Science": 9}
         and len(items) == 99
@@ -265,7 +268,7 @@ def test_pubmedqa_vast_shows_the_verdicts_as_options_and_reads_the_words():
 
 
 def test_mmlu_has_its_description_which_is_the_system_message_of_a_chat():
-    item = replace(EXAM, benchmark="mmlu_medical", meta={"subject": "college_biology"})
+    item = replace(EXAM, benchmark="mmlu_medical", details=Details(subject="college_biology"))
     line = "The following are multiple choice questions (with answers) about college biology.\n\n"
     asked = "What now?\nA. one\nB. two\nC. three\nD. four\nAnswer:"
     for name in ("harness", "med42"):

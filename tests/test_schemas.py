@@ -56,7 +56,7 @@ def test_pubmedqa_of_the_hub_is_the_authors(shared_data, tmp_path):
     same("pubmedqa", shared_data, tmp_path, 1000)
     items = benchmarks.read("pubmedqa", tmp_path)
     assert (
-        sum(item.meta["human"] == item.options[item.answer] for item in items) == 781
+        sum(item.details.human == item.options[item.answer] for item in items) == 781
     )  # as the authors' file
 
 
@@ -122,13 +122,13 @@ def test_pubmedqa_in_folds_marks_its_test_and_in_nested_rows_reads_the_same(shar
             ],
         )
     right = {
-        item.question: (item.context, item.answer, item.meta["test"])
+        item.question: (item.context, item.answer, item.details.test)
         for item in benchmarks.read("pubmedqa", shared_data)
     }
     for form in ("fold", "nested"):
         items = benchmarks.read("pubmedqa", tmp_path / form)
         assert {
-            item.question: (item.context, item.answer, item.meta["test"]) for item in items
+            item.question: (item.context, item.answer, item.details.test) for item in items
         } == right
         assert len(items) == 1000 and len(right) == 1000
 
@@ -213,7 +213,7 @@ def test_nine_subjects_hold_the_six_and_a_header_swallowing_reader_loses_one_eac
     assert (len(nine), len(six)) == (1871, 1089) and {item.id for item in six} < {
         item.id for item in nine
     }
-    assert len(nine) - sum(item.meta["swallowed"] for item in nine) == 1862  # what Meditron printed
+    assert len(nine) - sum(item.details.swallowed for item in nine) == 1862  # what Meditron printed
 
 
 def test_truthfulqa_of_the_hub_is_the_authors_with_its_99_medical_questions(shared_data, tmp_path):
@@ -239,7 +239,7 @@ def test_truthfulqa_of_the_hub_is_the_authors_with_its_99_medical_questions(shar
         ],
     )
     same("truthfulqa", shared_data, tmp_path, 817)
-    counts = Counter(item.meta["category"] for item in benchmarks.read("truthfulqa", tmp_path))
+    counts = Counter(item.details.category for item in benchmarks.read("truthfulqa", tmp_path))
     medical = [counts[name] for name in ("Health", "Nutrition", "Psychology", "Science")]
     assert medical == [55, 16, 19, 9] and sum(medical) == 99
 
@@ -316,7 +316,7 @@ def test_usmle_in_both_public_forms(tmp_path):
         map(len, found.values())
     ) == 325
     first = found[1][3]
-    assert (first.question, first.answer, first.meta["step"]) == (
+    assert (first.question, first.answer, first.details.step) == (
         "Question one 3 about vitamin (B) and more?",
         3,
         "step1",

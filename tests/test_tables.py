@@ -9,6 +9,7 @@ import synthetic
 from sm70lib import benchmarks
 from sm70lib.analysis import accuracies, comparisons, frames, quoted, tables
 from sm70lib.statistics import differences, stats, verdicts
+from sm70lib.study import aggregates
 
 HOW = stats.How(resamples=300)
 P = synthetic.PARAMS
@@ -38,8 +39,39 @@ def real(tmp_path_factory):
     return frames.load(outputs, ["made"])
 
 
+def with_aggregates(answers):
+    return frames.named(answers, aggregates.names(answers["benchmark"]))
+
+
+def test_an_aggregate_is_made_of_its_members_and_only_for_who_asks(world):
+    steps = list(aggregates.USMLE_STEPS)
+    asked = sorted(set(world["benchmark"]))
+    assert asked == ["medqa_4", "pubmedqa", *steps], "answers have no other rows"
+    assert aggregates.names(asked) == [*asked, "usmle", "usmle_macro"]
+    assert aggregates.names(asked, [aggregates.POOLED]) == [*asked, "usmle"]
+    assert aggregates.names(asked, members=False) == [*asked[:2], "usmle", "usmle_macro"]
+    shown = ["medqa_4", "usmle", "usmle_macro", "usmle_step1", "xstest_safe"]  # a table's order
+    assert aggregates.names(shown, members=False) == [*shown[:3], "xstest_safe"]
+    assert aggregates.names(["medqa_4"]) == ["medqa_4"], "nothing is made of what was not asked"
+    assert aggregates.complete(steps[:2]) == set(steps[:2])
+    assert aggregates.complete(steps) == {*steps, "usmle"}
+    pooled = frames.named(world, ["usmle"])
+    members = world[world["benchmark"].isin(steps)]
+    assert set(pooled["benchmark"]) == {"usmle"} and len(pooled) == len(members) == 150 * 6
+    assert pooled["item_id"].tolist() == members["item_id"].tolist()
+    assert pooled["step"].tolist() == members["benchmark"].tolist()
+    assert len(frames.named(world, ["medqa_5"])) == 0
+    both = frames.named(world, ["usmle_macro", "usmle_step3"])
+    assert both["benchmark"].value_counts().to_dict() == {"usmle_macro": 900, "usmle_step3": 360}
+    tuned = world[(world["model"] == "tuned") & (world["protocol"] == "harness")]
+    _, _, weight = frames.scored(frames.named(tuned, ["usmle_macro"]))
+    assert sorted(set(weight)) == [1 / 60, 1 / 50, 1 / 40]
+    assert frames.scored(frames.named(tuned, ["usmle"]))[2] is None
+
+
 def test_every_accuracy_is_recomputed_from_its_predictions(world):
     found, checked = accuracies.results(world, HOW), 0
+    world = with_aggregates(world)
     for row in found.to_dict("records"):
         part = world[(world[list(frames.RUN)] == [row[name] for name in frames.RUN]).all(axis=1)]
         kind = part[part["kind"] == row["subset"]]
@@ -96,7 +128,7 @@ def test_the_declared_intervals_are_at_holms_level(world):
     assert primary["level_pct"].tolist() == [98.3] * 3, "all three are clear at the first step"
     assert set(table.loc[table["family"] != "primary", "level_pct"]) == {95}
     for row in table.to_dict("records"):
-        part = frames.paired(world, row["before"], row["after"])
+        part = frames.paired(with_aggregates(world), row["before"], row["after"])
         part = part[(part[frames.SET] == [row[name] for name in frames.SET]).all(axis=1)]
         level = 1 - 0.05 / 3 if row["family"] == "primary" else 0.95
         gap = differences.difference(part["correct_a"], part["correct_b"], part["cluster"], level)
@@ -140,6 +172,7 @@ def test_few_clusters_give_no_verdict(world):
 
 def test_rank_of_the_right_option_follows_from_the_loglikelihoods(world):
     found, checked = accuracies.results(world, HOW), 0
+    world = with_aggregates(world)
     for row in found[found["subset"] == "all"].to_dict("records"):
         part = world[(world[list(frames.RUN)] == [row[name] for name in frames.RUN]).all(axis=1)]
         ranks = [
@@ -317,7 +350,7 @@ def test_the_main_usmle_score_stands_without_leaked_items_too(real):
     table = accuracies.wide(found, ["medqa_4", "pubmedqa", "usmle", "usmle_macro"], quoted.read())
     row = table.set_index("model").loc[accuracies.CLEANED]
     run = real[(real["model"] == "tuned") & (real["protocol"] == "sm70-2023")]
-    clean = run[(run["benchmark"] == "usmle") & ~run["flagged"]]
+    clean = frames.named(run[~run["flagged"]], ["usmle"])
     assert row["usmle"].startswith(f"{100 * clean['correct'].mean():.1f} [")
     assert row["usmle"].endswith("n=315") and row["usmle_macro"].endswith("n=315"), "10 of 325 leak"
     assert row["pubmedqa"] == "", "where nothing leaks, there is nothing to leave out"

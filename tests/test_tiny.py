@@ -68,7 +68,7 @@ def test_benchmarks_are_large_enough_and_no_guesser_gains(made):
         assert len(items) >= least, name
         if name != "truthfulqa":
             assert benchmarks.best_constant_accuracy(items) < 0.37, name
-        assert {item.meta["kind"] for item in items} == set(world.KINDS), name
+        assert {item.details.kind for item in items} == set(world.KINDS), name
 
 
 def test_tuning_never_mentions_what_is_held_out(made):

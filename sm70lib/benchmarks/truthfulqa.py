@@ -7,7 +7,7 @@ from sm70lib.benchmarks.fields import Found, objects
 
 
 def truthfulqa(path: Path) -> Found:
-    """TruthfulQA's 817: mc1 gives the options; mc2's labels and the category go into `meta`."""
+    """TruthfulQA's 817: mc1 gives the options; mc2's labels and the category are details."""
     categories = _categories(path)
     for number, row in objects(path):
         question, single = row.get("question"), _targets(row.get("mc1_targets"))

@@ -30,6 +30,7 @@ def evaluate(
     batch_tokens: int = 2048,
     chat: bool = False,
     notes: dict[str, str] | None = None,
+    prompts: Prompts | None = None,
 ) -> None:
     """Scores the items of a run, and goes on where an earlier attempt stopped.
 
@@ -43,13 +44,15 @@ def evaluate(
         batch_tokens: tokens that a batch may have.
         chat: whether the model is asked in its chat template.
         notes: more entries for the `.meta.json`.
+        prompts: the run's prompts, if they are there already.
 
     Raises:
         StudyError: `path` holds predictions of another model, protocol version, item list or
             prompt; or shots would have to come from the test, which the protocol does not allow.
     """
     _check_shots(run)
-    prompts = Prompts(run, tokenizer, chat)
+    if prompts is None:
+        prompts = Prompts(run, tokenizer, chat)
     about = about_run(prompts, model_digest) | (notes or {})
     mine, rank, world = share(path)
     done = resume(path, about)

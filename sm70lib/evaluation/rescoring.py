@@ -15,7 +15,7 @@ COUNT = 64  # at most so many items
 PART = 40  # at most one item in so many: a check must not cost more than what it checks
 
 
-def rescore(loaded, tokenizer, written: dict[Run, list[dict]], chat: bool = False) -> dict:
+def rescore(loaded, tokenizer, written: list[tuple[Prompts, list[dict]]]) -> dict:
     """Scores some items again, alone, and compares them with their scores in batches.
 
     The items are spread over the runs.
@@ -23,18 +23,17 @@ def rescore(loaded, tokenizer, written: dict[Run, list[dict]], chat: bool = Fals
     Args:
         loaded: the model that scored them.
         tokenizer: its tokenizer.
-        written: the lines of every run that is scored by likelihood.
-        chat: whether the model was asked in its chat template.
+        written: prompts and lines of every run that is scored by likelihood.
 
     Returns:
         How many items were scored again, the largest difference of a log-likelihood (nats), and
         how many choices flipped.
     """
-    total = sum(len(lines) for lines in written.values())
+    total = sum(len(lines) for _, lines in written)
     count = min(COUNT, max(1, total // PART))
     worst, flips, n = 0.0, 0, 0
-    for number, (run, lines) in enumerate(written.items()):
-        prompts = Prompts(run, tokenizer, chat)
+    for number, (prompts, lines) in enumerate(written):
+        run = prompts.run
         numbers = {(run.items[place].id, seed): at for at, (place, seed) in enumerate(prompts.keys)}
         one_more = number < count % len(written)
         share = count // len(written) + one_more

@@ -4,6 +4,7 @@
 """
 
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 
 from sm70lib.benchmarks import Item, folds
@@ -41,7 +42,7 @@ def draw_today(items: list[Item], count: int, pool: list[Item], seed: int) -> di
 
 
 def _of_subject(item: Item, pool: list[Item]) -> list[Item]:
-    return [shot for shot in pool if shot.meta["subject"] == item.meta["subject"]]
+    return [shot for shot in pool if shot.details.subject == item.details.subject]
 
 
 def _medqa(item: Item) -> str:
@@ -59,8 +60,10 @@ def _mmlu(item: Item) -> str:
 def _description(item: Item) -> str:
     if item.benchmark not in MMLU:
         return ""
-    subject = item.meta["subject"].replace("_", " ")
-    return f"The following are multiple choice questions (with answers) about {subject}.\n\n"
+    subject = item.details.subject
+    assert subject is not None, "every question of MMLU has a subject"
+    named = subject.replace("_", " ")
+    return f"The following are multiple choice questions (with answers) about {named}.\n\n"
 
 
 # The six fixed questions of TruthfulQA (arXiv 2109.07958, appendix E), as the harness quotes them.
@@ -90,14 +93,21 @@ def _truthfulqa(item: Item) -> str:
 
 def _all_truths(item: Item, seed: int) -> Item:
     """TruthfulQA's mc2: all true and all false answers are options."""
-    truth_of = item.meta["mc2"]  # 1 or 0 for every answer
+    truth_of = _truths(item)
     first_true = list(truth_of.values()).index(1)
     return replace(item, options=tuple(truth_of), answer=first_true)
 
 
 def _true_answers(item: Item) -> list[int]:
-    labels = item.meta["mc2"].values()
+    labels = _truths(item).values()
     return [place for place, label in enumerate(labels) if label == 1]
+
+
+def _truths(item: Item) -> Mapping[str, int]:
+    """1 for each true answer to a question of TruthfulQA, and 0 for each false one."""
+    truths = item.details.mc2
+    assert truths is not None, "every question of TruthfulQA has mc2"
+    return truths
 
 
 def _full_answers(item: Item) -> list[str]:

@@ -122,8 +122,8 @@ def _keeps(item: Item) -> bool:
     nine MMLU subjects.
     """
     if item.benchmark == "truthfulqa":
-        return item.meta.get("category") in MEDICAL
-    lost = item.benchmark == "mmlu_medical_9" and item.meta["swallowed"]
+        return item.details.category in MEDICAL
+    lost = item.benchmark == "mmlu_medical_9" and item.details.swallowed
     return official(item) and not lost
 
 

@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from sm70lib.study import aggregates
 from sm70lib.study.tables import names
 
 REHEARSAL = "rehearsal-"  # the names of rehearsed studies begin with this; no other name may
-USMLE = {"usmle_step1", "usmle_step2", "usmle_step3"}
 DEV = names("benchmarks/benchmarks.csv", use="dev")  # for choosing between models
 
 
@@ -17,11 +17,8 @@ def _in_order(stages: list[str]) -> bool:
 
 
 def _all_asked(asked: list[str], primary: list[str]) -> bool:
-    """Whether all primary benchmarks are asked; `usmle` stands for the three steps."""
-    complete = set(asked)
-    if USMLE <= complete:
-        complete.add("usmle")
-    return set(primary) <= complete
+    """Whether all primary benchmarks are asked; an aggregate stands for all its members."""
+    return set(primary) <= aggregates.complete(asked)
 
 
 def _no_test_items_for_a_grid(asked: list[str], study: str) -> bool:

@@ -48,7 +48,7 @@ def run_of(
 ) -> runs.Run:
     """The harness protocol's run, read by letters or by option texts; of MMLU one subject."""
     run = parity.our_run("harness", benchmark, shots, data, None, folder)
-    items = [item for item in run.items if item.meta.get("subject") == SUBJECT] or run.items
+    items = [item for item in run.items if item.details.subject == SUBJECT] or run.items
     answers = layouts.option_letters if read_by == "letters" else layouts.option_texts
     return runs.Run(
         benchmark, replace(run.protocol, answers=answers), shots, items[:count], run.pool
