@@ -43,19 +43,19 @@ def processes(launcher: str) -> int:
             `accelerate launch`, its words count before its `--config_file`.
     """
     if "torchrun" in launcher:
-        nodes = _number(launcher, "--nnodes[ =]")
-        return nodes * _number(launcher, "--nproc[-_]per[-_]node[ =]")
+        nodes = _number(launcher, "--nnodes")
+        return nodes * _number(launcher, "--nproc[-_]per[-_]node")
     file = re.search(r"--config[-_]file[ =](\S+)", launcher)
-    said = launcher
+    written = ""
     if file and (ROOT / file[1]).is_file():
-        said += (ROOT / file[1]).read_text(encoding="utf-8")
-    return _number(said, "(?:--)?num[-_]processes(?:[ =]|: *)")  # the command line comes first
+        written = (ROOT / file[1]).read_text(encoding="utf-8", errors="replace")
+    return _number(launcher, "--num[-_]processes", _number(written, r"(?m)^num_processes:"))
 
 
-def _number(text: str, before: str) -> int:
-    """The first number that follows what the pattern `before` matches; 1 if there is none."""
-    found = re.search(rf"{before}(\d+)(?!\S)", text)
-    return int(found[1]) if found else 1
+def _number(text: str, option: str, otherwise: int = 1) -> int:
+    """The whole number from 1 that a text gives for an option."""
+    found = re.search(rf"{option}[ =]([1-9]\d*)(?!\S)", text)
+    return int(found[1]) if found else otherwise
 
 
 def _no_test_items_for_a_grid(asked: list[str], study: str) -> bool:
