@@ -25,6 +25,7 @@ STUDY = {
     "data_max_length": 130,
     "data_overlong": "cut",
     "data_holdout": 10,
+    "train_stages": ["cpt", "sft", "dpo"],
     "cpt_sources": [],
     "dpo_sources": [],
     "sft_loss": "response",

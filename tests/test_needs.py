@@ -18,6 +18,10 @@ from sm70lib.study.params import ROOT, StudyError
 from tests import small
 
 SM70 = params.load(ROOT / "params/sm70.yml")
+# A stage dpo, which sm70.yml does not have
+DPO = {name: value for name, value in small.PARAMETERS.items() if name.startswith("dpo_")}
+del DPO["dpo_packing"]  # which pairs do not have
+DPO |= {"dpo_sources": ["preference_pairs"], "dpo_batch_size": 64}
 EVAL = dict(
     eval_benchmarks=["medqa_4"],
     eval_protocols=["sm70-2023"],
@@ -207,7 +211,7 @@ def test_what_is_not_on_the_hub_is_named_until_it_is_there(tmp_path):
     clean = params.load(
         ROOT / "params/sm70.yml",
         ROOT / "params/overlays/sm70-clean.yml",
-        overrides={"study": "x", "dpo_sources": ["preference_pairs"]},
+        overrides=DPO | {"study": "x", "train_stages": ["sft", "dpo"]},
     )
     names = [one.reader for one in byhand.wanted(clean, ["01_data"])]
     assert names == ["medsafety", "preference_pairs", "pubmedqa", "audit_label repair"]

@@ -145,7 +145,11 @@ def asked(tokenizer, template: str, instruction: str, input: str) -> list[int]:
 def trained(tokenizer, template: str, instruction: str, input: str) -> tuple[list[int], list[int]]:
     """The prompt of the training row that 01 makes of that instruction and input, and its rest."""
     p = SimpleNamespace(
-        data_template=template, data_max_length=10**6, data_overlong="drop", sft_loss="response"
+        data_template=template,
+        data_max_length=10**6,
+        data_overlong="drop",
+        train_stages=["sft"],
+        sft_loss="response",
     )
     row = Row("source", 0, instruction, input, "It is this.", "file")
     ((row,),) = examples._examples([row], p, tokenizer)
@@ -183,7 +187,11 @@ def test_as_trained_scores_the_very_tokens_of_a_training_row(kind, adds_bos, tem
     assert len(scored) == 4
     options = {letter: text for letter, text in zip("ABCD", item.options)}
     p = SimpleNamespace(
-        data_template=template, data_max_length=10**6, data_overlong="drop", sft_loss="response"
+        data_template=template,
+        data_max_length=10**6,
+        data_overlong="drop",
+        train_stages=["sft"],
+        sft_loss="response",
     )
     for (letter, text), ids in zip(options.items(), scored):
         asked = "Please answer with one of the option in the bracket"

@@ -52,6 +52,11 @@ def _lora_width(p) -> int:
     return 4 if p.lora_dtype == "fp32" else 2
 
 
+def main_stage(p) -> str:
+    """The kind of stage that 02 plans: sft, or the first one of a study without it."""
+    return "sft" if "sft" in p.train_stages else p.train_stages[0]
+
+
 def plan(model, p, kind: str = "sft", continued: bool = False) -> pd.DataFrame:
     """Plans the memory of every part of a stage.
 
@@ -170,12 +175,12 @@ def needed(model, p, kind: str = "sft", continued: bool = False) -> float:
     return plan(model, p, kind, continued)["planned_mb"].sum() * MB
 
 
-def verdict(model, p) -> str:
+def verdict(model, p, kind: str = "sft") -> str:
     """Says in one line what is needed, what there is (GB, 10^9 bytes) and what to change."""
     there = memory.at_hand()
     return (
-        f"{needed(model, p) / 1e9:,.2f} GB of {there.gb:,.3g} GB in {there.where}: "
-        f"{advice(model, p, there.gb * memory.GB)}"
+        f"{needed(model, p, kind) / 1e9:,.2f} GB of {there.gb:,.3g} GB in {there.where}: "
+        f"{advice(model, p, there.gb * memory.GB, kind)}"
     )
 
 

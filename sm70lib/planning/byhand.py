@@ -12,6 +12,7 @@ from sm70lib.models import known
 from sm70lib.sources import SOURCES, hub_folder
 from sm70lib.sources.causal import CAUSAL, REFERENCE
 from sm70lib.study.params import StudyError
+from sm70lib.study.used import sources_of
 
 # Names the 500 test questions of PubMedQA, which the hub's copy does not tell apart
 TEST_LIST = "test_ground_truth.json"
@@ -62,8 +63,7 @@ def wanted(p, steps: list[str]) -> list[Wanted]:
         lacking += [_source(name) for name in p.base_text]
     if "01_data" in steps:
         lacking += [_benchmark(name) for name in p.eval_benchmarks]
-        sources = (*p.data_sources, *p.cpt_sources, *p.dpo_sources)
-        lacking += [_source(name) for name in sources]
+        lacking += [_source(name) for name in sources_of(p)]
         lacking += [_test_list(p), _reference(p)]
     return list(dict.fromkeys(files for files in lacking if files))
 

@@ -20,6 +20,7 @@ from sm70lib.standins import items, meadow, rows, stand_ins
 from sm70lib.standins.writer import Content, Files
 from sm70lib.steps.steps import write_text
 from sm70lib.study.params import ROOT, StudyError
+from sm70lib.study.used import sources_of
 from sm70lib.tiny.world import World, make
 
 # The fictional medicine that the rows speak of
@@ -61,7 +62,7 @@ def data(p, served: Path, local: Path) -> list[str]:
 def _data_files(p, world: World) -> Iterator[tuple[str, str | None, Files]]:
     """Folder, address on the hub and files of everything that the study reads."""
     own_base = [] if p.base_model else p.base_text
-    for name in dict.fromkeys([*p.data_sources, *p.cpt_sources, *p.dpo_sources, *own_base]):
+    for name in dict.fromkeys([*sources_of(p), *own_base]):
         source = SOURCES[name]
         yield source.folder, source.hub, rows.files(name, world, items.leaking(world))
     if CAUSAL in p.data_sources and p.audit_label != "report":

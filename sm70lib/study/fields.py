@@ -1,67 +1,21 @@
 """Every parameter: its type, unit, range and help."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-)
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
-from sm70lib.study.tables import names
+from sm70lib.study import stages
+from sm70lib.study.values import Benchmark, Compared, Distinct, Number, Protocol, Source
+from sm70lib.study.values import parameter as _p
 
-_T = TypeVar("_T")
-
-
-def _distinct(values: list) -> list:
-    if len(set(values)) < len(values):
-        raise ValueError("something is given twice")
-    return values
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 and papermill read 1e-4, which has no dot, as text: turn it into a number."""
-    return float(value) if isinstance(value, str) else value
-
-
-def _p(text: str, unit: str = "", affects: str = "results", **bounds: Any) -> Any:
-    """Declares a parameter.
-
-    Args:
-        text: The help text.
-        unit: The unit, if there is one.
-        affects: What a change of the value affects: `results`, `looks` (may be overridden under
-            the same study name) or `nothing`.
-        **bounds: Limits that pydantic checks, e.g. `ge=1`.
-    """
-    return Field(description=text, json_schema_extra={"unit": unit, "affects": affects}, **bounds)
-
-
-Distinct = Annotated[list[_T], AfterValidator(_distinct)]
-Number = Annotated[float, BeforeValidator(_number)]
-if TYPE_CHECKING:  # a type checker cannot read the tables
-    Source = str
-    Benchmark = str
-    Protocol = str
-    Compared = str
-else:
-    Source = Literal[names("sources/sources.csv")]
-    Benchmark = Literal[names("benchmarks/benchmarks.csv")]
-    Protocol = Literal[names("protocols/protocols.csv")]
-    Compared = Literal[Benchmark, "usmle"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 Policy = Literal["report", "drop", "fail"]
-Optimizer = Literal[
-    "adamw_torch", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_bnb_8bit", "rmsprop"
-]
-Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Palette = Literal["colorblind", "deep", "muted", "bright", "dark", "pastel"]
 
 
 class Study(BaseModel):
-    """Every parameter of a study. Values are checked and cannot be changed."""
+    """The parameters of a study but for those of its stages. Values cannot be changed."""
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
     study: Name = _p("name of the study and of its folder in outputs/", affects="nothing")
@@ -133,41 +87,6 @@ class Study(BaseModel):
     train_gradient_checkpointing: bool = _p(
         "recompute activations to save memory", affects="nothing"
     )
-    cpt_sources: Distinct[Source] = _p(
-        "sources of running text for continued pretraining, replay among them"
-    )
-    cpt_steps: int = _p("length of continued pretraining", "optimiser steps", ge=1)
-    cpt_batch_size: int = _p("batch of an optimiser step", "sequences", ge=1)
-    cpt_lr: Number = _p("peak learning rate", gt=0, le=1)
-    cpt_scheduler: Scheduler = _p("shape of the learning rate")
-    cpt_warmup: Number = _p("warm-up", "share of steps", ge=0, lt=1)
-    cpt_weight_decay: Number = _p("weight decay", ge=0, le=1)
-    cpt_max_grad_norm: Number = _p("gradient norm above which gradients are scaled down", gt=0)
-    cpt_optimizer: Optimizer = _p("optimiser")
-    cpt_packing: bool = _p("put several texts into one sequence")
-    sft_loss: Literal["response", "all"] = _p("tokens that the loss counts")
-    sft_steps: int = _p("length of supervised tuning", "optimiser steps", ge=1)
-    sft_batch_size: int = _p("batch of an optimiser step", "sequences", ge=1)
-    sft_lr: Number = _p("peak learning rate", gt=0, le=1)
-    sft_scheduler: Scheduler = _p("shape of the learning rate")
-    sft_warmup: Number = _p("warm-up", "share of steps", ge=0, lt=1)
-    sft_weight_decay: Number = _p("weight decay", ge=0, le=1)
-    sft_max_grad_norm: Number = _p("gradient norm above which gradients are scaled down", gt=0)
-    sft_optimizer: Optimizer = _p("optimiser")
-    sft_packing: bool = _p("put several rows into one sequence")
-    dpo_sources: Distinct[Source] = _p("sources of preferences")
-    dpo_rounds: dict[Source, Annotated[int, Field(ge=1)]] = _p(
-        "the one dpo round that a source is for", "round"
-    )
-    dpo_steps: int = _p("length of each preference round", "optimiser steps", ge=1)
-    dpo_batch_size: int = _p("batch of an optimiser step", "pairs", ge=1)
-    dpo_lr: Number = _p("peak learning rate", gt=0, le=1)
-    dpo_scheduler: Scheduler = _p("shape of the learning rate")
-    dpo_warmup: Number = _p("warm-up", "share of steps", ge=0, lt=1)
-    dpo_weight_decay: Number = _p("weight decay", ge=0, le=1)
-    dpo_max_grad_norm: Number = _p("gradient norm above which gradients are scaled down", gt=0)
-    dpo_optimizer: Optimizer = _p("optimiser")
-    dpo_beta: Number = _p("strength of the tie to the reference model", gt=0)
     eval_benchmarks: Distinct[Benchmark] = _p("benchmarks to predict", min_length=1)
     eval_protocols: Distinct[Protocol] = _p("ways of asking and scoring", min_length=1)
     eval_shots: Distinct[Annotated[int, Field(ge=0)]] = _p(
@@ -198,4 +117,11 @@ class Study(BaseModel):
     stats_level: Number = _p("level of the intervals", "share", gt=0.5, lt=1)
 
 
-FIELDS = Study.model_fields
+def _with_stages() -> dict[str, FieldInfo]:
+    """All parameters; those of the stages stand in front of those of the evaluation."""
+    own = list(Study.model_fields.items())
+    place = list(Study.model_fields).index("eval_benchmarks")
+    return dict(own[:place]) | stages.expanded() | dict(own[place:])
+
+
+FIELDS = _with_stages()

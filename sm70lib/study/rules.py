@@ -2,13 +2,17 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sm70lib.study import aggregates
+from sm70lib.study.stages import STAGES
 from sm70lib.study.tables import names
 
+ROOT = Path(__file__).parents[2]
 REHEARSAL = "rehearsal-"  # the names of rehearsed studies begin with this; no other name may
 DEV = names("benchmarks/benchmarks.csv", use="dev")  # for choosing between models
+PAIRS = names("sources/sources.csv", shape="pair")
 
 
 def _in_order(stages: list[str]) -> bool:
@@ -19,6 +23,37 @@ def _in_order(stages: list[str]) -> bool:
 def _all_asked(asked: list[str], primary: list[str]) -> bool:
     """Whether all primary benchmarks are asked; an aggregate stands for all its members."""
     return set(primary) <= aggregates.complete(asked)
+
+
+def _source_for_each_round(of: dict[str, int], kinds: list[str], names: list[str]) -> bool:
+    """Whether every round of dpo has a source; one that `of` does not name is in each round."""
+    rounds = range(1, kinds.count("dpo") + 1)
+    return all(any(of.get(name, turn) == turn for name in names) for turn in rounds)
+
+
+def processes(launcher: str) -> int:
+    """The processes that a launcher says it starts; 1 if its words do not say how many.
+
+    The trainer counts them itself, but only after the stages before have been trained.
+
+    Args:
+        launcher: The command line of `train_launcher`, e.g. `torchrun --nproc-per-node 8`. For
+            `accelerate launch`, its words count before its `--config_file`.
+    """
+    if "torchrun" in launcher:
+        nodes = _number(launcher, "--nnodes")
+        return nodes * _number(launcher, "--nproc[-_]per[-_]node")
+    file = re.search(r"--config[-_]file[ =](\S+)", launcher)
+    written = ""
+    if file and (ROOT / file[1]).is_file():
+        written = (ROOT / file[1]).read_text(encoding="utf-8", errors="replace")
+    return _number(launcher, "--num[-_]processes", _number(written, r"(?m)^num_processes:"))
+
+
+def _number(text: str, option: str, otherwise: int = 1) -> int:
+    """The whole number from 1 that a text gives for an option."""
+    found = re.search(rf"{option}[ =]([1-9]\d*)(?!\S)", text)
+    return int(found[1]) if found else otherwise
 
 
 def _no_test_items_for_a_grid(asked: list[str], study: str) -> bool:
@@ -56,15 +91,18 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
         _in_order,
         "is not in the order cpt, sft, dpo, of which only dpo may be repeated",
     ),
-    (
-        "train_stages cpt_sources",
-        lambda kinds, names: "cpt" not in kinds or names,
-        "has a stage cpt, and there is nothing in",
+    *(
+        (
+            f"train_stages {kind}_sources",
+            lambda kinds, names, kind=kind: kind not in kinds or names,
+            f"has a stage {kind}, and there is nothing in",
+        )
+        for kind in ("cpt", "dpo")
     ),
     (
-        "train_stages dpo_sources",
-        lambda kinds, names: "dpo" not in kinds or names,
-        "has a stage dpo, and there is nothing in",
+        "dpo_sources",
+        lambda names: set(names) <= set(PAIRS),
+        f"names a source that holds no pairs of answers; allowed are {', '.join(PAIRS)}",
     ),
     (
         "dpo_rounds train_stages",
@@ -72,9 +110,25 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
         "goes beyond",
     ),
     (
-        "sft_batch_size train_micro_batch_size",
-        lambda batch, micro: batch % micro == 0,
-        "is no multiple of",
+        "dpo_rounds train_stages dpo_sources",
+        _source_for_each_round,
+        "leaves a round of dpo without a source, with",
+    ),
+    *(
+        (
+            f"{kind}_batch_size train_micro_batch_size",
+            lambda batch, micro: batch % micro == 0,
+            "is no multiple of",
+        )
+        for kind in STAGES
+    ),
+    *(
+        (
+            f"{kind}_batch_size train_micro_batch_size train_launcher",
+            lambda batch, micro, launcher: batch % (micro * processes(launcher)) == 0,
+            "cannot be shared out evenly among the processes of train_launcher, with",
+        )
+        for kind in STAGES
     ),
     ("eval_protocols eval_primary_protocol", lambda asked, primary: primary in asked, "lacks"),
     ("eval_shots eval_primary_shots", lambda asked, primary: primary in asked, "lacks"),

@@ -37,6 +37,7 @@ STUDY = SimpleNamespace(
     data_sources=meadow.NAMES,
     data_limit=None,
     data_caps={},
+    train_stages=["sft"],
     cpt_sources=[],
     dpo_sources=[],
     data_template="medalpaca",
