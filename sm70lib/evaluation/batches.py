@@ -16,7 +16,7 @@ from sm70lib.asking.fitting import usable
 from sm70lib.asking.runs import Run
 from sm70lib.evaluation.lines import record, reply_record
 from sm70lib.models import local
-from sm70lib.models.local import Request
+from sm70lib.models.request import Request
 from sm70lib.protocols.protocol import Protocol
 
 SHARED = 32  # tokens that prompts must have in common for their keys and values to be kept

@@ -9,7 +9,7 @@ from sm70lib.asking.fitting import usable
 from sm70lib.asking.runs import Run
 from sm70lib.evaluation.batches import limit
 from sm70lib.models import local
-from sm70lib.models.local import Request
+from sm70lib.models.request import Request
 
 COUNT = 64  # at most so many items
 PART = 40  # at most one item in so many: a check must not cost more than what it checks
