@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -20,6 +21,7 @@ import pandas as pd
 from sm70lib.claims import agreement
 from sm70lib.steps.steps import outputs
 from sm70lib.study.params import ROOT
+from tests.benchmarks import gpu_tables
 
 REFERENCE = ROOT / "outputs/reference/tiny"
 PARTS = (
@@ -70,7 +72,7 @@ def make() -> None:
     (REFERENCE / "notebooks").mkdir()
     for path in sorted(study.glob("notebooks/*.ipynb")):
         (REFERENCE / "notebooks" / path.name).write_text(stripped(path))
-    write_readme()
+    write_blocks()
     size = sum(path.stat().st_size for path in REFERENCE.rglob("*") if path.is_file())
     print(f"{size / 1e6:.1f} MB in {REFERENCE}")
 
@@ -84,7 +86,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def summary() -> str:
-    """The README's committed results: the paper's table, and the tuned model by kind of fact."""
+    """The committed results: the paper's table, and the tuned model by kind of fact."""
     results = pd.read_csv(REFERENCE / "tables/results.csv")
     tuned = results[
         (results["model"] == "tuned")
@@ -108,13 +110,14 @@ def summary() -> str:
 
 
 def speeds() -> str:
-    """The README's speed table: our code beside the usual alternative, as last measured.
+    """The table of speeds on a processor: our code beside the usual alternative, as last measured.
 
-    `make bench` measures it.
+    `make bench` measures it. What was measured on a GPU has tables of its own (gpu_tables).
     """
     measured: list[dict] = []
     for path in sorted((ROOT / "outputs/reference/benchmarks").glob("*.json")):
-        measured += json.loads(path.read_text())
+        if not path.name.startswith("gpu_"):
+            measured += json.loads(path.read_text())
     rows = [
         {
             "what": speed["name"],
@@ -132,7 +135,7 @@ def speeds() -> str:
 
 
 def evidence() -> str:
-    """The README's claim over several worlds, as `make evidence` last measured it."""
+    """The claim over several worlds, as `make evidence` last measured it."""
     path = ROOT / "outputs/reference/evidence/evidence.csv"
     if not path.exists():
         return "(not made yet)\n"
@@ -170,15 +173,36 @@ def _spread(low: float, high: float) -> str:
     return "(one round)" if low == high else f"[{low}, {high}]"
 
 
-def write_readme() -> None:
-    """Puts summary, evidence and speeds between the README's marks."""
-    path = ROOT / "README.md"
-    for mark, text in (("reference", summary()), ("evidence", evidence()), ("speeds", speeds())):
-        begin = f"<!-- {mark} -->\n"
-        end = f"<!-- /{mark} -->"
-        before, _, rest = path.read_text().partition(begin)
-        _, _, after = rest.partition(end)
-        path.write_text(f"{before}{begin}{text}{end}{after}")
+# Every generated block: the comments around it name it, and it stands in this file.
+BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {
+    "reference": ("README.md", summary),
+    "evidence": ("README.md", evidence),
+    "speeds": ("outputs/reference/speed.md", speeds),
+    "gpu": ("outputs/reference/speed.md", gpu_tables.tables),
+}
+
+
+def around(name: str) -> tuple[str, str, str]:
+    """The file of a generated block: what stands before the block, the block, and what follows.
+
+    Raises:
+        ValueError: the file has no such block.
+    """
+    file, _ = BLOCKS[name]
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    text = (ROOT / file).read_text()
+    if begin not in text or end not in text:
+        raise ValueError(f"{file} lacks the comments {begin.strip()} and {end}: write them again")
+    before, _, rest = text.partition(begin)
+    block, _, after = rest.partition(end)
+    return before + begin, block, end + after
+
+
+def write_blocks() -> None:
+    """Writes every generated block again, each in its file."""
+    for name, (file, made) in BLOCKS.items():
+        before, _, after = around(name)
+        (ROOT / file).write_text(before + made() + after)
 
 
 def check() -> None:
@@ -234,12 +258,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare a new run with the reference")
     parser.add_argument(
-        "--readme", action="store_true", help="only write the README's tables again"
+        "--readme", action="store_true", help="only write the tables of BLOCKS again"
     )
     given = parser.parse_args()
     if given.check:
         check()
     elif given.readme:
-        write_readme()
+        write_blocks()
     else:
         make()

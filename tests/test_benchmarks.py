@@ -307,6 +307,48 @@ def test_an_unknown_label_or_a_missing_column_is_never_a_default(tmp_path, name)
     assert len(WRONG) == 9
 
 
+TRUTHFUL = "truthfulqa/data/v1/mc_task.json"
+TWO = {"A": "a", "B": "b"}
+OTHER_TYPES = [  # benchmark, file, a row with a value of another type, what is said of it
+    ("medqa_4", MEDQA, {"sent1": 3, "options": TWO, "label": 0}, "no text under question"),
+    ("medqa_4", MEDQA, {"sent1": "Q?", "sent2": [1], "options": TWO}, "no text under question"),
+    (
+        "medqa_4",
+        MEDQA,
+        {"question": "Q?", "options": [{"key": [1], "value": "a"}]},
+        "fewer than two options",
+    ),
+    (
+        "truthfulqa",
+        TRUTHFUL,
+        {"question": ["Q?"], "mc1_targets": {"a": 1, "b": 0}},
+        "no text under question",
+    ),
+    (
+        "truthfulqa",
+        TRUTHFUL,
+        {"question": "Q?", "mc1_targets": {"choices": [[1], [2]], "labels": [1, 0]}},
+        "fewer than two options",
+    ),
+]
+
+
+@pytest.mark.parametrize("name, file, row, said", OTHER_TYPES, ids=range(len(OTHER_TYPES)))
+def test_a_value_of_another_type_is_one_sentence(tmp_path, name, file, row, said):
+    put(tmp_path, file, lines(row) if file == MEDQA else [row])
+    with pytest.raises(StudyError, match=f"row 0: {said}; mend or remove the row"):
+        benchmarks.read(name, tmp_path)
+
+
+@pytest.mark.parametrize("human", [3, ["y", 3], {"a": 1}])
+def test_a_persons_answer_that_is_no_text_is_one_sentence(tmp_path, human):
+    row = {"QUESTION": "Q?", "CONTEXTS": ["c"], "final_decision": "no"}
+    put(tmp_path, "pubmedqa/data/ori_pqal.json", {"1": row | {"reasoning_required_pred": human}})
+    put(tmp_path, "pubmedqa/data/test_ground_truth.json", {"1": "no"})
+    with pytest.raises(StudyError, match="row 0: no text under reasoning_required_pred; mend"):
+        benchmarks.read("pubmedqa", tmp_path)
+
+
 def test_files_that_disagree_and_two_right_answers_are_defects(tmp_path):
     row = {"QUESTION": "Q?", "CONTEXTS": ["a", "b"], "LONG_ANSWER": "c", "final_decision": "no"}
     put(
@@ -370,7 +412,7 @@ def test_unknown_and_missing_say_what_to_do(tmp_path):
     with pytest.raises(StudyError, match="no benchmark is 'medqa'; there are medqa_4, "):
         benchmarks.read("medqa", tmp_path)
     with pytest.raises(
-        StudyError, match=r"no file usmle_self_assessment/step1\.json of .*README \(Data\)"
+        StudyError, match=r"no file usmle_self_assessment/step1\.json of .*params/data\.md"
     ):
         benchmarks.read("usmle_step1", tmp_path)
 

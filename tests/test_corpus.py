@@ -57,6 +57,39 @@ def parts(folder) -> list[datasets.Dataset]:
     return [datasets.load_from_disk(folder / part) for part in ("train", "holdout")]
 
 
+STATE = """{
+ "_data_files": [
+  {
+   "filename": "data-00000-of-00001.arrow"
+  }
+ ],
+ "_fingerprint": "train",
+ "_format_columns": null,
+ "_format_kwargs": {},
+ "_format_type": null,
+ "_output_all_columns": false,
+ "_split": null
+}
+"""
+
+
+def test_the_files_beside_the_rows_keep_their_bytes(root, tmp_path, tokenizer):
+    """Studies that were finished before have their digests in the key of 03."""
+    prepare(root, tmp_path, tokenizer)
+    value = '{"feature": {"dtype": "int32", "_type": "Value"}, "_type": "List"}'
+    assert sorted(path.name for path in (tmp_path / "train").iterdir()) == [
+        "data-00000-of-00001.arrow",
+        "dataset_info.json",
+        "state.json",
+    ]
+    assert (tmp_path / "train/state.json").read_text() == STATE
+    assert (tmp_path / "train/dataset_info.json").read_text() == (
+        '{"description": "", "citation": "", "homepage": "", "license": "", "features": '
+        f'{{"input_ids": {value}, "labels": {value}, '
+        '"source": {"dtype": "string", "_type": "Value"}}}'
+    )
+
+
 def test_rows_are_counted_split_and_the_same_each_time(root, tmp_path, tokenizer):
     audit, lengths = prepare(root, tmp_path / "a", tokenizer)
     train, holdout = parts(tmp_path / "a")

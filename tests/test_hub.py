@@ -85,7 +85,7 @@ def test_without_a_network_one_sentence_says_so_in_seconds(tmp_path):
     assert not (tmp_path / "outputs/hub/hub.lock").exists()
     missing = read(tmp_path, "http://127.0.0.1:9", "med_safety_bench").stderr
     assert (
-        "no file datasets/" in missing and "README (Data)" in missing
+        "no file datasets/" in missing and "params/data.md" in missing
     )  # not on the hub: to be put there by hand
 
 

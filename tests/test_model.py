@@ -5,7 +5,6 @@ import copy
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from peft.tuners.lora.bnb import Linear4bit
 
 from sm70lib.models import loading, lora
 from sm70lib.study.params import StudyError
@@ -81,6 +80,7 @@ def test_packed_rows_do_not_see_each_other(tmp_path):
         "position_ids": torch.cat([torch.arange(len(row)) for row in rows])[None],
     }
     bounds = torch.tensor([0, 7, 8, 38, 50], dtype=torch.int32)
+    assert not torch.backends.cuda.cudnn_sdp_enabled(), "one plan for each length"
     masked = loaded(**packed, use_cache=False).logits[0]
     loaded.set_attn_implementation("packed")
     found = loaded(**packed, cu_seq_lens_q=bounds, use_cache=False).logits[0]
@@ -102,29 +102,4 @@ def test_packed_rows_do_not_see_each_other(tmp_path):
     }
     assert (loaded(**padded, use_cache=False).logits[1, :12] - alone[-12:]).abs().max() < 1e-4, (
         "padding has its mask"
-    )
-
-
-@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
-def test_an_adapter_added_in_place_is_pefts_own(tmp_path, compute):
-    p = small.base(tmp_path, quant_compute_dtype=compute)
-    ids = torch.randint(3, 500, (4, 40), generator=torch.Generator().manual_seed(2))
-    found = []
-    for own in (False, True):
-        wrapped = with_adapter(loading.load(tmp_path / "base/model", p))
-        if own:
-            layers = [layer for layer in wrapped.modules() if type(layer) is Linear4bit]
-            assert len(layers) == 14
-            for layer in layers:
-                layer.__class__ = lora.AddedInPlace
-        with wrapped.disable_adapter(), torch.no_grad():
-            bare = wrapped(input_ids=ids).logits
-        found.append((gradients(wrapped, ids), wrapped(input_ids=ids).logits.detach(), bare))
-    (right, logits, bare), (same, others, bare_too) = found
-    near = 1e-5 if compute == "float32" else 0.05
-    assert torch.equal(bare, bare_too) and torch.norm(logits - others) < near * torch.norm(
-        logits - bare
-    )
-    assert len(right) == 28 and all(
-        torch.norm(right[n] - same[n]) < near * torch.norm(right[n]) for n in right
     )

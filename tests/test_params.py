@@ -33,6 +33,11 @@ def test_every_study_file_loads():
     assert len(files) >= 1, "counted so that an empty folder is no success"
 
 
+def test_a_study_needs_a_file():
+    with pytest.raises(StudyError, match="no study file; give one, such as params/tiny.yml"):
+        params.load()
+
+
 def test_values_have_the_types_they_mean(tmp_path):
     file = tmp_path / "a.yml"
     file.write_text(TEXT.replace("lr: 3.0e-3", "lr: 3e-3").replace("dropout: 0.0", "dropout: 0"))

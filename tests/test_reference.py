@@ -57,36 +57,41 @@ def test_what_is_committed_is_what_the_predictions_give(again, folder, ending, l
 
 
 def test_the_readme_shows_the_committed_numbers():
-    shown = (
-        (ROOT / "README.md")
-        .read_text()
-        .partition("<!-- reference -->\n")[2]
-        .partition("<!-- /reference -->")[0]
-    )
+    shown = reference.around("reference")[1]
     assert shown == reference.summary() and shown.count("n=") >= 12
 
 
 def test_the_readme_shows_the_committed_evidence():
-    shown = (
-        (ROOT / "README.md")
-        .read_text()
-        .partition("<!-- evidence -->\n")[2]
-        .partition("<!-- /evidence -->")[0]
-    )
+    shown = reference.around("evidence")[1]
     assert shown == reference.evidence()
     if not (ROOT / "outputs/reference/evidence/evidence.csv").exists():
         pytest.skip("the evidence was not made yet: make evidence")
     assert shown.count("**") == 18, "three benchmarks in two layouts, and three controls"
 
 
-def test_the_readme_shows_the_committed_speeds():
-    shown = (
-        (ROOT / "README.md")
-        .read_text()
-        .partition("<!-- speeds -->\n")[2]
-        .partition("<!-- /speeds -->")[0]
-    )
+def test_speed_md_shows_the_committed_speeds():
+    shown = reference.around("speeds")[1]
     assert shown == reference.speeds() and shown.count("**") >= 4
+
+
+def test_speed_md_shows_what_was_measured_on_a_gpu():
+    shown = reference.around("gpu")[1]
+    assert shown == reference.gpu_tables.tables() and shown.count("\n#### ") >= 3
+    measured = [
+        row
+        for path in sorted(reference.gpu_tables.FOLDER.glob("gpu_*.json"))
+        for whole in json.loads(path.read_text())
+        for row in whole.get("results", [whole])
+    ]
+    assert sum(line.startswith("| ") for line in shown.splitlines()) >= len(measured) >= 50
+
+
+def test_a_setting_without_memory_and_a_card_without_files_are_said(tmp_path):
+    assert reference.gpu_tables.tables(tmp_path) == "(not measured yet)\n"
+    [whole] = json.loads((reference.gpu_tables.FOLDER / "gpu_70b.json").read_text())
+    assert reference.gpu_tables.tables().count("out of memory") == sum(
+        "failed" in row for row in whole["results"]
+    )
 
 
 def test_the_committed_notebooks_are_executed_and_name_no_machine():

@@ -277,7 +277,7 @@ def test_root_is_the_world_of_the_study_or_a_folder_that_exists(tmp_path, monkey
 
 def test_missing_unknown_and_broken_xml_say_what_to_do(tmp_path):
     with pytest.raises(
-        StudyError, match=r"no file medical_meadow_wikidoc\.json of .*README \(Data\)"
+        StudyError, match=r"no file medical_meadow_wikidoc\.json of .*params/data\.md"
     ):
         sources.files(MEADOW, tmp_path)
     with pytest.raises(StudyError, match="there is no source 'wiki'; choose from medical_meadow_"):

@@ -5,11 +5,8 @@ import subprocess
 import sys
 
 import pytest
-import torch
-from transformers import LlamaConfig
 
 from sm70lib.study.params import ROOT
-from tests.benchmarks import gpu_70b
 
 LENGTHS = [64, 128]
 
@@ -44,13 +41,8 @@ def tiny_70b(tmp_path_factory) -> dict:
 
 def test_every_setting_of_the_70b_script_is_measured(tiny_70b):
     rows = tiny_70b["results"]
-    assert len(rows) == len(LENGTHS) * 7 + 2 and not [row for row in rows if "failed" in row]
-    assert {row["recipe"] for row in rows} == {
-        "ours",
-        "ours_32_bits",
-        "ours_plain_lora",
-        "tutorial",
-    }
+    assert len(rows) == len(LENGTHS) * 7 + 1 and not [row for row in rows if "failed" in row]
+    assert {row["recipe"] for row in rows} == {"ours", "ours_32_bits", "tutorial"}
     assert set(tiny_70b["ratios"]) == {"64", "128"} and {row["sequences"] for row in rows} == {
         1,
         2,
@@ -80,31 +72,11 @@ def test_all_settings_of_one_length_do_the_same_work(tiny_70b):
         assert (
             len(single) == 3
             and max(single) - min(single) < 0.01
-            and len(packed) == 2 + 2 * (length == LENGTHS[1])
+            and len(packed) == 2 + (length == LENGTHS[1])
         )
         assert max(packed) - min(packed) < 1e-3, (
             "neither recomputing nor the adapter's type changes the first loss"
         )
-
-
-@torch.no_grad()
-def test_the_script_adds_in_place_what_peft_sums():
-    torch.manual_seed(0)
-    base = gpu_70b.quantised(LlamaConfig(**gpu_70b.SHAPES["tiny"]), "cpu")
-    wrapped, *_ = gpu_70b.ours(base, 4, False)
-    layers = [layer for layer in wrapped.eval().modules() if type(layer) is gpu_70b.AddedInPlace]
-    ids, found = torch.arange(3, 60)[None], []
-    for weight in (layer.lora_B["default"].weight for layer in layers):
-        weight.normal_(0, 0.1, generator=torch.Generator().manual_seed(weight.numel()))
-    for kind in (gpu_70b.AddedInPlace, gpu_70b.Linear4bit):
-        for layer in layers:
-            layer.__class__ = kind
-        found.append(wrapped(input_ids=ids).logits.float())
-    with wrapped.disable_adapter():
-        bare = wrapped(input_ids=ids).logits.float()
-    assert len(layers) == 14 and torch.norm(found[0] - found[1]) < 0.05 * torch.norm(
-        found[1] - bare
-    )
 
 
 def test_the_shape_is_that_of_llama_2_70b():
@@ -132,7 +104,7 @@ def test_the_cpu_benchmark_writes_its_files(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads((tmp_path / "training.json").read_text())
-    assert len(found) == 6 and len({one["name"] for one in found}) == 6
+    assert len(found) == 4 and len({one["name"] for one in found}) == 4
     for one in found:
         assert {
             "name",

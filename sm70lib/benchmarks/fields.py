@@ -51,7 +51,8 @@ def options_of(row: dict) -> dict[str, object]:
 
 def _from_list(listed: list) -> dict:
     if all(isinstance(option, dict) for option in listed):
-        return {option.get("key"): option.get("value") for option in listed}
+        named = [option for option in listed if isinstance(option.get("key"), str)]
+        return {option["key"]: option.get("value") for option in named}
     return dict(zip(LETTERS, listed))
 
 

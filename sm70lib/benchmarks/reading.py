@@ -101,6 +101,8 @@ def _unusable(fields: dict) -> str | None:
         reason = problem({"option": text}, "option")
         if reason:
             return reason
+    if not isinstance(fields.get("human"), str | None):
+        return "no text under reasoning_required_pred"
     if fields["gold"] == IMAGE:
         return IMAGE
     if len(options) < 2:
@@ -150,7 +152,7 @@ def _missing(name: str, root: Path, split: str | None) -> StudyError:
     pattern = benchmark.patterns[0].format(split or benchmark.scored[0])
     return StudyError(
         f"eval_benchmarks: no file {benchmark.folder}/{pattern} of {name} in {root}; "
-        "README (Data) says where to get it, or take it out of eval_benchmarks."
+        "params/data.md says where to get it, or take it out of eval_benchmarks."
     )
 
 

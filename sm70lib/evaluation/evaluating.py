@@ -14,7 +14,7 @@ from pathlib import Path
 from sm70lib.asking.asking import Prompts
 from sm70lib.asking.runs import Run
 from sm70lib.evaluation.batches import batched, limit
-from sm70lib.evaluation.lines import about_run, resume, share, whole_lines
+from sm70lib.evaluation.lines import about_run, drop_half_line, keys, resume, share
 from sm70lib.models import local
 from sm70lib.steps.steps import progress, write_json
 from sm70lib.study.params import StudyError
@@ -54,7 +54,8 @@ def evaluate(
     mine, rank, world = share(path)
     done = resume(path, about)
     if world > 1:
-        done |= whole_lines(mine)
+        drop_half_line(mine)
+        done |= keys(mine)
     listed: dict[str, list] = {"skipped": [], "cut": []}
     remember = lru_cache(maxsize=1)(lambda common: local.remember(loaded, common))
     batches = batched(prompts, tokenizer, limit(loaded, run), batch_tokens, listed)

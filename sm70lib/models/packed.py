@@ -50,6 +50,11 @@ from transformers.masking_utils import sdpa_mask
 
 NAME = "packed"  # of this attention, as transformers knows it once this module is imported
 
+# PyTorch 2.11 and later prefers cuDNN's attention on Hopper and Blackwell (transformers#48163).
+# cuDNN builds a plan for each new length, and packed parts have a length each. On a B200, a plan
+# takes 0.44 s forward and 0.55 s backward (modelscope/FunASR#3704).
+torch.backends.cuda.enable_cudnn_sdp(False)
+
 
 @dataclass(frozen=True, eq=False)
 class Span:

@@ -87,7 +87,7 @@ def require(p, steps: list[str]) -> None:
         listed = "; ".join(files.sentence() for files in lacking)
         raise StudyError(
             "data_root is hub, which does not have all that this study reads; put in place by "
-            f"hand, or take out: {listed} (README, Data)"
+            f"hand, or take out: {listed} (params/data.md)"
         )
 
 

@@ -101,7 +101,7 @@ def files(name: str, root: Path) -> list[Path]:
     if not paths:
         raise StudyError(
             f"data_sources: no file {source.files[0]} of {name} in {Path(root) / source.folder}; "
-            "README (Data) says where to get it, or take it out of data_sources."
+            "params/data.md says where to get it, or take it out of data_sources."
         )
     return paths
 

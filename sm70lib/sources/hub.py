@@ -37,7 +37,7 @@ def root(p) -> Path:
     if not path.is_dir():
         raise StudyError(
             f"data_root is {p.data_root!r}, but there is no folder {path}; give one that holds "
-            "what README (Data) says, world for what 00_base makes, or hub."
+            "what params/data.md says, world for what 00_base makes, or hub."
         )
     return path
 

@@ -110,7 +110,11 @@ def _array(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 class _Buffer:
-    """The part of a JSON text that is being looked at; it grows only while one value exceeds it."""
+    """The part of a JSON text that is being looked at; it grows only while one value exceeds it.
+
+    ijson 3.6 takes 0.5 to 0.7 of the time, but ends the file at a byte that is no UTF-8, a raw NUL
+    or a lone \\udc80, and reads a lone \\ud800 as "?". Here each is the fault of one row.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -201,7 +205,9 @@ def open_bytes(path: Path) -> BinaryIO:
     try:
         return open(path, "rb")
     except OSError as error:
-        raise StudyError(f"{path}: {error.strerror}; README (Data) says where to get it.") from None
+        raise StudyError(
+            f"{path}: {error.strerror}; params/data.md says where to get it."
+        ) from None
 
 
 def load_json(path: Path, kind: type[Content]) -> Content:

@@ -101,12 +101,14 @@ def load(*files: Path | str, overrides: dict[str, Any] | None = None) -> Study:
         The checked study.
 
     Raises:
-        StudyError: A file or value is wrong, or a later layer changes results without giving the
-            study a new name.
+        StudyError: A file or value is wrong, there is none, or a later layer changes results
+            without giving the study a new name.
     """
     layers = [(str(file), _read(Path(file))) for file in files]
     if overrides:
         layers.append(("-p", overrides | _folders(overrides)))
+    if not layers:
+        raise StudyError("params.load was given no study file; give one, such as params/tiny.yml.")
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     study: Any = None

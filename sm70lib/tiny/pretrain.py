@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from datasets import Dataset
-from tokenizers import ByteLevelBPETokenizer
+from tokenizers import ByteLevelBPETokenizer, Tokenizer
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -81,7 +81,7 @@ def _new_tokenizer(p, documents: list[str]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=bpe._tokenizer,
+        tokenizer_object=Tokenizer.from_str(bpe.to_str()),
         bos_token=BOS,
         eos_token=EOS,
         pad_token=PAD,

@@ -1,4 +1,8 @@
-"""TRL's trainer for a stage: quantised base, adapter, rows and settings."""
+"""TRL's trainer for a stage: quantised base, adapter, rows and settings.
+
+TRL 1.16 has no public way to three things, and the library uses its private names only here:
+PairTrainer, _score_targets_alone and uncount.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,10 @@ from pathlib import Path
 import torch
 import trl.trainer.utils
 from peft import LoraConfig
-from peft.tuners.lora.bnb import Linear4bit
 from transformers import Trainer
 from trl import DPOTrainer, SFTTrainer
 
-from sm70lib.models import loading, lora, packed
+from sm70lib.models import loading, packed
 from sm70lib.study.params import StudyError
 from sm70lib.training.methods import METHODS, longest
 from sm70lib.training.settings import config
@@ -47,10 +50,7 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
     Raises:
         StudyError: If a row is longer than `data_max_length`, or a batch cannot be divided.
     """
-    # Without Triton, TRL puts every position through the head, because otherwise each new number
-    # of targets would be compiled anew. A CPU compiles nothing: with the targets alone, as on a
-    # GPU, tuning the tiny study takes two thirds of the time.
-    trl.trainer.utils._use_triton = lambda device: True
+    _score_targets_alone()
     method = METHODS[how.kind]
     _refuse_long_rows(rows, method.reads, p)
     adapter = None if how.start else _new_adapter(p)
@@ -66,12 +66,26 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
         eval_dataset=holdout if len(holdout) else None,
         processing_class=loading.load_tokenizer(base),
     )
-    if not loading.sharded():  # FSDP: a weight is whole only while its own module is called
-        _add_adapters_in_place(trainer.model)
     if p.lora_dtype == "fp32":
         _train_in_32_bits(trainer.model, exact)
     _reload_in_saved_type(trainer.model)
     return trainer
+
+
+def _score_targets_alone() -> None:
+    """Makes TRL put targets alone through the head, on a CPU too.
+
+    Without Triton, TRL puts every position through it, because otherwise each new number of targets
+    would be compiled anew. A CPU compiles nothing: with the targets alone, as on a GPU, tuning the
+    tiny study takes two thirds of the time.
+    """
+    trl.trainer.utils._use_triton = lambda device: True
+
+
+def uncount(trainer: Trainer) -> None:
+    """Makes a trainer forget what it has counted: tokens, and means for its next log."""
+    trainer._metrics["train"].clear()
+    trainer._total_train_tokens = 0
 
 
 def _refuse_long_rows(rows, source: str, p) -> None:
@@ -98,12 +112,6 @@ def _new_adapter(p) -> LoraConfig:
 
 def _trainable_weights(model) -> dict[str, torch.Tensor]:
     return {name: weight.data for name, weight in model.named_parameters() if weight.requires_grad}
-
-
-def _add_adapters_in_place(model) -> None:
-    for layer in model.modules():
-        if type(layer) is Linear4bit:
-            layer.__class__ = lora.AddedInPlace
 
 
 def _train_in_32_bits(model, exact: dict[str, torch.Tensor]) -> None:

@@ -208,7 +208,7 @@ def main() -> None:
     )
     given = parser.parse_args()
     if not given.data.is_dir():
-        sys.exit(f"no real files in {given.data}: give --data (README, Data)")
+        sys.exit(f"no real files in {given.data}: give --data (params/data.md)")
     logging.disable(logging.WARNING)
     tokenizer, entries = parity.tokenizer(given.data, size=VOCABULARY), []
     loaded = parity.llama(len(tokenizer), hidden=512, layers=8, spread=0.03)

@@ -6,11 +6,10 @@
 
 The weights are drawn and quantised to NF4 layer by layer on the card, so that 140 GB are never anywhere. Rows have
 Medical Meadow's lengths. Settings: `ours` (bf16 adapter of rank 64 on every linear layer, 8-bit paged Adam, attention
-row by row, the adapter's product added in place, TRL's fused head where TRL is installed) with and without packing and
-gradient checkpointing, and with several sequences a pass; `ours_32_bits`, the same with fp32 adapter and 32-bit Adam;
-`ours_plain_lora`, the same with PEFT's own sum; `tutorial`, transformers, PEFT and bitsandbytes as most write them
-(prepare_model_for_kbit_training, 32-bit paged AdamW, every row padded to the limit). Runs on whatever PyTorch the
-machine has; needs transformers, peft and bitsandbytes, and no other file of this project.
+row by row, TRL's fused head where TRL is installed) with and without packing and gradient checkpointing, and with
+several sequences a pass; `ours_32_bits`, the same with fp32 adapter and 32-bit Adam; `tutorial`, transformers, PEFT and
+bitsandbytes as most write them (prepare_model_for_kbit_training, 32-bit paged AdamW, every row padded to the limit).
+Runs on whatever PyTorch the machine has; needs transformers, peft and bitsandbytes, and no other file of this project.
 """
 
 import argparse
@@ -33,7 +32,6 @@ import bitsandbytes as bnb
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-from peft.tuners.lora.bnb import Linear4bit
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
@@ -199,35 +197,21 @@ AttentionInterface.register("by_sequence", by_sequence)
 AttentionMaskInterface.register("by_sequence", sdpa_mask)
 
 
-class AddedInPlace(Linear4bit):
-    """The adapter's product added to the layer's output in place, as sm70lib.models.loading has it."""
-
-    def forward(self, x, *args, **how):
-        first, second = self.lora_A["default"], self.lora_B["default"]
-        tokens = x.reshape(-1, x.shape[-1])
-        output = self.base_layer(tokens)
-        low = first(tokens.to(first.weight.dtype)).to(output.dtype)
-        output = output.addmm_(low, second.weight.T.to(output.dtype), alpha=self.scaling["default"])
-        return output.view(*x.shape[:-1], -1)
-
-
 def ours(
     base,
     rank: int,
     checkpointing: bool,
     dtype=torch.bfloat16,
-    added=AddedInPlace,
     adam=bnb.optim.PagedAdamW8bit,
 ):
     """The adapter in bf16, 8-bit paged Adam, attention row by row, TRL's fused head where there is one."""
     base.set_attn_implementation("by_sequence")
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it builds a plan for every new length
     model = get_peft_model(
         base,
         LoraConfig(r=rank, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"),
         autocast_adapter_dtype=False,
     )
-    for layer in model.modules():
-        layer.__class__ = added if isinstance(layer, Linear4bit) else layer.__class__
     for weight in model.parameters():
         weight.data = weight.data.to(dtype) if weight.requires_grad else weight.data
     switch(model, checkpointing, {"use_reentrant": False})
@@ -241,11 +225,6 @@ def ours(
 def ours_32_bits(base, rank: int, checkpointing: bool):
     """The same with adapter and Adam in 32 bits, which resumes bit for bit."""
     return ours(base, rank, checkpointing, dtype=torch.float32, adam=bnb.optim.PagedAdamW32bit)
-
-
-def ours_plain_lora(base, rank: int, checkpointing: bool):
-    """The same with PEFT's own copy, scaling and sum of each layer's output."""
-    return ours(base, rank, checkpointing, added=Linear4bit)
 
 
 def fused_head(base) -> dict[str, bool]:
@@ -262,6 +241,7 @@ def fused_head(base) -> dict[str, bool]:
 def tutorial(base, rank: int, checkpointing: bool):
     """As most tutorials write it; what is not NF4 becomes 32 bits wide."""
     base.set_attn_implementation("sdpa")
+    torch.backends.cuda.enable_cudnn_sdp(True)  # PyTorch's default, and every row has one length
     base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=checkpointing)
     model = get_peft_model(
         base,
@@ -366,8 +346,6 @@ def settings(lengths: list[int]) -> list[tuple]:
     ]
     found = [(ours, length, *way) for length in lengths for way in ways]
     middle = sorted(lengths)[len(lengths) // 2]
-    for sequences in (1, 4):
-        found.append((ours_plain_lora, middle, True, "packed", sequences))
     found.append((ours_32_bits, middle, True, "packed", 1))
     return found + [(tutorial, length, True, "padded", 1) for length in lengths]
 

@@ -2,11 +2,10 @@
 
 Ways to train the same NF4 model on the same rows at the same limit, interleaved: ours (rows packed, attention
 row by row, nothing recomputed, targets alone through the head), TRL's SFTConfig as it comes (eight rows padded to the
-longest of them, gradient checkpointing), rows padded to the limit, as most tutorials write it, and ours with PEFT's own
-sum of layer and adapter, which ours adds in place. All share
-learning rate, adapter, loss and precision, see every row once and must end at the same held-out loss. Precision is TRL's
-default, bf16, on a processor that multiplies in it; on one that has to emulate it all have 32 bits. Row lengths are drawn as those of Medical Meadow: each set's share of rows, its
-mean characters (Data Provenance Collection, "Medical Meadow"), four characters a token and 50 tokens of template; once
+longest of them, gradient checkpointing), and rows padded to the limit, as most tutorials write it. All share learning
+rate, adapter, loss and precision, see every row once and must end at the same held-out loss. Precision is TRL's default,
+bf16, on a processor that multiplies in it; on one that has to emulate it all have 32 bits. Row lengths are drawn as
+those of Medical Meadow: each set's share of rows, its mean characters (Data Provenance Collection, "Medical Meadow"), four characters a token and 50 tokens of template; once
 whole, as SM70 implies (nine rows in ten are abstracts of like length, which leaves little to pack), and once with CORD-19
 capped at 50,000 rows, as MedAlpaca trained. How widely lengths vary is the spread of log length in real text of the same
 kind: PubMedQA's abstracts 0.28 and long answers 0.44, MedQA's questions 0.41, MMLU's 0.58, MedQuAD's answers 1.03.
@@ -29,12 +28,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from peft import LoraConfig  # noqa: E402
-from peft.tuners.lora.bnb import Linear4bit  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 from trl.kernels import chunked_logprob  # noqa: E402
 from trl.trainer import utils  # noqa: E402
 
-from sm70lib.models import loading, lora
+from sm70lib.models import loading
 from sm70lib.study import files, provenance
 from sm70lib.training import trainers  # noqa: E402
 from tests import small  # noqa: E402
@@ -57,7 +55,6 @@ MEADOW = {
 GOALS = {
     "training": ("TRL's defaults", 2.5),
     "training-padded": ("rows padded to the limit", 3.0),
-    "training-pefts-sum": ("ours with PEFT's own sum of layer and adapter", 1.0),
 }
 TOLERANCE = 0.02  # of the held-out loss
 
@@ -87,14 +84,6 @@ def ours(p, base: str, data, held_out, folder: Path):
         p, base, data, held_out.select([]), folder, SimpleNamespace(kind="sft", seed=0, start=None)
     )
     trainer.eval_dataset = held_out  # evaluated at the end only, as theirs
-    return trainer
-
-
-def pefts_sum(*given):
-    """Ours, but for the adapter's product, which PEFT scales and adds to a copy of the layer's output."""
-    trainer = ours(*given)
-    for layer in trainer.model.modules():
-        layer.__class__ = Linear4bit if type(layer) is lora.AddedInPlace else layer.__class__
     return trainer
 
 
@@ -177,7 +166,6 @@ def run(count: int, repeats: int, width: int, folder: Path, mix: str) -> list[di
     own = SimpleNamespace(**values)
     ways = {
         "ours": lambda *given: ours(own, *given[1:]),
-        "training-pefts-sum": lambda *given: pefts_sum(own, *given[1:]),
         "training": theirs,
         "training-padded": lambda *given: theirs(*given, pad_to_multiple_of=LIMIT),
     }
