@@ -5,6 +5,8 @@ its scores by nats. What is compared with is a second load of the same files, wi
 out (`eager`), one sequence a pass, and all logits.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from sm70lib.models import backend, loading, proof
 from sm70lib.models.proof import PACKED, PLAIN
 from sm70lib.models.request import Request
+from sm70lib.study.params import StudyError
+from sm70lib.training import trainers
 
 VOCABULARY = 400
 WINDOW = 32  # far shorter than the prompts below
@@ -141,3 +145,11 @@ def test_training_on_packed_rows_is_proved_or_refused(family, tmp_path):
     found = proof.prove_training(loading.load(saved(family, tmp_path)), longest=1024)
     assert found.way == (PACKED if family in PACK else PLAIN), found
     assert bool(found.reason) == (found.way == PLAIN)
+
+
+def test_a_base_that_cannot_read_packed_rows_is_refused_in_a_sentence(tmp_path):
+    loaded = loading.load(saved("gemma2", tmp_path))
+    p = SimpleNamespace(data_max_length=256)
+    sentence = "sft_packing: gemma-2 cannot be trained on packed rows, as its code does not pack"
+    with pytest.raises(StudyError, match=f"{sentence}.*; set sft_packing to false"):
+        trainers._attend_within_rows(loaded, "gemma-2", p, "sft")
