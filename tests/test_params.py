@@ -73,6 +73,15 @@ def test_values_have_the_types_they_mean(tmp_path):
         ("train_seeds: [0] -> train_seeds: [1, 1]", "given twice"),
         ("eval_shots: [0] -> eval_shots: [-1]", "eval_shots is -1"),
         ("- medical_meadow_cord19 -> - medical_meadow_cord20", "'medical_meadow_cord20'"),
+        (
+            "- medical_meadow_cord19 -> - medical_meadow_cord20",
+            "did you mean medical_meadow_cord19?",
+        ),
+        ("[medqa_4, pubmedqa, usmle] -> [medqa4, pubmedqa, usmle]", "did you mean medqa_4?"),
+        (
+            "eval_primary_protocol: sm70-2023 -> eval_primary_protocol: sm70-2032",
+            "did you mean sm70-2023?",
+        ),
         ("study: tiny -> study: ../../x", "study is '../../x'"),
         ("study: tiny -> study: Tiny", "study is 'Tiny'"),
         ("study: tiny -> study: reference", "choose another"),

@@ -86,12 +86,18 @@ def test_code_redoes_quick_steps_and_never_a_trained_adapter(made):
 
 def test_code_reaches_modules_and_tables(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "LIB", tmp_path)
-    (tmp_path / "tiny").mkdir()
+    for wing in ("tiny", "other"):
+        (tmp_path / wing).mkdir()
     files = {
         "a.py": "from sm70lib import b\n",
-        "b.py": "import sm70lib.tiny.c as c\nTABLE = 'q.csv'\n",
+        "b.py": "import sm70lib.tiny.c as c\nTABLES = 'q.csv', 'other/all.csv'\n",
         "tiny/c.py": "def f():\n    from sm70lib.d import g\n",
-        "d.py": "",
+        "d.py": "import sm70lib.tiny.catalogue\n",
+        "tiny/catalogue.py": "TABLE = 'tiny/all.csv'\n",
+        "tiny/all.csv": "name,object\none,entry:ONE\ntwo,entry:TWO\n",
+        "tiny/entry.py": "",
+        "other/all.csv": "name,object\none,not_imported:ONE\n",
+        "other/not_imported.py": "",
         "q.csv": "1",
         "not.py": "",
     }
@@ -102,7 +108,7 @@ def test_code_reaches_modules_and_tables(tmp_path, monkeypatch):
     cell = {"cell_type": "code", "metadata": {}, "source": source}
     book.write_text(json.dumps({"cells": [cell]}))
     found = provenance.code(book)
-    assert set(found) == {"n.ipynb", "a.py", "b.py", "tiny/c.py", "d.py", "q.csv"}
+    assert set(found) == {"n.ipynb"} | set(files) - {"not.py", "other/not_imported.py"}
     (tmp_path / "d.py").write_text("x = 2\n")
     provenance._module.cache_clear()
     assert [name for name, sha in provenance.code(book).items() if sha != found[name]] == ["d.py"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def frame(folder: Path) -> pd.DataFrame:
     items = {}
     for name in sorted({row["benchmark"] for row in rows}):
         for item in benchmarks.load(folder / "data" / "benchmarks", name):
-            items[name, item.id] = item
+            items[name, item.id] = replace(item, benchmark=benchmarks.form(name))
     flagged = pd.read_csv(folder / "data" / "contaminated_items.csv", dtype=str)
     hits = set(zip(flagged["benchmark"], flagged["item_id"]))
     base = json.loads((folder / "base" / "base.json").read_text(encoding="utf-8"))

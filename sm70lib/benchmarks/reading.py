@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from sm70lib.benchmarks.catalogue import BENCHMARKS, files, form
+from sm70lib.benchmarks.catalogue import BENCHMARKS, files
 from sm70lib.benchmarks.fields import IMAGE
 from sm70lib.benchmarks.item import Item
 from sm70lib.sources import Defect
@@ -15,9 +15,6 @@ from sm70lib.study.params import StudyError
 OWN = ("id", "question", "context", "options", "gold")
 # What rows of an invented world say about themselves. It goes into `meta` as well.
 OF_A_WORLD = ("kind", "relation", "wording", "pair")
-# Ids begin with the benchmark's name, with these exceptions: ids of PubMedQA and MedMCQA are unique
-# as they are, and MMLU's two benchmarks share items.
-PREFIXES = {"pubmedqa": "", "medmcqa": "", "mmlu_medical": "mmlu/", "mmlu_medical_9": "mmlu/"}
 
 
 def read(
@@ -114,9 +111,8 @@ def _unusable(fields: dict) -> str | None:
 
 
 def _item(name: str, split: str | None, row: dict, fields: dict) -> Item:
-    prefix = PREFIXES.get(form(name), f"{name}/")
     below = f"{split}/" if split else ""
-    key = prefix + below + fields["id"]
+    key = BENCHMARKS[name].ids + below + fields["id"]
     meta = {extra: value for extra, value in fields.items() if extra not in OWN}
     meta |= {extra: row[extra] for extra in OF_A_WORLD if extra in row}
     labels = list(fields["options"])

@@ -109,48 +109,46 @@ def _full_answers(item: Item) -> list[str]:
 
 WORDS = {"medqa_4": _medqa, "pubmedqa": abstract, "medmcqa": _medmcqa, **dict.fromkeys(MMLU, _mmlu)}
 
-HARNESS = (
-    # medqa_4options, pubmedqa, medmcqa, mmlu_* and truthfulqa_mc1.
-    Protocol(
-        "harness",
-        2,
-        WORDS | {"truthfulqa": _truthfulqa},
-        option_letters,
-        bos="tokenizer",
-        intro=_description,
-        keep=official,
-        draw=draw_today,
-        parts={"pubmedqa": folds.official},
-        seeds=(1234,),
-        turns=True,
-    ),
-    # Its truthfulqa_mc2: any true answer is right. The task reports what we call `mass`: the share
-    # of the probability of all answers that falls on the true ones.
-    Protocol(
-        "harness-mc2",
-        2,
-        {"truthfulqa": _truthfulqa},
-        option_texts,
-        bos="tokenizer",
-        view=_all_truths,
-        right=_true_answers,
-        seeds=(1234,),
-        turns=True,
-    ),
+# medqa_4options, pubmedqa, medmcqa, mmlu_* and truthfulqa_mc1.
+HARNESS = Protocol(
+    "harness",
+    2,
+    WORDS | {"truthfulqa": _truthfulqa},
+    option_letters,
+    bos="tokenizer",
+    intro=_description,
+    keep=official,
+    draw=draw_today,
+    parts={"pubmedqa": folds.official},
+    seeds=(1234,),
+    turns=True,
 )
-MED42 = (
-    # Med42-v2 (arXiv 2408.06142, section 4): the harness's questions in the model's chat template,
-    # read by the likelihood of the full answer string. The paper does not give that string; letter
-    # and text are our inference.
-    Protocol(
-        "med42",
-        2,
-        dict.fromkeys(EXAMS, _medqa) | WORDS,
-        _full_answers,
-        bos="tokenizer",
-        intro=_description,
-        keep=official,
-        chat=True,
-        turns=True,
-    ),
+
+# Its truthfulqa_mc2: any true answer is right. The task reports what we call `mass`: the share
+# of the probability of all answers that falls on the true ones.
+HARNESS_MC2 = Protocol(
+    "harness-mc2",
+    2,
+    {"truthfulqa": _truthfulqa},
+    option_texts,
+    bos="tokenizer",
+    view=_all_truths,
+    right=_true_answers,
+    seeds=(1234,),
+    turns=True,
+)
+
+# Med42-v2 (arXiv 2408.06142, section 4): the harness's questions in the model's chat template,
+# read by the likelihood of the full answer string. The paper does not give that string; letter
+# and text are our inference.
+MED42 = Protocol(
+    "med42",
+    2,
+    dict.fromkeys(EXAMS, _medqa) | WORDS,
+    _full_answers,
+    bos="tokenizer",
+    intro=_description,
+    keep=official,
+    chat=True,
+    turns=True,
 )

@@ -1,7 +1,5 @@
 """Every parameter: its type, unit, range and help."""
 
-import csv
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -12,7 +10,8 @@ from pydantic import (
     Field,
 )
 
-_SOURCES = Path(__file__).parents[1] / "sources/sources.csv"
+from sm70lib.study.tables import names
+
 _T = TypeVar("_T")
 
 
@@ -25,11 +24,6 @@ def _distinct(values: list) -> list:
 def _number(value: Any) -> Any:
     """YAML 1.1 and papermill read 1e-4, which has no dot, as text: turn it into a number."""
     return float(value) if isinstance(value, str) else value
-
-
-def _source_names() -> tuple[str, ...]:
-    with _SOURCES.open(encoding="utf-8") as file:
-        return tuple(row["name"] for row in csv.DictReader(file))
 
 
 def _p(text: str, unit: str = "", affects: str = "results", **bounds: Any) -> Any:
@@ -47,47 +41,18 @@ def _p(text: str, unit: str = "", affects: str = "results", **bounds: Any) -> An
 
 Distinct = Annotated[list[_T], AfterValidator(_distinct)]
 Number = Annotated[float, BeforeValidator(_number)]
-if TYPE_CHECKING:
-    Source = str  # a type checker cannot read the table
+if TYPE_CHECKING:  # a type checker cannot read the tables
+    Source = str
+    Benchmark = str
+    Protocol = str
+    Compared = str
 else:
-    Source = Literal[_source_names()]
+    Source = Literal[names("sources/sources.csv")]
+    Benchmark = Literal[names("benchmarks/benchmarks.csv")]
+    Protocol = Literal[names("protocols/protocols.csv")]
+    Compared = Literal[Benchmark, "usmle"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 Policy = Literal["report", "drop", "fail"]
-Benchmark = Literal[
-    "medqa_4",
-    "medqa_4_dev",
-    "medqa_5",
-    "pubmedqa",
-    "pubmedqa_dev",
-    "usmle_step1",
-    "usmle_step2",
-    "usmle_step3",
-    "medmcqa",
-    "mmlu_medical",
-    "mmlu_medical_9",
-    "truthfulqa",
-    "xstest_safe",
-    "xstest_unsafe",
-    "medsafety",
-]
-Protocol = Literal[
-    "sm70-2023",
-    "sm70-2023-clean",
-    "sm70-2023-inst",
-    "sm70-2023-vast",
-    "sm70-2023-letters",
-    "options-only",
-    "harness",
-    "harness-mc2",
-    "meditron",
-    "med42",
-    "as-trained",
-    "question-only",
-    "report-unfinished",
-    "generate",
-    "generate-vote",
-    "safety",
-]
 Optimizer = Literal[
     "adamw_torch", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_bnb_8bit", "rmsprop"
 ]
@@ -216,9 +181,7 @@ class Study(BaseModel):
     )
     eval_primary_protocol: Protocol = _p("protocol of the declared comparison")
     eval_primary_shots: int = _p("shots of the declared comparison", "examples", ge=0)
-    eval_primary_benchmarks: Distinct[Literal[Benchmark, "usmle"]] = _p(
-        "benchmarks compared", min_length=1
-    )
+    eval_primary_benchmarks: Distinct[Compared] = _p("benchmarks compared", min_length=1)
     ask_question: str | None = _p(
         "question of 07_ask; null takes the study's items", affects="looks", min_length=1
     )

@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,8 @@ def _faults(error: ValidationError, values: dict, origin: dict[str, str], where:
     """Describes wrong values; missing names only if no value is wrong."""
     faults = {str(fault["loc"][0]): fault for fault in error.errors()}
     wrong = [
-        f"{origin[n]}: {n} is {fault['input']!r} ({FIELDS[n].description}): {fault['msg']}"
+        f"{origin[n]}: {n} is {fault['input']!r} ({FIELDS[n].description}): "
+        f"{fault['msg']}{_nearest(fault)}"
         for n, fault in faults.items()
         if n in values
     ]
@@ -192,6 +194,13 @@ def _faults(error: ValidationError, values: dict, origin: dict[str, str], where:
         return "; ".join(wrong)
     missing = ", ".join(faults)
     return f"{where}: a study file names every parameter, and this one lacks {missing}"
+
+
+def _nearest(fault: Any) -> str:
+    """The allowed value that is most like a wrong one, as a question; "" if none is like it."""
+    allowed = re.findall("'(.*?)'", fault.get("ctx", {}).get("expected", ""))
+    near = difflib.get_close_matches(str(fault["input"]), allowed, 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def assigned(source: str) -> dict[str, Any]:

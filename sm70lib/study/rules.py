@@ -4,8 +4,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from sm70lib.study.tables import names
+
 REHEARSAL = "rehearsal-"  # the names of rehearsed studies begin with this; no other name may
 USMLE = {"usmle_step1", "usmle_step2", "usmle_step3"}
+DEV = names("benchmarks/benchmarks.csv", use="dev")  # for choosing between models
 
 
 def _in_order(stages: list[str]) -> bool:
@@ -24,7 +27,7 @@ def _all_asked(asked: list[str], primary: list[str]) -> bool:
 def _no_test_items_for_a_grid(asked: list[str], study: str) -> bool:
     if not study.removeprefix(REHEARSAL).startswith("grid"):
         return True
-    return set(asked) <= {"medqa_4_dev", "pubmedqa_dev"}
+    return set(asked) <= set(DEV)
 
 
 # Each rule: parameters, a test of their values, and what the error says between the first two.
@@ -86,7 +89,7 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
     (
         "eval_benchmarks study",
         _no_test_items_for_a_grid,
-        "holds test items, on which no grid may choose; give only medqa_4_dev and pubmedqa_dev to",
+        f"holds test items, on which no grid may choose; give only {' and '.join(DEV)} to",
     ),
     (
         "figures_studies",
