@@ -21,6 +21,7 @@ from sm70lib.evaluation.evaluating import evaluate
 from sm70lib.evaluation.lines import about_run, finished, gather, lines
 from sm70lib.evaluation.rescoring import rescore
 from sm70lib.models import loading
+from sm70lib.models.backend import Local
 from sm70lib.steps.steps import write_json
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT, StudyError
@@ -156,13 +157,13 @@ def score_here(which: Model, p, asked: list[Run], folder: Path, identity: str, t
     """
     places, tokenizer = _places(which, asked, folder), loading.load_tokenizer(which.source)
     loaded = loading.load(which.source, p if which.quantised else None, which.adapter)
+    backend = Local(loaded, tokenizer, max(run.protocol.max_context for run in asked))
     for run in asked:
         gather(places[run])
         if finished(places[run], Prompts(run, tokenizer, which.chat), identity):
             continue
         evaluate(
-            loaded,
-            tokenizer,
+            backend,
             run,
             places[run],
             model_digest=identity,
@@ -172,7 +173,7 @@ def score_here(which: Model, p, asked: list[Run], folder: Path, identity: str, t
         )
     if os.environ.get("RANK", "0") == "0":
         written = {run: lines(places[run]) for run in asked if not run.protocol.reads}
-        write_json(_again(which, folder), rescore(loaded, tokenizer, written, which.chat))
+        write_json(_again(which, folder), rescore(backend, written, which.chat))
 
 
 def _places(which: Model, asked: list[Run], folder: Path) -> dict[Run, Path]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 from sm70lib.models import local, packed, plain
 from sm70lib.models.proof import PLAIN, Proof, prove
@@ -18,8 +18,12 @@ from sm70lib.models.request import Request
 class Backend(Protocol):
     """What scoring asks of a model, wherever it runs."""
 
+    tokenizer: Any  # of the model
     max_tokens: int  # of a prompt with its answer
-    way: str  # how options are scored, as the predictions' `.meta.json` keeps it
+
+    @property
+    def way(self) -> str:
+        """How options are scored, which the predictions' `.meta.json` keeps where it is plain."""
 
     def loglikelihoods(
         self, asked: Sequence[Request], common: Sequence[int] = ()
@@ -78,8 +82,7 @@ class Local:
         self, prompts: list[list[int]], max_new_tokens: int, samples: int = 1, seed: int = 0
     ) -> list[list[str]]:
         """The texts that the model writes after each prompt (see `local.written`)."""
-        if self.way == PLAIN:
-            packed.leave(plain.without_adapter_wrapper(self.model))
+        packed.leave(plain.without_adapter_wrapper(self.model))
         return local.written(self.model, self.tokenizer, prompts, max_new_tokens, samples, seed)
 
 
