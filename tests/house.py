@@ -27,6 +27,7 @@ WINGS = (
     "corpus",
     "protocols",
     "models",
+    "sizes",
     "training",
     "asking",
     "evaluation",

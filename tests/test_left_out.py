@@ -18,7 +18,8 @@ from sm70lib import benchmarks
 from sm70lib.analysis import accuracies, frames, quoted
 from sm70lib.asking import asking, runs
 from sm70lib.evaluation import batches, candidates, leftout, scoring
-from sm70lib.models import budget, budget_scoring, loading, local
+from sm70lib.models import loading, local
+from sm70lib.sizes import budget, budget_scoring
 from sm70lib.statistics import stats
 from sm70lib.steps import status, steps
 from sm70lib.study import memory, params

@@ -292,7 +292,7 @@ def test_what_scoring_holds_is_within_the_plan(tmp_path, adapter):
         loaded = get_peft_model(
             loaded, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
         ).eval()
-    requests = [local.Request([5] * 250, [[7], [8], [9], [10]]) for _ in range(16)]
+    requests = [Request([5] * 250, [[7], [8], [9], [10]]) for _ in range(16)]
     with Live() as live:
         local.loglikelihoods(loaded, requests)
     planned = budget_scoring.scoring(

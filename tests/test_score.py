@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sm70lib.models import loading, local
-from sm70lib.models.local import Request
+from sm70lib.models.request import Request
 from tests import small
 
 
@@ -79,7 +79,7 @@ def test_a_shared_prefix_and_prompts_that_follow_it_change_nothing(loaded, longe
 def test_logits_are_computed_only_where_an_option_is_predicted(loaded, monkeypatch):
     asked, seen = requests(12, loaded.config.vocab_size), []
     head = loaded.get_output_embeddings()
-    hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[0]))
+    hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[-2]))
     local.loglikelihoods(loaded, asked)
     hook.remove()
     assert seen == [

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import json
 import time
-from functools import lru_cache
 from pathlib import Path
 
 from sm70lib.asking.asking import Prompts
 from sm70lib.asking.runs import Run
 from sm70lib.evaluation.batches import batched, limit
 from sm70lib.evaluation.lines import about_run, drop_half_line, keys, resume, share
-from sm70lib.models import local
+from sm70lib.models.backend import Backend
+from sm70lib.models.proof import PLAIN
 from sm70lib.steps.steps import progress, write_json
 from sm70lib.study.params import StudyError
 
 
 def evaluate(
-    loaded,
-    tokenizer,
+    backend: Backend,
     run: Run,
     path: Path,
     *,
@@ -35,8 +34,7 @@ def evaluate(
     """Scores the items of a run, and goes on where an earlier attempt stopped.
 
     Args:
-        loaded: the model.
-        tokenizer: its tokenizer.
+        backend: who answers.
         run: what is asked.
         path: the prediction file (JSON Lines, one line per item and seed); its `.meta.json` is
             written beside it.
@@ -52,16 +50,17 @@ def evaluate(
     """
     _check_shots(run)
     if prompts is None:
-        prompts = Prompts(run, tokenizer, chat)
+        prompts = Prompts(run, backend.tokenizer, chat)
     about = about_run(prompts, model_digest) | (notes or {})
+    if not run.protocol.reads and backend.way == PLAIN:
+        about |= {"way": PLAIN}
     mine, rank, world = share(path)
     done = resume(path, about)
     if world > 1:
         drop_half_line(mine)
         done |= keys(mine)
     listed: dict[str, list] = {"skipped": [], "cut": []}
-    remember = lru_cache(maxsize=1)(lambda common: local.remember(loaded, common))
-    batches = batched(prompts, tokenizer, limit(loaded, run), batch_tokens, listed)
+    batches = batched(prompts, backend.tokenizer, limit(backend, run), batch_tokens, listed)
     title = f"{path.parent.name} {run.name}"
     with open(mine, "a") as file, progress(len(prompts), "item", title) as bar:
         bar.update(len(done))
@@ -70,7 +69,7 @@ def evaluate(
             if number % world != rank or not any(fresh):
                 continue
             start = time.perf_counter()
-            found = batch.score(loaded, tokenizer, run, remember)
+            found = batch.score(backend, run)
             seconds = round((time.perf_counter() - start) / len(found), 6)
             new_lines = [line | {"seconds": seconds} for line, new in zip(found, fresh) if new]
             file.write("".join(f"{json.dumps(line)}\n" for line in new_lines))

@@ -176,9 +176,17 @@ def resume(path: Path, about: dict) -> set[tuple[str, int]]:
         Item id and seed of every line that is there.
 
     Raises:
-        StudyError: the file holds other predictions than `about` describes.
+        StudyError: the file holds other predictions than `about` describes, or such that were
+            scored in another way.
     """
-    if not _same(path, about):
+    was = _same(path, about)
+    if was and was.get("way") != about.get("way"):
+        ways = [text.get("way", "packed") for text in (was, about)]
+        raise StudyError(
+            f"{path} was begun {ways[0]} and would be continued {ways[1]}, with other libraries "
+            "or another machine: score again with --fresh 04, or use another study name"
+        )
+    if not was:
         write_json(path.with_suffix(".meta.json"), about)
         path.unlink(missing_ok=True)
     drop_half_line(path)

@@ -21,6 +21,7 @@ from sm70lib.evaluation.evaluating import evaluate
 from sm70lib.evaluation.lines import about_run, finished, gather, lines
 from sm70lib.evaluation.rescoring import rescore
 from sm70lib.models import loading
+from sm70lib.models.backend import Local
 from sm70lib.steps.steps import write_json
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT, StudyError
@@ -159,13 +160,13 @@ def score_here(
     asked = list(prompts)
     places, tokenizer = _places(which, asked, folder), loading.load_tokenizer(which.source)
     loaded = loading.load(which.source, p if which.quantised else None, which.adapter)
+    backend = Local(loaded, tokenizer, max(run.protocol.max_context for run in asked))
     for run in asked:
         gather(places[run])
         if finished(places[run], prompts[run], identity):
             continue
         evaluate(
-            loaded,
-            tokenizer,
+            backend,
             run,
             places[run],
             model_digest=identity,
@@ -177,7 +178,7 @@ def score_here(
     if os.environ.get("RANK", "0") == "0":
         scored = [run for run in asked if not run.protocol.reads]
         written = [(prompts[run], lines(places[run])) for run in scored]
-        write_json(_again(which, folder), rescore(loaded, tokenizer, written))
+        write_json(_again(which, folder), rescore(backend, written))
 
 
 def _places(which: Model, asked: list[Run], folder: Path) -> dict[Run, Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from huggingface_hub import try_to_load_from_cache
 
 from sm70lib.benchmarks import BENCHMARKS
-from sm70lib.models import known
+from sm70lib.sizes import known
 from sm70lib.sources import SOURCES, hub_folder
 from sm70lib.sources.causal import CAUSAL, REFERENCE
 from sm70lib.study.params import StudyError

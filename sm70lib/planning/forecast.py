@@ -6,9 +6,9 @@ import math
 import shutil
 from collections.abc import Sequence
 
-from sm70lib.models import accelerators
 from sm70lib.planning import byhand, needs
 from sm70lib.planning.need import Need
+from sm70lib.sizes import accelerators
 from sm70lib.sources import SOURCES
 from sm70lib.steps import steps
 from sm70lib.study import memory

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from sm70lib.evaluation import candidates
-from sm70lib.models import accelerators, budget, budget_scoring, shapes
 from sm70lib.planning.need import Need
+from sm70lib.sizes import accelerators, budget, budget_scoring, shapes
 from sm70lib.sources import SOURCES
 from sm70lib.steps import steps
 from sm70lib.study import memory

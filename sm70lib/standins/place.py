@@ -12,8 +12,8 @@ import pyarrow
 import pyarrow.parquet
 
 from sm70lib.benchmarks import BENCHMARKS
-from sm70lib.models import known
 from sm70lib.planning.byhand import TEST_LIST
+from sm70lib.sizes import known
 from sm70lib.sources import SOURCES
 from sm70lib.sources.causal import CAUSAL, REFERENCE
 from sm70lib.standins import items, meadow, rows, stand_ins
@@ -110,7 +110,7 @@ def stand_in_models(p, texts: list[str], served: Path) -> list[str]:
     for seed, model in enumerate(names):
         if model not in known.MODELS:
             raise StudyError(
-                f"{parameters[model]}: sm70lib/models/known_models.yml says nothing of {model}, so "
+                f"{parameters[model]}: sm70lib/sizes/known_models.yml says nothing of {model}, so "
                 "no stand-in can be made for it; add its shape there. "
                 f"It knows {', '.join(known.MODELS)}"
             )

@@ -26,6 +26,7 @@ from transformers import (
 from sm70lib import sources, tiny
 from sm70lib.corpus import templates
 from sm70lib.models import loading, local
+from sm70lib.models.request import Request
 from sm70lib.steps.keys import read
 from sm70lib.steps.steps import progress, write_json
 from sm70lib.tiny.world import Fact, Options, World, opening
@@ -233,7 +234,7 @@ def _completed(
     requests = []
     for fact, (choices, _) in zip(facts, drawn):
         context = [words.bos_token_id, *_ids(words, opening(fact, rng))]
-        requests.append(local.Request(context, [_ids(words, f" {choice}") for choice in choices]))
+        requests.append(Request(context, [_ids(words, f" {choice}") for choice in choices]))
     likelihoods = local.loglikelihoods(llama, requests)
     return [values.index(max(values)) == answer for values, (_, answer) in zip(likelihoods, drawn)]
 

@@ -15,7 +15,8 @@ from peft import LoraConfig
 from transformers import Trainer
 from trl import DPOTrainer, SFTTrainer
 
-from sm70lib.models import loading, packed
+from sm70lib.models import loading, packed, plain
+from sm70lib.models.proof import PLAIN, prove_training
 from sm70lib.study.params import StudyError
 from sm70lib.training.methods import METHODS, longest
 from sm70lib.training.settings import config
@@ -48,7 +49,8 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
         how: The stage: its `kind`, its `seed`, and `start`, the adapter to go on from or None.
 
     Raises:
-        StudyError: If a row is longer than `data_max_length`, or a batch cannot be divided.
+        StudyError: If a row is longer than `data_max_length`, a batch cannot be divided, or the
+            base cannot read packed rows.
     """
     _score_targets_alone()
     method = METHODS[how.kind]
@@ -56,7 +58,7 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
     adapter = None if how.start else _new_adapter(p)
     loaded = loading.load(base, p, how.start, trainable=True)
     if method.own_settings(p, how.kind).get("packing"):
-        loaded.set_attn_implementation(packed.NAME)
+        _attend_within_rows(loaded, base, p, how.kind)
     exact = _trainable_weights(loaded) if how.start else {}
     trainer = TRAINERS[method.trainer](
         model=loaded,
@@ -96,6 +98,21 @@ def _refuse_long_rows(rows, source: str, p) -> None:
             f"a row of {source} has {tokens} tokens, more than data_max_length "
             f"{p.data_max_length}: run 01_data again (--fresh 01)"
         )
+
+
+def _attend_within_rows(loaded, base: str, p, kind: str) -> None:
+    """Sets the base to see each row of a packed sequence alone.
+
+    Raises StudyError where the base, tried with random rows, does not score them as it should.
+    """
+    if not loading.sharded():  # FSDP: no weight is whole yet
+        found = prove_training(loaded, p.data_max_length)
+        if found.way == PLAIN:
+            raise StudyError(
+                f"{kind}_packing: {base} cannot be trained on packed rows, as {found.reason}; "
+                f"set {kind}_packing to false"
+            )
+    packed.enter(plain.without_adapter_wrapper(loaded))
 
 
 def _new_adapter(p) -> LoraConfig:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pandas as pd
 import torch
 
-from sm70lib.models.shapes import Shape, adapted, configuration, shape
+from sm70lib.sizes.shapes import Shape, adapted, configuration, shape
 from sm70lib.study import memory
 
 MB = 2**20

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sm70lib.models.budget import advice, needed
-from sm70lib.models.shapes import shape
+from sm70lib.sizes.budget import advice, needed
+from sm70lib.sizes.shapes import shape
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from safetensors import safe_open
 
 from sm70lib import protocols
-from sm70lib.models.budget import adapter_weights, constants, tile_width, widths
-from sm70lib.models.local import READ
-from sm70lib.models.shapes import configuration, shape, stored_bytes
+from sm70lib.models.local import LOGITS, READ
 from sm70lib.protocols.protocol import Protocol
+from sm70lib.sizes.budget import adapter_weights, constants, tile_width, widths
+from sm70lib.sizes.shapes import configuration, shape, stored_bytes
 from sm70lib.study import memory
 
 
@@ -60,7 +60,7 @@ def scoring(
     """Bytes to score a model.
 
     A pass without gradients holds more than the weights: inputs and products of one feed-forward
-    layer (with an adapter also PEFT's, in 32 bits), a matrix out of NF4, logits of a few places,
+    layer (with an adapter also PEFT's, in 32 bits), a matrix out of NF4, the logits that are read,
     and keys and values. Keys and values are those of all tokens if the model writes, else those of
     the shots that prompts share.
 
@@ -79,7 +79,7 @@ def scoring(
     tokens = max(tokens or p.eval_batch_tokens, context)  # one prompt may be as long as that
     held = tokens * (4 * wide * width + (3 * wide + 8 * bool(adapter)) * inner)
     held += config.num_hidden_layers * keys * wide * _remembered(p, tokens, context)
-    held += READ * config.vocab_size * (wide + 8)
+    held += LOGITS * wide + READ * config.vocab_size * 8
     if quantised:
         held += wide * shape(model, guess).largest
     return loaded(model, p if quantised else None, guess) + adapter + held

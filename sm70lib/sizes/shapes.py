@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PretrainedConfig
 
-from sm70lib.models import known
+from sm70lib.sizes import known
 from sm70lib.study.params import StudyError
 
 

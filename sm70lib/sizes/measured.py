@@ -8,7 +8,8 @@ import bitsandbytes as bnb
 import pandas as pd
 import torch
 
-from sm70lib.models import budget, budget_scoring, loading
+from sm70lib.models import loading
+from sm70lib.sizes import budget, budget_scoring
 from sm70lib.study import memory
 
 PARTS = ("NF4 weights", "quantisation constants", "other weights")
