@@ -12,11 +12,11 @@ from filelock import FileLock, Timeout
 
 from sm70lib import preflight
 from sm70lib.display import Display, clock
+from sm70lib.parameters.fields import Study
+from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.steps import kept, lent, steps
-from sm70lib.study.fields import Study
 from sm70lib.study.params import ROOT, StudyError, load, parsed, rehearsal
 from sm70lib.study.provenance import declared
-from sm70lib.study.rules import REHEARSAL
 from sm70lib.study.used import values_of
 
 MEANINGS = {  # words in the last line of an error, and what the error means

@@ -27,10 +27,10 @@ from sklearn.metrics import f1_score, recall_score
 from sm70lib import benchmarks
 from sm70lib.analysis import frames
 from sm70lib.claims import agreement
+from sm70lib.parameters import aggregates
 from sm70lib.statistics import spread
 from sm70lib.steps.keys import read
 from sm70lib.steps.steps import outputs
-from sm70lib.study import aggregates
 from sm70lib.study.files import write_json, write_text
 from sm70lib.study.params import ROOT
 

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from sm70lib.study.fields import FIELDS
+from sm70lib.parameters.fields import FIELDS
 from sm70lib.study.params import ROOT
 
 STAGES = "cpt|sft|dpo"

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from sm70lib.parameters.tables import named_modules
 from sm70lib.study.params import LIB, ROOT
-from sm70lib.study.tables import named_modules
 
 # From the bottom to the top; a file beside the wings is a wing of its own.
 WINGS = (
+    "parameters",
     "study",
     "steps",
     "statistics",

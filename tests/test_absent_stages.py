@@ -9,8 +9,9 @@ import pytest
 import yaml
 from conftest import ROOT, notebook
 
+from sm70lib.parameters import fields, rules, stages
 from sm70lib.steps import keys, steps
-from sm70lib.study import fields, params, rules, stages, used
+from sm70lib.study import params, used
 from sm70lib.study.params import StudyError
 
 TINY = yaml.safe_load((ROOT / "params/tiny.yml").read_text())

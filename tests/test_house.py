@@ -14,8 +14,9 @@ from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from sm70lib.parameters import fields
 from sm70lib.steps import steps
-from sm70lib.study import fields, params, provenance
+from sm70lib.study import provenance
 from tests import house
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -30,8 +31,8 @@ LOCK = dict(re.findall(r"^([^#=]+)==(.+)$", (ROOT / "requirements.lock").read_te
 def test_imports_run_down_and_nothing_is_large():
     assert len(house.library()) > 100 and len(house.imports()) == len(house.library())
     assert house.faults() == []
-    tables = "sm70lib.study.tables"
-    assert GRAPH["sm70lib.study.values"][0] == {tables}, "the parameters are at the bottom"
+    tables = "sm70lib.parameters.tables"
+    assert GRAPH["sm70lib.parameters.values"][0] == {tables}, "the parameters are at the bottom"
     assert GRAPH[tables][0] == set()
     assert GRAPH["sm70lib.benchmarks.catalogue"][0] >= {"sm70lib.benchmarks.medqa"}
 

@@ -18,7 +18,7 @@ from sm70lib import benchmarks
 from sm70lib.analysis import accuracies, frames, quoted
 from sm70lib.asking import asking, runs
 from sm70lib.evaluation import batches, candidates, leftout, scoring
-from sm70lib.models import loading, local
+from sm70lib.models import loading, writing
 from sm70lib.sizes import budget, budget_scoring
 from sm70lib.statistics import stats
 from sm70lib.steps import status, steps
@@ -111,7 +111,7 @@ def test_asking_without_the_adapter_is_asking_the_base(study, capsys):
     said = capsys.readouterr().out
     assert len(prompts) == 3
     for prompt in prompts:
-        assert f"base: {local.answer(bare, tokenizer, prompt, 8)}\n" in said
+        assert f"base: {writing.answer(bare, tokenizer, prompt, 8)}\n" in said
     assert len(set(re.findall(r"(?:base|tuned): (.*)", said))) > 3, (
         "the adapter says something else"
     )

@@ -7,8 +7,9 @@ import shutil
 import pytest
 from conftest import TOY, Toy
 
+from sm70lib.parameters import fields
 from sm70lib.steps import keys, lent, steps
-from sm70lib.study import fields, params
+from sm70lib.study import params
 from tests.test_kept import tree
 
 TUNING = "03_qlora_finetune"

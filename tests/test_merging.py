@@ -9,8 +9,9 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 
 from sm70lib.models import loading
+from sm70lib.parameters import fields
 from sm70lib.steps import keys, steps
-from sm70lib.study import fields, params
+from sm70lib.study import params
 from sm70lib.study.files import digest
 from sm70lib.training import merging
 from tests import small

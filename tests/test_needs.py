@@ -11,8 +11,8 @@ import time
 import pytest
 
 from sm70lib.evaluation import candidates
-from sm70lib.sizes import budget
 from sm70lib.planning import byhand, forecast, needs
+from sm70lib.sizes import budget
 from sm70lib.study import memory, params
 from sm70lib.study.params import ROOT, StudyError
 from tests import small

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 from pydantic import ValidationError
 
-from sm70lib.study import fields, params, used
+from sm70lib.parameters import fields
+from sm70lib.study import params, used
 from sm70lib.study.params import ROOT, StudyError
 
 TINY = ROOT / "params/tiny.yml"

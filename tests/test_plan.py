@@ -8,16 +8,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sm70lib.models import (
-    accelerators,
-    budget,
-    budget_scoring,
-    known,
-    loading,
-    local,
-    measured,
-    shapes,
-)
+from sm70lib.models import loading, local
+from sm70lib.models.request import Request
+from sm70lib.sizes import accelerators, budget, budget_scoring, known, measured, shapes
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT, StudyError
 from tests import small

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from conftest import TOY
 
-from sm70lib.steps import keys, kept, steps
+from sm70lib.steps import kept, keys, steps
 from sm70lib.study import files, params, provenance
 from sm70lib.study.params import StudyError
 

@@ -8,8 +8,8 @@ import synthetic
 
 from sm70lib import benchmarks
 from sm70lib.analysis import accuracies, comparisons, frames, quoted, tables
+from sm70lib.parameters import aggregates
 from sm70lib.statistics import differences, stats, verdicts
-from sm70lib.study import aggregates
 
 HOW = stats.How(resamples=300)
 P = synthetic.PARAMS

@@ -23,7 +23,7 @@ from sm70lib import protocols
 from sm70lib.asking import asking, fitting, runs
 from sm70lib.benchmarks import Item
 from sm70lib.corpus import examples, templates, tokens
-from sm70lib.models import local
+from sm70lib.models import writing
 from sm70lib.sources import Row
 
 SAID = [
@@ -250,5 +250,5 @@ def test_07_asks_with_the_same_tokens(tokenizer, monkeypatch):
     seen = []
     monkeypatch.setattr(local, "written", lambda _, __, ids, *how: seen.append(ids) or [["said"]])
     text = templates.render("medalpaca", "Answer", "a </s> b \n")
-    assert local.answer(None, tokenizer, text, 5) == "said"
+    assert writing.answer(None, tokenizer, text, 5) == "said"
     assert seen == [[trained(tokenizer, "medalpaca", "Answer", "a </s> b \n")[0]]]

@@ -10,10 +10,11 @@ from sm70lib import benchmarks
 from sm70lib.analysis import frames, quoted
 from sm70lib.analysis.frames import RUN
 from sm70lib.analysis.roles import TUNED
+from sm70lib.parameters import aggregates
 from sm70lib.statistics import stats, verdicts
 from sm70lib.steps.keys import read as read_json
 from sm70lib.steps.steps import LEFT_OUT
-from sm70lib.study import aggregates, memory
+from sm70lib.study import memory
 
 CLEANED = f"{TUNED}, without leaked items"
 GUESSER = "best constant guesser"

@@ -7,8 +7,8 @@ import pandas as pd
 from sm70lib.analysis import frames
 from sm70lib.analysis.frames import SET, before, paired
 from sm70lib.analysis.roles import BASE, BASE_NF4, TUNED
+from sm70lib.parameters import aggregates
 from sm70lib.statistics import differences, stats, verdicts
-from sm70lib.study import aggregates
 
 PRIMARY, EXPLORATORY = "primary", "exploratory"  # families of comparisons
 

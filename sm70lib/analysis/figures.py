@@ -14,8 +14,8 @@ from sm70lib.analysis import quoted
 from sm70lib.analysis.drawing import GREY, KINDS, WIDTH, grid, looks, nothing, titled
 from sm70lib.analysis.panels import panels
 from sm70lib.analysis.roles import TUNED
+from sm70lib.parameters import aggregates
 from sm70lib.protocols.replies import NO_SCORE
-from sm70lib.study import aggregates
 
 
 def draw_loss(ax, metrics) -> None:

@@ -13,9 +13,9 @@ from scipy.special import softmax
 
 from sm70lib import benchmarks, protocols
 from sm70lib.analysis.roles import BASE, BASE_NF4
+from sm70lib.parameters import aggregates
 from sm70lib.protocols import replies
 from sm70lib.statistics import stats, verdicts
-from sm70lib.study import aggregates
 from sm70lib.study.params import StudyError
 
 RUN = ["study", "model", "benchmark", "protocol", "shots"]

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from sm70lib.benchmarks.benchmark import Benchmark
+from sm70lib.parameters.tables import lines, names
 from sm70lib.sources import find
 from sm70lib.study.catalogues import objects
 from sm70lib.study.params import StudyError
-from sm70lib.study.tables import lines, names
 
 TABLE = "benchmarks/benchmarks.csv"
 USES = ("test", "dev", "safety")

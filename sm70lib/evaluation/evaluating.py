@@ -51,9 +51,7 @@ def evaluate(
     _check_shots(run)
     if prompts is None:
         prompts = Prompts(run, backend.tokenizer, chat)
-    about = about_run(prompts, model_digest) | (notes or {})
-    if not run.protocol.reads and backend.way == PLAIN:
-        about |= {"way": PLAIN}
+    about = about_run(prompts, model_digest) | (notes or {}) | _way(backend, run)
     mine, rank, world = share(path)
     done = resume(path, about)
     if world > 1:
@@ -78,6 +76,13 @@ def evaluate(
     if rank == 0:
         scored = {"n_scored": len(prompts) - len(listed["skipped"])}
         write_json(path.with_suffix(".meta.json"), about | listed | scored)
+
+
+def _way(backend: Backend, run: Run) -> dict[str, str]:
+    """What the `.meta.json` says of a model that is scored plainly; nothing of any other."""
+    if run.protocol.reads or backend.way != PLAIN:
+        return {}
+    return {"way": PLAIN}
 
 
 def _check_shots(run: Run) -> None:

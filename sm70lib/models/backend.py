@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
-from sm70lib.models import local, packed, plain
+from sm70lib.models import local, packed, plain, writing
 from sm70lib.models.proof import PLAIN, Proof, prove
 from sm70lib.models.request import Request
 
@@ -81,9 +81,9 @@ class Local:
     def written(
         self, prompts: list[list[int]], max_new_tokens: int, samples: int = 1, seed: int = 0
     ) -> list[list[str]]:
-        """The texts that the model writes after each prompt (see `local.written`)."""
+        """The texts that the model writes after each prompt (see `writing.written`)."""
         packed.leave(plain.without_adapter_wrapper(self.model))
-        return local.written(self.model, self.tokenizer, prompts, max_new_tokens, samples, seed)
+        return writing.written(self.model, self.tokenizer, prompts, max_new_tokens, samples, seed)
 
 
 def longest_sequence(model, otherwise: int = 4096) -> int:

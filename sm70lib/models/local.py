@@ -1,4 +1,4 @@
-"""Answers of a model on this machine: log-likelihoods of options, and text that it writes.
+"""Log-likelihoods of options, by a model on this machine.
 
 Prompts and all their options go through the model as one packed row without padding. Each option
 is a branch that sees its prompt and itself only (`packed` has a drawing). What several prompts
@@ -10,13 +10,11 @@ they predict an option's token.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from transformers import DynamicCache
 
-from sm70lib.corpus.tokens import prompt_ids
 from sm70lib.models import packed
 from sm70lib.models.packed import Span
 from sm70lib.models.request import Request
@@ -24,63 +22,6 @@ from sm70lib.models.request import Request
 SPAN = 256  # tokens of short requests that share a span: masked pairs cost less than more calls
 READ = 256  # places whose log-probabilities over the whole vocabulary exist at one time
 LOGITS = 2**25  # entries of the logits of a pass: 1,048 places of a vocabulary of 32,000
-
-
-def answer(loaded, tokenizer, prompt: str, max_new_tokens: int) -> str:
-    """The text that a model writes after BOS and a prompt, greedily.
-
-    Args:
-        loaded: The model.
-        tokenizer: Its tokenizer.
-        prompt: The prompt's text.
-        max_new_tokens: Most tokens that are written, unless the model's EOS comes first.
-    """
-    return written(loaded, tokenizer, prompt_ids([prompt], tokenizer), max_new_tokens)[0][0]
-
-
-@torch.inference_mode()
-def written(
-    loaded,
-    tokenizer,
-    prompts: list[list[int]],
-    max_new_tokens: int,
-    samples: int = 1,
-    seed: int = 0,
-) -> list[list[str]]:
-    """The texts that a model writes after each prompt.
-
-    Args:
-        loaded: The model.
-        tokenizer: Its tokenizer.
-        prompts: Token ids of each prompt.
-        max_new_tokens: Most tokens of a text, unless the model's EOS comes first.
-        samples: 1 for greedy text; more for as many draws at temperature 0.8.
-        seed: Seed of the draws.
-
-    Returns:
-        For each prompt its `samples` texts.
-    """
-    width = max(map(len, prompts))
-    padding = [width - len(prompt) for prompt in prompts]
-    ids = torch.tensor(
-        [[tokenizer.pad_token_id] * pad + list(prompt) for pad, prompt in zip(padding, prompts)]
-    )
-    seen = torch.tensor([[0] * pad + [1] * (width - pad) for pad in padding])
-    how: dict[str, Any] = {"do_sample": False}
-    if samples > 1:
-        how = {"do_sample": True, "temperature": 0.8, "top_k": 0, "num_return_sequences": samples}
-    torch.manual_seed(seed)
-    rows = loaded.generate(
-        ids.to(loaded.device),
-        attention_mask=seen.to(loaded.device),
-        use_cache=True,
-        max_new_tokens=max_new_tokens,
-        pad_token_id=tokenizer.pad_token_id,
-        **how,
-    )
-    decoded = tokenizer.batch_decode(rows[:, width:], skip_special_tokens=True)
-    texts = [text.strip() for text in decoded]
-    return [texts[start : start + samples] for start in range(0, len(texts), samples)]
 
 
 @torch.inference_mode()

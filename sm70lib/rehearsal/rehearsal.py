@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from sm70lib import runner
+from sm70lib.parameters.fields import Study
+from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.standins.hub import Hub
 from sm70lib.steps import steps
-from sm70lib.study.fields import Study
 from sm70lib.study.params import StudyError, load, parsed
-from sm70lib.study.rules import REHEARSAL
 from sm70lib.study.used import values_of
 
 # The largest values in a rehearsal; every other parameter stays as in the study file

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from sm70lib.parameters.tables import lines
 from sm70lib.sources.hub import PARQUET, find
 from sm70lib.sources.layouts import Defect, Row, pair_of, row_of, text_of
 from sm70lib.sources.problems import shaped
 from sm70lib.sources.records import open_bytes, records
 from sm70lib.study.params import StudyError
-from sm70lib.study.tables import lines
 
 Shape = Callable[[dict], dict | str]
 SHAPES: dict[str, Shape] = {"row": row_of, "text": text_of, "pair": pair_of}

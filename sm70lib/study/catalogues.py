@@ -4,8 +4,8 @@ from importlib import import_module
 from pathlib import PurePosixPath
 from typing import Any
 
+from sm70lib.parameters.tables import lines
 from sm70lib.study.params import StudyError
-from sm70lib.study.tables import lines
 
 
 def objects(table: str) -> dict[str, Any]:

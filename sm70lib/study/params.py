@@ -1,6 +1,5 @@
 """Load study files, and check the parameters of notebooks."""
 
-import ast
 import difflib
 import functools
 import re
@@ -8,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import (
-    ValidationError,
-    create_model,
-)
+from pydantic import ValidationError, create_model
 
-from sm70lib.study.fields import FIELDS, Study
-from sm70lib.study.rules import REHEARSAL, contradiction
+from sm70lib.parameters.fields import FIELDS, Study
+from sm70lib.parameters.rules import REHEARSAL, contradiction
+from sm70lib.study.cells import assigned
 from sm70lib.study.used import counts, lacking, values_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -209,23 +206,6 @@ def _nearest(fault: Any) -> str:
     allowed = re.findall("'(.*?)'", fault.get("ctx", {}).get("expected", ""))
     near = difflib.get_close_matches(str(fault["input"]), allowed, 1)
     return f"; did you mean {near[0]}?" if near else ""
-
-
-def assigned(source: str) -> dict[str, Any]:
-    """The names that a cell assigns at top level, with their values (None if not a constant)."""
-    try:
-        body = ast.parse(source).body
-    except SyntaxError:  # a cell with a magic
-        return {}
-    values = {}
-    for node in body:
-        if not isinstance(node, ast.Assign | ast.AnnAssign):
-            continue
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        for target in targets:
-            if isinstance(target, ast.Name):
-                values[target.id] = getattr(node.value, "value", None)
-    return values
 
 
 def check(scope: dict[str, Any]) -> Any:

@@ -16,10 +16,10 @@ from typing import Any
 
 import pynvml
 
-from sm70lib.study.fields import FIELDS
+from sm70lib.parameters.fields import FIELDS
+from sm70lib.parameters.tables import named_modules
 from sm70lib.study.files import digest
 from sm70lib.study.params import LIB, ROOT, assigned
-from sm70lib.study.tables import named_modules
 
 PACKAGES = (
     "torch",

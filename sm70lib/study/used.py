@@ -8,7 +8,7 @@ file may leave them out, and they belong to no step's key.
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from sm70lib.study.stages import STAGES
+from sm70lib.parameters.stages import STAGES
 
 
 class Group(NamedTuple):

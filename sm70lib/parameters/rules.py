@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sm70lib.study import aggregates
-from sm70lib.study.stages import STAGES
-from sm70lib.study.tables import names
+from sm70lib.parameters import aggregates
+from sm70lib.parameters.stages import STAGES
+from sm70lib.parameters.tables import names
 
 ROOT = Path(__file__).parents[2]
 REHEARSAL = "rehearsal-"  # the names of rehearsed studies begin with this; no other name may

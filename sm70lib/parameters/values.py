@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from sm70lib.study.tables import names
+from sm70lib.parameters.tables import names
 
 _T = TypeVar("_T")
 

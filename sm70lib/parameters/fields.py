@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
-from sm70lib.study import stages
-from sm70lib.study.values import Benchmark, Compared, Distinct, Number, Protocol, Source
-from sm70lib.study.values import parameter as _p
+from sm70lib.parameters import stages
+from sm70lib.parameters.values import Benchmark, Compared, Distinct, Number, Protocol, Source
+from sm70lib.parameters.values import parameter as _p
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 Policy = Literal["report", "drop", "fail"]

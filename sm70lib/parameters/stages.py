@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 
-from sm70lib.study.values import Distinct, Number, Source, parameter
+from sm70lib.parameters.values import Distinct, Number, Source, parameter
 
 Optimizer = Literal[
     "adamw_torch", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_bnb_8bit", "rmsprop"
