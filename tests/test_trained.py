@@ -248,7 +248,7 @@ def test_a_tokenizer_without_bos_is_asked_without(tokenizer):
 
 def test_07_asks_with_the_same_tokens(tokenizer, monkeypatch):
     seen = []
-    monkeypatch.setattr(local, "written", lambda _, __, ids, *how: seen.append(ids) or [["said"]])
+    monkeypatch.setattr(writing, "written", lambda _, __, ids, *how: seen.append(ids) or [["said"]])
     text = templates.render("medalpaca", "Answer", "a </s> b \n")
     assert writing.answer(None, tokenizer, text, 5) == "said"
     assert seen == [[trained(tokenizer, "medalpaca", "Answer", "a </s> b \n")[0]]]

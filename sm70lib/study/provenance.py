@@ -18,8 +18,9 @@ import pynvml
 
 from sm70lib.parameters.fields import FIELDS
 from sm70lib.parameters.tables import named_modules
+from sm70lib.study.cells import assigned
 from sm70lib.study.files import digest
-from sm70lib.study.params import LIB, ROOT, assigned
+from sm70lib.study.params import LIB, ROOT
 
 PACKAGES = (
     "torch",
