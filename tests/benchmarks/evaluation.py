@@ -28,7 +28,7 @@ from sm70lib.protocols import layouts
 from sm70lib.steps.steps import write_json
 from sm70lib.study.params import ROOT
 from sm70lib.study.provenance import circumstances
-from tests import parity
+from tests.parity import items as parity
 
 SUBJECT = "clinical_knowledge"
 BATCHES = (1, 4, 16)

@@ -1,0 +1,243 @@
+"""The runner, as a user meets it: commands, exit codes and sentences; kernels and runners that die."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sm70lib import display, preflight
+from sm70lib.steps import steps
+from sm70lib.study import params
+from sm70lib.study.params import ROOT
+from tests.toy import TOY, Toy
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Toy:
+    """A toy study that the runner has finished; tests leave it as they found it."""
+    toy = Toy(tmp_path_factory.mktemp("finished"))
+    ended = toy.run()
+    assert ended.returncode == 0, ended.stderr
+    return toy
+
+
+def ran(ended: subprocess.CompletedProcess) -> list[str]:
+    """Numbers of the steps that ran."""
+    return re.findall(r"^(\d\d)\w+: runs", ended.stdout, re.MULTILINE)
+
+
+def test_a_study_runs_once(finished):
+    assert len(list(finished.study.glob("steps/*/done.json"))) == 7
+    assert len(list(finished.study.glob("notebooks/*.ipynb"))) == 7
+    start = time.monotonic()
+    again = finished.run()
+    assert again.returncode == 0 and ran(again) == [] and again.stdout.count(": finished") == 7
+    assert time.monotonic() - start < 3, "nothing to do must not cost the imports of a run"
+
+
+def test_only_declared_names_are_injected(finished):
+    cells = json.loads((finished.study / "notebooks/02_load_4bit.ipynb").read_text())["cells"]
+    injected = [
+        "".join(cell["source"]) for cell in cells if "injected-parameters" in str(cell["metadata"])
+    ]
+    assert injected == ['# Parameters\nstudy = "tiny"\nquant_type = "nf4"\n']
+
+
+def test_plain_papermill_leaves_the_same_marks(finished, tmp_path):
+    environment = os.environ | finished.environment | {"SM70_OUTPUTS": str(tmp_path / "outputs")}
+    for name in ("00_base", "02_load_4bit"):  # -f gives every notebook the whole study file
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "papermill",
+                finished.folder / f"notebooks/{name}.ipynb",
+                tmp_path / "out.ipynb",
+                "-f",
+                finished.file,
+                "--no-progress-bar",
+            ],
+            env=environment,
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+        )
+        keys = [
+            json.loads((folder / f"tiny/steps/{name}/done.json").read_text())["key"]
+            for folder in (tmp_path / "outputs", finished.folder / "outputs")
+        ]
+        assert keys[0] == keys[1]
+
+
+def test_list_says_what_would_run_and_why(finished, tmp_path):
+    toy = Toy(tmp_path / "copy")
+    shutil.copytree(finished.study, toy.study)
+    toy.change("lora_r", 8)
+    rows = [line.split(maxsplit=2) for line in toy.run("--list").stdout.splitlines()]
+    assert [row[1] for row in rows] == ["finished"] * 3 + [
+        "refuses",
+        "depends",
+        "finished",
+        "depends",
+    ]
+    assert (
+        "(lora_r: 16 -> 8)" in rows[3][2]
+        and rows[4][2] == "runs if 03_qlora_finetune changes what it reads"
+    )
+    assert "--fresh" in toy.run("--list", "--fresh", "02").stdout
+    assert ran(toy.run("--list")) == []
+
+
+def test_fresh_and_looks(finished, tmp_path):
+    toy = Toy(tmp_path / "copy")
+    shutil.copytree(finished.study, toy.study)
+    assert ran(toy.run("--fresh", "05", "--fresh", "06_figures", "-p", "figures_dpi", "200")) == [
+        "05",
+        "06",
+    ]
+    assert (toy.study / "figures/main.png").read_text() == "200"
+    (moved,) = toy.study.glob("replaced/06_figures/*/figures/main.png")
+    assert moved.read_text() == "150" and (moved.parents[1] / "notebooks/06_figures.ipynb").exists()
+    ended = toy.run()
+    assert ran(ended) == [] and "06_figures: brought back from replaced/06_figures/" in ended.stdout
+    assert (toy.study / "figures/main.png").read_text() == "150", (
+        "an earlier result comes back with its look"
+    )
+
+
+def test_until_stops_after_a_step_and_the_rest_follows_later(toy):
+    assert ran(toy.run("--until", "02")) == ["00", "01", "02"]
+    assert ran(toy.run()) == ["03", "04", "05", "06"]
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (("-p", "lora_rr", "8"), "there is no parameter lora_rr; did you mean lora_r?"),
+        (("-p", "lora_r", "'8'"), "lora_r is '8'"),
+        (("-p", "lora_r", "[8"), "-p lora_r:1: this is not readable YAML"),
+        (("-p", "lora_r", "8"), "changes the results of tiny"),
+        (("-p", "study", "../../x"), "study is '../../x'"),
+        (("-p", "data_root", "/nowhere"), "data_root is /nowhere, which is no folder"),
+        (("--until", "x"), "--until x: give one step of 00_base"),
+        (("--fresh", "7"), "--fresh 7: give one step of 00_base"),
+        (("nosuch.yml",), "nosuch.yml: there is no such file; the studies in params/ are: "),
+    ],
+)
+def test_wrong_words_end_in_one_sentence(toy, words, sentence):
+    start = time.monotonic()
+    ended = toy.run(*words)
+    assert ended.returncode == 2 and sentence in ended.stderr
+    assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1
+    assert time.monotonic() - start < 5 and not toy.study.exists()
+
+
+def test_missing_data_are_told_before_anything_runs(toy):
+    toy.change("data_root", "no/such/folder")
+    ended = toy.run()
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert "error: data_root no/such/folder is no folder, and 01_data reads from it" in ended.stderr
+
+
+def test_an_unknown_study_has_no_report(toy):
+    ended = subprocess.run(
+        [sys.executable, "-m", "sm70lib", "report", "nosuch"],
+        cwd=ROOT,
+        env=os.environ | toy.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr == "error: study nosuch has no results; these have: none yet\n"
+
+
+def test_a_killed_kernel_and_an_error_are_explained_and_resumed(toy):
+    (toy.folder / "outputs").mkdir()
+    (toy.folder / "outputs/kill").touch()
+    (toy.folder / "outputs/raise").touch()
+    ended = toy.run()
+    assert ended.returncode == 1
+    for words in (
+        "03_qlora_finetune failed in cell work",
+        "the kernel died, probably for lack of memory",
+        "notebooks/03_qlora_finetune.ipynb",
+        f"-m sm70lib run {toy.file}",
+    ):
+        assert words in ended.stderr
+    assert (toy.study / "stages/1-sft/log.txt").read_text() == "0 1 "
+    ended = toy.run()
+    assert (
+        ran(ended) == ["03", "04"]
+        and "03_qlora_finetune: runs (goes on where it stopped)" in ended.stdout
+    )
+    assert (toy.study / "stages/1-sft/log.txt").read_text() == "0 1 2 ", "no step twice"
+    assert "04_eval failed in cell work\n  RuntimeError: scores are not finite\n" in ended.stderr
+    assert (toy.study / "notebooks/04_eval.ipynb").exists(), "the failed notebook stays"
+    (toy.folder / "outputs/raise").unlink()
+    assert ran(toy.run()) == ["04", "05", "06"]
+
+
+def test_a_killed_runner_goes_on(toy):
+    for name in list(TOY)[1:]:
+        (toy.folder / f"notebooks/{name}.ipynb").unlink()
+    toy.write(
+        "00_base",
+        before="import time\nwaited = step.path('waited')\nif not waited.exists():\n"
+        "    waited.touch()\n    time.sleep(60)\n",
+    )
+    environment = os.environ | toy.environment
+    with subprocess.Popen(
+        toy.command(), cwd=ROOT, env=environment, stdout=subprocess.PIPE
+    ) as runner:
+        while not (toy.study / "waited").exists():
+            time.sleep(0.1)
+        assert "is being run already" in toy.run().stderr
+        runner.send_signal(signal.SIGKILL)
+    ended = toy.run()
+    assert ended.returncode == 0 and "00_base: runs (goes on where it stopped)" in ended.stdout
+
+
+def test_a_notebook_without_its_last_cell_is_no_success(toy):
+    book = toy.folder / "notebooks/00_base.ipynb"
+    book.write_text(book.read_text().replace("step.finish(", "print("))
+    ended = toy.run()
+    assert ended.returncode == 1 and "the notebook ended without step.finish()" in ended.stderr
+
+
+def test_kernels_have_no_hub_unless_the_study_needs_it(monkeypatch):
+    monkeypatch.setattr(os, "environ", {})
+    tiny = ROOT / "params/tiny.yml"
+    for overrides, offline in (
+        ({}, True),
+        ({"data_root": "hub"}, False),
+        ({"base_model": "a/b", "study": "x"}, False),
+        ({"base_model": str(ROOT), "study": "x"}, True),
+    ):
+        os.environ.pop("HF_HUB_OFFLINE", None)
+        preflight.set_environment(params.load(tiny, overrides=overrides))
+        assert ("HF_HUB_OFFLINE" in os.environ) == offline, overrides
+    assert os.environ["PYTHONHASHSEED"] == "0"
+
+
+def test_the_line_shows_notebook_cell_step_and_time(toy):
+    shown = display.Display("03_qlora_finetune", toy.study)
+    assert shown.line() == "03_qlora_finetune | cell 0/5 (kernel starts)"
+
+    class Cell:
+        id, metadata = "work", {}
+
+    shown.on_cell(Cell())
+    bar = {"unit": "step", "n": 120, "total": 250, "seconds_left": 31}
+    steps.write_json(toy.study / "progress.json", bar)
+    assert shown.line() == "03_qlora_finetune | cell 1/5 work | step 120/250 | 0:31 left"
+    steps.write_json(toy.study / "progress.json", bar | {"n": 0, "seconds_left": None})
+    assert shown.line() == "03_qlora_finetune | cell 1/5 work | step 0/250"
+    os.utime(toy.study / "progress.json", (0, 0))
+    assert shown.line() == "03_qlora_finetune | cell 1/5 work", "of an earlier run"
+    assert [display.clock(seconds) for seconds in (5, 65, 3600)] == ["0:05", "1:05", "1:00:00"]
