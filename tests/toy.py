@@ -216,3 +216,8 @@ def tree(folder) -> dict[str, tuple[bytes, int]]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def ran(ended: subprocess.CompletedProcess) -> list[str]:
+    """Numbers of the steps that ran."""
+    return re.findall(r"^(\d\d)\w+: runs", ended.stdout, re.MULTILINE)

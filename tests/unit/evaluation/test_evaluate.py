@@ -1,11 +1,7 @@
 """Scores equal the harness's, and a run killed anywhere ends with the lines of an undisturbed one."""
 
 import json
-import random
 import shutil
-import subprocess
-import sys
-import time
 import tracemalloc
 from dataclasses import replace
 
@@ -19,7 +15,7 @@ from sm70lib.benchmarks import Item
 from sm70lib.evaluation import batches, candidates, evaluating, first_look, lines, scoring
 from sm70lib.models import loading, local
 from sm70lib.steps.steps import write_json
-from sm70lib.study.params import ROOT, StudyError
+from sm70lib.study.params import StudyError
 from tests import small
 from tests.asked import adding_bos, answered, kept, run_of
 from tests.small import with_adapter
@@ -30,50 +26,6 @@ def loaded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluate")
     small.base(folder)
     return loading.load(folder / "base/model"), loading.load_tokenizer(folder / "base/model")
-
-
-@pytest.mark.parametrize("adds", [False, True], ids=["no bos", "bos"])
-@pytest.mark.parametrize(
-    ("protocol", "shots", "context"),
-    [
-        ("sm70-2023", 0, 4096),
-        ("sm70-2023", 3, 4096),
-        ("sm70-2023-letters", 0, 4096),
-        ("harness", 0, 4096),
-        ("harness", 3, 4096),
-        ("meditron", 0, 4096),
-        ("sm70-2023", 3, 60),
-        ("harness", 3, 60),
-    ],
-)
-def test_loglikelihoods_equal_those_of_lm_evaluation_harness(
-    loaded, tmp_path, protocol, shots, context, adds
-):
-    """Item by item, option by option: the same split of prompt and answer, the same BOS, the same cut on the left."""
-    from lm_eval.api.instance import Instance
-    from lm_eval.models.huggingface import HFLM
-
-    loaded = (loaded[0], adding_bos(loaded[1])) if adds else loaded
-    run = run_of(12, protocol, shots)
-    run = replace(run, protocol=replace(run.protocol, max_context=context))
-    if run.protocol.name != "sm70-2023":
-        run = replace(run, pool=run.items)
-    pairs = [
-        (prompt.text, answer)
-        for prompt in asking.Prompts(run, loaded[1])
-        for answer in prompt.answers
-    ]
-    harness = HFLM(
-        pretrained=loaded[0],
-        tokenizer=loaded[1],
-        batch_size=4,
-        max_length=context,
-        add_bos_token=False if run.protocol.bos == "never" else None,
-    )
-    asked = [Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(pairs)]
-    theirs = [value for value, _ in harness.loglikelihood(asked, disable_tqdm=True)]
-    ours = answered(loaded, run, tmp_path / "p.jsonl")
-    assert len(ours) == 48 and ours == pytest.approx(theirs, abs=1e-3)
 
 
 def test_a_bos_changes_what_is_scored_only_where_a_protocol_begins_as_the_tokenizer_does(
@@ -121,44 +73,6 @@ def test_what_prompts_share_is_remembered_with_its_bos_and_changes_nothing(
     monkeypatch.setattr(batches, "SHARED", 10**9)
     apart = answered(loaded, run, tmp_path / "apart.jsonl")
     assert len(together) == 12 * 4 and together == pytest.approx(apart, abs=1e-4)
-
-
-SCORES = """
-import pathlib, sys, time
-from tests.asked import run_of
-from sm70lib.evaluation import scoring
-from sm70lib.models import loading, local
-real = local.loglikelihoods
-local.loglikelihoods = lambda *given: (time.sleep(0.02), real(*given))[1]  # or it would be over before it is killed
-base, path = sys.argv[1:]
-scoring.evaluate(loading.load(base), loading.load_tokenizer(base), run_of(60), pathlib.Path(path), model_digest="m",
-                  batch_tokens=300)
-"""
-
-
-def test_killed_five_times_ends_with_the_lines_of_an_undisturbed_run(loaded, tmp_path):
-    """Real processes, killed at random moments once lines are there: none twice, none lost, none half-written."""
-    whole, cut, draw = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl", random.Random(5)
-    command = [sys.executable, "-c", SCORES, loaded[0].name_or_path]
-    evaluating.evaluate(*loaded, run_of(60), whole, model_digest="m", batch_tokens=300)
-    killed, before = 0, 0
-    while killed < 5:
-        process = subprocess.Popen([*command, str(cut)], cwd=ROOT)
-        while (
-            process.poll() is None
-            and (cut.read_bytes().count(b"\n") if cut.exists() else 0) <= before
-        ):
-            time.sleep(0.005)
-        time.sleep(draw.random() * 0.1)
-        assert process.poll() is None, "over before it could be killed"
-        process.kill()
-        process.wait()
-        killed, before = killed + 1, cut.read_bytes().count(b"\n")
-        if killed == 3:  # and once more in the middle of a line
-            cut.write_bytes(cut.read_bytes()[:-20])
-    assert 0 < before < 60
-    subprocess.run([*command, str(cut)], cwd=ROOT, check=True, timeout=120)
-    assert len(kept(whole)) == 60 and kept(cut) == kept(whole)
 
 
 def test_memory_does_not_grow_with_the_number_of_items(loaded, tmp_path, monkeypatch):
@@ -656,35 +570,3 @@ def test_lines_without_what_stands_beside_them_are_moved_and_not_deleted(scored)
     assert (
         folder / "replaced/04_eval/unmarked/predictions/base/medqa_4-sm70-2023-0.jsonl"
     ).exists()
-
-
-DDP = "params/accelerate/ddp.yml"  # two processes; where there is no GPU they meet over gloo
-
-
-def test_two_processes_write_what_one_writes_and_items_are_scored_again_alone(study):
-    folder, p = study
-    asked, found = runs.runs(p, folder / "data/benchmarks"), []
-    for launcher in (
-        "python",
-        "torchrun --standalone --nproc-per-node 2",
-        f"accelerate launch --config_file {DDP} --main_process_port 0",
-    ):
-        p.eval_launcher = launcher
-        scoring.score_model(candidates.Model("base", str(folder / "base/model")), p, asked, folder)
-        found.append(kept(folder / "predictions/base/medqa_4-sm70-2023-0.jsonl"))
-        again = first_look.rescored(folder / "predictions")["base"]
-        assert (
-            0 < again["items"] <= 64
-            and again["largest_difference_nats"] < 1e-3
-            and again["flips"] == 0
-        )
-        assert not list(folder.glob("predictions/base/*.part"))
-        other = [replace(run, protocol=replace(run.protocol, version=99)) for run in asked]
-        with pytest.raises(
-            StudyError, match="was made with another protocol version"
-        ):  # finished or not
-            scoring.score_model(
-                candidates.Model("base", str(folder / "base/model")), p, other, folder
-            )
-        shutil.rmtree(folder / "predictions")
-    assert found[0] == found[1] == found[2] and len(found[0]) == 30
