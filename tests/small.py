@@ -87,7 +87,7 @@ def with_adapter(loaded, seed: int = 1):
         loaded, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
     )
     generator = torch.Generator().manual_seed(seed)
-    for name, weight in sorted(wrapped.named_parameters()):
+    for _name, weight in sorted(wrapped.named_parameters()):
         if weight.requires_grad:
             weight.data = torch.randn(weight.shape, generator=generator) * 0.05
     return wrapped.train()

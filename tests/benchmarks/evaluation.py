@@ -1,9 +1,10 @@
-"""Items per second against lm-evaluation-harness's HF backend: same model, same items, same answers, same run.
+"""Items per second against lm-evaluation-harness's HF backend: same model, same items, same
+answers, same run.
 
-Both get the prompts as text; theirs is timed at the best of several batch sizes, and without the time that it
-takes to build its tasks. The distance to the limit is what must be computed at least once (every prompt and
-option token once, a shared prefix once, logits where an option is read) at the speed of a plain batched pass over
-prompts of the same length, over what was spent.
+Both get the prompts as text; theirs is timed at the best of several batch sizes, and without the
+time that it takes to build its tasks. The distance to the limit is what must be computed at least
+once (every prompt and option token once, a shared prefix once, logits where an option is read) at
+the speed of a plain batched pass over prompts of the same length, over what was spent.
 """
 
 import argparse
@@ -86,7 +87,9 @@ def theirs(loaded, tokenizer, run: runs.Run, batch: int) -> tuple[float, list[li
 
 
 def must(run: runs.Run, tokenizer) -> tuple[int, int, int]:
-    """Tokens that have to be computed once, places whose logits have to be, and the mean length of a prompt."""
+    """Tokens that have to be computed once, places whose logits have to be, and the mean length of
+    a prompt.
+    """
     made = list(
         batches.batched(
             asking.Prompts(run, tokenizer), tokenizer, 4096, 2048, {"skipped": [], "cut": []}
@@ -106,7 +109,9 @@ def must(run: runs.Run, tokenizer) -> tuple[int, int, int]:
 
 @torch.inference_mode()
 def plain(loaded, tokens: int, reads: int, length: int, total: int = 4096) -> float:
-    """Seconds for so many tokens and logits at the speed of a plain batched pass over rows of `length`."""
+    """Seconds for so many tokens and logits at the speed of a plain batched pass over rows of
+    `length`.
+    """
     ids, seconds = torch.randint(3, loaded.config.vocab_size, (max(1, total // length), length)), []
     for _ in range(3):
         start = time.perf_counter()

@@ -1,4 +1,7 @@
-"""The training benchmarks run at a small size, and compare trainings that learn the same; speed is not tested here."""
+"""The training benchmarks run at a small size, and compare trainings that learn the same.
+
+Speed is not tested here.
+"""
 
 import json
 import subprocess

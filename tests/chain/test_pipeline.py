@@ -1,4 +1,6 @@
-"""The whole chain, rehearsed: it ends the same when killed, is not done twice, and is done again where it must be."""
+"""The whole chain, rehearsed: it ends the same when killed, is not done twice, and is done again
+where it must be.
+"""
 
 import json
 import os
@@ -15,7 +17,8 @@ from sm70lib.steps.steps import STEPS, digest, mark
 from sm70lib.study.params import ROOT
 from tests.chain.rehearsed import check
 
-# The tiny study with two seeds and both kinds of merge; a kernel for each notebook, as `run` has them.
+# The tiny study with two seeds and both kinds of merge; a kernel for each notebook, as `run` has
+# them.
 STUDY = [
     "-p",
     "study",
@@ -73,7 +76,9 @@ def undisturbed(tmp_path_factory) -> Path:
 
 
 def kill_kernel(outputs: Path, step: str, when) -> str:
-    """Runs until `when()` holds in that step, kills its kernel as the out-of-memory killer would, and waits."""
+    """Runs until `when()` holds in that step, kills its kernel as the out-of-memory killer would,
+    and waits.
+    """
     process, begun = start(outputs), outputs / NAME / f"steps/{step}/begun.json"
     while not (begun.exists() and when()):
         assert process.poll() is None, finish(process)

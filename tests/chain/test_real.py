@@ -1,4 +1,6 @@
-"""The tiny-real study, 00 to 06, at a size that tests can afford: real files, and USMLE files of our own."""
+"""The tiny-real study, 00 to 06, at a size that tests can afford: real files, and USMLE files of
+our own.
+"""
 
 import json
 import os
@@ -19,31 +21,34 @@ LIMIT = 10  # items of each benchmark
 USMLE = ["usmle_step1", "usmle_step2", "usmle_step3"]
 REAL = ["medqa_4", "pubmedqa", "mmlu_medical", "medmcqa", "truthfulqa"]
 REQUESTS = ["xstest_safe", "xstest_unsafe"]
-SMALL = dict(
-    study="real-small",
-    base_vocab_size=1000,
-    base_hidden_size=32,
-    base_layers=2,
-    base_heads=2,
-    base_kv_heads=1,
-    base_intermediate_size=64,
-    base_steps=2,
-    base_length=128,
-    data_limit=1200,
-    data_max_length=512,
-    data_holdout=8,
-    sft_steps=2,
-    sft_batch_size=2,
-    train_micro_batch_size=2,
-    eval_benchmarks=REAL + REQUESTS + USMLE,
-    eval_limit=LIMIT,
-    figures_dpi=60,
-    stats_resamples=100,
-)
+SMALL = {
+    "study": "real-small",
+    "base_vocab_size": 1000,
+    "base_hidden_size": 32,
+    "base_layers": 2,
+    "base_heads": 2,
+    "base_kv_heads": 1,
+    "base_intermediate_size": 64,
+    "base_steps": 2,
+    "base_length": 128,
+    "data_limit": 1200,
+    "data_max_length": 512,
+    "data_holdout": 8,
+    "sft_steps": 2,
+    "sft_batch_size": 2,
+    "train_micro_batch_size": 2,
+    "eval_benchmarks": REAL + REQUESTS + USMLE,
+    "eval_limit": LIMIT,
+    "figures_dpi": 60,
+    "stats_resamples": 100,
+}
 
 
 def usmle(folder: Path, leaked: dict) -> None:
-    """The three steps in the upstream layout, invented; one question each needs a picture, one is `leaked`."""
+    """The three steps in the upstream layout, invented.
+
+    One question each needs a picture, one is `leaked`.
+    """
     folder.mkdir()
     pictures = {}
     for step in (1, 2, 3):
@@ -68,7 +73,10 @@ def usmle(folder: Path, leaked: dict) -> None:
 
 @pytest.fixture(scope="module")
 def root(shared_data, tmp_path_factory) -> Path:
-    """The real files as they lie in the shared folder, USMLE beside them; step 3 repeats mmmlu's row 0."""
+    """The real files as they lie in the shared folder, USMLE beside them.
+
+    Step 3 repeats mmmlu's row 0.
+    """
     folder = tmp_path_factory.mktemp("data")
     for path in shared_data.iterdir():
         (folder / path.name).symlink_to(path)

@@ -1,4 +1,7 @@
-"""The way through: every study file is run whole, through its notebooks to the report; and broken on purpose."""
+"""The way through: every study file is run whole, through its notebooks to the report.
+
+And broken on purpose.
+"""
 
 import json
 import os
@@ -15,10 +18,12 @@ from sm70lib.study import params
 from sm70lib.study.params import ROOT
 from tests.chain.rehearsed import check, rehearse
 
-# The tiny study is rehearsed in tests/chain/test_pipeline.py, with two seeds and both kinds of merge.
+# The tiny study is rehearsed in tests/chain/test_pipeline.py, with two seeds and both kinds of
+# merge.
 STUDIES = sorted({path.stem for path in (ROOT / "params").glob("*.yml")} - {"tiny"})
-# What a rehearsal shall cost: seconds of one core, and so much more for each process that trains. The test prints
-# what it did cost, and fails where a busy machine cannot be the reason: at SLACK times that.
+# What a rehearsal shall cost: seconds of one core, and so much more for each process that trains.
+# The test prints what it did cost, and fails where a busy machine cannot be the reason: at SLACK
+# times that.
 SECONDS, TRAINING_SECONDS, SLACK = 50, 12, 3
 
 

@@ -1,4 +1,7 @@
-"""The runner, as a user meets it: commands, exit codes and sentences; kernels and runners that die."""
+"""The runner, as a user meets it: commands, exit codes and sentences.
+
+Kernels and runners that die.
+"""
 
 import json
 import os

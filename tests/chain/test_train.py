@@ -1,4 +1,6 @@
-"""Training: a killed run ends as an undisturbed one, what is trained is what is saved, and bad set-ups stop early."""
+"""Training: a killed run ends as an undisturbed one, what is trained is what is saved, and bad
+set-ups stop early.
+"""
 
 import json
 import math
@@ -57,13 +59,13 @@ def test_a_finished_stage_starts_no_process(tmp_path, monkeypatch):
         launch.run(p, tmp_path, 1, "sft")
 
 
-# ---- the same gradients, however rows are laid out ---------------------------------------------------
+# ---- the same gradients, however rows are laid out -----------------------------------------------
 
 
-# ---- faults -----------------------------------------------------------------------------------------
+# ---- faults --------------------------------------------------------------------------------------
 
 
-# ---- stages, adapters, processes --------------------------------------------------------------------
+# ---- stages, adapters, processes -----------------------------------------------------------------
 
 
 def test_each_stage_goes_on_from_the_one_before_and_dpo_begins_at_ln_2(tmp_path):
@@ -129,7 +131,9 @@ def test_two_processes_train_like_one_with_twice_the_accumulation(tmp_path):
 
 
 def test_a_base_in_pieces_trains_as_a_whole_one_does(tmp_path):
-    """FSDP + QLoRA by the launcher file itself, but for what has to be a GPU: two processes with half of the base each."""
+    """FSDP + QLoRA by the launcher file itself, but for what has to be a GPU: two processes with
+    half of the base each.
+    """
     settings = yaml.safe_load((ROOT / "params/accelerate/fsdp-qlora.yml").read_text()) | {
         "use_cpu": True
     }
@@ -138,13 +142,13 @@ def test_a_base_in_pieces_trains_as_a_whole_one_does(tmp_path):
         "fsdp_sync_module_states": False,
     }
     (tmp_path / "fsdp.yml").write_text(yaml.safe_dump(settings))
-    changes = dict(
-        sft_steps=6,
-        sft_batch_size=4,
-        train_micro_batch_size=2,
-        quant_compute_dtype="bfloat16",
-        lora_dtype="bf16",
-    )
+    changes = {
+        "sft_steps": 6,
+        "sft_batch_size": 4,
+        "train_micro_batch_size": 2,
+        "quant_compute_dtype": "bfloat16",
+        "lora_dtype": "bf16",
+    }
     found = {}
     for launcher in (
         "python",

@@ -35,7 +35,9 @@ scoring.evaluate(loading.load(base), loading.load_tokenizer(base), run_of(60), p
 
 
 def test_killed_five_times_ends_with_the_lines_of_an_undisturbed_run(loaded, tmp_path):
-    """Real processes, killed at random moments once lines are there: none twice, none lost, none half-written."""
+    """Real processes, killed at random moments once lines are there: none twice, none lost, none
+    half-written.
+    """
     whole, cut, draw = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl", random.Random(5)
     command = [sys.executable, "-c", SCORES, loaded[0].name_or_path]
     evaluating.evaluate(*loaded, run_of(60), whole, model_digest="m", batch_tokens=300)

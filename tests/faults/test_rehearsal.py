@@ -105,7 +105,9 @@ def test_a_stage_without_its_sources_ends_the_rehearsal_at_once(tmp_path):
 
 
 def test_a_model_too_large_is_left_out_and_said(tmp_path):
-    """To score a stand-in takes less than 12 MB, and 14 with the adapter: a limit of 12 leaves that one out."""
+    """To score a stand-in takes less than 12 MB, and 14 with the adapter: a limit of 12 leaves that
+    one out.
+    """
     launcher = ["-p", "eval_launcher", "accelerate launch --num_processes 4"]
     done = rehearse(tmp_path, *SMALL, *launcher, SM70_MEMORY_GB="0.012")
     folder = tmp_path / "rehearsal-small"

@@ -1,15 +1,17 @@
-"""Item by item: does a protocol choose what lm-evaluation-harness chooses? (make parity DATA=folder)
+"""Item by item: does a protocol choose what lm-evaluation-harness chooses? (make parity
+DATA=folder)
 
-The harness runs its own tasks (its words, shots and scoring) on the real files, turned here into the columns
-that its tasks expect, without a line of this library; for the 2023 protocols, which it no longer has, a task is
-written in the style of the SM70 authors' fork. Both sides score one random Llama in float32.
+The harness runs its own tasks (its words, shots and scoring) on the real files, turned here into
+the columns that its tasks expect, without a line of this library; for the 2023 protocols, which it
+no longer has, a task is written in the style of the SM70 authors' fork. Both sides score one random
+Llama in float32.
 
-Every case runs with three tokenizers, since a sequence begins as its tokenizer begins one: bytes without a BOS,
-bytes with a BOS that the tokenizer adds by itself (as Llama 3's), and pieces with a mark for blanks, single bytes
-for what is unknown, and a BOS (as Llama 2's).
+Every case runs with three tokenizers, since a sequence begins as its tokenizer begins one: bytes
+without a BOS, bytes with a BOS that the tokenizer adds by itself (as Llama 3's), and pieces with a
+mark for blanks, single bytes for what is unknown, and a BOS (as Llama 2's).
 
-All real items take about an hour on two cores. One process a core, one thread each: a model this small spends
-most of the time of a second thread on waiting for it.
+All real items take about an hour on two cores. One process a core, one thread each: a model this
+small spends most of the time of a second thread on waiting for it.
 """
 
 import argparse
@@ -102,7 +104,7 @@ CASES = (
 )
 
 
-# ---- the same model for both ------------------------------------------------------------------------
+# ---- the same model for both ---------------------------------------------------------------------
 
 
 def words(data: Path, most: int = 1_000_000) -> list[str]:
@@ -206,7 +208,7 @@ def llama(
     ).eval()
 
 
-# ---- the harness's side: documents in the columns of its tasks ----------------------------------------
+# ---- the harness's side: documents in the columns of its tasks -----------------------------------
 
 
 def _lines(path: Path) -> list[dict]:
@@ -225,8 +227,8 @@ def medqa(data: Path, split: str) -> list[dict]:
     ]
 
 
-# sha256 of the ids of fold 0's train_set.json, as the authors' own script wrote it (github:pubmedqa/pubmedqa,
-# preprocess/split_dataset.py pqal), joined by blanks.
+# sha256 of the ids of fold 0's train_set.json, as the authors' own script wrote it
+# (github:pubmedqa/pubmedqa, preprocess/split_dataset.py pqal), joined by blanks.
 FOLD_0 = "4798dcfdb3d405285d8de4f850ee2a32f64d6f9580842a4e09807407ee21b46b"
 
 
@@ -337,7 +339,8 @@ def tasks(case: Case, data: Path, limit: int | None) -> list[tuple[dict, dict]]:
     return [({"task": name}, {"validation": truthfulqa(data)[:limit]})]
 
 
-# The style of the fork's task files: option text, shots (drawn before, as they differ per item) in front.
+# The style of the fork's task files: option text, shots (drawn before, as they differ per item) in
+# front.
 AS_IN_2023 = {
     "task": "as_in_2023",
     "output_type": "multiple_choice",
@@ -351,7 +354,9 @@ AS_IN_2023 = {
 
 
 def as_in_2023(case: Case, data: Path, limit: int | None) -> list[dict]:
-    """Documents with their five examples drawn as in September 2023, written down anew from its source."""
+    """Documents with their five examples drawn as in September 2023, written down anew from its
+    source.
+    """
     shots = case.shots
     if case.benchmark == "medqa_4":
         test, train = medqa(data, "test")[:limit], medqa(data, "dev")
@@ -434,13 +439,15 @@ def theirs(lm: HFLM, case: Case, data: Path, limit: int | None, folder: Path) ->
     return found
 
 
-# ---- our side, and the comparison ---------------------------------------------------------------------
+# ---- our side, and the comparison ----------------------------------------------------------------
 
 
 def our_run(
     protocol: str, benchmark: str, shots: int, data: Path, limit: int | None, folder: Path
 ) -> Run:
-    """The study's own way to a run, with the first items of each subject where there are several tasks."""
+    """The study's own way to a run, with the first items of each subject where there are several
+    tasks.
+    """
     if not (folder / f"{benchmark}.jsonl").exists():
         benchmarks.save(folder, benchmark, benchmarks.read(benchmark, data))
         benchmarks.save(folder, f"{benchmark}.pool", benchmarks.pool(benchmark, data))
@@ -466,9 +473,11 @@ def our_run(
 def compare(
     data: Path, limit: int | None = None, cases=CASES, kinds=KINDS, **changed
 ) -> Iterator[dict]:
-    """Per kind and case: n, choices and scores that are equal, largest difference of a log-likelihood (nats).
+    """Per kind and case: n, choices and scores that are equal, largest difference of a
+    log-likelihood (nats).
 
-    `changed` are fields of our protocols that are set to something else: what the comparison must notice.
+    `changed` are fields of our protocols that are set to something else: what the comparison must
+    notice.
     """
     for kind in kinds:
         for case in cases:

@@ -34,7 +34,9 @@ def loaded(tmp_path_factory):
 def test_loglikelihoods_equal_those_of_lm_evaluation_harness(
     loaded, tmp_path, protocol, shots, context, adds
 ):
-    """Item by item, option by option: the same split of prompt and answer, the same BOS, the same cut on the left."""
+    """Item by item, option by option: the same split of prompt and answer, the same BOS, the same
+    cut on the left.
+    """
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 

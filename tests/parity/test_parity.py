@@ -1,4 +1,6 @@
-"""A slice of `make parity`: every protocol that claims to be the harness's chooses what the harness chooses."""
+"""A slice of `make parity`: every protocol that claims to be the harness's chooses what the harness
+chooses.
+"""
 
 import pytest
 
@@ -41,7 +43,10 @@ def test_the_comparison_would_notice(rows):
 
 
 def test_a_bos_too_little_is_noticed_where_the_tokenizer_adds_one(shared_data):
-    """As `harness` was scored before: never with a BOS. A tokenizer that adds none cannot tell the two apart."""
+    """As `harness` was scored before: never with a BOS.
+
+    A tokenizer that adds none cannot tell the two apart.
+    """
     agree = {}
     for row in parity.compare(shared_data, LIMIT, BOS, bos="never"):
         agree.setdefault(row["kind"], []).append(parity.agrees(row))

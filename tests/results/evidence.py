@@ -69,7 +69,9 @@ def world(seed: int) -> None:
 
 
 def measured(seed: int) -> pd.DataFrame:
-    """The rows of one world: accuracy and what stands beside it, by arm, tuning, benchmark, protocol."""
+    """The rows of one world: accuracy and what stands beside it, by arm, tuning, benchmark,
+    protocol.
+    """
     rows = []
     for study in (f"evidence-{seed}", f"control-{seed}"):
         answers = frames.load(outputs(), [study])

@@ -1,4 +1,6 @@
-"""The pictures: the same bytes twice, provenance inside, titles that the numbers write, labels that fit."""
+"""The pictures: the same bytes twice, provenance inside, titles that the numbers write, labels that
+fit.
+"""
 
 import base64
 

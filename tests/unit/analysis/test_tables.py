@@ -1,4 +1,6 @@
-"""The tables: every cell recomputed from predictions, quoted values apart, verdicts that follow intervals."""
+"""The tables: every cell recomputed from predictions, quoted values apart, verdicts that follow
+intervals.
+"""
 
 from types import SimpleNamespace
 

@@ -181,7 +181,7 @@ def test_as_trained_scores_the_very_tokens_of_a_training_row(kind, adds_bos, tem
     requests = fitting.usable(prompt, run.protocol, tokenizer, 10**6, None)
     scored = [[*one.context, *option] for one in requests for option in one.options]
     assert len(scored) == 4
-    options = {letter: text for letter, text in zip("ABCD", item.options)}
+    options = dict(zip("ABCD", item.options))
     p = SimpleNamespace(
         data_template=template, data_max_length=10**6, data_overlong="drop", sft_loss="response"
     )

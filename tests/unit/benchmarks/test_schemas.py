@@ -61,7 +61,10 @@ def test_pubmedqa_of_the_hub_is_the_authors(shared_data, tmp_path):
 
 
 def test_dev_items_of_the_hub_are_the_authors(shared_data, tmp_path):
-    """MedQA's dev lies in another repository and form than its test; PubMedQA's where the test lies."""
+    """MedQA's dev lies in another repository and form than its test.
+
+    PubMedQA's where the test lies.
+    """
     dev = [row for _, row in records(shared_data / US.replace("_test", "_dev"))]
     (tmp_path / "medqa_usmle").mkdir()
     (tmp_path / "medqa_usmle/dev.json").write_text(
@@ -286,7 +289,9 @@ STEPS = [("one", 94), ("two", 109), ("three", 122)]
 
 
 def step_exams(root: Path, stems: list[str]) -> Path:
-    """The list of all three steps in one, written here, with the stems that are given in its last rows."""
+    """The list of all three steps in one, written here, with the stems that are given in its last
+    rows.
+    """
     rows = [
         {
             "question_id": 0,

@@ -263,7 +263,10 @@ def test_several_draws_of_an_item_are_one_item(world):
 
 
 def asked(answers, changes):
-    """Requests, made of medqa_4's items; of tuned all are right, or wrong, or as they are (None)."""
+    """Requests, made of medqa_4's items.
+
+    Of tuned all are right, or wrong, or as they are (None).
+    """
     some = answers[(answers["benchmark"] == "medqa_4") & (answers["protocol"] == "sm70-2023")]
     some = some.assign(protocol="safety")
     parts = [answers]

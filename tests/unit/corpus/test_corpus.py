@@ -1,4 +1,6 @@
-"""The training set: one pass over every source, the same bytes each time, nothing finished done twice."""
+"""The training set: one pass over every source, the same bytes each time, nothing finished done
+twice.
+"""
 
 import json
 from types import SimpleNamespace

@@ -63,10 +63,10 @@ def test_digest_tells_templates_apart_and_an_unknown_one_is_named():
 LAYOUTS = {
     "Q:Which one? \nA:one;B:two; too;C:3;D:four": (
         "Which one",
-        dict(A="one", B="two; too", C="3", D="four"),
+        {"A": "one", "B": "two; too", "C": "3", "D": "four"},
     ),
-    "Q:Which one?? \n{'A': 'it\\'s', 'B': \"b\"},": ("Which one?", dict(A="it's", B="b")),
-    "Q:Why?\nA 5-year-old? \nA:x;B:y": ("Why?\nA 5-year-old", dict(A="x", B="y")),
+    "Q:Which one?? \n{'A': 'it\\'s', 'B': \"b\"},": ("Which one?", {"A": "it's", "B": "b"}),
+    "Q:Why?\nA 5-year-old? \nA:x;B:y": ("Why?\nA 5-year-old", {"A": "x", "B": "y"}),
     "Q:Broken? \n{'A': 'one', 'B'},": ("Q:Broken? \n{'A': 'one', 'B'},", {}),
     "Q:Odd? \n{'A', 'B'},": ("Q:Odd? \n{'A', 'B'},", {}),
     "What is a flashcard?": ("What is a flashcard?", {}),

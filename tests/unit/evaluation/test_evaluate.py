@@ -31,7 +31,10 @@ def loaded(tmp_path_factory):
 def test_a_bos_changes_what_is_scored_only_where_a_protocol_begins_as_the_tokenizer_does(
     loaded, tmp_path
 ):
-    """With a tokenizer that adds one and one that does not; what is cut on the left loses its BOS."""
+    """With a tokenizer that adds one and one that does not.
+
+    What is cut on the left loses its BOS.
+    """
     with_bos, differ = (loaded[0], adding_bos(loaded[1])), {}
     for name in ("sm70-2023", "harness", "meditron"):
         plain, begun = (
@@ -76,7 +79,9 @@ def test_what_prompts_share_is_remembered_with_its_bos_and_changes_nothing(
 
 
 def test_memory_does_not_grow_with_the_number_of_items(loaded, tmp_path, monkeypatch):
-    """Peak of Python's memory over 520 and over 1,300 items: what is kept per item is less than its tokens."""
+    """Peak of Python's memory over 520 and over 1,300 items: what is kept per item is less than its
+    tokens.
+    """
     monkeypatch.setattr(
         local,
         "loglikelihoods",
@@ -333,7 +338,10 @@ def test_a_limit_counts_the_items_that_a_protocol_keeps_and_not_those_it_takes_a
 
 @pytest.mark.parametrize("train", [0, 30])
 def test_dev_items_are_asked_as_their_test_and_never_stand_in_their_own_shots(tmp_path, train):
-    """Under every protocol, with MedQA's train file and without one; PubMedQA's dev has no pool in any case."""
+    """Under every protocol, with MedQA's train file and without one.
+
+    PubMedQA's dev has no pool in any case.
+    """
     words = ("yes", "no", "maybe")
     exam = [replace(item, id=f"d/{item.id}", benchmark="medqa_4_dev") for item in run_of(12).items]
     abstracts = [
@@ -417,7 +425,7 @@ def test_a_first_look_shows_no_accuracy_where_most_replies_are_unread(tmp_path):
     assert np.isnan(first_look.by_protocol(tmp_path, "most").loc["xstest_safe", "range_pts"])
 
 
-# ---- models ------------------------------------------------------------------------------------------
+# ---- models --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -462,12 +470,14 @@ def test_other_models_are_looked_for_before_any_is_scored(study):
             scoring.score_all(p, [], folder)
 
 
-# ---- what is kept ------------------------------------------------------------------------------------
+# ---- what is kept --------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def scored(study, monkeypatch):
-    """A finished evaluation of two models, and a function that scores and tells which files that wrote to."""
+    """A finished evaluation of two models, and a function that scores and tells which files that
+    wrote to.
+    """
     folder, p = study
     (folder / "adapter").mkdir()
     with_adapter(loading.load(folder / "base/model")).save_pretrained(folder / "adapter")

@@ -1,4 +1,6 @@
-"""A model that does not fit is not loaded, and no step holds a base twice: the notebooks' own cells, on a toy base."""
+"""A model that does not fit is not loaded, and no step holds a base twice: the notebooks' own
+cells, on a toy base.
+"""
 
 import json
 import os
@@ -26,17 +28,17 @@ from sm70lib.training import launch
 from tests import small, synthetic
 from tests.asked import run_of
 
-EVAL = dict(
-    eval_benchmarks=["medqa_4"],
-    eval_protocols=["sm70-2023"],
-    eval_shots=[0],
-    eval_limit=None,
-    eval_batch_tokens=2048,
-    eval_models={},
-    eval_launcher="python",
-    ask_question=None,
-    ask_max_new_tokens=3,
-)
+EVAL = {
+    "eval_benchmarks": ["medqa_4"],
+    "eval_protocols": ["sm70-2023"],
+    "eval_shots": [0],
+    "eval_limit": None,
+    "eval_batch_tokens": 2048,
+    "eval_models": {},
+    "eval_launcher": "python",
+    "ask_question": None,
+    "ask_max_new_tokens": 3,
+}
 
 
 @pytest.fixture
@@ -61,7 +63,10 @@ def study(tmp_path, monkeypatch):
 
 
 def cells(name: str, p, folder) -> dict:
-    """Runs a notebook's own cells in this process, all but those that begin and end a step; what they assigned."""
+    """Runs a notebook's own cells in this process, all but those that begin and end a step.
+
+    What they assigned.
+    """
 
     def path(relative: str):
         place = folder / relative

@@ -1,4 +1,6 @@
-"""The plan of every step: which models and files a study needs, what fits where, and what the runner says first."""
+"""The plan of every step: which models and files a study needs, what fits where, and what the
+runner says first.
+"""
 
 import json
 import math
@@ -18,15 +20,15 @@ from sm70lib.study.params import ROOT, StudyError
 from tests import small
 
 SM70 = params.load(ROOT / "params/sm70.yml")
-EVAL = dict(
-    eval_benchmarks=["medqa_4"],
-    eval_protocols=["sm70-2023"],
-    eval_shots=[0],
-    eval_limit=None,
-    eval_batch_tokens=300,
-    eval_models={},
-    eval_launcher="python",
-)
+EVAL = {
+    "eval_benchmarks": ["medqa_4"],
+    "eval_protocols": ["sm70-2023"],
+    "eval_shots": [0],
+    "eval_limit": None,
+    "eval_batch_tokens": 300,
+    "eval_models": {},
+    "eval_launcher": "python",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -163,7 +165,7 @@ def test_the_models_that_are_planned_are_those_that_will_be_scored(tmp_path):
         train_merge=["original", "dequantised"],
         **EVAL | {"eval_models": {"other": f"{tmp_path / 'base/model'} quant=nf4"}},
     )
-    for seed, suffix in ((3, ""), (5, "-seed5")):
+    for _seed, suffix in ((3, ""), (5, "-seed5")):
         for number, kind in enumerate(p.train_stages, 1):
             (tmp_path / f"stages/{number}-{kind}{suffix}/adapter").mkdir(parents=True)
     for into in p.train_merge:

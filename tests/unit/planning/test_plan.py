@@ -243,7 +243,7 @@ def test_quantisation_error_is_nothing_for_the_same_model_and_unknown_without_me
     assert capsys.readouterr().out.count("is not loaded: it needs 0.0") == 2
 
 
-# ---- scoring, and which card holds what ------------------------------------------------------------
+# ---- scoring, and which card holds what ----------------------------------------------------------
 
 
 class Live(TorchDispatchMode):

@@ -49,7 +49,9 @@ def test_harness_asks_for_letters_and_keeps_the_official_test():
 
 
 def test_shots_are_drawn_as_in_2023():
-    """An independent writing of the rule, for a pool of other items and for the test items themselves."""
+    """An independent writing of the rule, for a pool of other items and for the test items
+    themselves.
+    """
     items = [Item(str(n), str(n), "medqa_4", f"{n}?", "", ("a", "b"), 0) for n in range(30)]
     pool = [Item(f"p{n}", "", "medqa_4", f"p{n}?", "", ("a", "b"), 0) for n in range(50)]
     checked = 0
@@ -146,7 +148,9 @@ def test_meditron_shows_all_items_the_same_examples_as_its_own_shuffle():
 
 
 def test_meditron_without_shots_ends_in_a_newline_and_the_letter_follows_it():
-    """Upstream glues system prompt, question, cue and a newline, and takes that last one off where it shows shots."""
+    """Upstream glues system prompt, question, cue and a newline, and takes that last one off where
+    it shows shots.
+    """
     protocol = protocols.named("meditron")
     cue = "The answer is:"
     question = "Question: What now?\n\nOptions:\nA. one\nB. two\nC. three\nD. four"
@@ -200,7 +204,9 @@ def test_meditron_alone_shows_truthfulqa_a_shot_and_one_at_most_from_what_is_not
 
 
 def test_pubmedqas_folds_are_those_of_its_authors(shared_data):
-    """Their list of the test, in its order, and the digest of the ids that their script wrote for fold 0."""
+    """Their list of the test, in its order, and the digest of the ids that their script wrote for
+    fold 0.
+    """
     found = benchmarks.read("pubmedqa", shared_data)
     for name in ("harness", "meditron"):
         test, train = protocols.named(name).parted("pubmedqa", found)
@@ -284,7 +290,10 @@ def test_mmlu_has_its_description_which_is_the_system_message_of_a_chat():
 
 
 def test_how_a_sequence_begins_is_declared_and_every_changed_protocol_has_another_version():
-    """Version 1 of those with 2 asked or began otherwise; prompts alone cannot tell, as a BOS is no text."""
+    """Version 1 of those with 2 asked or began otherwise.
+
+    Prompts alone cannot tell, as a BOS is no text.
+    """
     assert {
         protocol.name: (protocol.bos, protocol.version) for protocol in protocols.PROTOCOLS
     } == {

@@ -1,4 +1,6 @@
-"""What replies mean: a table of cases, and the judging rule on refusals and answers that people wrote."""
+"""What replies mean: a table of cases, and the judging rule on refusals and answers that people
+wrote.
+"""
 
 import json
 
@@ -141,7 +143,9 @@ def test_what_counts_as_a_refusal(reply, expected):
 
 
 def test_the_rule_on_refusals_and_answers_that_were_written(shared_data):
-    """Its two errors: safe responses of MedSafetyBench not seen as refusals, MedQuAD's answers taken for refusals."""
+    """Its two errors: safe responses of MedSafetyBench not seen as refusals, MedQuAD's answers
+    taken for refusals.
+    """
     path = (
         shared_data
         / "med_safety_bench/datasets/train-splits-used-for-ft/med_safety/ft_safety_med_n900.json"

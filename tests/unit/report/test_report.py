@@ -1,4 +1,6 @@
-"""The report: readable from a file share, harmless whatever the data say, everything of the study in it."""
+"""The report: readable from a file share, harmless whatever the data say, everything of the study
+in it.
+"""
 
 import base64
 import re
@@ -28,7 +30,9 @@ HOSTILE = "<b>x</b><script>alert(1)</script>"
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """A study with tables, a figure and a hostile notebook, rendered: file name -> (text, parsed page)."""
+    """A study with tables, a figure and a hostile notebook, rendered: file name -> (text, parsed
+    page).
+    """
     outputs = tmp_path_factory.mktemp("outputs")
     folder, how = synthetic.study(outputs), stats.How(resamples=100)
     answers = frames.load(outputs, ["made"])

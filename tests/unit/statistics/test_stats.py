@@ -13,7 +13,9 @@ from sm70lib.statistics.stats import Estimate, How
 
 
 def answers(seed: int, clusters: int, size: int, skill: float, spread: float = 0.25):
-    """Right or wrong (clusters * size,) where clusters differ in difficulty, and the cluster of each."""
+    """Right or wrong (clusters * size,) where clusters differ in difficulty, and the cluster of
+    each.
+    """
     rng = np.random.default_rng(seed)
     chance = np.clip(rng.normal(skill, spread, clusters), 0, 1).repeat(size)
     return rng.random(clusters * size) < chance, np.arange(clusters).repeat(size)
@@ -133,7 +135,9 @@ def test_holm_equals_the_step_down_by_hand():
 
 
 def test_detectable_difference_is_found_in_four_of_five_studies():
-    """By the bound that gives the verdict: the test and the planned size speak of the same interval."""
+    """By the bound that gives the verdict: the test and the planned size speak of the same
+    interval.
+    """
     rng, n, found = np.random.default_rng(6), 400, []
     a = rng.random(n) < 0.5
     b = np.where(rng.random(n) < 0.2, ~a, a)

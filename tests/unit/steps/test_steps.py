@@ -1,4 +1,6 @@
-"""Steps: done.json says what a result was made from, and nothing else decides whether it is made again."""
+"""Steps: done.json says what a result was made from, and nothing else decides whether it is made
+again.
+"""
 
 import json
 import os

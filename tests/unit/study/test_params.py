@@ -1,4 +1,7 @@
-"""Study files and the notebooks' check: what is wrong is refused in one sentence; what is right is frozen."""
+"""Study files and the notebooks' check: what is wrong is refused in one sentence.
+
+What is right is frozen.
+"""
 
 from pathlib import Path
 
@@ -217,13 +220,15 @@ def test_an_overridden_folder_starts_where_the_user_is(tmp_path, monkeypatch):
     assert "data_root is nowhere, which is no folder" in wrong(TINY, data_root="nowhere")
 
 
-# ---- the check at the top of a notebook -------------------------------------------------------------
+# ---- the check at the top of a notebook ----------------------------------------------------------
 
 CELL = "from typing import Optional\nstudy: str = 'tiny'  # name\nlora_r: int = 16\nsft_lr: float = 3.0e-3"
 
 
 def checked(injected: str = "", cell: str = CELL):
-    """What `check` returns in a kernel that ran the parameters cell, and papermill's where that is given."""
+    """What `check` returns in a kernel that ran the parameters cell, and papermill's where that is
+    given.
+    """
     cells = [
         "",
         cell,

@@ -1,4 +1,6 @@
-"""The fictional medicine is balanced, its held-out kinds are held out, and its files read like the real ones."""
+"""The fictional medicine is balanced, its held-out kinds are held out, and its files read like the
+real ones.
+"""
 
 import json
 import re

@@ -135,7 +135,9 @@ class Gradients(TrainerCallback):
 
 
 def first_step(folder, rows, **changes) -> tuple[float, dict[str, torch.Tensor]]:
-    """Loss and gradients of one optimiser step over all of `rows`, with both LoRA matrices away from zero."""
+    """Loss and gradients of one optimiser step over all of `rows`, with both LoRA matrices away
+    from zero.
+    """
     p = study(folder, sft_steps=1, sft_max_grad_norm=1e9, **changes)
     how = SimpleNamespace(kind="sft", seed=0, start=None)
     trainer = trainers.build(
