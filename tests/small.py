@@ -81,13 +81,13 @@ def base(folder, **changes):
 
 
 def with_adapter(loaded, seed: int = 1):
-    """The same adapter on any copy of the base: both matrices random, so that both get a gradient."""
+    """The same adapter on any copy of the base, with both matrices random: both get a gradient."""
     torch.manual_seed(0)
     wrapped = get_peft_model(
         loaded, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
     )
     generator = torch.Generator().manual_seed(seed)
-    for _name, weight in sorted(wrapped.named_parameters()):
+    for _, weight in sorted(wrapped.named_parameters()):
         if weight.requires_grad:
             weight.data = torch.randn(weight.shape, generator=generator) * 0.05
     return wrapped.train()

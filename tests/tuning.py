@@ -58,7 +58,7 @@ def weights(folder) -> dict[str, torch.Tensor]:
 
 
 def staged(folder, **changes):
-    """The study of `study` with text for cpt and pairs for dpo, in the columns that 01_data writes."""
+    """That study with text for cpt and pairs for dpo too, in the columns that 01_data writes."""
     p = study(folder, **changes)
     generator = torch.Generator().manual_seed(5)
 

@@ -19,17 +19,17 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 
-import torch
-from lm_eval.api.instance import Instance
-from lm_eval.models.huggingface import HFLM
+import torch  # noqa: E402
+from lm_eval.api.instance import Instance  # noqa: E402
+from lm_eval.models.huggingface import HFLM  # noqa: E402
 
-from sm70lib.asking import asking, runs
-from sm70lib.evaluation import batches, evaluating
-from sm70lib.protocols import layouts
-from sm70lib.steps.steps import write_json
-from sm70lib.study.params import ROOT
-from sm70lib.study.provenance import circumstances
-from tests.parity import items as parity
+from sm70lib.asking import asking, runs  # noqa: E402
+from sm70lib.evaluation import batches, evaluating  # noqa: E402
+from sm70lib.protocols import layouts  # noqa: E402
+from sm70lib.steps.steps import write_json  # noqa: E402
+from sm70lib.study.params import ROOT  # noqa: E402
+from sm70lib.study.provenance import circumstances  # noqa: E402
+from tests.parity import items as parity  # noqa: E402
 
 SUBJECT = "clinical_knowledge"
 BATCHES = (1, 4, 16)
@@ -224,8 +224,8 @@ def main() -> None:
             )
             print(
                 *(
-                    f"{made['name']}: {made['ours']} against {made['theirs']} {made['unit']}, ratio {made['ratio']} "
-                    f"(goal {made['goal']})"
+                    f"{made['name']}: {made['ours']} against {made['theirs']} {made['unit']}, "
+                    f"ratio {made['ratio']} (goal {made['goal']})"
                     for made in entries[-2:]
                 ),
                 sep="\n",

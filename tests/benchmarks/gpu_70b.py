@@ -1,7 +1,7 @@
 """QLoRA on Llama-2-70B's exact shape, on one GPU: peak memory, tokens a second, share of the card's
 matrix rate.
 
-    python tests/benchmarks/gpu_70b.py                    # the 70B, with random weights: nothing is downloaded
+    python tests/benchmarks/gpu_70b.py                    # the 70B; its weights are drawn at random
     python tests/benchmarks/gpu_70b.py --shape 8b         # Llama-3-8B; 7b is Llama-2-7B
     python tests/benchmarks/gpu_70b.py --shape tiny       # the same on any machine, in seconds
 
@@ -210,7 +210,7 @@ AttentionMaskInterface.register("by_sequence", sdpa_mask)
 
 
 class AddedInPlace(Linear4bit):
-    """The adapter's product added to the layer's output in place, as sm70lib.models.loading has it."""
+    """Adds the adapter's product to the layer's output in place, as sm70lib.models.loading does."""
 
     def forward(self, x, *args, **how):
         first, second = self.lora_A["default"], self.lora_B["default"]
@@ -261,9 +261,9 @@ def ours_plain_lora(base, rank: int, checkpointing: bool):
 
 
 def fused_head(base) -> dict[str, bool]:
-    """Gives the model TRL's head that never holds all logits.
+    """Gives the model TRL's head, which never holds all logits; without TRL it does nothing.
 
-    What a call must add then (nothing without TRL).
+    Returns what a call must add then.
     """
     try:
         from trl.trainer.utils import add_fused_lm_head
@@ -530,7 +530,8 @@ def compared(results: list[dict]) -> dict:
     length = 2048 if 2048 in both else max(both, default=None)
     one, other = both.get(length, (None, None))
     return {
-        "work": f"QLoRA on Meadow-shaped rows, {length} tokens, against the recipe of most tutorials",
+        "work": f"QLoRA on Meadow-shaped rows, {length} tokens, "
+        "against the recipe of most tutorials",
         "ours": one,
         "theirs": other,
         "unit": "useful tokens per second",

@@ -9,8 +9,9 @@ import sys
 
 import pytest
 import torch
-from transformers import LlamaConfig
+from transformers import AutoModelForCausalLM, LlamaConfig
 
+from sm70lib.models import shapes
 from sm70lib.study.params import ROOT
 from tests.benchmarks import gpu_70b
 
@@ -111,17 +112,10 @@ def test_the_script_adds_in_place_what_peft_sums():
 
 
 def test_the_shape_is_that_of_llama_2_70b():
-    code = (
-        "import sys; sys.path.insert(0, 'tests/benchmarks'); import gpu_70b, torch; from sm70lib.models import shapes\n"
-        "from transformers import AutoModelForCausalLM, LlamaConfig\n"
-        "with torch.device('meta'): model = AutoModelForCausalLM.from_config(LlamaConfig(**gpu_70b.SHAPES['70b']))\n"
-        "print(sum(w.numel() for w in model.parameters()),"
-        " shapes.shape('meta-llama/Llama-2-70b-hf').weights)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=200
-    )
-    assert done.stdout.split() == ["68976648192"] * 2, done.stderr[-1000:]
+    with torch.device("meta"):
+        whole = AutoModelForCausalLM.from_config(LlamaConfig(**gpu_70b.SHAPES["70b"]))
+    weights = sum(weight.numel() for weight in whole.parameters())
+    assert weights == shapes.shape("meta-llama/Llama-2-70b-hf").weights == 68_976_648_192
 
 
 def test_the_cpu_benchmark_writes_its_files(tmp_path):

@@ -37,8 +37,8 @@ from trl import SFTConfig, SFTTrainer  # noqa: E402
 from trl.kernels import chunked_logprob  # noqa: E402
 from trl.trainer import utils  # noqa: E402
 
-from sm70lib.models import loading, lora
-from sm70lib.study import files, provenance
+from sm70lib.models import loading, lora  # noqa: E402
+from sm70lib.study import files, provenance  # noqa: E402
 from sm70lib.training import trainers  # noqa: E402
 from tests import small  # noqa: E402
 
@@ -209,7 +209,8 @@ def record(name: str, found: dict, count: int, data, began: float, mix: str) -> 
     losses = {way: found[way][-1][1] for way in ("ours", name)}
     if losses["ours"] > losses[name] * (1 + TOLERANCE):
         sys.exit(
-            f"error: held-out losses differ: {losses}; speeds of trainings that learn unequally compare nothing"
+            f"error: held-out losses differ: {losses}; speeds of trainings that learn unequally "
+            "compare nothing"
         )
     ratios = [one / other for one, other in pairs]
     about = provenance.circumstances()
@@ -244,6 +245,7 @@ if __name__ == "__main__":
             results += run(given.rows, given.repeats, given.width, Path(scratch), mix)
         for result in results[-len(GOALS) :]:
             print(
-                f"{result['name']}: {result['ratio']} times (goal {result['goal']}), losses {result['losses']}"
+                f"{result['name']}: {result['ratio']} times (goal {result['goal']}), "
+                f"losses {result['losses']}"
             )
     files.write_json(given.out / "training.json", results)

@@ -1,7 +1,4 @@
-"""The way through: every study file is run whole, through its notebooks to the report.
-
-And broken on purpose.
-"""
+"""The way through: every study file is run whole, through its notebooks to the report."""
 
 import json
 import os

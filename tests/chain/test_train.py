@@ -1,6 +1,4 @@
-"""Training: a killed run ends as an undisturbed one, what is trained is what is saved, and bad
-set-ups stop early.
-"""
+"""Training in processes of its own: stages after stages, two processes, a base in pieces."""
 
 import json
 import math
@@ -57,15 +55,6 @@ def test_a_finished_stage_starts_no_process(tmp_path, monkeypatch):
     shutil.rmtree(stage / "adapter")
     with pytest.raises(TypeError):  # the process that would make it again
         launch.run(p, tmp_path, 1, "sft")
-
-
-# ---- the same gradients, however rows are laid out -----------------------------------------------
-
-
-# ---- faults --------------------------------------------------------------------------------------
-
-
-# ---- stages, adapters, processes -----------------------------------------------------------------
 
 
 def test_each_stage_goes_on_from_the_one_before_and_dpo_begins_at_ln_2(tmp_path):

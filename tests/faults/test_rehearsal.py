@@ -117,7 +117,7 @@ def test_a_model_too_large_is_left_out_and_said(tmp_path):
 
 
 def test_a_finished_rehearsal_broken_afterwards(copy, tmp_path):
-    """A number quoted twice ends 06, and an adapter that was trained with another template ends 04."""
+    """A number quoted twice ends 06, and an adapter trained with another template ends 04."""
     assert rehearse(tmp_path, *SMALL, root=copy).returncode == 0
     folder, quoted = tmp_path / "rehearsal-small", copy / "sm70lib/analysis/quoted.csv"
     right = quoted.read_text()

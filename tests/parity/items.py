@@ -1,5 +1,6 @@
-"""Item by item: does a protocol choose what lm-evaluation-harness chooses? (make parity
-DATA=folder)
+"""Item by item: does a protocol choose what lm-evaluation-harness chooses?
+
+`make parity DATA=folder` asks all of it.
 
 The harness runs its own tasks (its words, shots and scoring) on the real files, turned here into
 the columns that its tasks expect, without a line of this library; for the 2023 protocols, which it
@@ -360,15 +361,17 @@ def as_in_2023(case: Case, data: Path, limit: int | None) -> list[dict]:
     shots = case.shots
     if case.benchmark == "medqa_4":
         test, train = medqa(data, "test")[:limit], medqa(data, "dev")
-        say = lambda row: (
-            "Question: "
-            + row["sent1"]
-            + "\n"
-            + " ".join(f"({letter}) {row[f'ending{n}']}" for n, letter in enumerate("ABCD"))
-            + "\nAnswer:",
-            [row[f"ending{n}"] for n in range(4)],
-            row["label"],
-        )
+
+        def say(row):
+            return (
+                "Question: "
+                + row["sent1"]
+                + "\n"
+                + " ".join(f"({letter}) {row[f'ending{n}']}" for n, letter in enumerate("ABCD"))
+                + "\nAnswer:",
+                [row[f"ending{n}"] for n in range(4)],
+                row["label"],
+            )
     else:
         rows = json.loads((data / "pubmedqa/data/ori_pqal.json").read_text()).values()
         test, train, labels = list(rows)[:limit], None, ["yes", "no", "maybe"]
@@ -377,11 +380,14 @@ def as_in_2023(case: Case, data: Path, limit: int | None) -> list[dict]:
             if case.protocol == "sm70-2023-vast"
             else ("Abstract", "\nAnswer:")
         )
-        say = lambda row: (
-            f"{first}: " + "\n".join(row["CONTEXTS"]) + "\nQuestion: " + row["QUESTION"] + last,
-            labels,
-            labels.index(row["final_decision"]),
-        )
+
+        def say(row):
+            return (
+                f"{first}: " + "\n".join(row["CONTEXTS"]) + "\nQuestion: " + row["QUESTION"] + last,
+                labels,
+                labels.index(row["final_decision"]),
+            )
+
     rnd, order, made = random.Random(), list(range(len(test))), {}
     rnd.seed(42)
     rnd.shuffle(order)

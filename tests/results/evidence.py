@@ -187,12 +187,12 @@ def write(runs: pd.DataFrame) -> str:
     made, checked = claims(runs), controls(runs)
     worlds = runs["world_seed"].nunique()
     text = (
-        f"{worlds} worlds, two tunings of each base. `gain_pts` is tuned minus control, the mean over "
-        f"worlds with its 95 % t interval; the claim holds where `low_pts` is at least {MARGIN}. "
-        "`one_run` is where one further run in a world of its own may lie. Invented worlds: this "
-        f"shows the method, not medicine.\n\n{_markdown(made)}\n\nThe PubMedQA twin of the tuned "
-        "model. The control was never tuned on a report, so the gain there is reading, not "
-        f"medicine.\n\n{_markdown(checked)}\n"
+        f"{worlds} worlds, two tunings of each base. `gain_pts` is tuned minus control, the mean "
+        f"over worlds with its 95 % t interval; the claim holds where `low_pts` is at least "
+        f"{MARGIN}. `one_run` is where one further run in a world of its own may lie. Invented "
+        f"worlds: this shows the method, not medicine.\n\n{_markdown(made)}\n\n"
+        "The PubMedQA twin of the tuned model. The control was never tuned on a report, so the "
+        f"gain there is reading, not medicine.\n\n{_markdown(checked)}\n"
     )
     write_text(FOLDER / "runs.csv", runs.round(2).to_csv(index=False))
     write_text(FOLDER / "evidence.csv", made.to_csv(index=False))

@@ -264,7 +264,7 @@ def test_several_seeds_are_one_score_with_its_spread_and_mc2_shows_its_mass(worl
 
 
 def test_one_system_under_two_protocols_is_two_rows(real):
-    """And ours too: no row of the paper's table mixes two ways of asking, or two numbers of shots."""
+    """Ours too: no row of the paper's table mixes two ways of asking, or two numbers of shots."""
     found = accuracies.results(real, HOW)
     several = pd.concat([found[found["protocol"] == "sm70-2023"].assign(shots=5), found])
     table = accuracies.wide(several, ["medqa_4", "pubmedqa"], quoted.read())

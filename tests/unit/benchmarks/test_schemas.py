@@ -63,7 +63,7 @@ def test_pubmedqa_of_the_hub_is_the_authors(shared_data, tmp_path):
 def test_dev_items_of_the_hub_are_the_authors(shared_data, tmp_path):
     """MedQA's dev lies in another repository and form than its test.
 
-    PubMedQA's where the test lies.
+    PubMedQA's dev lies where its test lies.
     """
     dev = [row for _, row in records(shared_data / US.replace("_test", "_dev"))]
     (tmp_path / "medqa_usmle").mkdir()

@@ -171,7 +171,8 @@ def test_a_title_counts_among_what_has_a_score(answers):
 
 BEFORE = {"base": 0, "base-nf4": 0, "tuned": 0}
 ALL = dict.fromkeys(BEFORE, 60)
-STUDIES = {  # primary protocol and benchmarks; what is written: protocol, benchmarks, unread replies
+# Primary protocol and benchmarks; what is written: protocol, benchmarks, unread replies
+STUDIES = {
     "one run of safety": ("sm70-2023", ["medqa_4"], [("safety", REQUESTS, BEFORE | {"tuned": 60})]),
     "every run of safety": ("sm70-2023", ["medqa_4"], [("safety", REQUESTS, ALL)]),
     "the primary one": (

@@ -5,8 +5,8 @@ import pytest
 from sm70lib.corpus import templates
 from sm70lib.study.params import StudyError
 
-MEDALPACA = """Below is an instruction that describes a task, paired with an input that provides further \
-context. Write a response that appropriately completes the request.
+MEDALPACA = """Below is an instruction that describes a task, paired with an input that provides \
+further context. Write a response that appropriately completes the request.
 
 ### Instruction:
 Answer truthfully

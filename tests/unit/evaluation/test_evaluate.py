@@ -1,4 +1,4 @@
-"""Scores equal the harness's, and a run killed anywhere ends with the lines of an undisturbed one."""
+"""Scoring: what is asked, scored, counted, listed and kept, item by item."""
 
 import json
 import shutil
@@ -282,7 +282,10 @@ def test_a_bos_that_the_chat_template_wrote_is_not_doubled(loaded, monkeypatch):
 def test_a_template_that_refuses_a_system_message_goes_without_it_as_in_the_harness(
     loaded, monkeypatch
 ):
-    strict = "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}{% endfor %}"
+    strict = (
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no') }}"
+        "{% endif %}{% endfor %}"
+    )
     item = replace(run_of(1).items[0], benchmark="mmlu_medical", meta={"subject": "anatomy"})
     run, texts = Run("mmlu_medical", protocols.named("med42"), 0, [item], []), []
     for template in (CHAT, strict + CHAT):

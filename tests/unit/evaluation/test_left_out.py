@@ -65,7 +65,7 @@ def study(tmp_path, monkeypatch):
 def cells(name: str, p, folder) -> dict:
     """Runs a notebook's own cells in this process, all but those that begin and end a step.
 
-    What they assigned.
+    Returns what they assigned.
     """
 
     def path(relative: str):
@@ -222,7 +222,8 @@ def test_the_runner_scores_again_where_a_model_fits_now(toy, monkeypatch):
     toy.write(
         "04_eval",
         before="if not (steps.outputs() / 'large').exists():\n    steps.write_json(step.path("
-        "'predictions/left_out.json'), {'base': {'needed_gb': 138.0, 'there_gb': 80.0, 'where': 'x'}})\n"
+        "'predictions/left_out.json'), "
+        "{'base': {'needed_gb': 138.0, 'there_gb': 80.0, 'where': 'x'}})\n"
         "else:\n    (step.folder / 'predictions/left_out.json').unlink()\n",
     )
     assert toy.run().returncode == 0
@@ -240,7 +241,8 @@ def test_the_runner_scores_again_where_a_model_fits_now(toy, monkeypatch):
 
 def test_status_asks_no_deep_learning(toy):
     code = (
-        "import sys; from sm70lib import runner; from sm70lib.study import memory, params; from sm70lib.steps import steps\n"
+        "import sys; from sm70lib import runner; from sm70lib.study import memory, params\n"
+        "from sm70lib.steps import steps\n"
         f"steps.status('04_eval', params.load({str(toy.file)!r})); memory.at_hand()\n"
         "assert not {'torch', 'transformers', 'peft'} & {*sys.modules}"
     )
@@ -314,7 +316,8 @@ def test_a_model_that_was_left_out_of_one_benchmark_keeps_its_others(tmp_path):
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "no output"),
         ("raise MemoryError", "MemoryError"),
         (
-            "import torch; raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')",
+            "import torch; "
+            "raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')",
             "CUDA out of memory",
         ),
         (

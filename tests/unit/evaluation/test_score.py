@@ -19,7 +19,10 @@ def loaded(tmp_path_factory):
 
 def requests(count: int, vocabulary: int) -> list[Request]:
     draw = random.Random(1)
-    ids = lambda n: [draw.randrange(3, vocabulary) for _ in range(n)]
+
+    def ids(n: int) -> list[int]:
+        return [draw.randrange(3, vocabulary) for _ in range(n)]
+
     return [
         Request(
             ids(draw.randint(1, 60)), [ids(draw.randint(1, 9)) for _ in range(draw.randint(1, 6))]

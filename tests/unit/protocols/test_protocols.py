@@ -242,7 +242,8 @@ def test_the_forks_second_usmle_prompt_cuts_at_the_last_full_stop_even_among_opt
         (
             "A man coughs. What now?",
             ("one", "two"),
-            "<s> [INST] Context: A man coughs.\nQuestion:  What now?\n(A) one (B) two\n[/INST]</s>Answer:",
+            "<s> [INST] Context: A man coughs.\nQuestion:  What now?\n"
+            "(A) one (B) two\n[/INST]</s>Answer:",
         ),
         (
             "What now?",
@@ -252,7 +253,8 @@ def test_the_forks_second_usmle_prompt_cuts_at_the_last_full_stop_even_among_opt
         (
             "A man coughs. What now?",
             ("E. coli", "two"),
-            "<s> [INST] Context: A man coughs. What now?\n(A) E.\nQuestion:  coli (B) two\n[/INST]</s>Answer:",
+            "<s> [INST] Context: A man coughs. What now?\n(A) E.\n"
+            "Question:  coli (B) two\n[/INST]</s>Answer:",
         ),
     ):
         item = replace(EXAM, benchmark="usmle_step1", question=question, options=options, answer=0)

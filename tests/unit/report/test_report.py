@@ -78,7 +78,10 @@ def hostile():
         *(nbformat.v4.new_output("display_data", data) for data in shown),
         nbformat.v4.new_output("stream", text=f"said {HOSTILE}\n"),
     ]
-    text = "# Story\n[paper](https://example.org/paper) and <iframe src='https://example.org'></iframe> $x^2$"
+    text = (
+        "# Story\n[paper](https://example.org/paper) and "
+        "<iframe src='https://example.org'></iframe> $x^2$"
+    )
     return nbformat.v4.new_notebook(
         cells=[
             nbformat.v4.new_markdown_cell(text),

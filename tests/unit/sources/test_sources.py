@@ -59,8 +59,8 @@ def test_the_nine_meadow_sets_sum_to_the_published_rows():
 def test_texts_are_rows_without_a_prompt_and_limit_is_per_source(tmp_path):
     (tmp_path / "gazetteer").mkdir()
     (tmp_path / "gazetteer/gazetteer.jsonl").write_bytes(
-        b'\xef\xbb\xbf{"text": "one\xc2\x85two"}\r\n{"text": ""}\n[]\n{"text": 3}\nnull\n{"text": "cut\n'
-        b'{"text": "last"}'
+        b'\xef\xbb\xbf{"text": "one\xc2\x85two"}\r\n{"text": ""}\n[]\n{"text": 3}\nnull\n'
+        b'{"text": "cut\n{"text": "last"}'
     )
     defects = []
     rows, file = list(sources.read("gazetteer", tmp_path, defects)), "gazetteer/gazetteer.jsonl"
@@ -86,7 +86,8 @@ NOTHING = {  # source: its file, what is said where no row can be used
     MEADOW: (
         f"{MEADOW}.json",
         json.dumps({name: {"0": "a", "1": "b"} for name in GOOD}),
-        "no row of medical_meadow_wikidoc can be used: no text under instruction .1.; get the file again",
+        "no row of medical_meadow_wikidoc can be used: no text under instruction .1.; "
+        "get the file again",
     ),
     "gazetteer": (
         "gazetteer.jsonl",

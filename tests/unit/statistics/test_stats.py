@@ -1,4 +1,4 @@
-"""Every interval and test against an independent calculation: closed form, enumeration, simulation."""
+"""Each interval and test against an independent calculation: formula, enumeration, simulation."""
 
 from itertools import product
 from math import sqrt
@@ -49,7 +49,7 @@ def test_independent_items_get_wilson_and_clustered_ones_a_wider_one():
 
 
 def test_effective_n_is_the_variance_of_cluster_means_where_many_are_wrong():
-    """With equal clusters the design effect is the variance over clusters over that of the items."""
+    """In equal clusters the design effect is the variance over clusters over that of items."""
     sums = np.random.default_rng(1).binomial(5, np.random.default_rng(2).beta(2, 2, 4000))
     sizes, share = np.full(4000, 5), sums.sum() / 20_000
     effect = (sums / 5).var() / (share * (1 - share) / 5)

@@ -1,6 +1,5 @@
-"""Study files and the notebooks' check: what is wrong is refused in one sentence.
-
-What is right is frozen.
+"""Study files and the notebooks' check: what is wrong is refused in a sentence,
+and what is right is frozen.
 """
 
 from pathlib import Path
@@ -11,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from pydantic import ValidationError
 
+from sm70lib.rehearsal import variants
 from sm70lib.study import fields, params
 from sm70lib.study.params import ROOT, StudyError
 
@@ -31,9 +31,15 @@ def test_every_study_file_loads():
     files = sorted((ROOT / "params").glob("*.yml"))
     studies = [params.load(file) for file in files]
     assert [study.study for study in studies] == [file.stem for file in files]
-    overlays = sorted((ROOT / "params/overlays").glob("*.yml"))
-    assert all(params.load(TINY, overlay).study != "tiny" for overlay in overlays)
-    assert len(files) >= 1, "counted so that an empty folder is no success"
+    assert len(files) >= 4, "counted so that an empty folder is no success"
+
+
+def test_every_overlay_loads_on_the_study_it_belongs_to():
+    pairs, there = variants.overlays(), list((ROOT / "params/overlays").glob("*.yml"))
+    assert len(pairs) == len(there) >= 15
+    for study, overlay in pairs:
+        changed = params.load(study, overlay)
+        assert changed.study != study.stem and changed != params.load(study), overlay.name
 
 
 def test_values_have_the_types_they_mean(tmp_path):
@@ -222,7 +228,10 @@ def test_an_overridden_folder_starts_where_the_user_is(tmp_path, monkeypatch):
 
 # ---- the check at the top of a notebook ----------------------------------------------------------
 
-CELL = "from typing import Optional\nstudy: str = 'tiny'  # name\nlora_r: int = 16\nsft_lr: float = 3.0e-3"
+CELL = (
+    "from typing import Optional\nstudy: str = 'tiny'  # name\nlora_r: int = 16\n"
+    "sft_lr: float = 3.0e-3"
+)
 
 
 def checked(injected: str = "", cell: str = CELL):
@@ -247,7 +256,7 @@ def test_check_returns_what_the_cell_declares():
     with pytest.raises(ValidationError):
         p.lora_r = 1
     with pytest.raises(AttributeError):
-        p.seed
+        _ = p.seed
 
 
 def test_check_takes_a_whole_study_and_leaves_other_notebooks_names():

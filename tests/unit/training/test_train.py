@@ -1,4 +1,4 @@
-"""Training in this process: rows, gradients, stages, keys, optimisers and variants of the adapter."""
+"""Training in this process: rows, gradients, keys, optimisers and variants of the adapter."""
 
 import json
 import math
