@@ -13,18 +13,34 @@ os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", MPLBACKEND
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-TIERS = ("unit", "chain", "faults", "parity", "benchmarks", "results")
+LONGEST_FIRST = ("chain", "faults", "parity", "benchmarks", "results", "unit")
+TIERS = sorted(LONGEST_FIRST)
 
 
+def tier_of(item: pytest.Item) -> str:
+    """The folder of a test."""
+    tier = item.path.relative_to(Path(__file__).parent).parts[0]
+    if tier not in TIERS:
+        raise pytest.UsageError(
+            f"tests/{tier} stands in no tier; move it to one of: tests/{', tests/'.join(TIERS)}"
+        )
+    return tier
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Gives every test the marker of its folder."""
+    """Gives every test the marker of its folder, and puts tests in the order in which they run.
+
+    What takes minutes comes first, so that both workers end at the same time. A file's tests run in
+    one worker and make what they share once. In `chain` and `faults` a test is long enough to go
+    alone; files whose tests share a study there say so by a group of their own.
+    """
     for item in items:
-        tier = item.path.relative_to(Path(__file__).parent).parts[0]
-        if tier not in TIERS:
-            raise pytest.UsageError(
-                f"tests/{tier} stands in no tier; move it to one of: tests/{', tests/'.join(TIERS)}"
-            )
+        tier = tier_of(item)
         item.add_marker(tier)
+        if tier not in ("chain", "faults"):
+            item.add_marker(pytest.mark.xdist_group(f"{tier}-{item.path.stem}"))
+    items.sort(key=lambda item: LONGEST_FIRST.index(tier_of(item)))
 
 
 @pytest.fixture

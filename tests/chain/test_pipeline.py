@@ -17,29 +17,18 @@ from sm70lib.steps.steps import STEPS, digest, mark
 from sm70lib.study.params import ROOT
 from tests.chain.rehearsed import check
 
-# The tiny study with two seeds and both kinds of merge; a kernel for each notebook, as `run` has
-# them.
-STUDY = [
-    "-p",
-    "study",
-    "smoke",
-    "-p",
-    "train_seeds",
-    "[0, 1]",
-    "-p",
-    "train_merge",
-    "[dequantised, original]",
-]
-REHEARSE = [
-    sys.executable,
-    "-m",
-    "sm70lib",
-    "rehearse",
-    "params/tiny.yml",
-    *STUDY,
-    "--fresh-kernels",
-    "--resume",
-]
+pytestmark = pytest.mark.xdist_group("pipeline")  # one undisturbed study for all tests
+
+# The tiny study with two seeds, both kinds of merge, and a third of the items.
+CHANGES = {
+    "study": "smoke",
+    "train_seeds": "[0, 1]",
+    "train_merge": "[dequantised, original]",
+    "eval_limit": "30",
+}
+STUDY = [word for name, value in CHANGES.items() for word in ("-p", name, value)]
+REHEARSE = [sys.executable, "-m", "sm70lib", "rehearse", "params/tiny.yml", *STUDY, "--resume"]
+FRESH = "--fresh-kernels"  # a kernel for each notebook, as `run` has them; else all share one
 NAME = "rehearsal-smoke"
 MODELS = {"base", "base-nf4", "tuned", "tuned-1-sft-seed1", "merged-dequantised", "merged-original"}
 
@@ -79,7 +68,7 @@ def kill_kernel(outputs: Path, step: str, when) -> str:
     """Runs until `when()` holds in that step, kills its kernel as the out-of-memory killer would,
     and waits.
     """
-    process, begun = start(outputs), outputs / NAME / f"steps/{step}/begun.json"
+    process, begun = start(outputs, FRESH), outputs / NAME / f"steps/{step}/begun.json"
     while not (begun.exists() and when()):
         assert process.poll() is None, finish(process)
         time.sleep(0.05)
@@ -123,7 +112,7 @@ def test_killed_in_03_and_in_04_it_ends_as_the_undisturbed_study(undisturbed, tm
     assert (folder / "stages/1-sft-seed1/done.json").stat().st_mtime_ns == first, (
         "a finished stage is not trained again"
     )
-    rehearse(tmp_path)
+    rehearse(tmp_path, FRESH)
     whole, killed = undisturbed / NAME, folder
     for part in ("base/model", "data/train", "data/benchmarks", "adapter"):
         assert digest(whole / part) == digest(killed / part), part

@@ -17,6 +17,8 @@ from sm70lib.corpus import audit, templates
 from sm70lib.steps.steps import STEPS, mark
 from sm70lib.study.params import ROOT
 
+pytestmark = pytest.mark.xdist_group("real")  # one study for all tests
+
 LIMIT = 10  # items of each benchmark
 USMLE = ["usmle_step1", "usmle_step2", "usmle_step3"]
 REAL = ["medqa_4", "pubmedqa", "mmlu_medical", "medmcqa", "truthfulqa"]

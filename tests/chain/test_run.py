@@ -14,6 +14,8 @@ from sm70lib.study import params
 from sm70lib.study.params import ROOT
 from tests.toy import Toy, cpu_of_children, ran
 
+pytestmark = pytest.mark.xdist_group("run")  # one finished toy study for all tests
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Toy:
