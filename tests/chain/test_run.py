@@ -10,7 +10,7 @@ import pytest
 
 from sm70lib import display, preflight
 from sm70lib.steps import steps
-from sm70lib.study import params
+from sm70lib.study import memory, params
 from sm70lib.study.params import ROOT
 from tests.toy import Toy, cpu_of_children, ran
 
@@ -185,3 +185,42 @@ def test_the_line_shows_notebook_cell_step_and_time(toy):
     os.utime(toy.study / "progress.json", (0, 0))
     assert shown.line() == "03_qlora_finetune | cell 1/5 work", "of an earlier run"
     assert [display.clock(seconds) for seconds in (5, 65, 3600)] == ["0:05", "1:05", "1:00:00"]
+
+
+def test_the_runner_scores_again_where_a_model_fits_now(toy, monkeypatch):
+    monkeypatch.setenv(memory.LIMIT, "80")
+    toy.write(
+        "04_eval",
+        before="if not (steps.outputs() / 'large').exists():\n    steps.write_json(step.path("
+        "'predictions/left_out.json'), "
+        "{'base': {'needed_gb': 138.0, 'there_gb': 80.0, 'where': 'x'}})\n"
+        "else:\n    (step.folder / 'predictions/left_out.json').unlink()\n",
+    )
+    assert toy.run().returncode == 0
+    study = params.load(toy.file)
+    assert steps.status("04_eval", study) == (True, "finished")
+    monkeypatch.setenv(memory.LIMIT, "138")
+    monkeypatch.setattr(memory, "_gpus", lambda: [memory.Memory(141, "card", True)])
+    assert steps.status("04_eval", study) == (False, "base fits here now")
+    assert [steps.status(name, study)[0] for name in steps.STEPS if name != "04_eval"] == [True] * 6
+    (toy.folder / "outputs/large").touch()
+    steps.begin("04_eval", study)
+    assert (toy.study / "predictions/tuned/a.jsonl").exists(), "what was scored is kept"
+    assert not list(toy.study.glob("replaced/04_eval/*"))
+
+
+def test_by_the_command_a_refused_change_becomes_a_new_study(made):
+    made.toy.change("lora_r", 8)
+    refused = made.toy.run()
+    assert refused.returncode == 2 and refused.stdout == "" and refused.stderr.count("\n") == 1
+    assert "-p lora_r 8 -p study NAME --from tiny" in refused.stderr
+    made.toy.change("lora_r", 16)
+    ended = made.toy.run("-p", "lora_r", "8", "-p", "study", "new", "--from", "tiny")
+    assert ended.returncode == 0, ended.stderr
+    assert (
+        ended.stdout.count("taken over from tiny") == 4
+        and "03_qlora_finetune: runs" in ended.stdout
+    )
+    assert "00_base: finished" in ended.stdout and "00_base: runs" not in ended.stdout
+    assert (steps.outputs() / "new/adapter/adapter_model.safetensors").read_text().startswith("8 ")
+    assert made.all() == {}, "the old study is as it was"

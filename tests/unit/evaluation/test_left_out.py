@@ -19,12 +19,11 @@ from sm70lib import benchmarks
 from sm70lib.analysis import accuracies, frames, quoted
 from sm70lib.asking import asking, runs
 from sm70lib.evaluation import batches, candidates, leftout, scoring
-from sm70lib.models import budget, budget_scoring, loading, local
+from sm70lib.models import budget_scoring, loading, local
 from sm70lib.statistics import stats
 from sm70lib.steps import status, steps
 from sm70lib.study import memory, params
 from sm70lib.study.params import ROOT, StudyError
-from sm70lib.training import launch
 from tests import small, synthetic
 from tests.asked import run_of
 
@@ -217,28 +216,6 @@ def test_replies_count_where_batches_are_made(study):
 # ---- the steps around it ------------------------------------------------
 
 
-def test_the_runner_scores_again_where_a_model_fits_now(toy, monkeypatch):
-    monkeypatch.setenv(memory.LIMIT, "80")
-    toy.write(
-        "04_eval",
-        before="if not (steps.outputs() / 'large').exists():\n    steps.write_json(step.path("
-        "'predictions/left_out.json'), "
-        "{'base': {'needed_gb': 138.0, 'there_gb': 80.0, 'where': 'x'}})\n"
-        "else:\n    (step.folder / 'predictions/left_out.json').unlink()\n",
-    )
-    assert toy.run().returncode == 0
-    study = params.load(toy.file)
-    assert steps.status("04_eval", study) == (True, "finished")
-    monkeypatch.setenv(memory.LIMIT, "138")
-    monkeypatch.setattr(memory, "_gpus", lambda: [memory.Memory(141, "card", True)])
-    assert steps.status("04_eval", study) == (False, "base fits here now")
-    assert [steps.status(name, study)[0] for name in steps.STEPS if name != "04_eval"] == [True] * 6
-    (toy.folder / "outputs/large").touch()
-    steps.begin("04_eval", study)
-    assert (toy.study / "predictions/tuned/a.jsonl").exists(), "what was scored is kept"
-    assert not list(toy.study.glob("replaced/04_eval/*"))
-
-
 def test_status_asks_no_deep_learning(toy):
     code = (
         "import sys; from sm70lib import runner; from sm70lib.study import memory, params\n"
@@ -305,67 +282,3 @@ def test_a_model_that_was_left_out_of_one_benchmark_keeps_its_others(tmp_path):
         and "n=20" in table.loc["base", "medqa_4"]
     )
     assert "n=20" in table.loc["tuned", "pubmedqa"]
-
-
-# ---- an end for want of memory ------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "code, said",
-    [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "no output"),
-        ("raise MemoryError", "MemoryError"),
-        (
-            "import torch; "
-            "raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')",
-            "CUDA out of memory",
-        ),
-        (
-            "import sys; sys.exit('error: torch.distributed: exitcode  : -9 (pid: 3)')",
-            "exitcode  : -9",
-        ),
-    ],
-)
-def test_a_trainer_that_runs_out_of_memory_names_what_the_plan_would_change(
-    tmp_path, monkeypatch, code, said
-):
-    p = small.base(tmp_path, train_micro_batch_size=2)
-    trainer = tmp_path / "trainer.py"
-    trainer.write_text(code)
-    monkeypatch.setattr(launch, "launcher", lambda line: [sys.executable, str(trainer)])
-    with pytest.raises(StudyError) as error:
-        launch.run(p, tmp_path, 1, "sft")
-    text = str(error.value)
-    assert (
-        "memory ran out: sft needs 0.0" in text
-        and "change to train_micro_batch_size 1" in text
-        and said in text
-    )
-    monkeypatch.setenv(
-        memory.LIMIT,
-        str(
-            budget.needed(
-                tmp_path / "base/model",
-                small.parameters(train_micro_batch_size=1, train_gradient_checkpointing=True),
-                "sft",
-            )
-            / 1e9
-            + 1e-6
-        ),
-    )
-    with pytest.raises(
-        StudyError, match="change to train_micro_batch_size 1, train_gradient_checkpointing True"
-    ):
-        launch.run(p, tmp_path, 1, "sft")
-
-
-def test_another_end_does_not_speak_of_memory(tmp_path, monkeypatch):
-    p = small.base(tmp_path)
-    monkeypatch.setattr(
-        launch,
-        "launcher",
-        lambda line: [sys.executable, "-c", "import sys; sys.exit('error: a bad row')"],
-    )
-    with pytest.raises(StudyError, match="exit code 1: error: a bad row") as error:
-        launch.run(p, tmp_path, 1, "sft")
-    assert "memory" not in str(error.value)

@@ -182,17 +182,3 @@ def test_wrong_words_are_one_sentence(made, words, sentence):
     ended = made.toy.run(*words)
     assert ended.returncode == 2 and sentence in ended.stderr and ended.stderr.count("\n") == 1
     assert not (steps.outputs() / "new").exists()
-
-
-def test_by_the_command_a_refused_change_becomes_a_new_study(made):
-    made.toy.change("lora_r", 8)
-    refused = made.toy.run()
-    assert refused.returncode == 2 and refused.stdout == "" and refused.stderr.count("\n") == 1
-    assert "-p lora_r 8 -p study NAME --from tiny" in refused.stderr
-    made.toy.change("lora_r", 16)
-    ended = made.toy.run("-p", "lora_r", "8", "-p", "study", "new", "--from", "tiny")
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("taken over from tiny") == 4 and f"{TUNING}: runs" in ended.stdout
-    assert "00_base: finished" in ended.stdout and "00_base: runs" not in ended.stdout
-    assert (steps.outputs() / "new/adapter/adapter_model.safetensors").read_text().startswith("8 ")
-    assert made.all() == {}, "the old study is as it was"
