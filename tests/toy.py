@@ -170,7 +170,7 @@ class Toy:
             env=os.environ | self.environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
 
 

@@ -39,7 +39,7 @@ def tiny_70b(tmp_path_factory) -> dict:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     (whole,) = json.loads(out.read_text())
@@ -125,7 +125,7 @@ def test_the_cpu_benchmark_writes_its_files(tmp_path):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads((tmp_path / "training.json").read_text())

@@ -50,7 +50,7 @@ def read(
         capture_output=True,
         text=True,
         env=environment,
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -141,7 +141,7 @@ def test_dev_items_and_their_shots_come_from_two_repositories_that_share_a_folde
             capture_output=True,
             text=True,
             env=environment,
-            timeout=120,
+            timeout=600,
         )
     assert said.stdout.splitlines() == [
         "medqa_4_dev ['Dev?'] ['Train?']",

@@ -45,7 +45,7 @@ def start(outputs: Path, *words: str) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen) -> str:
-    said, _ = process.communicate(timeout=400)
+    said, _ = process.communicate(timeout=1200)
     return said
 
 
@@ -159,7 +159,7 @@ def again(outputs: Path, step: str, *words: str) -> subprocess.CompletedProcess:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         env=os.environ | {"SM70_OUTPUTS": str(outputs)},
     )
 

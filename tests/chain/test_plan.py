@@ -15,7 +15,7 @@ def sm70lib(*words: str, **environment: str) -> subprocess.CompletedProcess:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         env=os.environ | environment,
     )
 

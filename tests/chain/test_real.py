@@ -105,7 +105,7 @@ def study(root, tmp_path_factory) -> Path:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=1200,
         env=os.environ | {"SM70_OUTPUTS": str(folder)},
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -21,7 +21,7 @@ def test_killed_after_a_checkpoint_ends_with_the_same_weights_and_metrics(tmp_pa
     for folder in (undisturbed, killed):
         study(folder, sft_steps=60, lora_dropout=0.1)
     p = small.parameters(sft_steps=60, lora_dropout=0.1)
-    assert start(p, undisturbed).wait(120) == 0
+    assert start(p, undisturbed).wait(600) == 0
     process = start(p, killed)
     state = killed / "stages/1-sft/checkpoint-3/sealed.json"
     while not state.exists():
@@ -31,7 +31,7 @@ def test_killed_after_a_checkpoint_ends_with_the_same_weights_and_metrics(tmp_pa
     process.wait()
     assert not (killed / "stages/1-sft/done.json").exists()
     (killed / "stages/1-sft/checkpoint-900").mkdir()  # what a kill in the middle of saving leaves
-    assert start(p, killed).wait(120) == 0
+    assert start(p, killed).wait(600) == 0
     one, other = weights(undisturbed), weights(killed)
     assert len(one) == 28 and one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -37,7 +37,7 @@ def again(tmp_path_factory):
             capture_output=True,
             text=True,
             env=os.environ | {"SM70_OUTPUTS": str(outputs)},
-            timeout=300,
+            timeout=900,
         )
         assert done.returncode == 0, done.stderr[-2000:]
     return outputs / "tiny"
