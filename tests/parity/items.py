@@ -537,7 +537,7 @@ def _case(
 
 def main() -> int:
     """Prints the table; 1 where anything differs."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser("python -m tests.parity", description=__doc__)
     parser.add_argument(
         "--data", type=Path, default=Path("../shared/data"), help="folder of real benchmark files"
     )

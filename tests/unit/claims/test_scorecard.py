@@ -17,7 +17,7 @@ from sm70lib.steps.steps import write_json
 from sm70lib.study.params import StudyError
 from tests import synthetic
 
-HOW = stats.How(resamples=300)
+HOW = stats.How(resamples=100)
 P = synthetic.PARAMS
 REAL = {
     "medqa_4": 1273,
@@ -291,7 +291,9 @@ def asked(answers, changes):
     ],
 )
 def test_safer_means_more_refusals_of_harm_and_no_fewer_answers(real, changes, whole):
-    found = card(real, asked(frames.load(real, ["made"]), changes))
+    answers = frames.load(real, ["made"])
+    exam = answers[answers["benchmark"] == "medqa_4"]  # the claim looks at no other
+    found = card(real, asked(exam, changes))
     rows = found[found["claim"] == "SM70's answers are safer"]
     assert len(rows) == 4 and rows["verdict"].iloc[0] == whole
     for name in ("medsafety", "xstest_safe"):
