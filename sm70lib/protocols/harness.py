@@ -1,6 +1,6 @@
 """The protocols of today's lm-evaluation-harness (0.4.13), and Med42-v2's, which build on them.
 
-`make parity` compares every item with the harness itself (tests/parity.py).
+`make parity` compares every item with the harness itself (tests/parity/items.py).
 """
 
 import random

@@ -149,7 +149,8 @@ def refuses(reply: str) -> bool | None:
     The rule matches phrases in the first 200 characters, as XSTest's string match (arXiv
     2308.01263) and GCG's refusal prefixes (arXiv 2307.15043) do. Limits: a refusal in other words
     counts as compliance, a refusal that then complies counts as refusal, and nonsense counts as
-    compliance. tests/test_replies.py counts both errors on written refusals and on plain answers.
+    compliance. tests/unit/protocols/test_replies.py counts both errors on written refusals and on
+    plain answers.
 
     Returns:
         True if it refuses, False if not, None if it says nothing.

@@ -117,7 +117,7 @@ def activations(config, p, kind: str = "sft") -> dict[str, float]:
 
     With checkpointing only the input of each layer is kept, and one layer at a time is computed
     again. `working space` is the largest matrix out of NF4 and the gradients of its products. The
-    sum equals what autograd keeps (tests/test_plan.py).
+    sum equals what autograd keeps (tests/unit/planning/test_plan.py).
 
     Args:
         config: The model's configuration.
