@@ -9,6 +9,7 @@ from sm70lib import protocols
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
 from sm70lib.evaluation import evaluating
+from sm70lib.models.backend import Local
 
 
 def run_of(count: int, protocol: str = "sm70-2023", shots: int = 0) -> Run:
@@ -48,6 +49,6 @@ def adding_bos(tokenizer):
 
 def answered(loaded, run: Run, path, chat: bool = False) -> list[float]:
     """The log-likelihoods of all options, in the items' order."""
-    evaluating.evaluate(*loaded, run, path, model_digest="m", chat=chat)
+    evaluating.evaluate(Local(*loaded), run, path, model_digest="m", chat=chat)
     found = kept(path)
     return [value for item in run.items for value in found[item.id]["loglikelihoods"]]

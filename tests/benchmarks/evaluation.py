@@ -25,6 +25,7 @@ from lm_eval.models.huggingface import HFLM  # noqa: E402
 
 from sm70lib.asking import asking, runs  # noqa: E402
 from sm70lib.evaluation import batches, evaluating  # noqa: E402
+from sm70lib.models.backend import Local
 from sm70lib.protocols import layouts  # noqa: E402
 from sm70lib.steps.steps import write_json  # noqa: E402
 from sm70lib.study.params import ROOT  # noqa: E402
@@ -62,10 +63,10 @@ def ours(
     """Seconds from prompts to written lines, and the log-likelihoods in the items' order."""
     for old in path.parent.glob(f"{path.stem}*"):
         old.unlink()
+    backend = Local(loaded, tokenizer)
+    assert backend.way == "packed", backend.proof  # proved before the clock starts
     start = time.perf_counter()
-    evaluating.evaluate(
-        loaded, tokenizer, run, path, model_digest="bench", batch_tokens=batch_tokens
-    )
+    evaluating.evaluate(backend, run, path, model_digest="bench", batch_tokens=batch_tokens)
     seconds = time.perf_counter() - start
     lines = {line["item_id"]: line["loglikelihoods"] for line in map(json.loads, path.open())}
     return seconds, [lines[item.id] for item in run.items]

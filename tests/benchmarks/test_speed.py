@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from sm70lib.sizes import shapes
 from sm70lib.study.params import ROOT
+from tests.benchmarks import gpu_70b
 
 LENGTHS = [64, 128]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sm70lib.evaluation import evaluating
 from sm70lib.models import loading, local
+from sm70lib.models.backend import Local
 from tests.asked import run_of
 
 
@@ -18,4 +19,4 @@ def score(base: str, path: Path, pause: float) -> None:
 
     local.loglikelihoods = slowly
     loaded = loading.load(base), loading.load_tokenizer(base)
-    evaluating.evaluate(*loaded, run_of(60), path, model_digest="m", batch_tokens=300)
+    evaluating.evaluate(Local(*loaded), run_of(60), path, model_digest="m", batch_tokens=300)

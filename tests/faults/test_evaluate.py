@@ -9,6 +9,7 @@ import pytest
 
 from sm70lib.evaluation import evaluating
 from sm70lib.models import loading
+from sm70lib.models.backend import Local
 from tests import small
 from tests.asked import kept, run_of
 from tests.faults import scorer
@@ -31,7 +32,7 @@ def test_killed_five_times_ends_with_the_lines_of_an_undisturbed_run(loaded, tmp
     half-written.
     """
     whole, cut, draw = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl", random.Random(5)
-    evaluating.evaluate(*loaded, run_of(60), whole, model_digest="m", batch_tokens=300)
+    evaluating.evaluate(Local(*loaded), run_of(60), whole, model_digest="m", batch_tokens=300)
     # Each process is forked from one that has imported everything.
     forked = multiprocessing.get_context("forkserver")
     forked.set_forkserver_preload([scorer.__name__])

@@ -15,10 +15,11 @@ from sm70lib.benchmarks import Item
 from sm70lib.benchmarks.details import Details
 from sm70lib.evaluation import batches, candidates, evaluating, first_look, lines, scoring
 from sm70lib.models import loading, local
+from sm70lib.models.backend import Local
 from sm70lib.protocols.protocol import Protocol
 from sm70lib.steps.steps import write_json
 from sm70lib.study.params import StudyError
-from tests import small
+from tests import small, synthetic
 from tests.asked import adding_bos, answered, kept, run_of
 from tests.small import with_adapter
 
@@ -99,7 +100,7 @@ def test_memory_does_not_grow_with_the_number_of_items(loaded, tmp_path, monkeyp
             ],
         )
         tracemalloc.start()
-        evaluating.evaluate(*loaded, run, tmp_path / f"{count}.jsonl", model_digest="m")
+        evaluating.evaluate(Local(*loaded), run, tmp_path / f"{count}.jsonl", model_digest="m")
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     tokens = (
@@ -119,7 +120,7 @@ def test_unusable_items_are_listed_and_the_rest_is_scored(loaded, tmp_path):
         7: replace(run.items[7], question="long " * 800),
     }
     run = replace(run, items=[bad.get(number, item) for number, item in enumerate(run.items)])
-    evaluating.evaluate(*loaded, run, tmp_path / "p.jsonl", model_digest="m")
+    evaluating.evaluate(Local(*loaded), run, tmp_path / "p.jsonl", model_digest="m")
     about = json.loads((tmp_path / "p.meta.json").read_text())
     reasons = {row["item_id"]: row["reason"] for row in about["skipped"]}
     assert reasons == {
@@ -136,7 +137,7 @@ def test_unusable_items_are_listed_and_the_rest_is_scored(loaded, tmp_path):
 @pytest.mark.parametrize("change", ["model", "version", "items", "words"])
 def test_predictions_of_something_else_are_refused(loaded, tmp_path, change):
     run, digest = run_of(4), "m"
-    evaluating.evaluate(*loaded, run, tmp_path / "p.jsonl", model_digest=digest)
+    evaluating.evaluate(Local(*loaded), run, tmp_path / "p.jsonl", model_digest=digest)
     before = (tmp_path / "p.jsonl").read_text()
     if change == "model":
         digest = "another"
@@ -149,7 +150,7 @@ def test_predictions_of_something_else_are_refused(loaded, tmp_path, change):
             run, protocol=replace(run.protocol, layouts={"medqa_4": lambda item: item.question})
         )
     with pytest.raises(StudyError, match="was made with another .* --fresh 04"):
-        evaluating.evaluate(*loaded, run, tmp_path / "p.jsonl", model_digest=digest)
+        evaluating.evaluate(Local(*loaded), run, tmp_path / "p.jsonl", model_digest=digest)
     assert (tmp_path / "p.jsonl").read_text() == before
 
 
@@ -168,7 +169,7 @@ def test_choices_follow_from_the_loglikelihoods():
 def test_shots_without_a_source_are_one_sentence(loaded, tmp_path):
     with pytest.raises(StudyError, match="harness has no items to draw 2 shots from"):
         evaluating.evaluate(
-            *loaded, run_of(3, "harness", 2), tmp_path / "p.jsonl", model_digest="m"
+            Local(*loaded), run_of(3, "harness", 2), tmp_path / "p.jsonl", model_digest="m"
         )
 
 
@@ -198,7 +199,7 @@ def test_replies_are_read_voted_on_and_counted_where_they_say_nothing(
                 for item in run.items
             ],
         )
-        evaluating.evaluate(*loaded, run, path, model_digest="m")
+        evaluating.evaluate(Local(*loaded), run, path, model_digest="m")
         found = kept(path)
         assert {key: line["choice"] for key, line in found.items()} == {
             "m/0": 0,
@@ -219,7 +220,7 @@ def test_a_model_really_writes_and_what_it_writes_can_be_repeated(loaded, tmp_pa
     texts = []
     for name in ("one", "two"):
         evaluating.evaluate(
-            *loaded, run_of(3, "generate-vote"), tmp_path / f"{name}.jsonl", model_digest="m"
+            Local(*loaded), run_of(3, "generate-vote"), tmp_path / f"{name}.jsonl", model_digest="m"
         )
         texts.append([line["parsed"] for line in kept(tmp_path / f"{name}.jsonl").values()])
     assert texts[0] == texts[1] and all(len(some) == 5 and len(set(some)) > 1 for some in texts[0])
@@ -238,7 +239,7 @@ def test_three_seeds_are_three_lines_an_item_and_mc2_has_its_mass(loaded, tmp_pa
     )
     for protocol, count in (("meditron", 3), ("harness-mc2", 1)):
         run = Run("truthfulqa", protocols.named(protocol), 0, [item], [])
-        evaluating.evaluate(*loaded, run, tmp_path / f"{protocol}.jsonl", model_digest="m")
+        evaluating.evaluate(Local(*loaded), run, tmp_path / f"{protocol}.jsonl", model_digest="m")
         found = [json.loads(line) for line in (tmp_path / f"{protocol}.jsonl").open()]
         assert len({line["seed"] for line in found}) == len(found) == count
     share = np.exp(found[0]["loglikelihoods"])

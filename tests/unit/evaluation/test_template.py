@@ -10,6 +10,7 @@ from sm70lib.benchmarks import Item
 from sm70lib.corpus import templates
 from sm70lib.evaluation import candidates, evaluating, scoring
 from sm70lib.models import loading
+from sm70lib.models.backend import Local
 from sm70lib.study.params import StudyError
 from tests import small
 
@@ -88,7 +89,7 @@ def test_an_adapter_from_elsewhere_is_asked_in_the_studys_template_and_that_is_s
         load(folder / "base/model") for load in (loading.load, loading.load_tokenizer)
     )
     evaluating.evaluate(
-        loaded, tokenizer, run, folder / "p.jsonl", model_digest="m", notes=found["other"]
+        Local(loaded, tokenizer), run, folder / "p.jsonl", model_digest="m", notes=found["other"]
     )
     about = json.loads((folder / "p.meta.json").read_text())
     assert {name: about[name] for name in found["other"]} == found["other"] and about[

@@ -199,7 +199,7 @@ Path("read.json").write_text(json.dumps(p.model_dump()))"""
 
 
 def papermill(folder, file) -> subprocess.CompletedProcess:
-    """Plain papermill on the parameters cell and the check of 03, which then writes what it read."""
+    """Plain papermill on parameters and check of 03, which then writes what it read."""
     cells = json.loads((ROOT / "notebooks/03_qlora_finetune.ipynb").read_text())["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     book = folder / "03.ipynb"
