@@ -25,7 +25,7 @@ from lm_eval.models.huggingface import HFLM  # noqa: E402
 
 from sm70lib.asking import asking, runs  # noqa: E402
 from sm70lib.evaluation import batches, evaluating  # noqa: E402
-from sm70lib.models.backend import Local
+from sm70lib.models.backend import Local  # noqa: E402
 from sm70lib.protocols import layouts  # noqa: E402
 from sm70lib.steps.steps import write_json  # noqa: E402
 from sm70lib.study.params import ROOT  # noqa: E402

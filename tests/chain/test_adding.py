@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
+from sm70lib.study.params import ROOT
 from tests import small
 
 RIDDLES = '''

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 import yaml
-from conftest import ROOT, notebook
 
 from sm70lib.parameters import fields, rules, stages
 from sm70lib.steps import keys, steps
 from sm70lib.study import params, used
-from sm70lib.study.params import StudyError
+from sm70lib.study.params import ROOT, StudyError
+from tests.toy import notebook
 
 TINY = yaml.safe_load((ROOT / "params/tiny.yml").read_text())
 KINDS = ("cpt", "sft", "dpo")
