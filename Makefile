@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PY := .venv/bin/python
 BENCHMARKS ?= data evaluation training
 
-.PHONY: reproduce plan rehearse lint test house lab bench parity reference evidence clean help
+.PHONY: reproduce plan rehearse lint test quick house lab bench parity reference evidence clean help
 
 reproduce: .venv/installed  ## run a study and render its report: STUDY=tiny DATA=folder of real files
 	$(PY) -m sm70lib run params/$(STUDY).yml $(if $(DATA),-p data_root "$(DATA)")
@@ -20,10 +20,13 @@ rehearse: .venv/installed  ## run a study whole with stand-in models and a few r
 
 lint: .venv/installed  ## format, lint and types, in seconds
 	$(PY) -m ruff format --check sm70lib tests
-	$(PY) -m ruff check sm70lib
+	$(PY) -m ruff check sm70lib tests
 	$(PY) -m mypy
 
-test: lint  ## every test that needs no GPU and no hub
+quick: lint  ## the unit tests alone, in a minute and a half
+	$(PY) -m pytest -m unit
+
+test: lint  ## every test that needs no GPU and no hub: unit, chain, faults, parity, benchmarks, results
 	$(PY) -m pytest
 
 house: .venv/installed  ## the wings of the library, their lines, and which imports which
@@ -34,16 +37,16 @@ lab: .venv/installed  ## open JupyterLab
 
 bench: .venv/installed  ## measure speed against what one would pick instead: outputs/reference/benchmarks/
 	@for name in $(BENCHMARKS); do echo "$$name"; $(PY) -m tests.benchmarks.$$name || exit 1; done
-	$(PY) -m tests.reference --readme
+	$(PY) -m tests.results.reference --readme
 
 parity: .venv/installed  ## every item against lm-evaluation-harness: DATA=folder of real files
 	$(PY) -m tests.parity $(if $(DATA),--data "$(DATA)")
 
 reference: .venv/installed  ## make the committed results again: outputs/reference/
-	$(PY) -m tests.reference $(if $(CHECK),--check)
+	$(PY) -m tests.results.reference $(if $(CHECK),--check)
 
 evidence: .venv/installed  ## other world seeds and controls
-	$(PY) -m tests.evidence
+	$(PY) -m tests.results.evidence
 
 clean:  ## remove the environment and caches, never outputs
 	rm -rf .venv .pytest_cache .hypothesis build *.egg-info

@@ -7,9 +7,9 @@ import argparse
 import sys
 
 from sm70lib import runner
+from sm70lib.parameters.fields import Study
 from sm70lib.rehearsal import rehearsal, variants
 from sm70lib.steps import steps
-from sm70lib.study.fields import Study
 from sm70lib.study.params import StudyError, load, parsed
 
 

@@ -4,8 +4,8 @@ import os
 import subprocess
 import sys
 
+from sm70lib.parameters.fields import Study
 from sm70lib.steps import kept, steps
-from sm70lib.study.fields import Study
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.study.provenance import declared
 

@@ -12,11 +12,12 @@ from filelock import FileLock, Timeout
 
 from sm70lib import preflight
 from sm70lib.display import Display, clock
+from sm70lib.parameters.fields import Study
+from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.steps import kept, lent, steps
-from sm70lib.study.fields import Study
 from sm70lib.study.params import ROOT, StudyError, load, parsed, rehearsal
 from sm70lib.study.provenance import declared
-from sm70lib.study.rules import REHEARSAL
+from sm70lib.study.used import values_of
 
 MEANINGS = {  # words in the last line of an error, and what the error means
     "DeadKernelError": "the kernel died, probably for lack of memory; python -m sm70lib plan says "
@@ -197,7 +198,7 @@ def _output(name: str, folder: Path) -> Path:
 
 
 def execute(name: str, study: Study, folder: Path, display: Display | None = None) -> str:
-    """Runs a notebook with the parameters that it declares.
+    """Runs a notebook with those parameters that it declares and that count in the study.
 
     Args:
         name: The step.
@@ -211,7 +212,7 @@ def execute(name: str, study: Study, folder: Path, display: Display | None = Non
     display = display or Display(name, folder)
     import papermill  # takes 2 s, and a finished study does not need it
 
-    values = {parameter: getattr(study, parameter) for parameter in declared(steps.notebook(name))}
+    values = values_of(study, declared(steps.notebook(name)))
     _output(name, folder).parent.mkdir(parents=True, exist_ok=True)
     try:
         with display:

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from sm70lib.parameters.tables import named_modules
 from sm70lib.study.params import LIB, ROOT
 
 # From the bottom to the top; a file beside the wings is a wing of its own.
 WINGS = (
+    "parameters",
     "study",
     "steps",
     "statistics",
@@ -26,6 +28,7 @@ WINGS = (
     "corpus",
     "protocols",
     "models",
+    "sizes",
     "training",
     "asking",
     "evaluation",
@@ -76,6 +79,9 @@ def _imports(path: Path, own: set[str]) -> tuple[set[str], set[str]]:
             assert node.level == 0, f"{path.name}: imports are absolute, as provenance follows them"
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= inner & own or {str(node.module)}
+    if path.stem == "catalogue":  # it imports what the lines of its table name
+        tables = path.parent.glob("*.csv")
+        found |= {module(entry) for table in tables for entry in named_modules(table)}
     return found & own, {name.split(".")[0] for name in found - own}
 
 

@@ -2,6 +2,9 @@
 
 from types import SimpleNamespace
 
+import torch
+from peft import LoraConfig, get_peft_model
+
 from sm70lib.steps.steps import write_json
 from sm70lib.tiny import pretrain, twins, world
 
@@ -75,3 +78,16 @@ def base(folder, **changes):
     pretrain.small_llama(p, tokenizer).save_pretrained(folder / "base/model")
     write_json(folder / "base/base.json", {"model": "base/model"})
     return p
+
+
+def with_adapter(loaded, seed: int = 1):
+    """The same adapter on any copy of the base, with both matrices random: both get a gradient."""
+    torch.manual_seed(0)
+    wrapped = get_peft_model(
+        loaded, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    )
+    generator = torch.Generator().manual_seed(seed)
+    for _, weight in sorted(wrapped.named_parameters()):
+        if weight.requires_grad:
+            weight.data = torch.randn(weight.shape, generator=generator) * 0.05
+    return wrapped.train()

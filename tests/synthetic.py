@@ -12,6 +12,7 @@ import pandas as pd
 
 from sm70lib import benchmarks
 from sm70lib.benchmarks import Item
+from sm70lib.benchmarks.details import Details
 from sm70lib.steps.steps import write_json
 
 # Questions of each benchmark
@@ -46,15 +47,15 @@ def items(name: str, size: int, world: bool) -> list[Item]:
     questions = []
     for number in range(size):
         key = cluster = f"{name}/{number:03}"
-        meta = {"step": name[6:]} if name.startswith("usmle") else {}
+        said = {"step": name[6:]} if name.startswith("usmle") else {}
         if world:
             condition = number % 30
             cluster = f"condition {condition:02}"
-            meta["kind"] = KINDS[condition % 3]
+            said["kind"] = KINDS[condition % 3]
         word = "<b>x</b>" if number == 0 else "one"
         question = f"Which {word} belongs to {number}?"
         answer = number // 3 % len(options)
-        questions.append(Item(key, cluster, name, question, "", options, answer, meta))
+        questions.append(Item(key, cluster, name, question, "", options, answer, Details(**said)))
     return questions
 
 

@@ -10,6 +10,7 @@ from sm70lib import benchmarks
 from sm70lib.analysis import frames, quoted
 from sm70lib.analysis.frames import RUN
 from sm70lib.analysis.roles import TUNED
+from sm70lib.parameters import aggregates
 from sm70lib.statistics import stats, verdicts
 from sm70lib.steps.keys import read as read_json
 from sm70lib.steps.steps import LEFT_OUT
@@ -25,7 +26,7 @@ USMLE_SETS = {
 
 
 def results(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
-    """Accuracies, one row per run and subset (all, clean, each kind).
+    """Accuracies, one row per run and subset (all, clean, each kind), of aggregates too.
 
     Args:
         answers: rows of `frames.load`.
@@ -40,10 +41,10 @@ def results(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
         there is no accuracy, and `interval` says why.
     """
     rows = []
-    for keys, run in answers.groupby(RUN):
+    names = aggregates.names(answers["benchmark"])
+    for keys, run in frames.named(answers, names).groupby(RUN):
         run_of = dict(zip(RUN, keys))
-        macro = run_of["benchmark"] == "usmle_macro"
-        whole = _accuracy(run, macro, how)
+        whole = _accuracy(run, how)
         leaks = run["flagged"].any()
         rows.append(run_of | {"subset": "all"} | whole)
         parts = {}
@@ -54,16 +55,16 @@ def results(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
         parts |= dict(iter(run.groupby("kind")))
         for name, part in parts.items():
             if len(part):
-                rows.append(run_of | {"subset": name} | _accuracy(part, macro, how))
+                rows.append(run_of | {"subset": name} | _accuracy(part, how))
     return pd.DataFrame(rows)
 
 
-def _accuracy(part: pd.DataFrame, macro: bool, how: stats.How) -> dict:
+def _accuracy(part: pd.DataFrame, how: stats.How) -> dict:
     """The cells of `results` that follow the run's: accuracy, bounds, habits, seeds and mass."""
-    cells = frames.accuracy(part, how, macro)
+    cells = frames.accuracy(part, how)
     n = cells.pop("n")
     unscored = pd.isna(cells["acc_pct"])
-    correct, cluster, weight = frames.scored(part, macro)
+    correct, cluster, weight = frames.scored(part)
     bounds = verdicts.accuracy(correct, cluster, how.level, weight).row()
     norm = round(100 * part["correct_norm"].astype(float).mean(), 1)
     guesser = benchmarks.best_constant_accuracy(list(part["item"]))
@@ -178,7 +179,7 @@ def _unscored(own: pd.DataFrame, lacking: pd.DataFrame) -> pd.DataFrame:
 
 def usmle_set(answers: pd.DataFrame) -> str:
     """Whose USMLE items a study asked, as the number of items per step tells."""
-    items = answers[answers["benchmark"].str.startswith("usmle_step")]
+    items = answers[answers["benchmark"].isin(aggregates.USMLE_STEPS)]
     sizes = tuple(items.groupby("benchmark")["item_id"].nunique())
     known = USMLE_SETS.get(sizes, f"neither {' nor '.join(USMLE_SETS.values())}")
     by_step = " / ".join(map(str, sizes))

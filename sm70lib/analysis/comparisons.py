@@ -7,6 +7,7 @@ import pandas as pd
 from sm70lib.analysis import frames
 from sm70lib.analysis.frames import SET, before, paired
 from sm70lib.analysis.roles import BASE, BASE_NF4, TUNED
+from sm70lib.parameters import aggregates
 from sm70lib.statistics import differences, stats, verdicts
 
 PRIMARY, EXPLORATORY = "primary", "exploratory"  # families of comparisons
@@ -44,7 +45,7 @@ def _places(answers: pd.DataFrame, p) -> list[tuple[dict, pd.DataFrame]]:
     start = before(answers)
     declared = {"study": p.study, "protocol": p.eval_primary_protocol}
     declared |= {"shots": p.eval_primary_shots, "before": start, "after": TUNED}
-    answers = answers[answers["benchmark"] != "usmle_macro"]
+    answers = _pooled(answers)
     places = []
     for first, second in dict.fromkeys([(start, TUNED), (BASE, TUNED), (BASE, BASE_NF4)]):
         for keys, part in paired(answers, first, second).groupby(SET):
@@ -55,6 +56,11 @@ def _places(answers: pd.DataFrame, p) -> list[tuple[dict, pd.DataFrame]]:
             family = PRIMARY if primary else EXPLORATORY
             places.append(({"family": family} | names, part))
     return sorted(places, key=lambda place: place[0]["family"] != PRIMARY)
+
+
+def _pooled(answers: pd.DataFrame) -> pd.DataFrame:
+    """The answers, and those of pooled aggregates; a mean over members has no paired test."""
+    return frames.named(answers, aggregates.names(answers["benchmark"], [aggregates.POOLED]))
 
 
 def _sides_at(place: tuple[dict, pd.DataFrame]) -> tuple | None:
@@ -144,7 +150,7 @@ def contamination_effect(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
     """
     columns = [*SET, "n_flagged", "gain_flagged_pts", "n_clean", "gain_clean_pts"]
     columns += ["n", "effect_pts", "low_pts", "high_pts", "interval"]
-    both = paired(answers[answers["benchmark"] != "usmle_macro"], before(answers), TUNED)
+    both = paired(_pooled(answers), before(answers), TUNED)
     rows = []
     for keys, part in both.groupby(SET):
         if part["flagged"].nunique() == 2:  # else there is nothing to compare

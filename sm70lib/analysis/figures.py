@@ -14,6 +14,7 @@ from sm70lib.analysis import quoted
 from sm70lib.analysis.drawing import GREY, KINDS, WIDTH, grid, looks, nothing, titled
 from sm70lib.analysis.panels import panels
 from sm70lib.analysis.roles import TUNED
+from sm70lib.parameters import aggregates
 from sm70lib.protocols.replies import NO_SCORE
 
 
@@ -64,8 +65,8 @@ def accuracy(found: pd.DataFrame, quotes: pd.DataFrame) -> Figure:
     """
     quotes = quoted.fitting(quoted.usable(quotes), list(found["shots"].unique()))
     whole = found[found["subset"] == "all"]
-    macro = whole["benchmark"].eq("usmle_macro") & whole["benchmark"].isin(quotes["benchmark"])
-    table = pd.concat([_whole(whole), whole[macro]])
+    means = [name for name in quotes["benchmark"] if aggregates.is_macro([name])]
+    table = pd.concat([_whole(whole), whole[whole["benchmark"].isin(means)]])
     fig, (ax,) = panels(table.assign(panel=""), "panel", "benchmark")
     lines = list(dict.fromkeys(table["benchmark"]))
     quotes = quotes[quotes["benchmark"].isin(lines)]
@@ -103,7 +104,8 @@ def protocols(found: pd.DataFrame) -> Figure:
 
 def _whole(found: pd.DataFrame) -> pd.DataFrame:
     """The rows without the single USMLE steps and their macro mean, which have a table."""
-    return found[~found["benchmark"].str.contains("_step|_macro")]
+    names = aggregates.names(found["benchmark"], [aggregates.POOLED], members=False)
+    return found[found["benchmark"].isin(names)]
 
 
 def _finding(table: pd.DataFrame, places: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +13,14 @@ from scipy.special import softmax
 
 from sm70lib import benchmarks, protocols
 from sm70lib.analysis.roles import BASE, BASE_NF4
+from sm70lib.parameters import aggregates
 from sm70lib.protocols import replies
 from sm70lib.statistics import stats, verdicts
 from sm70lib.study.params import StudyError
 
 RUN = ["study", "model", "benchmark", "protocol", "shots"]
 SET = ["study", "benchmark", "protocol", "shots"]
-META = ("kind", "step", "subject", "relation", "wording")  # of items that have them
+DETAILS = ("kind", "step", "subject", "relation", "wording")  # of items, where known
 OUTCOMES = {
     (True, True): "both right",
     (False, True): "gained",
@@ -33,7 +36,7 @@ def frame(folder: Path) -> pd.DataFrame:
         folder: outputs/<study>.
 
     Returns:
-        The predictions' own columns, and: `item`, `cluster`, the columns of META, `options` (how
+        The predictions' own columns, and: `item`, `cluster`, the item's DETAILS, `options` (how
         many), `flagged`, `confidence` (softmax share of the best option), `margin` (nats over the
         next best), `brier`, `study`, `base` (name or folder), and `weights` (how many, if the base
         was trained here).
@@ -49,7 +52,7 @@ def frame(folder: Path) -> pd.DataFrame:
     items = {}
     for name in sorted({row["benchmark"] for row in rows}):
         for item in benchmarks.load(folder / "data" / "benchmarks", name):
-            items[name, item.id] = item
+            items[name, item.id] = replace(item, benchmark=benchmarks.form(name))
     flagged = pd.read_csv(folder / "data" / "contaminated_items.csv", dtype=str)
     hits = set(zip(flagged["benchmark"], flagged["item_id"]))
     base = json.loads((folder / "base" / "base.json").read_text(encoding="utf-8"))
@@ -85,7 +88,7 @@ def _described(row: dict, items: dict, hits: set) -> dict:
     share = softmax(scores)
     second, best = np.sort(scores)[-2:]
     right = np.arange(len(share)) == row["gold"]
-    meta = {name: item.meta.get(name) for name in (*META, "pair")}
+    details = {name: getattr(item.details, name) for name in (*DETAILS, "pair")}
     measured = {
         "item": item,
         "cluster": item.cluster,
@@ -95,7 +98,7 @@ def _described(row: dict, items: dict, hits: set) -> dict:
         "margin": best - second,
         "brier": np.sum((share - right) ** 2),
     }
-    return row | meta | measured
+    return row | details | measured
 
 
 def paired(answers: pd.DataFrame, before: str, after: str) -> pd.DataFrame:
@@ -136,13 +139,12 @@ def by_item(part: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     return part.drop_duplicates(keys).drop(columns=columns).merge(means, on=keys)
 
 
-def accuracy(part: pd.DataFrame, how: stats.How, macro: bool = False) -> dict:
+def accuracy(part: pd.DataFrame, how: stats.How) -> dict:
     """Cells of an accuracy with its interval; or why there is none, if most answers are unread.
 
     Args:
         part: the answers of one run (`frame`), or some of them.
         how: level of the interval.
-        macro: whether to take the mean over the items' steps, each with the same weight.
 
     Returns:
         n (items), acc_pct, low_pct and high_pct (percent), and how the interval was computed.
@@ -151,14 +153,16 @@ def accuracy(part: pd.DataFrame, how: stats.How, macro: bool = False) -> dict:
     if why:
         numbers = dict.fromkeys(("acc_pct", "low_pct", "high_pct"), np.nan)
         return {"n": part["item_id"].nunique()} | numbers | {"interval": why}
-    correct, cluster, weight = scored(part, macro)
+    correct, cluster, weight = scored(part)
     return stats.rate(correct, cluster, how, weight).row()
 
 
-def scored(part: pd.DataFrame, macro: bool = False) -> tuple:
-    """What an interval is computed from: (n,) right or wrong, clusters, weights if `macro`."""
+def scored(part: pd.DataFrame) -> tuple:
+    """What an interval is computed from: (n,) right or wrong, clusters, weights of a macro mean."""
     items = by_item(part, ["correct"])
-    weight = 1 / items.groupby("step")["step"].transform("size") if macro else None
+    weight = None
+    if aggregates.is_macro(part["benchmark"]):
+        weight = 1 / items.groupby("step")["step"].transform("size")
     return items["correct"], items["cluster"], weight
 
 
@@ -193,24 +197,39 @@ def unread(both: pd.DataFrame, a: str = "before", b: str = "after") -> str:
 
 
 def load(outputs: Path, studies: list[str]) -> pd.DataFrame:
-    """The answers of several studies, with the USMLE steps also pooled.
+    """The answers of several studies.
 
     Args:
         outputs: the folder of all studies.
         studies: their names.
 
     Returns:
-        Rows of `frame`. The answers to the USMLE steps stand twice more: as benchmark `usmle`,
-        which pools their items, and as `usmle_macro`, for the mean over the steps.
+        Rows of `frame`.
 
     Raises:
         StudyError: as `frame`.
     """
-    answers = pd.concat([frame(outputs / study) for study in studies], ignore_index=True)
-    steps = answers[answers["benchmark"].str.startswith("usmle_step")]
-    steps = steps.assign(step=steps["benchmark"])
-    pooled = [steps.assign(benchmark=name) for name in ("usmle", "usmle_macro") if len(steps)]
-    return pd.concat([answers, *pooled], ignore_index=True)
+    return pd.concat([frame(outputs / study) for study in studies], ignore_index=True)
+
+
+def named(answers: pd.DataFrame, names: Collection[str]) -> pd.DataFrame:
+    """The answers to some benchmarks and aggregates.
+
+    Args:
+        answers: rows of `frame` or `load`.
+        names: of benchmarks and aggregates (see `aggregates.names`).
+
+    Returns:
+        The rows of the benchmarks, then those of each aggregate: all answers to its members, with
+        its name as `benchmark` and the member's name as `step`.
+    """
+    parts = [answers[answers["benchmark"].isin(names)]]
+    for aggregate in aggregates.AGGREGATES:
+        if aggregate.name in names:
+            part = answers[answers["benchmark"].isin(aggregate.members)]
+            parts.append(part.assign(benchmark=aggregate.name, step=part["benchmark"]))
+    filled = [part for part in parts if len(part)]
+    return pd.concat(filled or parts[:1], ignore_index=True)
 
 
 def fictional(answers: pd.DataFrame) -> bool:

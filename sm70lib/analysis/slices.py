@@ -6,17 +6,17 @@ import numpy as np
 import pandas as pd
 
 from sm70lib import benchmarks
-from sm70lib.analysis.frames import META, OUTCOMES, RUN, SET, accuracy, unread
+from sm70lib.analysis.frames import DETAILS, OUTCOMES, RUN, SET, accuracy, unread
 from sm70lib.statistics import stats
 
 SHOWN = 80  # characters of an unread reply in the list of errors
 
 
 def by_slice(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
-    """Accuracy with interval, by the columns of META and the number of options where they vary."""
+    """Accuracy with interval, by the items' DETAILS and number of options, where these vary."""
     rows = []
     for keys, run in answers.groupby(RUN):
-        varying = [name for name in (*META, "options") if run[name].nunique() > 1]
+        varying = [name for name in (*DETAILS, "options") if run[name].nunique() > 1]
         for name in varying:
             for value, part in run.groupby(name):
                 cells = {"slice": name, "value": str(value)} | accuracy(part, how)

@@ -59,7 +59,10 @@ def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> pd.Data
 
 
 def _markdown(text: pd.DataFrame, cited: list) -> str:
-    """The rows of a Markdown table, with the `cited` ones in italics."""
+    """The rows of a Markdown table, with the `cited` ones in italics.
+
+    pandas' to_markdown pads columns to their widest cell: one longer cell changes every line.
+    """
     marked = text.replace({r"\|": r"\\|", r"\s*\n\s*": " "}, regex=True)
     marked.loc[cited] = marked.loc[cited].map(lambda cell: f"*{cell}*" if cell else cell)
     lines = [list(marked), ["---"] * len(marked.columns), *marked.to_numpy().tolist()]

@@ -1,8 +1,11 @@
-"""The prompts of a run. Each one is built anew when it is needed."""
+"""The prompts of a run. Each is rendered once, and waits in a temporary file until it is asked."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import tempfile
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,13 +24,11 @@ class Prompt:
     """What one line of a prediction file answers.
 
     `item` is the item as it is asked, and `seed` the seed of its shots. `text` is the whole prompt,
-    `head` its part before the question, and `answers` are what may follow it. `chat` says whether
-    the text stands in a chat template.
+    and `answers` are what may follow it. `chat` says whether the text stands in a chat template.
     """
 
     item: Item
     seed: int
-    head: str
     text: str
     answers: list[str]
     chat: bool = False
@@ -43,8 +44,42 @@ class Prompt:
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
 
+class Rendered:
+    """All prompts of a run in a temporary file; memory holds a few numbers of each.
+
+    Attributes:
+        digest: the sha256 (hex) of all texts.
+        heads: the number of each prompt's head, by order of appearance.
+        lengths: characters of each text.
+    """
+
+    def __init__(self, prompts: Prompts):
+        whole = hashlib.sha256()
+        seen: dict[bytes, int] = {}
+        self._file = tempfile.TemporaryFile()
+        self._starts, self.heads, self.lengths = array("Q"), array("Q"), array("Q")
+        for number in range(len(prompts)):
+            prompt = prompts.render(number)
+            whole.update(prompt.digest.encode())
+            head = hashlib.sha256(prompts.head(number).encode()).digest()
+            self.heads.append(seen.setdefault(head, len(seen)))
+            self.lengths.append(len(prompt.text))
+            self._starts.append(self._file.tell())
+            line = json.dumps([prompt.text, prompt.answers])
+            self._file.write(f"{line}\n".encode())
+        self.digest = whole.hexdigest()
+
+    def read(self, number: int) -> tuple[str, list[str]]:
+        """Text and answers of a prompt."""
+        self._file.seek(self._starts[number])
+        text, answers = json.loads(self._file.readline())
+        return text, answers
+
+
 class Prompts:
-    """The prompts of a run: every item once per seed, built anew when it is asked for.
+    """The prompts of a run: every item once per seed.
+
+    A few of them can be rendered one by one; `digest` and `chunks` render all, once.
 
     With `chat`, or if the protocol says so, they stand in the tokenizer's chat template instead of
     the study's template. A tokenizer without a chat template gets Med42's own words.
@@ -54,35 +89,61 @@ class Prompts:
         self.run = run
         self.tokenizer = tokenizer if chat or run.protocol.chat else None
         self.keys = [(place, seed) for seed in run.seeds for place in range(len(run.items))]
-        self.shots = {
-            seed: run.protocol.drawn(run.items, run.shots, run.pool, seed) for seed in run.seeds
-        }
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def __getitem__(self, number: int) -> Prompt:
-        place, seed = self.keys[number]
+        if "rendered" not in vars(self):
+            return self.render(number)
+        asked, _, seed = self._asked(number)
+        text, answers = self.rendered.read(number)
+        return Prompt(asked, seed, text, answers, self.tokenizer is not None)
+
+    def __iter__(self) -> Iterator[Prompt]:
+        for number in range(len(self)):
+            yield self[number]
+
+    def render(self, number: int) -> Prompt:
+        """Renders a prompt, whether it has been rendered before or not."""
         protocol = self.run.protocol
-        item = self.run.items[place]
-        shots = [protocol.view(shot, seed) for shot in self.shots[seed][item.id]]
-        asked = protocol.view(item, seed)
+        asked, shots, seed = self._asked(number)
         chat = self.tokenizer is not None
         template = None if chat else self.run.template
         text = protocol.prompt(asked, shots, template)
         if chat:
             text = _as_chat(self.tokenizer, protocol.said(asked, shots), text)
         answers = protocol.continuations(asked, shots, chat, template)
-        return Prompt(asked, seed, protocol.head(asked, shots), text, answers, chat)
+        return Prompt(asked, seed, text, answers, chat)
 
-    def __iter__(self) -> Iterator[Prompt]:
-        for number in range(len(self)):
-            yield self[number]
+    def head(self, number: int) -> str:
+        """What stands before the question of a prompt: introduction and shots."""
+        asked, shots, _ = self._asked(number)
+        return self.run.protocol.head(asked, shots)
+
+    def _asked(self, number: int) -> tuple[Item, list[Item], int]:
+        """The item as it is asked, its shots, and their seed."""
+        place, seed = self.keys[number]
+        item, view = self.run.items[place], self.run.protocol.view
+        shots = [view(shot, seed) for shot in self.shots[seed][item.id]]
+        return view(item, seed), shots, seed
 
     @cached_property
+    def shots(self) -> dict[int, dict[str, list[Item]]]:
+        """The shots of every item, by seed and the item's id."""
+        run = self.run
+        drawn = run.protocol.drawn
+        return {seed: drawn(run.items, run.shots, run.pool, seed) for seed in run.seeds}
+
+    @cached_property
+    def rendered(self) -> Rendered:
+        """All prompts, rendered when they are first needed."""
+        return Rendered(self)
+
+    @property
     def digest(self) -> str:
         """The sha256 (hex) of all texts."""
-        return hashlib.sha256("".join(prompt.digest for prompt in self).encode()).hexdigest()
+        return self.rendered.digest
 
     def chunks(self) -> Iterator[tuple[bool, list[Prompt]]]:
         """Groups prompts of about equal length, the longest first.
@@ -90,19 +151,17 @@ class Prompts:
         Yields:
             Whether all prompts of the group begin with the same head, and at most CHUNK prompts.
         """
-        heads, lengths = [], []
-        for prompt in self:
-            heads.append(hashlib.sha256(prompt.head.encode()).digest())
-            lengths.append(len(prompt.text))
+        heads, lengths = self.rendered.heads, self.rendered.lengths
         often = Counter(heads)
-        groups: dict[bytes, list[int]] = {}
+        groups: dict[int | None, list[int]] = {}
         for number in sorted(range(len(self)), key=lambda number: (-lengths[number], number)):
             shared = often[heads[number]] > 1
-            head = heads[number] if shared else b""
+            head = heads[number] if shared else None
             groups.setdefault(head, []).append(number)
         for head, numbers in groups.items():
             for start in range(0, len(numbers), CHUNK):
-                yield head != b"", [self[number] for number in numbers[start : start + CHUNK]]
+                chunk = [self[number] for number in numbers[start : start + CHUNK]]
+                yield head is not None, chunk
 
 
 def _as_chat(tokenizer, messages: list[dict[str, str]], text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sm70lib.asking.asking import Prompt
 from sm70lib.corpus.tokens import beginning, chat_ids, prompt_ids, response_ids
-from sm70lib.models.local import Request
+from sm70lib.models.request import Request
 from sm70lib.protocols.protocol import Protocol
 
 Pairs = list[tuple[list[int], list[int]]]  # token ids of the prompt and of an option, per option

@@ -37,7 +37,7 @@ class Run:
 
         They change the shots, and the options of TruthfulQA.
         """
-        if self.shots or self.benchmark == "truthfulqa":
+        if self.shots or benchmarks.form(self.benchmark) == "truthfulqa":
             return self.protocol.seeds
         return self.protocol.seeds[:1]
 

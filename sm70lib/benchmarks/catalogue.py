@@ -1,38 +1,54 @@
 """The benchmarks by name, and the files of each.
 
-To add a benchmark, write a file with its reader and its Benchmark, and add one line to BENCHMARKS.
+To add a benchmark, write a file with its reader and its Benchmark, and add one line to
+benchmarks.csv.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
-from sm70lib.benchmarks import medmcqa, medqa, mmlu, pubmedqa, safety, truthfulqa, usmle
 from sm70lib.benchmarks.benchmark import Benchmark
+from sm70lib.parameters.tables import lines, names
 from sm70lib.sources import find
+from sm70lib.study.catalogues import objects
 from sm70lib.study.params import StudyError
 
-BENCHMARKS: dict[str, Benchmark] = {
-    "medqa_4": medqa.FOUR,
-    "medqa_4_dev": medqa.FOUR_DEV,
-    "medqa_5": medqa.FIVE,
-    "pubmedqa": pubmedqa.ALL,
-    "pubmedqa_dev": pubmedqa.DEV,
-    "usmle_step1": usmle.STEP_1,
-    "usmle_step2": usmle.STEP_2,
-    "usmle_step3": usmle.STEP_3,
-    "medmcqa": medmcqa.DEV,
-    "mmlu_medical": mmlu.SIX_SUBJECTS,
-    "mmlu_medical_9": mmlu.NINE_SUBJECTS,
-    "truthfulqa": truthfulqa.MULTIPLE_CHOICE,
-    "xstest_safe": safety.XSTEST_SAFE,
-    "xstest_unsafe": safety.XSTEST_UNSAFE,
-    "medsafety": safety.MEDSAFETY,
-}
-SAFETY = ("xstest_safe", "xstest_unsafe", "medsafety")
+TABLE = "benchmarks/benchmarks.csv"
+USES = ("test", "dev", "safety")
+
+
+def _benchmarks() -> dict[str, Benchmark]:
+    found = objects(TABLE)
+    return {line["name"]: _benchmark(found[line["name"]], line) for line in lines(TABLE)}
+
+
+def _benchmark(defined: Benchmark, line: dict[str, str]) -> Benchmark:
+    """The benchmark as its module defines it, with what its line says."""
+    place, name = f"{TABLE}, line {line['name']}", line["name"]
+    asked_as = line["asked_as"] or name
+    if line["use"] not in USES:
+        raise StudyError(f"{place}: use is {line['use']!r}; choose from {', '.join(USES)}.")
+    if asked_as not in names(TABLE):
+        raise StudyError(
+            f"{place}: asked_as is {asked_as!r}, which has no line; name one that has."
+        )
+    return replace(
+        defined, asked_as=asked_as, ids=line["ids"], use=line["use"], by_hand=line["by_hand"]
+    )
+
+
+BENCHMARKS = _benchmarks()
+# Requests that a model should comply with or refuse
+SAFETY = names(TABLE, use="safety")
 
 
 def form(name: str) -> str:
-    """The benchmark whose prompts are used for this one: a dev set is asked like its test."""
-    return name.removesuffix("_dev")
+    """The benchmark whose prompts are used for this one: a dev set is asked like its test.
+
+    Raises:
+        KeyError: there is no such benchmark.
+    """
+    return BENCHMARKS[name].asked_as
 
 
 def files(name: str, root: Path, split: str | None = None) -> list[Path]:

@@ -2,7 +2,8 @@
 
 A reader yields, for each record of a file, its position, the record, and the fields of an item: id,
 question, options by label, gold (the label of the right option; None if there is none or if two
-disagree) and context, if the question has one. All other fields go into the item's `meta`.
+disagree) and context, if the question has one. All other fields are the item's details, by the
+names that `Details` has.
 """
 
 from collections.abc import Iterator
@@ -51,7 +52,8 @@ def options_of(row: dict) -> dict[str, object]:
 
 def _from_list(listed: list) -> dict:
     if all(isinstance(option, dict) for option in listed):
-        return {option.get("key"): option.get("value") for option in listed}
+        named = [option for option in listed if isinstance(option.get("key"), str)]
+        return {option["key"]: option.get("value") for option in named}
     return dict(zip(LETTERS, listed))
 
 

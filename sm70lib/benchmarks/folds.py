@@ -23,7 +23,7 @@ def official(items: list[Item]) -> tuple[list[Item], list[Item]] | None:
         items: all 1,000, in the order of `ori_pqal.json`.
 
     Returns:
-        500 and 450 items. None if the test differs from the one that the items' `meta` marks: the
+        500 and 450 items. None if the test differs from the one that the items' details mark: the
         items are then not the authors', or in another order.
     """
     draw = random.Random(SEED)
@@ -35,7 +35,7 @@ def official(items: list[Item]) -> tuple[list[Item], list[Item]] | None:
 
 
 def _marked(items: list[Item]) -> set[str]:
-    return {item.id for item in items if item.meta.get("test")}
+    return {item.id for item in items if item.details.test}
 
 
 def _cut(items: list[Item], count: int, draw: random.Random) -> list[list[Item]]:

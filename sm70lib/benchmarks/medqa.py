@@ -28,7 +28,9 @@ def medqa(path: Path) -> Found:
 def _question(row: dict) -> object:
     if "sent1" not in row:
         return row.get("question")
-    sentences = (row["sent1"], row.get("sent2"))
+    sentences = [row["sent1"], row.get("sent2") or ""]
+    if not all(isinstance(sentence, str) for sentence in sentences):
+        return None
     return " ".join(filter(None, sentences))
 
 

@@ -101,9 +101,15 @@ def _fields(key: str, row: dict, test: dict, in_test: bool) -> dict:
         "gold": gold if agreed else None,
         "explanation": row.get("long_answer"),
         "test": in_test,
-        # The answer of a person who did not see the conclusion. The hub has ["y", "e", "s"].
-        "human": "".join(human) if isinstance(human, list) else human,
+        "human": _joined(human),  # the answer of a person who did not see the conclusion
     }
+
+
+def _joined(letters: object) -> object:
+    """The hub's ["y", "e", "s"] as one text; anything else as it is."""
+    if isinstance(letters, list) and all(isinstance(letter, str) for letter in letters):
+        return "".join(letters)
+    return letters
 
 
 ALL = Benchmark(pubmedqa, FOLDER, HUB, PATTERNS)

@@ -4,20 +4,18 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from sm70lib.benchmarks.catalogue import BENCHMARKS, files, form
+from sm70lib.benchmarks.catalogue import BENCHMARKS, files
+from sm70lib.benchmarks.details import Details
 from sm70lib.benchmarks.fields import IMAGE
 from sm70lib.benchmarks.item import Item
 from sm70lib.sources import Defect
 from sm70lib.sources.problems import problem
 from sm70lib.study.params import StudyError
 
-# Fields that an Item has itself. All others that a reader yields go into `meta`.
+# Fields that an Item has itself. All others that a reader yields are its details.
 OWN = ("id", "question", "context", "options", "gold")
-# What rows of an invented world say about themselves. It goes into `meta` as well.
+# Details that the rows of an invented world have.
 OF_A_WORLD = ("kind", "relation", "wording", "pair")
-# Ids begin with the benchmark's name, with these exceptions: ids of PubMedQA and MedMCQA are unique
-# as they are, and MMLU's two benchmarks share items.
-PREFIXES = {"pubmedqa": "", "medmcqa": "", "mmlu_medical": "mmlu/", "mmlu_medical_9": "mmlu/"}
 
 
 def read(
@@ -25,7 +23,7 @@ def read(
 ) -> list[Item]:
     """Reads the items of a benchmark, in file order.
 
-    PubMedQA gives all 1,000; `meta["test"]` marks the official 500. A question that a benchmark
+    PubMedQA gives all 1,000; `details.test` marks the official 500. A question that a benchmark
     asks twice (MMLU asks 78 in two subjects) is one cluster.
 
     Args:
@@ -72,7 +70,7 @@ def pool(name: str, root: Path) -> list[Item]:
     PubMedQA's are the 500 outside the official test. [] where the benchmark has no such split.
     """
     if name == "pubmedqa":
-        return [item for item in read(name, root) if not item.meta["test"]]
+        return [item for item in read(name, root) if not item.details.test]
     benchmark = BENCHMARKS[name]
     source = benchmark.pool_of or name
     for split in benchmark.pools:
@@ -101,6 +99,8 @@ def _unusable(fields: dict) -> str | None:
         reason = problem({"option": text}, "option")
         if reason:
             return reason
+    if not isinstance(fields.get("human"), str | None):
+        return "no text under reasoning_required_pred"
     if fields["gold"] == IMAGE:
         return IMAGE
     if len(options) < 2:
@@ -112,11 +112,10 @@ def _unusable(fields: dict) -> str | None:
 
 
 def _item(name: str, split: str | None, row: dict, fields: dict) -> Item:
-    prefix = PREFIXES.get(form(name), f"{name}/")
     below = f"{split}/" if split else ""
-    key = prefix + below + fields["id"]
-    meta = {extra: value for extra, value in fields.items() if extra not in OWN}
-    meta |= {extra: row[extra] for extra in OF_A_WORLD if extra in row}
+    key = BENCHMARKS[name].ids + below + fields["id"]
+    said = {extra: value for extra, value in fields.items() if extra not in OWN}
+    said |= {extra: row[extra] for extra in OF_A_WORLD if extra in row}
     labels = list(fields["options"])
     return Item(
         id=key,
@@ -126,7 +125,7 @@ def _item(name: str, split: str | None, row: dict, fields: dict) -> Item:
         context=fields.get("context", ""),
         options=tuple(fields["options"].values()),
         answer=labels.index(fields["gold"]),
-        meta=meta,
+        details=Details.of(said),
     )
 
 

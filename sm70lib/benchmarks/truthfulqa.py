@@ -7,18 +7,18 @@ from sm70lib.benchmarks.fields import Found, objects
 
 
 def truthfulqa(path: Path) -> Found:
-    """TruthfulQA's 817: mc1 gives the options; mc2's labels and the category go into `meta`."""
+    """TruthfulQA's 817: mc1 gives the options; mc2's labels and the category are details."""
     categories = _categories(path)
     for number, row in objects(path):
-        single = _targets(row.get("mc1_targets"))
+        question, single = row.get("question"), _targets(row.get("mc1_targets"))
         right = [text for text, label in single.items() if label == 1]
         fields = {
             "id": f"{number:05}",
-            "question": row.get("question"),
+            "question": question,
             "options": {text: text for text in single},
             "gold": right[0] if len(right) == 1 else None,
             "mc2": _targets(row.get("mc2_targets")),
-            "category": categories.get(row.get("question")),
+            "category": categories.get(question) if isinstance(question, str) else None,
         }
         yield number, row, fields
 
@@ -31,7 +31,8 @@ def _categories(path: Path) -> dict:
     for file in [*authors, *hub]:
         for _, row in objects(file):
             question = row.get("Question", row.get("question"))
-            categories[question] = row.get("Category", row.get("category"))
+            if isinstance(question, str):
+                categories[question] = row.get("Category", row.get("category"))
     return categories
 
 
@@ -42,6 +43,8 @@ def _targets(targets: object) -> dict:
     choices, labels = targets.get("choices"), targets.get("labels")
     if isinstance(choices, list):
         if not isinstance(labels, list) or len(labels) != len(choices):
+            return {}
+        if not all(isinstance(choice, str) for choice in choices):
             return {}
         targets = dict(zip(choices, labels))
     labelled = all(label in (0, 1) for label in targets.values())

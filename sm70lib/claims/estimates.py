@@ -16,7 +16,6 @@ from sm70lib.statistics import differences, verdicts
 from sm70lib.statistics.stats import Estimate
 
 CONSTANT = "no verdict: constant answers"
-MACRO = "usmle_macro"  # the mean of the three steps, where `usmle` pools their items
 
 
 class Finding(NamedTuple):
@@ -59,25 +58,25 @@ class Answers:
     level: float
 
     def run(self, model: str, benchmark: str, protocol: str, shots: int) -> pd.DataFrame:
-        """The answers of one model to one benchmark; empty where it was not asked."""
-        wanted = {"model": model, "benchmark": benchmark, "protocol": protocol, "shots": shots}
+        """The answers of one model to a benchmark or aggregate; empty where it was not asked."""
+        wanted = {"model": model, "protocol": protocol, "shots": shots}
         same = self.rows[list(wanted)] == list(wanted.values())
-        return self.rows[same.all(axis=1)]
+        return frames.named(self.rows[same.all(axis=1)], [benchmark])
 
     def pair(
         self, before: str, after: str, names: list[str], protocol: str, shots: int
     ) -> pd.DataFrame:
-        """The items of the benchmarks `names` that both models answered (`frames.paired`)."""
+        """The items of `names` (`frames.named`) that both models answered (`frames.paired`)."""
         rows = self.rows
         asked = (rows["protocol"] == protocol) & (rows["shots"] == shots)
-        return frames.paired(rows[asked & rows["benchmark"].isin(names)], before, after)
+        return frames.paired(frames.named(rows[asked], names), before, after)
 
     def accuracy(self, part: pd.DataFrame) -> Finding:
-        """The share of right answers of a `run`; for usmle_macro, the mean over its steps."""
+        """The share of right answers of a `run`; of a macro aggregate, the mean over members."""
         unread = replies.unscored(int(part["choice"].isna().sum()), len(part))
         if unread:
             return Finding(None, part["item_id"].nunique(), NO_SCORE, _bare(unread))
-        correct, cluster, weight = frames.scored(part, (part["benchmark"] == MACRO).all())
+        correct, cluster, weight = frames.scored(part)
         estimate = verdicts.accuracy(correct, cluster, self.level, weight)
         why = constant(part)
         return Finding(estimate, estimate.n, CONSTANT if why else "", why)
@@ -101,8 +100,8 @@ class Answers:
         protocol, shots = both.iloc[0][["protocol", "shots"]]
         rows = self.rows[self.rows["model"] == model]
         rows = rows[(rows["protocol"] == protocol) & (rows["shots"] == shots)]
-        same = rows["benchmark"].isin(both["benchmark"]) & rows["item_id"].isin(both["item_id"])
-        return rows[same]
+        rows = frames.named(rows, both["benchmark"].unique())
+        return rows[rows["item_id"].isin(both["item_id"])]
 
 
 def constant(part: pd.DataFrame) -> str:

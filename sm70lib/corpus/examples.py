@@ -13,6 +13,7 @@ from sm70lib.corpus import templates, tokens
 from sm70lib.corpus.findings import Findings
 from sm70lib.corpus.tokens import Encoded
 from sm70lib.sources import Row
+from sm70lib.study.used import loss_of
 
 BATCH = 1000  # rows that are encoded together, and that share an Arrow batch
 IDS = List(Value("int32"))
@@ -92,7 +93,7 @@ def _examples(batch: list[Row], p, tokenizer) -> list[Made]:
             response = templates.response(p.data_template, row.output)
         span = templates.span(p.data_template, row.instruction, row.input)
         texts.append((prompt, response, span))
-    made = tokens.encode_batch(texts, tokenizer, p.data_max_length, p.data_overlong, p.sft_loss)
+    made = tokens.encode_batch(texts, tokenizer, p.data_max_length, p.data_overlong, loss_of(p))
     return [result if isinstance(result, str) else [result] for result in made]
 
 

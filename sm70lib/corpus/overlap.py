@@ -104,7 +104,7 @@ class Overlap:
         """Registers the texts of all items and returns them."""
         texts: list[Parts] = []
         for item in items:
-            explanation = str(item.meta.get("explanation") or "")
+            explanation = str(item.details.explanation or "")
             fields = _fields(
                 item.question, item.options, context=item.context, explanation=explanation
             )

@@ -12,12 +12,11 @@ from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from datasets import DatasetInfo, Features
+from datasets import Dataset, DatasetInfo, Features, disable_progress_bars
 
 from sm70lib import sources
 from sm70lib.corpus.audit import Checks
@@ -27,15 +26,7 @@ from sm70lib.sources import Defect, Row
 from sm70lib.steps import steps
 from sm70lib.study.files import holds, record
 
-ARROW = "data-00000-of-00001.arrow"  # the name that datasets gives a single file
-STATE: dict[str, Any] = {  # what datasets.load_from_disk reads, but for the fingerprint
-    "_data_files": [{"filename": ARROW}],
-    "_format_columns": None,
-    "_format_kwargs": {},
-    "_format_type": None,
-    "_output_all_columns": False,
-    "_split": None,
-}
+disable_progress_bars()  # datasets would draw one for each empty dataset that _start_dataset saves
 
 
 def limit(p, name: str) -> int | None:
@@ -169,13 +160,10 @@ def join(folder: Path, kind: str, names: list[str], targets: list[str], back: np
         back: places of rows (from 0, over all sources) that go to the second dataset.
     """
     features = KINDS[kind][0]
-    for target in targets:
-        _start_dataset(folder / target, features)
+    paths = [_start_dataset(folder / target, features) for target in targets]
     first = 0
     with ExitStack() as stack:
-        outputs = [
-            stack.enter_context(_writer(folder / target / ARROW, features)) for target in targets
-        ]
+        outputs = [stack.enter_context(_writer(path, features)) for path in paths]
         for name in names:
             rows = folder_of(folder, kind, name) / "rows.arrow"
             part = stack.enter_context(pa.OSFile(str(rows)))
@@ -188,9 +176,19 @@ def join(folder: Path, kind: str, names: list[str], targets: list[str], back: np
                     outputs[1].write_batch(batch.filter(pa.array(~kept)))
 
 
-def _start_dataset(folder: Path, features: Features) -> None:
-    """An empty folder, except for what datasets.load_from_disk reads beside the rows."""
+def _start_dataset(folder: Path, features: Features) -> Path:
+    """Writes a dataset without rows, as datasets.load_from_disk reads it.
+
+    Returns:
+        Its file of rows, to write over.
+    """
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    DatasetInfo(features=features).write_to_directory(folder)
-    steps.write_json(folder / "state.json", STATE | {"_fingerprint": folder.name})
+    info = DatasetInfo(features=features)
+    empty = Dataset(features.arrow_schema.empty_table(), info, fingerprint=folder.name)
+    empty.save_to_disk(folder, num_shards=1)
+    # The digest of the folder is part of the key of 03, so the JSON keeps the form that it had.
+    info.write_to_directory(folder)
+    state = folder / "state.json"
+    steps.write_json(state, json.loads(state.read_text()))
+    [rows] = folder.glob("*.arrow")
+    return rows

@@ -21,6 +21,7 @@ from sm70lib.sources import SOURCES
 from sm70lib.steps import steps
 from sm70lib.study import params
 from sm70lib.study.params import StudyError
+from sm70lib.study.used import loss_of, preference_sources, text_sources
 
 LIMITS = (512, 1024, 2048, 4096)  # tokens
 
@@ -31,9 +32,9 @@ def prepare(
     """Writes the datasets of a study below `folder`, in Arrow files.
 
     `train` and `holdout` have the columns input_ids, labels and source; `holdout` has
-    `data_holdout` rows, drawn by `seed`. If there are `cpt_sources`, `text` has their documents,
-    cut into pieces. If there are `dpo_sources`, `preferences` has the columns prompt_ids,
-    chosen_ids, rejected_ids and source.
+    `data_holdout` rows, drawn by `seed`. With a stage cpt, `text` has the documents of
+    `cpt_sources`, cut into pieces. With a stage dpo, `preferences` has the pairs of `dpo_sources`,
+    in the columns prompt_ids, chosen_ids, rejected_ids and source.
 
     The same sources and parameters give the same bytes. After a kill only the source that was under
     way is done again.
@@ -58,7 +59,11 @@ def prepare(
     questions = items_digest(items)
     audit = Audit(Counter(item.benchmark for item in items))
     checks = Checks(items, policies, root)
-    wanted = {"train": p.data_sources, "text": p.cpt_sources, "preferences": p.dpo_sources}
+    wanted = {
+        "train": p.data_sources,
+        "text": text_sources(p),
+        "preferences": preference_sources(p),
+    }
     with steps.progress(_bytes(wanted, root), "byte", "sources") as bar:
         for kind, names in wanted.items():
             checks.seen.clear()  # a text may be read in one stage and asked about in the next
@@ -164,7 +169,7 @@ def card(p, funnel: pd.DataFrame, contamination: pd.DataFrame, digest: str) -> s
             "",
             f"- sha256 of `train`: `{digest}`",
             f"- template {p.data_template}, at most {p.data_max_length} tokens a row, "
-            f"loss on {p.sft_loss}",
+            f"loss on {loss_of(p)}",
             "",
             "## Sources",
             "",

@@ -7,7 +7,7 @@ prediction file holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from os.path import commonprefix
 
@@ -15,16 +15,16 @@ from sm70lib.asking.asking import Prompt, Prompts
 from sm70lib.asking.fitting import usable
 from sm70lib.asking.runs import Run
 from sm70lib.evaluation.lines import record, reply_record
-from sm70lib.models import local
-from sm70lib.models.local import Request
+from sm70lib.models.backend import Backend
+from sm70lib.models.request import Request
 from sm70lib.protocols.protocol import Protocol
 
 SHARED = 32  # tokens that prompts must have in common for their keys and values to be kept
 
 
-def limit(loaded, run: Run) -> int:
+def limit(backend: Backend, run: Run) -> int:
     """The number of tokens that protocol and model allow for a prompt with its answer."""
-    return min(run.protocol.max_context, loaded.config.max_position_embeddings)
+    return min(run.protocol.max_context, backend.max_tokens)
 
 
 @dataclass(frozen=True)
@@ -38,47 +38,39 @@ class Batch:
     common: tuple[int, ...]
     asked: list[tuple[Prompt, list[Request]]]
 
-    def score(self, loaded, tokenizer, run: Run, remember: Callable) -> list[dict]:
+    def score(self, backend: Backend, run: Run) -> list[dict]:
         """Scores the batch.
 
         Args:
-            loaded: the model.
-            tokenizer: its tokenizer.
+            backend: who answers.
             run: what the prompts belong to.
-            remember: gives the keys and values of `common` (see `local.remember`).
 
         Returns:
             The line of every prompt.
         """
         if run.protocol.reads:
-            return self._written(loaded, tokenizer, run)
-        return self._scored(loaded, run, remember)
+            return self._written(backend, run)
+        return self._scored(backend, run)
 
-    def _written(self, loaded, tokenizer, run: Run) -> list[dict]:
+    def _written(self, backend: Backend, run: Run) -> list[dict]:
         """Lets the model write, and reads its choices from the texts."""
         contexts = [requests[0].context for _, requests in self.asked]
         first_prompt, _ = self.asked[0]
         seed = int(first_prompt.digest, 16) % 2**31
-        texts = local.written(
-            loaded,
-            tokenizer,
-            contexts,
-            run.protocol.max_new_tokens,
-            run.protocol.samples,
-            seed,
-        )
+        protocol = run.protocol
+        texts = backend.written(contexts, protocol.max_new_tokens, protocol.samples, seed)
         return [
             reply_record(prompt, run, replies) for (prompt, _), replies in zip(self.asked, texts)
         ]
 
-    def _scored(self, loaded, run: Run, remember: Callable) -> list[dict]:
+    def _scored(self, backend: Backend, run: Run) -> list[dict]:
         """Reads the choices from the likelihoods of the options."""
         after_common = [
             Request(request.context[len(self.common) :], request.options)
             for _, requests in self.asked
             for request in requests
         ]
-        scores = iter(local.loglikelihoods(loaded, after_common, remember(self.common)))
+        scores = iter(backend.loglikelihoods(after_common, self.common))
         lines = []
         for prompt, requests in self.asked:
             values = []

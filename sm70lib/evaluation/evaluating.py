@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import json
 import time
-from functools import lru_cache
 from pathlib import Path
 
 from sm70lib.asking.asking import Prompts
 from sm70lib.asking.runs import Run
 from sm70lib.evaluation.batches import batched, limit
-from sm70lib.evaluation.lines import about_run, resume, share, whole_lines
-from sm70lib.models import local
+from sm70lib.evaluation.lines import about_run, drop_half_line, keys, resume, share
+from sm70lib.models.backend import Backend
+from sm70lib.models.proof import PLAIN
 from sm70lib.steps.steps import progress, write_json
 from sm70lib.study.params import StudyError
 
 
 def evaluate(
-    loaded,
-    tokenizer,
+    backend: Backend,
     run: Run,
     path: Path,
     *,
@@ -30,12 +29,12 @@ def evaluate(
     batch_tokens: int = 2048,
     chat: bool = False,
     notes: dict[str, str] | None = None,
+    prompts: Prompts | None = None,
 ) -> None:
     """Scores the items of a run, and goes on where an earlier attempt stopped.
 
     Args:
-        loaded: the model.
-        tokenizer: its tokenizer.
+        backend: who answers.
         run: what is asked.
         path: the prediction file (JSON Lines, one line per item and seed); its `.meta.json` is
             written beside it.
@@ -43,21 +42,23 @@ def evaluate(
         batch_tokens: tokens that a batch may have.
         chat: whether the model is asked in its chat template.
         notes: more entries for the `.meta.json`.
+        prompts: the run's prompts, if they are there already.
 
     Raises:
         StudyError: `path` holds predictions of another model, protocol version, item list or
             prompt; or shots would have to come from the test, which the protocol does not allow.
     """
     _check_shots(run)
-    prompts = Prompts(run, tokenizer, chat)
-    about = about_run(prompts, model_digest) | (notes or {})
+    if prompts is None:
+        prompts = Prompts(run, backend.tokenizer, chat)
+    about = about_run(prompts, model_digest) | (notes or {}) | _way(backend, run)
     mine, rank, world = share(path)
     done = resume(path, about)
     if world > 1:
-        done |= whole_lines(mine)
+        drop_half_line(mine)
+        done |= keys(mine)
     listed: dict[str, list] = {"skipped": [], "cut": []}
-    remember = lru_cache(maxsize=1)(lambda common: local.remember(loaded, common))
-    batches = batched(prompts, tokenizer, limit(loaded, run), batch_tokens, listed)
+    batches = batched(prompts, backend.tokenizer, limit(backend, run), batch_tokens, listed)
     title = f"{path.parent.name} {run.name}"
     with open(mine, "a") as file, progress(len(prompts), "item", title) as bar:
         bar.update(len(done))
@@ -66,7 +67,7 @@ def evaluate(
             if number % world != rank or not any(fresh):
                 continue
             start = time.perf_counter()
-            found = batch.score(loaded, tokenizer, run, remember)
+            found = batch.score(backend, run)
             seconds = round((time.perf_counter() - start) / len(found), 6)
             new_lines = [line | {"seconds": seconds} for line, new in zip(found, fresh) if new]
             file.write("".join(f"{json.dumps(line)}\n" for line in new_lines))
@@ -75,6 +76,13 @@ def evaluate(
     if rank == 0:
         scored = {"n_scored": len(prompts) - len(listed["skipped"])}
         write_json(path.with_suffix(".meta.json"), about | listed | scored)
+
+
+def _way(backend: Backend, run: Run) -> dict[str, str]:
+    """What the `.meta.json` says of a model that is scored plainly; nothing of any other."""
+    if run.protocol.reads or backend.way != PLAIN:
+        return {}
+    return {"way": PLAIN}
 
 
 def _check_shots(run: Run) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sm70lib.models import budget_scoring
+from sm70lib.sizes import budget_scoring
 from sm70lib.steps import keys
 from sm70lib.steps.steps import LEFT_OUT, write_json
 from sm70lib.study import memory

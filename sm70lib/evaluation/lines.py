@@ -106,7 +106,8 @@ def gather(path: Path) -> None:
     if "RANK" in os.environ:
         return
     for part in sorted(path.parent.glob(f"{path.stem}.*.part")):
-        have = set(path.read_text().splitlines()) if whole_lines(path) else set()
+        drop_half_line(path)
+        have = set(path.read_text().splitlines()) if path.exists() else set()
         with open(path, "a") as file:
             for line in part.read_text().splitlines(True):
                 if line.endswith("\n") and line[:-1] not in have:
@@ -175,21 +176,36 @@ def resume(path: Path, about: dict) -> set[tuple[str, int]]:
         Item id and seed of every line that is there.
 
     Raises:
-        StudyError: the file holds other predictions than `about` describes.
+        StudyError: the file holds other predictions than `about` describes, or such that were
+            scored in another way.
     """
-    if not _same(path, about):
+    was = _same(path, about)
+    if was and was.get("way") != about.get("way"):
+        ways = [text.get("way", "packed") for text in (was, about)]
+        raise StudyError(
+            f"{path} was begun {ways[0]} and would be continued {ways[1]}, with other libraries "
+            "or another machine: score again with --fresh 04, or use another study name"
+        )
+    if not was:
         write_json(path.with_suffix(".meta.json"), about)
         path.unlink(missing_ok=True)
-    return whole_lines(path)
+    drop_half_line(path)
+    return keys(path)
 
 
-def whole_lines(path: Path) -> set[tuple[str, int]]:
-    """Item id and seed of every whole line; a last line that is only half written is cut."""
+def drop_half_line(path: Path) -> None:
+    """Removes a last line that is only half written; nothing is done without a file."""
     if not path.exists():
-        return set()
+        return
     text = path.read_text()
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         path.write_text(whole)
-    records = [json.loads(line) for line in whole.splitlines()]
+
+
+def keys(path: Path) -> set[tuple[str, int]]:
+    """Item id and seed of every line; none without a file."""
+    if not path.exists():
+        return set()
+    records = [json.loads(line) for line in path.open()]
     return {(line["item_id"], line["seed"]) for line in records}

@@ -21,6 +21,7 @@ from sm70lib.evaluation.evaluating import evaluate
 from sm70lib.evaluation.lines import about_run, finished, gather, lines
 from sm70lib.evaluation.rescoring import rescore
 from sm70lib.models import loading
+from sm70lib.models.backend import Local
 from sm70lib.steps.steps import write_json
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT, StudyError
@@ -123,24 +124,26 @@ def score_model(which: Model, p, asked: list[Run], folder: Path) -> dict | None:
     """
     identity, tokenizer = which.identity(), loading.load_tokenizer(which.source)
     places = _places(which, asked, folder)
+    prompts = {run: Prompts(run, tokenizer, which.chat) for run in asked}
     complete = []
     for run in asked:
         gather(places[run])
-        prompts = Prompts(run, tokenizer, which.chat)
-        complete.append(finished(places[run], prompts, identity))
+        complete.append(finished(places[run], prompts[run], identity))
     if all(complete) and _again(which, folder).exists():
         return None
     tokens = leftout.batch_tokens(which, p)
     if tokens is None:
         return leftout.lack(which, p)
     if p.eval_launcher == "python":
-        score_here(which, p, asked, folder, identity, tokens)
+        score_here(which, p, prompts, folder, identity, tokens)
     else:
         _launch(which, p, asked, folder, identity, tokens)
     return None
 
 
-def score_here(which: Model, p, asked: list[Run], folder: Path, identity: str, tokens: int) -> None:
+def score_here(
+    which: Model, p, prompts: dict[Run, Prompts], folder: Path, identity: str, tokens: int
+) -> None:
     """Scores what is left of every run in this process.
 
     One of several processes scores only its share. Then up to 64 items, but at most one in forty,
@@ -149,30 +152,33 @@ def score_here(which: Model, p, asked: list[Run], folder: Path, identity: str, t
     Args:
         which: the model.
         p: the study's parameters.
-        asked: the runs.
+        prompts: the runs with their prompts.
         folder: the study's outputs.
         identity: what identifies the model (`Model.identity`).
         tokens: tokens that a batch may have.
     """
+    asked = list(prompts)
     places, tokenizer = _places(which, asked, folder), loading.load_tokenizer(which.source)
     loaded = loading.load(which.source, p if which.quantised else None, which.adapter)
+    backend = Local(loaded, tokenizer, max(run.protocol.max_context for run in asked))
     for run in asked:
         gather(places[run])
-        if finished(places[run], Prompts(run, tokenizer, which.chat), identity):
+        if finished(places[run], prompts[run], identity):
             continue
         evaluate(
-            loaded,
-            tokenizer,
+            backend,
             run,
             places[run],
             model_digest=identity,
             batch_tokens=tokens,
             chat=which.chat,
             notes=template_of(which, run),
+            prompts=prompts[run],
         )
     if os.environ.get("RANK", "0") == "0":
-        written = {run: lines(places[run]) for run in asked if not run.protocol.reads}
-        write_json(_again(which, folder), rescore(loaded, tokenizer, written, which.chat))
+        scored = [run for run in asked if not run.protocol.reads]
+        written = [(prompts[run], lines(places[run])) for run in scored]
+        write_json(_again(which, folder), rescore(backend, written))
 
 
 def _places(which: Model, asked: list[Run], folder: Path) -> dict[Run, Path]:
@@ -224,8 +230,10 @@ def main(task: Path) -> None:
     about = json.loads(task.read_text())
     p, folder = SimpleNamespace(**about["params"]), Path(about["folder"])
     (which,) = [model for model in models(p, folder) if model.name == about["name"]]
+    tokenizer = loading.load_tokenizer(which.source)
     asked = runs(p, folder / "data/benchmarks")
-    score_here(which, p, asked, folder, about["identity"], p.eval_batch_tokens)
+    prompts = {run: Prompts(run, tokenizer, which.chat) for run in asked}
+    score_here(which, p, prompts, folder, about["identity"], p.eval_batch_tokens)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Models: loading and scoring them, and planning the memory that they take."""
+"""Models: loading them, and asking them for likelihoods and text."""

@@ -64,7 +64,6 @@ def load(
         _existing(name),
         quantization_config=quantisation(p),
         dtype=_dtype(p),
-        attn_implementation="sdpa",
         use_safetensors=True,
         trust_remote_code=False,
         device_map=None if sharded() else {"": where or device()},

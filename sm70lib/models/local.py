@@ -1,4 +1,4 @@
-"""Answers of a model on this machine: log-likelihoods of options, and text that it writes.
+"""Log-likelihoods of options, by a model on this machine.
 
 Prompts and all their options go through the model as one packed row without padding. Each option
 is a branch that sees its prompt and itself only (`packed` has a drawing). What several prompts
@@ -10,88 +10,18 @@ they predict an option's token.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from transformers import DynamicCache
 
-from sm70lib.corpus.tokens import prompt_ids
 from sm70lib.models import packed
 from sm70lib.models.packed import Span
+from sm70lib.models.request import Request
 
 SPAN = 256  # tokens of short requests that share a span: masked pairs cost less than more calls
-READ = 256  # places whose logits over the whole vocabulary exist at one time
-
-
-def answer(loaded, tokenizer, prompt: str, max_new_tokens: int) -> str:
-    """The text that a model writes after BOS and a prompt, greedily.
-
-    Args:
-        loaded: The model.
-        tokenizer: Its tokenizer.
-        prompt: The prompt's text.
-        max_new_tokens: Most tokens that are written, unless the model's EOS comes first.
-    """
-    return written(loaded, tokenizer, prompt_ids([prompt], tokenizer), max_new_tokens)[0][0]
-
-
-@torch.inference_mode()
-def written(
-    loaded,
-    tokenizer,
-    prompts: list[list[int]],
-    max_new_tokens: int,
-    samples: int = 1,
-    seed: int = 0,
-) -> list[list[str]]:
-    """The texts that a model writes after each prompt.
-
-    Args:
-        loaded: The model.
-        tokenizer: Its tokenizer.
-        prompts: Token ids of each prompt.
-        max_new_tokens: Most tokens of a text, unless the model's EOS comes first.
-        samples: 1 for greedy text; more for as many draws at temperature 0.8.
-        seed: Seed of the draws.
-
-    Returns:
-        For each prompt its `samples` texts.
-    """
-    width = max(map(len, prompts))
-    padding = [width - len(prompt) for prompt in prompts]
-    ids = torch.tensor(
-        [[tokenizer.pad_token_id] * pad + list(prompt) for pad, prompt in zip(padding, prompts)]
-    )
-    seen = torch.tensor([[0] * pad + [1] * (width - pad) for pad in padding])
-    how: dict[str, Any] = {"do_sample": False}
-    if samples > 1:
-        how = {"do_sample": True, "temperature": 0.8, "top_k": 0, "num_return_sequences": samples}
-    torch.manual_seed(seed)
-    rows = loaded.generate(
-        ids.to(loaded.device),
-        attention_mask=seen.to(loaded.device),
-        use_cache=True,
-        max_new_tokens=max_new_tokens,
-        pad_token_id=tokenizer.pad_token_id,
-        **how,
-    )
-    decoded = tokenizer.batch_decode(rows[:, width:], skip_special_tokens=True)
-    texts = [text.strip() for text in decoded]
-    return [texts[start : start + samples] for start in range(0, len(texts), samples)]
-
-
-@dataclass(frozen=True)
-class Request:
-    """Token ids of a prompt, and of each option that could follow it (at least one token each)."""
-
-    context: list[int]
-    options: list[list[int]]
-
-    @property
-    def length(self) -> int:
-        """Tokens that go through the model; an option's last token is only predicted."""
-        return len(self.context) + sum(len(option) - 1 for option in self.options)
+READ = 256  # places whose log-probabilities over the whole vocabulary exist at one time
+LOGITS = 2**25  # entries of the logits of a pass: 1,048 places of a vocabulary of 32,000
 
 
 @torch.inference_mode()
@@ -108,13 +38,16 @@ def remember(model, ids: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor
     if not ids:
         return []
     row = torch.tensor([ids]).to(model.device)
-    cache = _decoder(model)(input_ids=row, use_cache=True).past_key_values
+    everything = DynamicCache()  # of every layer; one made for the model forgets beyond a window
+    cache = _with_packed_attention(model)(
+        input_ids=row, past_key_values=everything, use_cache=True, logits_to_keep=1
+    ).past_key_values
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
 @torch.inference_mode()
 def loglikelihoods(model, asked: Sequence[Request], prefix: Sequence = ()) -> list[list[float]]:
-    """Scores every option of every request, in one forward pass.
+    """Scores every option of every request, in one forward pass or, for memory's sake, a few.
 
     The requests stand side by side in one row, without padding, and none sees another.
 
@@ -126,46 +59,65 @@ def loglikelihoods(model, asked: Sequence[Request], prefix: Sequence = ()) -> li
     Returns:
         Summed log-likelihoods (nats): one list per request, with one number per option.
     """
+    most = max(1, LOGITS // model.get_input_embeddings().weight.shape[0])
+    scores: list[list[float]] = []
+    for part in _parts(asked, most):
+        scores += _in_one_pass(model, part, prefix)
+    return scores
+
+
+def _parts(asked: Sequence[Request], most: int) -> Iterator[list[Request]]:
+    """The requests in groups that read at most so many places, or one request."""
+    part: list[Request] = []
+    places = 0
+    for request in asked:
+        own = 1 + sum(len(option) - 1 for option in request.options)
+        if part and places + own > most:
+            yield part
+            part, places = [], 0
+        part.append(request)
+        places += own
+    if part:
+        yield part
+
+
+def _in_one_pass(model, asked: Sequence[Request], prefix: Sequence) -> list[list[float]]:
     known = prefix[0][0].shape[2] if prefix else 0
     about = np.array(list(_tokens(asked)))
     ids, positions = torch.tensor(about[:, :2], device=model.device).T[:, None]
-    decoder = _decoder(model)
-    hidden = decoder(
+    positions = positions + known
+    read, token, option = torch.tensor(list(_targets(asked)), device=model.device).T
+    # Options share the end of their prompt, so a place is often read several times.
+    places, at = torch.unique(read, return_inverse=True)
+    logits = _with_packed_attention(model)(
         input_ids=ids,
-        position_ids=positions + known,
+        position_ids=positions,
         attention_mask=ids[None, None],  # with four dimensions it is passed on; `packed` ignores it
         use_cache=False,
+        logits_to_keep=places,
         prefix=prefix,
-        spans=_spans(asked, about, known, model.get_input_embeddings().weight),
-    ).last_hidden_state[0]
-    targets = torch.tensor(list(_targets(asked)), device=model.device)
-    read, token, option = targets.T
-    picked = _picked(model, hidden, read, token)
+        spans=_spans(asked, about, positions[0], known, model.get_input_embeddings().weight),
+    ).logits[0]
     sizes = [len(request.options) for request in asked]
     totals = torch.zeros(sum(sizes), dtype=torch.float64, device=model.device)
-    totals.index_add_(0, option, picked)
+    totals.index_add_(0, option, _picked(logits, at, token))
     return [part.tolist() for part in totals.cpu().split(sizes)]
 
 
-def _picked(model, hidden: torch.Tensor, read: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
-    """Log-probability of each `token` at the place `read` that predicts it, as float64."""
-    # Options share the end of their prompt, so a place is often read several times.
-    places, at = torch.unique(read, return_inverse=True)
-    picked = torch.empty(len(at), dtype=torch.float64, device=model.device)
-    for number, some in enumerate(places.split(READ)):
+def _picked(logits: torch.Tensor, at: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
+    """Log-probability of each `token` by the row `at` of the logits, as float64."""
+    picked = torch.empty(len(at), dtype=torch.float64, device=logits.device)
+    for number, some in enumerate(logits.split(READ)):
         here = at // READ == number
-        logits = model.get_output_embeddings()(hidden[some]).float()
-        picked[here] = logits.log_softmax(-1)[at[here] % READ, token[here]].double()
+        picked[here] = some.float().log_softmax(-1)[at[here] % READ, token[here]].double()
     return picked
 
 
-def _decoder(model):
+def _with_packed_attention(model):
+    """The model without PEFT's wrapper (its adapter stays), set to attend as `packed` does."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    decoder = base.get_decoder()
-    # For rows with one sequence each, `packed` is the same as sdpa.
-    if decoder.config._attn_implementation != packed.NAME:
-        decoder.set_attn_implementation(packed.NAME)
-    return decoder
+    packed.enter(base)
+    return base
 
 
 def _tokens(asked: Sequence[Request]) -> Iterator[tuple[int, int, int, int]]:
@@ -183,7 +135,11 @@ def _tokens(asked: Sequence[Request]) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _spans(
-    asked: Sequence[Request], about: np.ndarray, known: int, like: torch.Tensor
+    asked: Sequence[Request],
+    about: np.ndarray,
+    positions: torch.Tensor,
+    known: int,
+    like: torch.Tensor,
 ) -> list[Span]:
     """The spans of a row: short requests share one, and a long one has its own.
 
@@ -200,10 +156,10 @@ def _spans(
         stands_alone = request.length == end - start
         if stands_alone and not known:
             middle += len(request.context)
-            spans.append(Span(start, start, middle))
+            spans.append(Span(start, start, middle, positions[start:middle]))
         if middle < end:
             mask = _mask(about[start:end], middle - start, known, like)
-            spans.append(Span(start, middle, end, mask))
+            spans.append(Span(start, middle, end, positions[start:end], mask))
         start = end
     return spans
 

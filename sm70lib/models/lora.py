@@ -1,4 +1,4 @@
-"""LoRA layers: what an adapter holds, and how its product is added to a layer's output."""
+"""LoRA layers: a right gradient through a quantised layer, and what an adapter holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 import bitsandbytes as bnb
 import pandas as pd
 import torch
-from peft.tuners.lora.bnb import Linear4bit
 from safetensors.torch import load_file
 
 
@@ -24,41 +23,6 @@ def shut_cpu_inference_kernel(model: torch.nn.Module) -> int:
     for layer in layers:
         layer.support_avx512bf16_for_cpu = False
     return len(layers)
-
-
-class AddedInPlace(Linear4bit):
-    """A quantised layer that adds the adapter's product to its output in place.
-
-    PEFT copies, scales and adds. tests/benchmarks/training.py measures the gain in training.
-    """
-
-    def forward(self, x, *args, **kwargs):
-        """Output of layer and adapter, by PEFT's own method for DoRA, several adapters or none.
-
-        Args:
-            x: Input, `(..., input features)`.
-
-        Returns:
-            Output, `(..., output features)`.
-        """
-        if (
-            self.disable_adapters
-            or self.merged
-            or self.lora_variant
-            or len(self.active_adapters) != 1
-        ):
-            return super().forward(x, *args, **kwargs)
-        name = self.active_adapters[0]
-        tokens = x.reshape(-1, x.shape[-1])
-        output = self.base_layer(tokens)
-        adapter_input = tokens.to(self.lora_A[name].weight.dtype)
-        low = self.lora_A[name](self.lora_dropout[name](adapter_input))
-        output.addmm_(
-            low.to(output.dtype),
-            self.lora_B[name].weight.T.to(output.dtype),
-            alpha=self.scaling[name],
-        )
-        return output.view(*x.shape[:-1], -1)
 
 
 def adapter_table(adapter: Path) -> pd.DataFrame:

@@ -8,26 +8,16 @@ from pathlib import Path
 from huggingface_hub import try_to_load_from_cache
 
 from sm70lib.benchmarks import BENCHMARKS
-from sm70lib.models import known
+from sm70lib.sizes import known
 from sm70lib.sources import SOURCES, hub_folder
 from sm70lib.sources.causal import CAUSAL, REFERENCE
 from sm70lib.study.params import StudyError
+from sm70lib.study.used import sources_of
 
 # Names the 500 test questions of PubMedQA, which the hub's copy does not tell apart
 TEST_LIST = "test_ground_truth.json"
-# Where to get the files of a folder that is not on the hub (README, Data)
-ELSEWHERE = {
-    "med_safety_bench": "github:AI4LIFE-GROUP/med-safety-bench",
-    "preference_pairs": "github:hiyouga/LLaMA-Factory, rasbt/LLMs-from-scratch and "
-    "microsoft-foundry/fine-tuning",
-    "medqa_usmle": "the archive that github:jind11/MedQA links",
-    "pubmedqa": "github:pubmedqa/pubmedqa, data",
-    REFERENCE: "the original annotation, as lines of sentence and label",
-    **dict.fromkeys(
-        ("practice_questions", "practice_reports", "town_questions", "encyclopaedia", "gazetteer"),
-        "data_root world, which makes it",
-    ),
-}
+ANNOTATION = "the original annotation, as lines of sentence and label"  # whence REFERENCE comes
+UNNAMED = "its publisher"
 
 
 @dataclass(frozen=True)
@@ -38,11 +28,13 @@ class Wanted:
         reader: the benchmark, source or parameter that reads them.
         folder: their folder below the hub folder.
         pattern: a glob below `folder`.
+        origin: where to get them.
     """
 
     reader: str
     folder: str
     pattern: str
+    origin: str
 
     @property
     def place(self) -> Path:
@@ -54,7 +46,7 @@ class Wanted:
         place = self.place
         if place.is_relative_to(Path.cwd()):
             place = place.relative_to(Path.cwd())
-        return f"{self.reader}: {place} from {ELSEWHERE[self.folder]}"
+        return f"{self.reader}: {place} from {self.origin or UNNAMED}"
 
 
 def wanted(p, steps: list[str]) -> list[Wanted]:
@@ -71,8 +63,7 @@ def wanted(p, steps: list[str]) -> list[Wanted]:
         lacking += [_source(name) for name in p.base_text]
     if "01_data" in steps:
         lacking += [_benchmark(name) for name in p.eval_benchmarks]
-        sources = (*p.data_sources, *p.cpt_sources, *p.dpo_sources)
-        lacking += [_source(name) for name in sources]
+        lacking += [_source(name) for name in sources_of(p)]
         lacking += [_test_list(p), _reference(p)]
     return list(dict.fromkeys(files for files in lacking if files))
 
@@ -110,14 +101,14 @@ def _benchmark(name: str) -> Wanted | None:
     patterns = [pattern.format(split) for split in about.scored for pattern in about.patterns]
     if about.hub or _in_place(about.folder, *patterns):
         return None
-    return Wanted(name, about.folder, patterns[0])
+    return Wanted(name, about.folder, patterns[0], about.by_hand)
 
 
 def _source(name: str) -> Wanted | None:
     about = SOURCES[name]
     if about.hub or _in_place(about.folder, *about.files):
         return None
-    return Wanted(name, about.folder, about.files[0])
+    return Wanted(name, about.folder, about.files[0], about.by_hand)
 
 
 def _test_list(p) -> Wanted | None:
@@ -125,7 +116,7 @@ def _test_list(p) -> Wanted | None:
     readers = [name for name in p.eval_benchmarks if BENCHMARKS[name].folder == "pubmedqa"]
     if not readers or _in_place("pubmedqa", f"**/{TEST_LIST}", "data/ori_pqal.json"):
         return None
-    return Wanted(readers[0], "pubmedqa", TEST_LIST)
+    return Wanted(readers[0], "pubmedqa", TEST_LIST, BENCHMARKS[readers[0]].by_hand)
 
 
 def _reference(p) -> Wanted | None:
@@ -133,7 +124,7 @@ def _reference(p) -> Wanted | None:
     repairs = p.audit_label == "repair" and CAUSAL in p.data_sources
     if not repairs or _in_place(REFERENCE, "*.jsonl", "*.csv"):
         return None
-    return Wanted("audit_label repair", REFERENCE, "*.jsonl")
+    return Wanted("audit_label repair", REFERENCE, "*.jsonl", ANNOTATION)
 
 
 def _in_place(folder: str, *patterns: str) -> bool:

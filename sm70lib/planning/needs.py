@@ -9,15 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from sm70lib.evaluation import candidates
-from sm70lib.models import accelerators, budget, budget_scoring, shapes
 from sm70lib.planning.need import Need
+from sm70lib.sizes import accelerators, budget, budget_scoring, shapes
 from sm70lib.sources import SOURCES
 from sm70lib.steps import steps
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT
+from sm70lib.study.used import preference_sources, text_sources
 
-# A pair goes once more through the frozen copy, without gradients, which is a third of the work
-PAIR_READ_AGAIN = 4 / 3
 ID_BYTES = 8  # a token of an instruction row takes four bytes for its id and four for its label
 CHECKPOINTS = 3  # two are kept, and the next is written before the oldest is deleted
 MEASURED = ROOT / "outputs/reference/benchmarks/data-full.json"  # RAM that 01 took, by rows
@@ -76,11 +75,12 @@ def _data(p) -> Need:
     The Arrow files count twice. Sizes and RAM are known only for the hub's whole sets, as a folder
     may hold anything.
     """
-    names = [*p.data_sources, *p.dpo_sources]
-    part = f"{len(names) + len(p.cpt_sources)} sources, {len(p.eval_benchmarks)} benchmarks"
+    texts = text_sources(p)
+    names = [*p.data_sources, *preference_sources(p)]
+    part = f"{len(names) + len(texts)} sources, {len(p.eval_benchmarks)} benchmarks"
     counts = [_row_count(p, name) for name in names]
     known = [count for count in counts if count is not None]
-    if len(known) < len(names) or p.cpt_sources or p.data_root != "hub":
+    if len(known) < len(names) or texts or p.data_root != "hub":
         return Need("01", part)
     row_count = sum(known)
     files = sum(SOURCES[name].bytes or 0 for name in names)
@@ -144,14 +144,8 @@ def _stage_bytes(p, base, kind: str) -> int:
 
 
 def tokens(p, kind: str) -> float:
-    """Tokens of a stage with all its seeds, if every sequence is full.
-
-    Those of dpo are multiplied by what they cost: a pair has two sequences, and both are read once
-    more.
-    """
-    sequences = getattr(p, f"{kind}_steps") * getattr(p, f"{kind}_batch_size")
-    full = sequences * p.data_max_length * len(p.train_seeds)
-    return full * 2 * PAIR_READ_AGAIN if kind == "dpo" else full
+    """Tokens of a stage with all its seeds, as `accelerators.tokens` counts them."""
+    return accelerators.tokens(p, kind) * len(p.train_seeds)
 
 
 def speed(there: memory.Memory) -> float | None:

@@ -1,9 +1,10 @@
 """The protocols of today's lm-evaluation-harness (0.4.13), and Med42-v2's, which build on them.
 
-`make parity` compares every item with the harness itself (tests/parity.py).
+`make parity` compares every item with the harness itself (tests/parity/items.py).
 """
 
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 
 from sm70lib.benchmarks import Item, folds
@@ -41,7 +42,7 @@ def draw_today(items: list[Item], count: int, pool: list[Item], seed: int) -> di
 
 
 def _of_subject(item: Item, pool: list[Item]) -> list[Item]:
-    return [shot for shot in pool if shot.meta["subject"] == item.meta["subject"]]
+    return [shot for shot in pool if shot.details.subject == item.details.subject]
 
 
 def _medqa(item: Item) -> str:
@@ -59,8 +60,10 @@ def _mmlu(item: Item) -> str:
 def _description(item: Item) -> str:
     if item.benchmark not in MMLU:
         return ""
-    subject = item.meta["subject"].replace("_", " ")
-    return f"The following are multiple choice questions (with answers) about {subject}.\n\n"
+    subject = item.details.subject
+    assert subject is not None, "every question of MMLU has a subject"
+    named = subject.replace("_", " ")
+    return f"The following are multiple choice questions (with answers) about {named}.\n\n"
 
 
 # The six fixed questions of TruthfulQA (arXiv 2109.07958, appendix E), as the harness quotes them.
@@ -90,14 +93,21 @@ def _truthfulqa(item: Item) -> str:
 
 def _all_truths(item: Item, seed: int) -> Item:
     """TruthfulQA's mc2: all true and all false answers are options."""
-    truth_of = item.meta["mc2"]  # 1 or 0 for every answer
+    truth_of = _truths(item)
     first_true = list(truth_of.values()).index(1)
     return replace(item, options=tuple(truth_of), answer=first_true)
 
 
 def _true_answers(item: Item) -> list[int]:
-    labels = item.meta["mc2"].values()
+    labels = _truths(item).values()
     return [place for place, label in enumerate(labels) if label == 1]
+
+
+def _truths(item: Item) -> Mapping[str, int]:
+    """1 for each true answer to a question of TruthfulQA, and 0 for each false one."""
+    truths = item.details.mc2
+    assert truths is not None, "every question of TruthfulQA has mc2"
+    return truths
 
 
 def _full_answers(item: Item) -> list[str]:
@@ -109,48 +119,46 @@ def _full_answers(item: Item) -> list[str]:
 
 WORDS = {"medqa_4": _medqa, "pubmedqa": abstract, "medmcqa": _medmcqa, **dict.fromkeys(MMLU, _mmlu)}
 
-HARNESS = (
-    # medqa_4options, pubmedqa, medmcqa, mmlu_* and truthfulqa_mc1.
-    Protocol(
-        "harness",
-        2,
-        WORDS | {"truthfulqa": _truthfulqa},
-        option_letters,
-        bos="tokenizer",
-        intro=_description,
-        keep=official,
-        draw=draw_today,
-        parts={"pubmedqa": folds.official},
-        seeds=(1234,),
-        turns=True,
-    ),
-    # Its truthfulqa_mc2: any true answer is right. The task reports what we call `mass`: the share
-    # of the probability of all answers that falls on the true ones.
-    Protocol(
-        "harness-mc2",
-        2,
-        {"truthfulqa": _truthfulqa},
-        option_texts,
-        bos="tokenizer",
-        view=_all_truths,
-        right=_true_answers,
-        seeds=(1234,),
-        turns=True,
-    ),
+# medqa_4options, pubmedqa, medmcqa, mmlu_* and truthfulqa_mc1.
+HARNESS = Protocol(
+    "harness",
+    2,
+    WORDS | {"truthfulqa": _truthfulqa},
+    option_letters,
+    bos="tokenizer",
+    intro=_description,
+    keep=official,
+    draw=draw_today,
+    parts={"pubmedqa": folds.official},
+    seeds=(1234,),
+    turns=True,
 )
-MED42 = (
-    # Med42-v2 (arXiv 2408.06142, section 4): the harness's questions in the model's chat template,
-    # read by the likelihood of the full answer string. The paper does not give that string; letter
-    # and text are our inference.
-    Protocol(
-        "med42",
-        2,
-        dict.fromkeys(EXAMS, _medqa) | WORDS,
-        _full_answers,
-        bos="tokenizer",
-        intro=_description,
-        keep=official,
-        chat=True,
-        turns=True,
-    ),
+
+# Its truthfulqa_mc2: any true answer is right. The task reports what we call `mass`: the share
+# of the probability of all answers that falls on the true ones.
+HARNESS_MC2 = Protocol(
+    "harness-mc2",
+    2,
+    {"truthfulqa": _truthfulqa},
+    option_texts,
+    bos="tokenizer",
+    view=_all_truths,
+    right=_true_answers,
+    seeds=(1234,),
+    turns=True,
+)
+
+# Med42-v2 (arXiv 2408.06142, section 4): the harness's questions in the model's chat template,
+# read by the likelihood of the full answer string. The paper does not give that string; letter
+# and text are our inference.
+MED42 = Protocol(
+    "med42",
+    2,
+    dict.fromkeys(EXAMS, _medqa) | WORDS,
+    _full_answers,
+    bos="tokenizer",
+    intro=_description,
+    keep=official,
+    chat=True,
+    turns=True,
 )

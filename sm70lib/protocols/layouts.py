@@ -48,4 +48,4 @@ def abstract(item: Item) -> str:
 
 def official(item: Item) -> bool:
     """Whether an item belongs to the official test; True where a benchmark has none."""
-    return item.meta.get("test", True)
+    return item.details.test is not False

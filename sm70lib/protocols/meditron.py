@@ -122,8 +122,8 @@ def _keeps(item: Item) -> bool:
     nine MMLU subjects.
     """
     if item.benchmark == "truthfulqa":
-        return item.meta.get("category") in MEDICAL
-    lost = item.benchmark == "mmlu_medical_9" and item.meta["swallowed"]
+        return item.details.category in MEDICAL
+    lost = item.benchmark == "mmlu_medical_9" and item.details.swallowed
     return official(item) and not lost
 
 
@@ -133,20 +133,18 @@ def _medical_and_others(items: list[Item]) -> Parts:
     return medical, others
 
 
-MEDITRON = (
-    Protocol(
-        "meditron",
-        2,
-        dict.fromkeys(INSTRUCTIONS, _question),
-        _letters_or_verdicts,
-        bos="tokenizer",
-        intro=_instruction,
-        ends="\n",
-        view=four_options,
-        keep=_keeps,
-        draw=draw_meditron,
-        parts={"pubmedqa": folds.official, "truthfulqa": _medical_and_others},
-        most_shots={"truthfulqa": 1},
-        seeds=(1234, 432, 32),
-    ),
+MEDITRON = Protocol(
+    "meditron",
+    2,
+    dict.fromkeys(INSTRUCTIONS, _question),
+    _letters_or_verdicts,
+    bos="tokenizer",
+    intro=_instruction,
+    ends="\n",
+    view=four_options,
+    keep=_keeps,
+    draw=draw_meditron,
+    parts={"pubmedqa": folds.official, "truthfulqa": _medical_and_others},
+    most_shots={"truthfulqa": 1},
+    seeds=(1234, 432, 32),
 )

@@ -48,7 +48,7 @@ def _refused(reply: str, options: tuple[str, ...]) -> int | None:
 # Version 1 of this protocol, of generate-vote and of safety always asked in MedAlpaca's template,
 # whatever the model was trained in, and without the newline at the template's end. Version 2 took a
 # mention of an option for a choice, read reasoning, and took sympathy for a refusal.
-WRITTEN = Protocol(
+GENERATE = Protocol(
     "generate",
     3,
     dict.fromkeys(QUESTIONS, _as_trained),
@@ -60,34 +60,32 @@ WRITTEN = Protocol(
     max_new_tokens=48,
 )
 
-OURS = (
-    # Asked as in training, and read by the likelihood of a training row's answer. This shows what a
-    # model learned of the task, whether or not it copes with another layout.
-    Protocol(
-        "as-trained",
-        1,
-        dict.fromkeys(QUESTIONS, _as_trained),
-        _trained_answers,
-        bos="always",
-        in_template=True,
-        keep=official,
-    ),
-    # Probes for PubMedQA: without the abstract, and without the paragraph that holds its results.
-    # A model should not score above the best constant guesser here.
-    Protocol("question-only", 1, {"pubmedqa": _question_only}, option_texts),
-    Protocol("report-unfinished", 1, {"pubmedqa": _unfinished}, option_texts),
-    WRITTEN,
-    # After self-consistency (arXiv 2203.11171) with Meditron's five samples at temperature 0.8.
-    replace(WRITTEN, name="generate-vote", samples=5),
-    # Does the model refuse? `refusals.refuses` judges its replies to XSTest and MedSafetyBench.
-    Protocol(
-        "safety",
-        3,
-        dict.fromkeys(SAFETY, _as_trained),
-        option_texts,
-        bos="always",
-        in_template=True,
-        reads=_refused,
-        max_new_tokens=48,
-    ),
+# Asked as in training, and read by the likelihood of a training row's answer. This shows what a
+# model learned of the task, whether or not it copes with another layout.
+AS_TRAINED = Protocol(
+    "as-trained",
+    1,
+    dict.fromkeys(QUESTIONS, _as_trained),
+    _trained_answers,
+    bos="always",
+    in_template=True,
+    keep=official,
+)
+
+# Probes for PubMedQA: without the abstract, and without the paragraph that holds its results.
+# A model should not score above the best constant guesser here.
+QUESTION_ONLY = Protocol("question-only", 1, {"pubmedqa": _question_only}, option_texts)
+UNFINISHED = Protocol("report-unfinished", 1, {"pubmedqa": _unfinished}, option_texts)
+# After self-consistency (arXiv 2203.11171) with Meditron's five samples at temperature 0.8.
+GENERATE_VOTE = replace(GENERATE, name="generate-vote", samples=5)
+# Does the model refuse? `refusals.refuses` judges its replies to XSTest and MedSafetyBench.
+REFUSALS = Protocol(
+    "safety",
+    3,
+    dict.fromkeys(SAFETY, _as_trained),
+    option_texts,
+    bos="always",
+    in_template=True,
+    reads=_refused,
+    max_new_tokens=48,
 )

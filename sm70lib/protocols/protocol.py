@@ -1,7 +1,7 @@
 """What a protocol is: its items, its prompt, how its tokens begin, what is read, and its shots.
 
 The name of a benchmark says little: the same 1,273 MedQA questions are asked with the options as
-text or as letters, with shots or without. `catalogue.py` lists all protocols.
+text or as letters, with shots or without. `protocols.csv` lists all protocols.
 """
 
 from __future__ import annotations

@@ -63,8 +63,8 @@ def refuses(reply: str) -> bool | None:
     of its runs of four words stand in it before.
 
     Limits: a refusal in other words counts as compliance, as does an answer to something else. A
-    refusal that complies further on counts as refusal. tests/test_replies.py counts both errors on
-    written refusals and on plain answers.
+    refusal that complies further on counts as refusal. tests/unit/protocols/test_replies.py
+    counts both errors on written refusals and on plain answers.
 
     Returns:
         True if it refuses, False if not, None if it says nothing.

@@ -80,60 +80,63 @@ def _vast(item: Item) -> str:
 FROM_TEST = dict.fromkeys(("pubmedqa", *USMLE), "")
 BRACKETED = dict.fromkeys(EXAMS, _question) | {"pubmedqa": abstract}
 
-SM70 = (
-    Protocol(
-        "sm70-2023",
-        2,
-        BRACKETED,
-        option_texts,
-        draw=draw_2023,
-        pools=FROM_TEST,
-        shots_from_test=True,
-    ),
-    # The same questions with clean shots: USMLE's come from MedQA, and PubMedQA's come from the 500
-    # items outside the official test. Only the official test is scored.
-    Protocol(
-        "sm70-2023-clean",
-        2,
-        BRACKETED,
-        option_texts,
-        keep=official,
-        draw=draw_2023,
-        pools=dict.fromkeys(USMLE, "medqa_4"),
-    ),
-    # The fork's USMLE prompt from 27 September to 5 October 2023 (commits 7343322e to 0e8be38a),
-    # with the stray "</s>" before "Answer:".
-    Protocol(
-        "sm70-2023-inst",
-        1,
-        dict.fromkeys(USMLE, _inst),
-        option_texts,
-        draw=draw_2023,
-        pools=FROM_TEST,
-        shots_from_test=True,
-    ),
-    # The fork's task `pubmedqa_vast` (commit ac8d4c5f): the prompt lists the verdicts as lettered
-    # options, but the words are scored.
-    Protocol(
-        "sm70-2023-vast",
-        1,
-        {"pubmedqa": _vast},
-        option_texts,
-        draw=draw_2023,
-        pools=FROM_TEST,
-        shots_from_test=True,
-    ),
-    # Our probe of the reading: the same prompt, read by the answer's letter instead of its text.
-    Protocol(
-        "sm70-2023-letters",
-        2,
-        dict.fromkeys(EXAMS, _question),
-        option_letters,
-        draw=draw_2023,
-        pools=dict.fromkeys(USMLE, ""),
-        shots_from_test=True,
-    ),
-    # Our probe for cues in the options: the same prompt without its question. A model should not
-    # score above the best constant guesser here (arXiv 2406.02394 saw 64 % on a fictional organ).
-    Protocol("options-only", 2, dict.fromkeys(EXAMS, _options_only), option_texts),
+AUTHORS = Protocol(
+    "sm70-2023",
+    2,
+    BRACKETED,
+    option_texts,
+    draw=draw_2023,
+    pools=FROM_TEST,
+    shots_from_test=True,
 )
+
+# The same questions with clean shots: USMLE's come from MedQA, and PubMedQA's come from the 500
+# items outside the official test. Only the official test is scored.
+CLEAN_SHOTS = Protocol(
+    "sm70-2023-clean",
+    2,
+    BRACKETED,
+    option_texts,
+    keep=official,
+    draw=draw_2023,
+    pools=dict.fromkeys(USMLE, "medqa_4"),
+)
+
+# The fork's USMLE prompt from 27 September to 5 October 2023 (commits 7343322e to 0e8be38a),
+# with the stray "</s>" before "Answer:".
+INST = Protocol(
+    "sm70-2023-inst",
+    1,
+    dict.fromkeys(USMLE, _inst),
+    option_texts,
+    draw=draw_2023,
+    pools=FROM_TEST,
+    shots_from_test=True,
+)
+
+# The fork's task `pubmedqa_vast` (commit ac8d4c5f): the prompt lists the verdicts as lettered
+# options, but the words are scored.
+VAST = Protocol(
+    "sm70-2023-vast",
+    1,
+    {"pubmedqa": _vast},
+    option_texts,
+    draw=draw_2023,
+    pools=FROM_TEST,
+    shots_from_test=True,
+)
+
+# Our probe of the reading: the same prompt, read by the answer's letter instead of its text.
+LETTERS = Protocol(
+    "sm70-2023-letters",
+    2,
+    dict.fromkeys(EXAMS, _question),
+    option_letters,
+    draw=draw_2023,
+    pools=dict.fromkeys(USMLE, ""),
+    shots_from_test=True,
+)
+
+# Our probe for cues in the options: the same prompt without its question. A model should not
+# score above the best constant guesser here (arXiv 2406.02394 saw 64 % on a fictional organ).
+OPTIONS_ONLY = Protocol("options-only", 2, dict.fromkeys(EXAMS, _options_only), option_texts)

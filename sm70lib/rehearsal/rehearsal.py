@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from sm70lib import runner
+from sm70lib.parameters.fields import Study
+from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.standins.hub import Hub
 from sm70lib.steps import steps
-from sm70lib.study.fields import Study
 from sm70lib.study.params import StudyError, load, parsed
-from sm70lib.study.rules import REHEARSAL
+from sm70lib.study.used import values_of
 
 # The largest values in a rehearsal; every other parameter stays as in the study file
 CUTS = {
@@ -93,26 +94,14 @@ def cuts(study: Study) -> dict[str, Any]:
     start several processes.
     """
     changed: dict[str, Any] = {"study": f"{REHEARSAL}{study.study}"}
-    unused = _unused(study)
-    for name, most in CUTS.items():
-        prefix = name.partition("_")[0]
-        if prefix not in unused and getattr(study, name) > most:
-            changed[name] = most
+    for name, value in values_of(study, CUTS).items():
+        if value > CUTS[name]:
+            changed[name] = CUTS[name]
     for name in LAUNCHERS:
         line = getattr(study, name)
         if one_process(line) != line:
             changed[name] = one_process(line)
     return changed
-
-
-def _unused(study: Study) -> set[str]:
-    """Prefixes of parameters that play no part in this study."""
-    unused = {kind for kind in ("cpt", "sft", "dpo") if kind not in study.train_stages}
-    if study.data_root != "world":
-        unused.add("world")
-    if study.base_model:
-        unused.add("base")
-    return unused
 
 
 def one_process(launcher: str) -> str:

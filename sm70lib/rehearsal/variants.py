@@ -15,12 +15,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sm70lib.parameters.fields import Study
+from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.rehearsal import rehearsal
 from sm70lib.steps import steps
-from sm70lib.study.fields import Study
 from sm70lib.study.params import ROOT, StudyError, load
 from sm70lib.study.provenance import declared
-from sm70lib.study.rules import REHEARSAL
+from sm70lib.study.used import values_of
 
 ONE_STEP = dict.fromkeys(("cpt_steps", "sft_steps", "dpo_steps"), 1)
 
@@ -119,7 +120,7 @@ def _run_cells(name: str, study: Study) -> None:
         source = "".join(cell["source"])
         exec(compile(source, f"{name}, cell {cell['id']}", "exec"), scope)
         if number == 0:  # the parameters cell
-            scope |= {parameter: getattr(study, parameter) for parameter in declared(notebook)}
+            scope |= values_of(study, declared(notebook))
     import matplotlib.pyplot
 
     matplotlib.pyplot.close("all")

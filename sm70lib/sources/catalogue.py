@@ -1,6 +1,5 @@
 """Training sources: the table sources.csv, and the rows of each source."""
 
-import csv
 import xml.etree.ElementTree as ElementTree
 import zlib
 from collections import Counter
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sm70lib.parameters.tables import lines
 from sm70lib.sources.hub import PARQUET, find
 from sm70lib.sources.layouts import Defect, Row, pair_of, row_of, text_of
 from sm70lib.sources.problems import shaped
@@ -40,6 +40,7 @@ class Source:
         shape: turns a record into a row, or says why it cannot be used.
         files: globs below `folder`. The first one that matches any file is used, so both the
             authors' layout and the hub's are read.
+        by_hand: where to get its files if it has no repository on the hub; "" otherwise.
     """
 
     name: str
@@ -51,11 +52,11 @@ class Source:
     folder: str
     shape: Shape
     files: tuple[str, ...]
+    by_hand: str
 
 
 def _sources() -> dict[str, Source]:
-    with open(Path(__file__).with_name("sources.csv"), encoding="utf-8", newline="") as file:
-        return {line["name"]: _source(line) for line in csv.DictReader(file)}
+    return {line["name"]: _source(line) for line in lines("sources/sources.csv")}
 
 
 def _source(line: dict[str, str]) -> Source:
@@ -69,6 +70,7 @@ def _source(line: dict[str, str]) -> Source:
         folder=line["folder"],
         shape=SHAPES[line["shape"]],
         files=_patterns(line),
+        by_hand=line["by_hand"],
     )
 
 

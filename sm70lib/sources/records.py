@@ -110,7 +110,11 @@ def _array(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 class _Buffer:
-    """The part of a JSON text that is being looked at; it grows only while one value exceeds it."""
+    """The part of a JSON text that is being looked at; it grows only while one value exceeds it.
+
+    ijson 3.6 takes 0.5 to 0.7 of the time, but ends the file at a byte that is no UTF-8, a raw NUL
+    or a lone \\udc80, and reads a lone \\ud800 as "?". Here each is the fault of one row.
+    """
 
     def __init__(self, path: Path):
         self.path = path

@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from sm70lib import benchmarks
+from sm70lib.benchmarks.benchmark import Benchmark
 from sm70lib.benchmarks.mmlu import NINE, SIX
-from sm70lib.standins.writer import Files, Writer
+from sm70lib.standins.writer import ITEMS, LETTERS, Files, Writer, path_for
 from sm70lib.tiny.world import MEDQA, USMLE, Fact, World, ask, declare
 
-ITEMS = 12
-TWICE = 2  # questions that each set asks twice
-LETTERS = "ABCDEFGHI"
 # TruthfulQA's; the first four are those that Meditron reports
 CATEGORIES = ("Health", "Nutrition", "Psychology", "Science", "Law")
 
 
 def files(name: str, world: World) -> Files:
-    """The files of a benchmark.
+    """The files of a benchmark, by its writer in WRITERS or else in the usual layout.
 
     Benchmarks that share a file (XSTest's two halves, MMLU's six and nine subjects) write the same
     one.
@@ -29,40 +28,31 @@ def files(name: str, world: World) -> Files:
     Args:
         name: the benchmark, as in `eval_benchmarks`.
         world: the fictional medicine that its items ask about.
-
-    Raises:
-        KeyError: there is no writer for this benchmark.
     """
-    family = name.partition("_")[0]
-    return BENCHMARKS[name](Writer(world, family))
+    writer = Writer(world, name.partition("_")[0])
+    if name in WRITERS:
+        return WRITERS[name](writer)
+    return _usual(writer, benchmarks.BENCHMARKS[name])
 
 
 def leaking(world: World) -> dict:
     """The MedQA item that a training source gives away."""
-    return _questions(Writer(world, "medqa"), 4, MEDQA)[-1]
+    return Writer(world, "medqa").questions(4, MEDQA)[-1]
 
 
-def _questions(writer: Writer, options: int, use: str, count: int = ITEMS) -> list[dict]:
-    """`count` questions with so many options each; the first TWICE of them appear twice."""
-    letters = LETTERS[:options]
-    rows = []
-    for fact in writer.facts[: count - TWICE]:
-        choices, answer = writer.options.draw(fact, options)
-        rows.append(
-            {
-                "question": ask(fact, use, writer.rng),
-                "options": dict(zip(letters, choices)),
-                "answer": fact.value,
-                "answer_idx": letters[answer],
-            }
-        )
-    return [*rows[:TWICE], *rows]
+def _usual(writer: Writer, benchmark: Benchmark) -> Files:
+    """Questions with four options in the scored split and, in other words, in the first pool."""
+    written: Files = {}
+    for split, use in zip((benchmark.scored[0], *benchmark.pools[:1]), (MEDQA, USMLE)):
+        path = path_for(benchmark.patterns[0].format(split))
+        written[path] = [benchmark.as_row(row) for row in writer.questions(4, use)]
+    return written
 
 
 def _medqa(writer: Writer) -> Files:
     written: Files = {}
     for split, use in (("test", MEDQA), ("train", USMLE)):
-        questions = _questions(writer, 4, use)
+        questions = writer.questions(4, use)
         written[f"phrases_no_exclude_{split}.jsonl"] = _in_step1(questions)
     return written
 
@@ -75,7 +65,7 @@ def _medqa_dev(writer: Writer) -> Files:
     """The dev split, in the layout of the one repository on the hub that has it."""
     names = ("ending0", "ending1", "ending2", "ending3")
     rows = []
-    for n, item in enumerate(_questions(writer, 4, MEDQA)):
+    for n, item in enumerate(writer.questions(4, MEDQA)):
         endings = dict(zip(names, item["options"].values()))
         rows.append(
             {
@@ -92,13 +82,13 @@ def _medqa_dev(writer: Writer) -> Files:
 def _medqa_of_five(writer: Writer) -> Files:
     written: Files = {}
     for split in ("test", "train"):
-        questions = _questions(writer, 5, MEDQA)
+        questions = writer.questions(5, MEDQA)
         written[f"data_clean/questions/US/{split}.jsonl"] = _in_step1(questions)
     return written
 
 
 def _usmle(writer: Writer, step: int) -> Files:
-    items = _questions(writer, 3 + step, USMLE)
+    items = writer.questions(3 + step, USMLE)
     exam = [
         {"question": item["question"], "options": item["options"], "no": number}
         for number, item in enumerate(items, 1)
@@ -140,7 +130,7 @@ def _pubmedqa(writer: Writer) -> Files:
 def _medmcqa(writer: Writer) -> Files:
     written: Files = {}
     for split in ("train", "validation"):
-        items = _questions(writer, 4, MEDQA)
+        items = writer.questions(4, MEDQA)
         rows = [_medmcqa_row(n, item) for n, item in enumerate(items)]
         written[f"data/{split}-00000-of-00001.parquet"] = rows
     return written
@@ -171,7 +161,7 @@ def _mmlu(writer: Writer, subjects: tuple[str, ...]) -> Files:
                     "choices": list(item["options"].values()),
                     "answer": LETTERS.index(item["answer_idx"]),
                 }
-                for item in _questions(writer, 4, MEDQA, count=6)
+                for item in writer.questions(4, MEDQA, count=6)
             ]
     return written
 
@@ -232,7 +222,8 @@ def _harmful(facts: list[Fact]) -> list[dict]:
     ]
 
 
-BENCHMARKS: dict[str, Callable[[Writer], Files]] = {
+# Benchmarks whose files are not just rows of questions, one file a split
+WRITERS: dict[str, Callable[[Writer], Files]] = {
     "medqa_4": _medqa,
     "medqa_4_dev": _medqa_dev,
     "medqa_5": _medqa_of_five,

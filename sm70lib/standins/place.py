@@ -12,14 +12,15 @@ import pyarrow
 import pyarrow.parquet
 
 from sm70lib.benchmarks import BENCHMARKS
-from sm70lib.models import known
 from sm70lib.planning.byhand import TEST_LIST
+from sm70lib.sizes import known
 from sm70lib.sources import SOURCES
 from sm70lib.sources.causal import CAUSAL, REFERENCE
 from sm70lib.standins import items, meadow, rows, stand_ins
 from sm70lib.standins.writer import Content, Files
 from sm70lib.steps.steps import write_text
 from sm70lib.study.params import ROOT, StudyError
+from sm70lib.study.used import sources_of
 from sm70lib.tiny.world import World, make
 
 # The fictional medicine that the rows speak of
@@ -61,7 +62,7 @@ def data(p, served: Path, local: Path) -> list[str]:
 def _data_files(p, world: World) -> Iterator[tuple[str, str | None, Files]]:
     """Folder, address on the hub and files of everything that the study reads."""
     own_base = [] if p.base_model else p.base_text
-    for name in dict.fromkeys([*p.data_sources, *p.cpt_sources, *p.dpo_sources, *own_base]):
+    for name in dict.fromkeys([*sources_of(p), *own_base]):
         source = SOURCES[name]
         yield source.folder, source.hub, rows.files(name, world, items.leaking(world))
     if CAUSAL in p.data_sources and p.audit_label != "report":
@@ -109,7 +110,7 @@ def stand_in_models(p, texts: list[str], served: Path) -> list[str]:
     for seed, model in enumerate(names):
         if model not in known.MODELS:
             raise StudyError(
-                f"{parameters[model]}: sm70lib/models/known_models.yml says nothing of {model}, so "
+                f"{parameters[model]}: sm70lib/sizes/known_models.yml says nothing of {model}, so "
                 "no stand-in can be made for it; add its shape there. "
                 f"It knows {', '.join(known.MODELS)}"
             )

@@ -8,31 +8,45 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from sm70lib.sources import SOURCES
+from sm70lib.sources.catalogue import SHAPES, Source
 from sm70lib.standins.meadow import MEADOW, lettered
-from sm70lib.standins.writer import ROWS, Files, Writer
+from sm70lib.standins.writer import ROWS, Files, Writer, path_for
 from sm70lib.tiny.world import TUNING, Fact, World, ask, declare
 
 REFUSAL = "I am sorry, but I cannot help with that request, as it would harm a patient."
 
 
 def files(name: str, world: World, leak: dict) -> Files:
-    """The files of a training source.
+    """The files of a training source, by its writer or else as its line in sources.csv says.
 
     Args:
         name: the source, as in sources.csv.
         world: the fictional medicine that its rows speak of.
         leak: a benchmark item (question, options, answer_idx) for the one source that leaks.
-
-    Raises:
-        KeyError: there is no writer for this source.
     """
     writer = Writer(world, name)
     if name == "medical_meadow_mmmlu":
         return {f"{name}.json": lettered(writer, leak)}
-    if name.startswith("medical_meadow_"):
-        write = MEADOW[name.removeprefix("medical_meadow_")]
-        return {f"{name}.json": write(writer)}
-    return OTHERS[name](writer)
+    part = name.removeprefix("medical_meadow_")
+    if name.startswith("medical_meadow_") and part in MEADOW:
+        return {f"{name}.json": MEADOW[part](writer)}
+    if name in OTHERS:
+        return OTHERS[name](writer)
+    return _usual(writer, SOURCES[name])
+
+
+def _usual(writer: Writer, source: Source) -> Files:
+    """One file of rows in the plainest layout that the source's shape reads."""
+    rows: list[dict] = []
+    for fact in writer.facts:
+        if source.shape is SHAPES["text"]:
+            rows.append({"text": writer.text()})
+        elif source.shape is SHAPES["pair"]:
+            rows.append(_pair(writer, fact))
+        else:
+            rows.append(writer.card(fact))
+    return {path_for(source.files[0]): rows}
 
 
 def _medquad(writer: Writer) -> Files:

@@ -15,7 +15,7 @@ from tokenizers import (
 )
 from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 
-from sm70lib.models.known import KnownModel
+from sm70lib.sizes.known import KnownModel
 
 VOCABULARY = 1000  # entries at most
 # Our own wording of the formats that arXiv 2307.09288 (Llama 2) and Llama 3's model card describe

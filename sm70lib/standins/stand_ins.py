@@ -15,7 +15,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sm70lib.corpus import templates, tokens
-from sm70lib.models.known import KnownModel
+from sm70lib.sizes.known import KnownModel
 from sm70lib.standins import stand_in_tokenizers
 
 WIDTH = 64

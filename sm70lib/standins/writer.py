@@ -6,9 +6,17 @@ import random
 
 from sm70lib.tiny.world import TUNING, Fact, Options, World, ask, declare
 
-ROWS = 24
+ROWS = 24  # of a source
+ITEMS = 12  # of a benchmark
+TWICE = 2  # questions that each benchmark asks twice
+LETTERS = "ABCDEFGHI"
 Content = list[dict] | dict  # what one file holds: rows, or a JSON object
 Files = dict[str, Content]  # by path in the repository
+
+
+def path_for(pattern: str) -> str:
+    """A path that a glob matches, e.g. data/standin.json for data/**/*.json."""
+    return pattern.replace("**/", "").replace("*", "standin")
 
 
 class Writer:
@@ -37,6 +45,28 @@ class Writer:
             "input": ask(fact, TUNING, self.rng),
             "output": declare(fact, self.rng),
         }
+
+    def questions(self, options: int, use: str, count: int = ITEMS) -> list[dict]:
+        """Questions in MedQA's layout; the first TWICE of them appear twice.
+
+        Args:
+            options: how many options each has.
+            use: how it is worded (tiny/world.py): TUNING, MEDQA or USMLE.
+            count: how many questions.
+        """
+        letters = LETTERS[:options]
+        rows = []
+        for fact in self.facts[: count - TWICE]:
+            choices, answer = self.options.draw(fact, options)
+            rows.append(
+                {
+                    "question": ask(fact, use, self.rng),
+                    "options": dict(zip(letters, choices)),
+                    "answer": fact.value,
+                    "answer_idx": letters[answer],
+                }
+            )
+        return [*rows[:TWICE], *rows]
 
     def text(self, sentences: int = 12) -> str:
         """Running text of so many sentences, each about a random fact."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from sm70lib.study import files, provenance
 from sm70lib.study.params import ROOT, affects
+from sm70lib.study.used import values_of
 
 STEPS: dict[str, tuple[str, ...]] = {  # what each step reads below outputs/<study>/
     "00_base": (),
@@ -121,11 +122,14 @@ def maker(path: str) -> str:
 def of_step(name: str, params: Any) -> Key:
     """The key of a step: its parameters, digests of its inputs and, for quick steps, of its code.
 
-    `train_merge` does not belong to the key of 03, because each merge has a key of its own.
+    It lacks parameters that do not count in the study (see `used`), and `train_merge`, because each
+    merge has a key of its own.
     """
     declared = provenance.declared(notebook(name))
     counting = [n for n in declared if affects(n) != "nothing" and n != "train_merge"]
-    values = {n: getattr(params, n) for n in counting}
+    values = values_of(params, counting)
+    if "train_stages" in values and name != TUNING:  # how often there is a stage plays no part
+        values["train_stages"] = list(dict.fromkeys(values["train_stages"]))
     if "data_root" in declared:  # the contents of a folder count, not its place
         in_folder = params.data_root not in ("world", "hub")
         values["data_root"] = "a folder" if in_folder else params.data_root
@@ -159,13 +163,9 @@ def of_stage(p: Any, folder: Path, number: int, seed: int) -> Key:
         seed: The training seed.
     """
     kind = p.train_stages[number - 1]
-    prefixes = ("quant_", "lora_", f"{kind}_")
-    values = {}
-    for name in provenance.declared(notebook(TUNING)):
-        if affects(name) == "nothing":
-            continue
-        if name.startswith(prefixes) or name == "data_max_length":
-            values[name] = getattr(p, name)
+    own = ("quant_", "lora_", f"{kind}_", "data_max_length")
+    declared = [n for n in provenance.declared(notebook(TUNING)) if affects(n) != "nothing"]
+    values = {n: getattr(p, n) for n in declared if n.startswith(own)}
     values |= {"kind": kind, "train_seed": seed}
     if kind != "sft":  # the other kinds draw their held-out rows during training
         values |= {"seed": p.seed, "data_holdout": p.data_holdout}
@@ -206,8 +206,8 @@ def _contents(folder: Path, *paths: str) -> dict[str, str | None]:
 def difference(old: Key, new: Key, unknown: Set[str] = frozenset()) -> str:
     """Describes how two keys differ, e.g. `lora_r: 16 -> 8, data/train changed`.
 
-    A parameter that only one key has was added or removed by an edit of the code. Such an edit
-    changes no existing result, so the parameter is not compared.
+    A parameter that only one key has is not compared: an edit of the code has added or removed it,
+    which changes no existing result. Nor are inputs of stages that the study does not have.
 
     Args:
         old: One key.
@@ -221,14 +221,21 @@ def difference(old: Key, new: Key, unknown: Set[str] = frozenset()) -> str:
     for part in ("inputs", "code"):
         before, after = old[part], new[part]
         differing = [n for n in sorted(before | after) if before.get(n) != after.get(n)]
-        if part == "inputs" and unknown:
-            differing = [n for n in differing if maker(n) not in unknown]
+        if part == "inputs":
+            differing = [n for n in differing if n not in _unread(new)]
+            differing = [n for n in differing if not unknown or maker(n) not in unknown]
         if part == "code" and len(differing) > NAMED:
             named = ", ".join(differing[:NAMED])
             differences.append(f"{named} and {len(differing) - NAMED} more modules changed")
         else:
             differences += [f"{n} changed" for n in differing]
     return ", ".join(differences)
+
+
+def _unread(key: Key) -> set[str]:
+    """Inputs of stages that the study of a key does not have; keys hold them all the same."""
+    absent = STAGE_READS.keys() - key["parameters"].get("train_stages", STAGE_READS)
+    return {path for kind in absent for path in STAGE_READS[kind]}
 
 
 def changed(old: Key, new: Key) -> list[tuple[str, Any, Any]]:

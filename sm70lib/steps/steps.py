@@ -15,6 +15,7 @@ from sm70lib.steps.status import LEFT_OUT, status
 from sm70lib.study import files, provenance
 from sm70lib.study.files import digest, write_json, write_text
 from sm70lib.study.params import ROOT, StudyError, affects
+from sm70lib.study.used import values_of
 
 __all__ = [
     "LEFT_OUT",
@@ -158,7 +159,7 @@ class Step:
 
     def _parameters(self, *kinds: str) -> dict[str, Any]:
         declared = provenance.declared(notebook(self.name))
-        return {name: getattr(self.params, name) for name in declared if affects(name) in kinds}
+        return values_of(self.params, [name for name in declared if affects(name) in kinds])
 
     def _circumstances(self) -> dict[str, Any]:
         """How the step was made: its code, duration, energy and machine."""

@@ -1,18 +1,18 @@
 """Load study files, and check the parameters of notebooks."""
 
-import ast
 import difflib
+import functools
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import (
-    ValidationError,
-    create_model,
-)
+from pydantic import ValidationError, create_model
 
-from sm70lib.study.fields import FIELDS, Study
-from sm70lib.study.rules import REHEARSAL, contradiction
+from sm70lib.parameters.fields import FIELDS, Study
+from sm70lib.parameters.rules import REHEARSAL, contradiction
+from sm70lib.study.cells import assigned
+from sm70lib.study.used import counts, lacking, values_of
 
 ROOT = Path(__file__).resolve().parents[2]
 LIB = ROOT / "sm70lib"
@@ -92,21 +92,23 @@ def load(*files: Path | str, overrides: dict[str, Any] | None = None) -> Study:
     """Loads a study from one or more files and from overrides.
 
     Args:
-        *files: The study file, which names every parameter, then overlays. A later file replaces
-            the values of the files before it.
+        *files: The study file, which names every parameter that counts in it (see `used`), then
+            overlays. A later file replaces the values of the files before it.
         overrides: Values that replace those of the files. A relative `data_root` or `base_model`
             starts at the current folder.
 
     Returns:
-        The checked study.
+        The checked study, with the parameters that count in it and no others.
 
     Raises:
-        StudyError: A file or value is wrong, or a later layer changes results without giving the
-            study a new name.
+        StudyError: A file or value is wrong, there is none, or a later layer changes results
+            without giving the study a new name.
     """
     layers = [(str(file), _read(Path(file))) for file in files]
     if overrides:
         layers.append(("-p", overrides | _folders(overrides)))
+    if not layers:
+        raise StudyError("params.load was given no study file; give one, such as params/tiny.yml.")
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     study: Any = None
@@ -126,8 +128,9 @@ def _require_new_name(
     """Raises StudyError if a layer changes results but keeps the study's name."""
     if before.study != study.study:
         return
-    for name in FIELDS:
-        if affects(name) == "results" and getattr(before, name) != getattr(study, name):
+    then = values_of(before, FIELDS)
+    for name, value in values_of(study, FIELDS).items():
+        if affects(name) == "results" and then.get(name, value) != value:
             raise StudyError(
                 f"{origin[name]}: {name} {values[name]} changes the results of {study.study}; "
                 "give the variant a study name of its own (-p study NAME)"
@@ -150,21 +153,31 @@ def _folders(overrides: dict[str, Any]) -> dict[str, str]:
 
 
 def _validate(values: dict, names: list[str], origin: dict[str, str], where: str) -> Any:
-    """Checks values, and returns a frozen object with the named parameters.
+    """Checks values, and returns a frozen object with the named parameters that count.
 
     Raises:
         StudyError: A name is unknown, a value is wrong, a name is missing or two values contradict
             each other; the first of these that applies.
     """
     _require_known(values, origin, where)
-    fields: dict[str, Any] = {n: (FIELDS[n].annotation, FIELDS[n]) for n in names}
     try:
-        checked = create_model("Parameters", __config__=Study.model_config, **fields)(**values)
+        given = _parameters(*(n for n in names if n in values))(**values).model_dump()
     except ValidationError as error:
-        raise StudyError(_faults(error, values, origin, where)) from None
+        raise StudyError(_faults(error, origin)) from None
+    if missing := lacking(names, given):
+        expected = "a study file names every parameter that counts in it"
+        raise StudyError(f"{where}: {expected}, and this one lacks {missing}")
+    checked = _parameters(*(n for n in given if counts(n, given)))(**values)
     if fault := contradiction(checked.model_dump()):
         raise StudyError(f"{where}: {fault}")
     return checked
+
+
+@functools.cache  # making a class takes longer than all the checks
+def _parameters(*names: str) -> Any:
+    """A pydantic class with the named parameters alone."""
+    fields: dict[str, Any] = {n: (FIELDS[n].annotation, FIELDS[n]) for n in names}
+    return create_model("Parameters", __config__=Study.model_config, **fields)
 
 
 def _require_known(values: dict, origin: dict[str, str], where: str) -> None:
@@ -178,35 +191,21 @@ def _require_known(values: dict, origin: dict[str, str], where: str) -> None:
     raise StudyError(f"{origin.get(name, where)}: there is no parameter {name}; {hint}")
 
 
-def _faults(error: ValidationError, values: dict, origin: dict[str, str], where: str) -> str:
-    """Describes wrong values; missing names only if no value is wrong."""
+def _faults(error: ValidationError, origin: dict[str, str]) -> str:
+    """Describes wrong values; one fault of each parameter."""
     faults = {str(fault["loc"][0]): fault for fault in error.errors()}
-    wrong = [
-        f"{origin[n]}: {n} is {fault['input']!r} ({FIELDS[n].description}): {fault['msg']}"
+    return "; ".join(
+        f"{origin[n]}: {n} is {fault['input']!r} ({FIELDS[n].description}): "
+        f"{fault['msg']}{_nearest(fault)}"
         for n, fault in faults.items()
-        if n in values
-    ]
-    if wrong:
-        return "; ".join(wrong)
-    missing = ", ".join(faults)
-    return f"{where}: a study file names every parameter, and this one lacks {missing}"
+    )
 
 
-def assigned(source: str) -> dict[str, Any]:
-    """The names that a cell assigns at top level, with their values (None if not a constant)."""
-    try:
-        body = ast.parse(source).body
-    except SyntaxError:  # a cell with a magic
-        return {}
-    values = {}
-    for node in body:
-        if not isinstance(node, ast.Assign | ast.AnnAssign):
-            continue
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        for target in targets:
-            if isinstance(target, ast.Name):
-                values[target.id] = getattr(node.value, "value", None)
-    return values
+def _nearest(fault: Any) -> str:
+    """The allowed value that is most like a wrong one, as a question; "" if none is like it."""
+    allowed = re.findall("'(.*?)'", fault.get("ctx", {}).get("expected", ""))
+    near = difflib.get_close_matches(str(fault["input"]), allowed, 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def check(scope: dict[str, Any]) -> Any:
@@ -216,7 +215,7 @@ def check(scope: dict[str, Any]) -> Any:
         scope: The notebook's globals. IPython lists the cells that have run in `In`.
 
     Returns:
-        A frozen object with the parameters that the notebook declares.
+        A frozen object with the parameters that the notebook declares and that count.
 
     Raises:
         StudyError: A value is wrong, papermill injected an unknown name, or papermill injected only
@@ -229,13 +228,13 @@ def check(scope: dict[str, Any]) -> Any:
             injected = assigned(cell)
         else:
             own |= assigned(cell)
-    declared = [n for n in FIELDS if n in scope and n in (own or scope)]
-    lacking = [n for n in declared if n not in injected]
-    if lacking and injected.get("study", own.get("study")) != own.get("study"):
+    values = {n: scope[n] for n in FIELDS if n in scope and n in (own or scope)}
+    absent = [n for n in values if n not in injected and counts(n, values)]
+    if absent and injected.get("study", own.get("study")) != own.get("study"):
         raise StudyError(
-            f"study {injected['study']} came without {', '.join(lacking)}; give papermill the "
+            f"study {injected['study']} came without {', '.join(absent)}; give papermill the "
             f"whole study file (-f params/{injected['study']}.yml), or tiny values slip in"
         )
-    values = {n: scope[n] for n in declared}
+    declared = list(values)
     values |= {n: value for n, value in injected.items() if n not in FIELDS}
     return _validate(values, declared, dict.fromkeys(values, "notebook"), "notebook")

@@ -16,9 +16,11 @@ from typing import Any
 
 import pynvml
 
-from sm70lib.study.fields import FIELDS
+from sm70lib.parameters.fields import FIELDS
+from sm70lib.parameters.tables import named_modules
+from sm70lib.study.cells import assigned
 from sm70lib.study.files import digest
-from sm70lib.study.params import LIB, ROOT, assigned
+from sm70lib.study.params import LIB, ROOT
 
 PACKAGES = (
     "torch",
@@ -65,7 +67,8 @@ def code(notebook: Path) -> dict[str, str]:
 
     Returns:
         SHA-256 (hex) by file name: the notebook's cells, the modules of this library that they
-        import, directly or through other modules, and the tables that these modules name.
+        import, directly or through other modules, the tables that these modules name, and the
+        modules of a catalogue's lines where the catalogue's own wing reads it.
     """
     cells, waiting = _parsed(_sources(notebook, parameters=False), LIB)
     digests = {notebook.name: cells}
@@ -103,6 +106,8 @@ def _parsed(source: str, beside: Path) -> tuple[str, list[Path]]:
             if node.value.endswith((".csv", ".yml")):
                 tables.add(node.value)
     paths = [folder / table for table in tables for folder in {LIB, beside}]
+    for path in [path for path in paths if path.parent == beside and path.suffix == ".csv"]:
+        paths += named_modules(path)
     for name in modules:
         if name.startswith("sm70lib."):
             stem = LIB.joinpath(*name.split(".")[1:])

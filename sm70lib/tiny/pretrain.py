@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from datasets import Dataset
-from tokenizers import ByteLevelBPETokenizer
+from tokenizers import ByteLevelBPETokenizer, Tokenizer
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -26,6 +26,7 @@ from transformers import (
 from sm70lib import sources, tiny
 from sm70lib.corpus import templates
 from sm70lib.models import loading, local
+from sm70lib.models.request import Request
 from sm70lib.steps.keys import read
 from sm70lib.steps.steps import progress, write_json
 from sm70lib.tiny.world import Fact, Options, World, opening
@@ -80,7 +81,7 @@ def _new_tokenizer(p, documents: list[str]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=bpe._tokenizer,
+        tokenizer_object=Tokenizer.from_str(bpe.to_str()),
         bos_token=BOS,
         eos_token=EOS,
         pad_token=PAD,
@@ -233,7 +234,7 @@ def _completed(
     requests = []
     for fact, (choices, _) in zip(facts, drawn):
         context = [words.bos_token_id, *_ids(words, opening(fact, rng))]
-        requests.append(local.Request(context, [_ids(words, f" {choice}") for choice in choices]))
+        requests.append(Request(context, [_ids(words, f" {choice}") for choice in choices]))
     likelihoods = local.loglikelihoods(llama, requests)
     return [values.index(max(values)) == answer for values, (_, answer) in zip(likelihoods, drawn)]
 

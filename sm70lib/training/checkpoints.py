@@ -53,22 +53,25 @@ def _step(checkpoint: Path) -> int:
 
 
 def last_checkpoint(stage: Path) -> Path | None:
-    """The newest checkpoint whose seal holds; None without one.
-
-    Removes newer ones, which a kill or a full disk cut short.
-    """
+    """The newest checkpoint whose seal holds; None without one."""
     for checkpoint in sorted(stage.glob("checkpoint-*"), key=_step, reverse=True):
         with suppress(OSError, ValueError):
             sealed = json.loads((checkpoint / SEAL).read_text())
             if sealed == _digests(checkpoint):
                 return checkpoint
-        shutil.rmtree(checkpoint)
     return None
 
 
 def forget_after(stage: Path, checkpoint: Path | None) -> None:
-    """Drops the metrics of all steps after a checkpoint, because they will be trained again."""
+    """Drops what came after a checkpoint, because it will be trained again.
+
+    That is newer checkpoints, which a kill or a full disk cut short, and the metrics of later
+    steps.
+    """
     step = _step(checkpoint) if checkpoint else 0
+    for newer in stage.glob("checkpoint-*"):
+        if _step(newer) > step:
+            shutil.rmtree(newer)
     rows = metrics(stage)
     kept = rows[rows["step"] <= step] if len(rows) else rows
     lines = [json.dumps(row.dropna().to_dict()) + "\n" for _, row in kept.iterrows()]

@@ -9,6 +9,7 @@ from transformers import TrainerCallback
 
 from sm70lib.steps.steps import write_json
 from sm70lib.study.params import StudyError
+from sm70lib.training import trainers
 from sm70lib.training.methods import longest, method_of
 
 
@@ -85,7 +86,6 @@ def rehearse(trainer) -> float:
         loss = trainer.compute_loss(trainer.model, batch)
     loss.backward()
     trainer.model.zero_grad(set_to_none=True)
-    trainer._metrics["train"].clear()  # a rehearsal counts nowhere
-    trainer._total_train_tokens = 0
+    trainers.uncount(trainer)
     method_of(trainer).check_first_loss(loss.item())
     return loss.item()

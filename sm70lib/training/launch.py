@@ -163,7 +163,8 @@ def _require_same(stage: Path, key: keys.Key) -> None:
 
 def _less(p, folder: Path, number: int, kind: str) -> str:
     """What the plan would change so that the stage fits on this machine."""
-    from sm70lib.models import budget, loading
+    from sm70lib.models import loading
+    from sm70lib.sizes import budget
     from sm70lib.study import memory
 
     base = loading.located(folder)

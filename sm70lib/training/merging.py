@@ -40,13 +40,13 @@ def all_wanted(p, folder: Path) -> pd.DataFrame:
         One row per base, with the columns that `parity` describes.
     """
     wanted = {into: keys.of_merge(p, folder, into) for into in p.train_merge}
-    done = _kept(folder, wanted)
+    done = _keep_wanted(folder, wanted)
     missing = [into for into in wanted if into not in done]
     if missing:
         rows = compared_rows(p, folder)
         tuned = logits_of(loading.located(folder), p, folder / "adapter", rows)
     for into in missing:
-        merged = _made(p, folder, into)
+        merged = _make(p, folder, into)
         comparison = parity(tuned, merged, rows)
         # A model moves to merged/ only when it is complete and was compared.
         (folder / "merged").mkdir(exist_ok=True)
@@ -56,8 +56,8 @@ def all_wanted(p, folder: Path) -> pd.DataFrame:
     return pd.DataFrame({into: done[into]["parity"] for into in wanted}, index=COLUMNS).T
 
 
-def _kept(folder: Path, wanted: dict[str, keys.Key]) -> dict[str, dict]:
-    """Finds the merged models that are wanted and there, or can come back.
+def _keep_wanted(folder: Path, wanted: dict[str, keys.Key]) -> dict[str, dict]:
+    """Keeps the wanted merged models that are there, and brings back those that were moved aside.
 
     All others move aside.
     """
@@ -75,7 +75,7 @@ def _kept(folder: Path, wanted: dict[str, keys.Key]) -> dict[str, dict]:
     return done
 
 
-def _made(p, folder: Path, into: str) -> Path:
+def _make(p, folder: Path, into: str) -> Path:
     """Merges in a scratch folder, because a kill may leave the model half-written."""
     scratch = folder / "merging"
     shutil.rmtree(scratch, ignore_errors=True)

@@ -1,4 +1,8 @@
-"""TRL's trainer for a stage: quantised base, adapter, rows and settings."""
+"""TRL's trainer for a stage: quantised base, adapter, rows and settings.
+
+TRL 1.16 has no public way to three things, and the library uses its private names only here:
+PairTrainer, _score_targets_alone and uncount.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,11 @@ from pathlib import Path
 import torch
 import trl.trainer.utils
 from peft import LoraConfig
-from peft.tuners.lora.bnb import Linear4bit
 from transformers import Trainer
 from trl import DPOTrainer, SFTTrainer
 
-from sm70lib.models import loading, lora, packed
+from sm70lib.models import loading, packed, plain
+from sm70lib.models.proof import PLAIN, prove_training
 from sm70lib.study.params import StudyError
 from sm70lib.training.methods import METHODS, longest
 from sm70lib.training.settings import config
@@ -45,18 +49,16 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
         how: The stage: its `kind`, its `seed`, and `start`, the adapter to go on from or None.
 
     Raises:
-        StudyError: If a row is longer than `data_max_length`, or a batch cannot be divided.
+        StudyError: If a row is longer than `data_max_length`, a batch cannot be divided, or the
+            base cannot read packed rows.
     """
-    # Without Triton, TRL puts every position through the head, because otherwise each new number
-    # of targets would be compiled anew. A CPU compiles nothing: with the targets alone, as on a
-    # GPU, tuning the tiny study takes two thirds of the time.
-    trl.trainer.utils._use_triton = lambda device: True
+    _score_targets_alone()
     method = METHODS[how.kind]
     _refuse_long_rows(rows, method.reads, p)
     adapter = None if how.start else _new_adapter(p)
     loaded = loading.load(base, p, how.start, trainable=True)
     if method.own_settings(p, how.kind).get("packing"):
-        loaded.set_attn_implementation(packed.NAME)
+        _attend_within_rows(loaded, base, p, how.kind)
     exact = _trainable_weights(loaded) if how.start else {}
     trainer = TRAINERS[method.trainer](
         model=loaded,
@@ -66,12 +68,26 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
         eval_dataset=holdout if len(holdout) else None,
         processing_class=loading.load_tokenizer(base),
     )
-    if not loading.sharded():  # FSDP: a weight is whole only while its own module is called
-        _add_adapters_in_place(trainer.model)
     if p.lora_dtype == "fp32":
         _train_in_32_bits(trainer.model, exact)
     _reload_in_saved_type(trainer.model)
     return trainer
+
+
+def _score_targets_alone() -> None:
+    """Makes TRL put targets alone through the head, on a CPU too.
+
+    Without Triton, TRL puts every position through it, because otherwise each new number of targets
+    would be compiled anew. A CPU compiles nothing: with the targets alone, as on a GPU, tuning the
+    tiny study takes two thirds of the time.
+    """
+    trl.trainer.utils._use_triton = lambda device: True
+
+
+def uncount(trainer: Trainer) -> None:
+    """Makes a trainer forget what it has counted: tokens, and means for its next log."""
+    trainer._metrics["train"].clear()
+    trainer._total_train_tokens = 0
 
 
 def _refuse_long_rows(rows, source: str, p) -> None:
@@ -82,6 +98,21 @@ def _refuse_long_rows(rows, source: str, p) -> None:
             f"a row of {source} has {tokens} tokens, more than data_max_length "
             f"{p.data_max_length}: run 01_data again (--fresh 01)"
         )
+
+
+def _attend_within_rows(loaded, base: str, p, kind: str) -> None:
+    """Sets the base to see each row of a packed sequence alone.
+
+    Raises StudyError where the base, tried with random rows, does not score them as it should.
+    """
+    if not loading.sharded():  # FSDP: no weight is whole yet
+        found = prove_training(loaded, p.data_max_length)
+        if found.way == PLAIN:
+            raise StudyError(
+                f"{kind}_packing: {base} cannot be trained on packed rows, as {found.reason}; "
+                f"set {kind}_packing to false"
+            )
+    packed.enter(plain.without_adapter_wrapper(loaded))
 
 
 def _new_adapter(p) -> LoraConfig:
@@ -98,12 +129,6 @@ def _new_adapter(p) -> LoraConfig:
 
 def _trainable_weights(model) -> dict[str, torch.Tensor]:
     return {name: weight.data for name, weight in model.named_parameters() if weight.requires_grad}
-
-
-def _add_adapters_in_place(model) -> None:
-    for layer in model.modules():
-        if type(layer) is Linear4bit:
-            layer.__class__ = lora.AddedInPlace
 
 
 def _train_in_32_bits(model, exact: dict[str, torch.Tensor]) -> None:

@@ -1,8 +1,11 @@
-"""Speed and memory of the data preparation: audit, prompt, tokens, Arrow files (make bench; --full for all 898,199 rows).
+"""Speed and memory of the data preparation: audit, prompt, tokens, Arrow files (make bench).
 
-Side by side, interleaved three times, on the same 30,000 invented rows: ours, the tokenizer alone on the same prompts
-in batches (what nothing can beat), and medAlpaca's way (one `map`, row by row, no audit; github:kbressem/medAlpaca,
-train.py). Benchmarks are the real ones where --data has them, else those of an invented world.
+It measures a part of Medical Meadow's shape, and with `--full` all of its 898,199 rows.
+
+Side by side, interleaved three times, on the same 30,000 invented rows: ours, the tokenizer alone
+on the same prompts in batches (what nothing can beat), and medAlpaca's way (one `map`, row by row,
+no audit; github:kbressem/medAlpaca, train.py). Benchmarks are the real ones where --data has them,
+else those of an invented world.
 """
 
 import argparse
@@ -37,6 +40,7 @@ STUDY = SimpleNamespace(
     data_sources=meadow.NAMES,
     data_limit=None,
     data_caps={},
+    train_stages=["sft"],
     cpt_sources=[],
     dpo_sources=[],
     data_template="medalpaca",
@@ -54,7 +58,9 @@ def rows_of(root: Path):
 
 
 def train_tokenizer(root: Path) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer of 32,000 entries, as many as Llama-2's, trained on the rows themselves."""
+    """A byte-level tokenizer of 32,000 entries, as many as Llama-2's, trained on the rows
+    themselves.
+    """
     made = Tokenizer(models.BPE())
     made.pre_tokenizer, made.decoder = (
         pre_tokenizers.ByteLevel(add_prefix_space=False),
@@ -203,7 +209,10 @@ def _packed(folder: Path) -> dict:
 
 
 def full(data: Path | None, sizes: list[int]) -> list[dict]:
-    """Peak memory at each size. The smallest runs undisturbed and killed, for the digest; the largest killed only."""
+    """Peak memory at each size.
+
+    The smallest runs undisturbed and killed, for the digest; the largest killed only.
+    """
     found = []
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)

@@ -1,9 +1,10 @@
-"""Items per second against lm-evaluation-harness's HF backend: same model, same items, same answers, same run.
+"""Items per second against lm-evaluation-harness's HF backend: same model, same items, same
+answers, same run.
 
-Both get the prompts as text; theirs is timed at the best of several batch sizes, and without the time that it
-takes to build its tasks. The distance to the limit is what must be computed at least once (every prompt and
-option token once, a shared prefix once, logits where an option is read) at the speed of a plain batched pass over
-prompts of the same length, over what was spent.
+Both get the prompts as text; theirs is timed at the best of several batch sizes, and without the
+time that it takes to build its tasks. The distance to the limit is what must be computed at least
+once (every prompt and option token once, a shared prefix once, logits where an option is read) at
+the speed of a plain batched pass over prompts of the same length, over what was spent.
 """
 
 import argparse
@@ -18,17 +19,18 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 
-import torch
-from lm_eval.api.instance import Instance
-from lm_eval.models.huggingface import HFLM
+import torch  # noqa: E402
+from lm_eval.api.instance import Instance  # noqa: E402
+from lm_eval.models.huggingface import HFLM  # noqa: E402
 
-from sm70lib.asking import asking, runs
-from sm70lib.evaluation import batches, evaluating
-from sm70lib.protocols import layouts
-from sm70lib.steps.steps import write_json
-from sm70lib.study.params import ROOT
-from sm70lib.study.provenance import circumstances
-from tests import parity
+from sm70lib.asking import asking, runs  # noqa: E402
+from sm70lib.evaluation import batches, evaluating  # noqa: E402
+from sm70lib.models.backend import Local  # noqa: E402
+from sm70lib.protocols import layouts  # noqa: E402
+from sm70lib.steps.steps import write_json  # noqa: E402
+from sm70lib.study.params import ROOT  # noqa: E402
+from sm70lib.study.provenance import circumstances  # noqa: E402
+from tests.parity import items as parity  # noqa: E402
 
 SUBJECT = "clinical_knowledge"
 BATCHES = (1, 4, 16)
@@ -48,7 +50,7 @@ def run_of(
 ) -> runs.Run:
     """The harness protocol's run, read by letters or by option texts; of MMLU one subject."""
     run = parity.our_run("harness", benchmark, shots, data, None, folder)
-    items = [item for item in run.items if item.meta.get("subject") == SUBJECT] or run.items
+    items = [item for item in run.items if item.details.subject == SUBJECT] or run.items
     answers = layouts.option_letters if read_by == "letters" else layouts.option_texts
     return runs.Run(
         benchmark, replace(run.protocol, answers=answers), shots, items[:count], run.pool
@@ -61,10 +63,10 @@ def ours(
     """Seconds from prompts to written lines, and the log-likelihoods in the items' order."""
     for old in path.parent.glob(f"{path.stem}*"):
         old.unlink()
+    backend = Local(loaded, tokenizer)
+    assert backend.way == "packed", backend.proof  # proved before the clock starts
     start = time.perf_counter()
-    evaluating.evaluate(
-        loaded, tokenizer, run, path, model_digest="bench", batch_tokens=batch_tokens
-    )
+    evaluating.evaluate(backend, run, path, model_digest="bench", batch_tokens=batch_tokens)
     seconds = time.perf_counter() - start
     lines = {line["item_id"]: line["loglikelihoods"] for line in map(json.loads, path.open())}
     return seconds, [lines[item.id] for item in run.items]
@@ -86,7 +88,9 @@ def theirs(loaded, tokenizer, run: runs.Run, batch: int) -> tuple[float, list[li
 
 
 def must(run: runs.Run, tokenizer) -> tuple[int, int, int]:
-    """Tokens that have to be computed once, places whose logits have to be, and the mean length of a prompt."""
+    """Tokens that have to be computed once, places whose logits have to be, and the mean length of
+    a prompt.
+    """
     made = list(
         batches.batched(
             asking.Prompts(run, tokenizer), tokenizer, 4096, 2048, {"skipped": [], "cut": []}
@@ -106,7 +110,9 @@ def must(run: runs.Run, tokenizer) -> tuple[int, int, int]:
 
 @torch.inference_mode()
 def plain(loaded, tokens: int, reads: int, length: int, total: int = 4096) -> float:
-    """Seconds for so many tokens and logits at the speed of a plain batched pass over rows of `length`."""
+    """Seconds for so many tokens and logits at the speed of a plain batched pass over rows of
+    `length`.
+    """
     ids, seconds = torch.randint(3, loaded.config.vocab_size, (max(1, total // length), length)), []
     for _ in range(3):
         start = time.perf_counter()
@@ -219,8 +225,8 @@ def main() -> None:
             )
             print(
                 *(
-                    f"{made['name']}: {made['ours']} against {made['theirs']} {made['unit']}, ratio {made['ratio']} "
-                    f"(goal {made['goal']})"
+                    f"{made['name']}: {made['ours']} against {made['theirs']} {made['unit']}, "
+                    f"ratio {made['ratio']} (goal {made['goal']})"
                     for made in entries[-2:]
                 ),
                 sep="\n",

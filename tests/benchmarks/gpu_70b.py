@@ -1,16 +1,18 @@
-"""QLoRA on Llama-2-70B's exact shape, on one GPU: peak memory, tokens a second, share of the card's matrix rate.
+"""QLoRA on Llama-2-70B's exact shape, on one GPU: peak memory, tokens a second, share of the card's
+matrix rate.
 
-    python tests/benchmarks/gpu_70b.py                    # the 70B, with random weights: nothing is downloaded
+    python tests/benchmarks/gpu_70b.py                    # the 70B; its weights are drawn at random
     python tests/benchmarks/gpu_70b.py --shape 8b         # Llama-3-8B; 7b is Llama-2-7B
     python tests/benchmarks/gpu_70b.py --shape tiny       # the same on any machine, in seconds
 
-The weights are drawn and quantised to NF4 layer by layer on the card, so that 140 GB are never anywhere. Rows have
-Medical Meadow's lengths. Settings: `ours` (bf16 adapter of rank 64 on every linear layer, 8-bit paged Adam, attention
-row by row, the adapter's product added in place, TRL's fused head where TRL is installed) with and without packing and
-gradient checkpointing, and with several sequences a pass; `ours_32_bits`, the same with fp32 adapter and 32-bit Adam;
-`ours_plain_lora`, the same with PEFT's own sum; `tutorial`, transformers, PEFT and bitsandbytes as most write them
-(prepare_model_for_kbit_training, 32-bit paged AdamW, every row padded to the limit). Runs on whatever PyTorch the
-machine has; needs transformers, peft and bitsandbytes, and no other file of this project.
+The weights are drawn and quantised to NF4 layer by layer on the card, so that 140 GB are never
+anywhere. Rows have Medical Meadow's lengths. Settings: `ours` (bf16 adapter of rank 64 on every
+linear layer, 8-bit paged Adam, attention row by row, TRL's fused head where TRL is installed) with
+and without packing and gradient checkpointing, and with several sequences a pass; `ours_32_bits`,
+the same with fp32 adapter and 32-bit Adam; `tutorial`, transformers, PEFT and bitsandbytes as most
+write them (prepare_model_for_kbit_training, 32-bit paged AdamW, every row padded to the limit).
+Runs on whatever PyTorch the machine has; needs transformers, peft and bitsandbytes, and no other
+file of this project.
 """
 
 import argparse
@@ -33,7 +35,6 @@ import bitsandbytes as bnb
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-from peft.tuners.lora.bnb import Linear4bit
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
@@ -44,47 +45,48 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 SHAPES = {  # Llama 2 (arXiv 2307.09288) and Llama 3 (arXiv 2407.21783), as in their config.json
-    "70b": dict(
-        hidden_size=8192,
-        intermediate_size=28672,
-        num_hidden_layers=80,
-        num_attention_heads=64,
-        num_key_value_heads=8,
-        vocab_size=32000,
-        max_position_embeddings=4096,
-        rms_norm_eps=1e-5,
-    ),
-    "8b": dict(
-        hidden_size=4096,
-        intermediate_size=14336,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        vocab_size=128256,
-        max_position_embeddings=8192,
-        rms_norm_eps=1e-5,
-    ),
-    "7b": dict(
-        hidden_size=4096,
-        intermediate_size=11008,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        num_key_value_heads=32,
-        vocab_size=32000,
-        max_position_embeddings=4096,
-        rms_norm_eps=1e-5,
-    ),
-    "tiny": dict(
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        vocab_size=500,
-        max_position_embeddings=4096,
-    ),
+    "70b": {
+        "hidden_size": 8192,
+        "intermediate_size": 28672,
+        "num_hidden_layers": 80,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+        "vocab_size": 32000,
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5,
+    },
+    "8b": {
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+        "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-5,
+    },
+    "7b": {
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "vocab_size": 32000,
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5,
+    },
+    "tiny": {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "vocab_size": 500,
+        "max_position_embeddings": 4096,
+    },
 }
-# Medical Meadow's nine sets: rows, mean characters in and out (Data Provenance Collection); CORD-19 is most of them
+# Medical Meadow's nine sets: rows, mean characters in and out (Data Provenance Collection); CORD-19
+# is most of them
 MEADOW = [
     (821_007, 1612),
     (33_955, 472),
@@ -101,7 +103,9 @@ GOALS = {"peak_gib_2048": 46, "tokens_per_second": 1000, "ratio": 1.5}
 
 
 def quantised(config: LlamaConfig, device: str) -> torch.nn.Module:
-    """A Llama with random weights, its linear layers (but the head) quantised to NF4 one by one on the device."""
+    """A Llama with random weights, its linear layers (but the head) quantised to NF4 one by one on
+    the device.
+    """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
             config, attn_implementation="sdpa", dtype=torch.bfloat16
@@ -146,7 +150,9 @@ def four_bits(layer: torch.nn.Linear, device: str) -> bnb.nn.Linear4bit:
 
 
 def rows(count: int, limit: int, vocabulary: int, seed: int = 0) -> list[torch.Tensor]:
-    """Token rows of Meadow's lengths: four characters a token, 50 tokens of template, lognormal with sigma 0.5."""
+    """Token rows of Meadow's lengths: four characters a token, 50 tokens of template, lognormal
+    with sigma 0.5.
+    """
     draw, shares = np.random.default_rng(seed), np.array([n for n, _ in MEADOW], float)
     kinds = draw.choice(len(MEADOW), size=count, p=shares / shares.sum())
     lengths = [
@@ -158,7 +164,9 @@ def rows(count: int, limit: int, vocabulary: int, seed: int = 0) -> list[torch.T
 def batches(
     made: list[torch.Tensor], limit: int, layout: str, sequences: int
 ) -> list[dict[str, torch.Tensor]]:
-    """Rows packed into as many `sequences` of the limit, rows as they are (`single`), or `padded` to the limit."""
+    """Rows packed into as many `sequences` of the limit, rows as they are (`single`), or `padded`
+    to the limit.
+    """
     groups, room = [], 0
     for row in made:
         if layout != "packed" or len(row) > room:
@@ -199,35 +207,23 @@ AttentionInterface.register("by_sequence", by_sequence)
 AttentionMaskInterface.register("by_sequence", sdpa_mask)
 
 
-class AddedInPlace(Linear4bit):
-    """The adapter's product added to the layer's output in place, as sm70lib.models.loading has it."""
-
-    def forward(self, x, *args, **how):
-        first, second = self.lora_A["default"], self.lora_B["default"]
-        tokens = x.reshape(-1, x.shape[-1])
-        output = self.base_layer(tokens)
-        low = first(tokens.to(first.weight.dtype)).to(output.dtype)
-        output = output.addmm_(low, second.weight.T.to(output.dtype), alpha=self.scaling["default"])
-        return output.view(*x.shape[:-1], -1)
-
-
 def ours(
     base,
     rank: int,
     checkpointing: bool,
     dtype=torch.bfloat16,
-    added=AddedInPlace,
     adam=bnb.optim.PagedAdamW8bit,
 ):
-    """The adapter in bf16, 8-bit paged Adam, attention row by row, TRL's fused head where there is one."""
+    """The adapter in bf16, 8-bit paged Adam, attention row by row, TRL's fused head where there is
+    one.
+    """
     base.set_attn_implementation("by_sequence")
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it builds a plan for every new length
     model = get_peft_model(
         base,
         LoraConfig(r=rank, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"),
         autocast_adapter_dtype=False,
     )
-    for layer in model.modules():
-        layer.__class__ = added if isinstance(layer, Linear4bit) else layer.__class__
     for weight in model.parameters():
         weight.data = weight.data.to(dtype) if weight.requires_grad else weight.data
     switch(model, checkpointing, {"use_reentrant": False})
@@ -243,13 +239,11 @@ def ours_32_bits(base, rank: int, checkpointing: bool):
     return ours(base, rank, checkpointing, dtype=torch.float32, adam=bnb.optim.PagedAdamW32bit)
 
 
-def ours_plain_lora(base, rank: int, checkpointing: bool):
-    """The same with PEFT's own copy, scaling and sum of each layer's output."""
-    return ours(base, rank, checkpointing, added=Linear4bit)
-
-
 def fused_head(base) -> dict[str, bool]:
-    """Gives the model TRL's head that never holds all logits; what a call must add then (nothing without TRL)."""
+    """Gives the model TRL's head, which never holds all logits; without TRL it does nothing.
+
+    Returns what a call must add then.
+    """
     try:
         from trl.trainer.utils import add_fused_lm_head
     except ImportError:
@@ -262,6 +256,7 @@ def fused_head(base) -> dict[str, bool]:
 def tutorial(base, rank: int, checkpointing: bool):
     """As most tutorials write it; what is not NF4 becomes 32 bits wide."""
     base.set_attn_implementation("sdpa")
+    torch.backends.cuda.enable_cudnn_sdp(True)  # PyTorch's default, and every row has one length
     base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=checkpointing)
     model = get_peft_model(
         base,
@@ -289,7 +284,8 @@ def switch(model, checkpointing: bool, how: dict) -> None:
 
 
 class Peak:
-    """The process's largest memory in GiB while the block runs: nvidia-smi's figure, or the resident set on a CPU.
+    """The process's largest memory in GiB while the block runs: nvidia-smi's figure, or the
+    resident set on a CPU.
 
     Paged optimiser states escape torch's own meter, so it is not asked.
     """
@@ -312,7 +308,10 @@ class Peak:
 
 
 def memory_gib() -> float:
-    """What this process holds now; the card's total where a container hides which process that is."""
+    """What this process holds now.
+
+    The card's total where a container hides which process that is.
+    """
     if not torch.cuda.is_available():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     query = ["nvidia-smi", "--format=csv,noheader,nounits", f"--id={torch.cuda.current_device()}"]
@@ -355,7 +354,10 @@ def now() -> float:
 
 
 def settings(lengths: list[int]) -> list[tuple]:
-    """Recipe, length, checkpointing, layout and sequences a pass; the tutorial's come last, as it widens the base."""
+    """Recipe, length, checkpointing, layout and sequences a pass.
+
+    The tutorial's come last, as it widens the base.
+    """
     ways = [
         (True, "packed", 1),
         (True, "single", 1),
@@ -366,8 +368,6 @@ def settings(lengths: list[int]) -> list[tuple]:
     ]
     found = [(ours, length, *way) for length in lengths for way in ways]
     middle = sorted(lengths)[len(lengths) // 2]
-    for sequences in (1, 4):
-        found.append((ours_plain_lora, middle, True, "packed", sequences))
     found.append((ours_32_bits, middle, True, "packed", 1))
     return found + [(tutorial, length, True, "padded", 1) for length in lengths]
 
@@ -375,7 +375,9 @@ def settings(lengths: list[int]) -> list[tuple]:
 def measure(
     base, recipe, length: int, checkpointing: bool, layout: str, sequences: int, device: str, given
 ) -> dict:
-    """Trains for a while in one setting: peak GiB, useful tokens a second, executed FLOP a second, first and last loss."""
+    """Trains for a while in one setting: peak GiB, useful tokens a second, executed FLOP a second,
+    first and last loss.
+    """
     found = dict(
         zip(SETTING, (recipe.__name__, length, checkpointing, layout, sequences), strict=True)
     )
@@ -402,7 +404,8 @@ def measure(
         for batch in work
     )
     done = sum(batch["input_ids"].numel() for batch in work)
-    # a frozen weight costs 2 FLOP a token forward, 2 for the activation's gradient, and 2 to compute it again
+    # a frozen weight costs 2 FLOP a token forward, 2 for the activation's gradient, and 2 to
+    # compute it again
     flop = (6 if checkpointing else 4) * given.weights * done
     return found | {
         "peak_gib": round(peak.most, 2),
@@ -486,7 +489,9 @@ def version_of(package: str) -> str | None:
 
 
 def compared(results: list[dict]) -> dict:
-    """Our best setting against the tutorial's at 2,048 tokens (else the longest measured), and by length."""
+    """Our best setting against the tutorial's at 2,048 tokens (else the longest measured), and by
+    length.
+    """
     best: dict = {}
     for row in results:
         if "failed" not in row:
@@ -503,7 +508,8 @@ def compared(results: list[dict]) -> dict:
     length = 2048 if 2048 in both else max(both, default=None)
     one, other = both.get(length, (None, None))
     return {
-        "work": f"QLoRA on Meadow-shaped rows, {length} tokens, against the recipe of most tutorials",
+        "work": f"QLoRA on Meadow-shaped rows, {length} tokens, "
+        "against the recipe of most tutorials",
         "ours": one,
         "theirs": other,
         "unit": "useful tokens per second",

@@ -20,9 +20,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from sm70lib.asking import runs
 from sm70lib.study.params import ROOT
 from sm70lib.study.provenance import circumstances
-from tests import parity
 from tests.benchmarks.evaluation import ours, run_of, theirs
 from tests.benchmarks.gpu_70b import SHAPES
+from tests.parity import items as parity
 
 CASES = (  # name, benchmark, shots, read by, items
     ("option text, 0-shot", "medqa_4", 0, "texts", 128),

@@ -1,7 +1,9 @@
-"""Invented text with Medical Meadow's numbers: its nine sets, their rows and their lengths, for measuring.
+"""Invented text with Medical Meadow's numbers: its nine sets, their rows and their lengths, for
+measuring.
 
-Rows and mean lengths as published (Data Provenance Collection and MedAlpaca, arXiv 2304.08247; all nine sum to 898,199).
-Lengths are log-normal around those means, cut at the longest that was seen; words follow Zipf's law.
+Rows and mean lengths as published (Data Provenance Collection and MedAlpaca, arXiv 2304.08247; all
+nine sum to 898,199). Lengths are log-normal around those means, cut at the longest that was seen;
+words follow Zipf's law.
 """
 
 import json
@@ -10,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 LONGEST = 122_438  # characters; CORD-19's longest abstract
-SETS = {  # rows, mean characters of input and output; None where no mean was published: as flashcards
+# Rows, mean characters of input and output; None where no mean was published: as flashcards
+SETS = {
     "medical_flashcards": (33_955, 123.4, 349.1),
     "wikidoc": (10_000, 95.8, 912.8),
     "wikidoc_patient_information": (5_942, 80.7, 456.1),
@@ -61,7 +64,9 @@ class Text:
 
 
 def write(root: Path, rows: int, seed: int = 0) -> int:
-    """Writes the nine sets below `root` in Meadow's own layout, about `rows` rows in Meadow's shares; how many."""
+    """Writes the nine sets below `root` in Meadow's own layout, about `rows` rows in Meadow's
+    shares; returns how many.
+    """
     text, whole, written = Text(seed), sum(count for count, _, _ in SETS.values()), 0
     for name, (count, given, asked) in SETS.items():
         count = count if rows >= whole else max(1, round(count * rows / whole))

@@ -1,16 +1,18 @@
-"""Speed of tuning on a CPU: useful (not padding) tokens a second, ours against what one would write instead.
+"""Speed of tuning on a CPU: useful (not padding) tokens a second, ours against what one would write
+instead.
 
-Ways to train the same NF4 model on the same rows at the same limit, interleaved: ours (rows packed, attention
-row by row, nothing recomputed, targets alone through the head), TRL's SFTConfig as it comes (eight rows padded to the
-longest of them, gradient checkpointing), rows padded to the limit, as most tutorials write it, and ours with PEFT's own
-sum of layer and adapter, which ours adds in place. All share
-learning rate, adapter, loss and precision, see every row once and must end at the same held-out loss. Precision is TRL's
-default, bf16, on a processor that multiplies in it; on one that has to emulate it all have 32 bits. Row lengths are drawn as those of Medical Meadow: each set's share of rows, its
-mean characters (Data Provenance Collection, "Medical Meadow"), four characters a token and 50 tokens of template; once
-whole, as SM70 implies (nine rows in ten are abstracts of like length, which leaves little to pack), and once with CORD-19
-capped at 50,000 rows, as MedAlpaca trained. How widely lengths vary is the spread of log length in real text of the same
-kind: PubMedQA's abstracts 0.28 and long answers 0.44, MedQA's questions 0.41, MMLU's 0.58, MedQuAD's answers 1.03.
-Writes outputs/reference/benchmarks/training.json.
+Ways to train the same NF4 model on the same rows at the same limit, interleaved: ours (rows packed,
+attention row by row, nothing recomputed, targets alone through the head), TRL's SFTConfig as it
+comes (eight rows padded to the longest of them, gradient checkpointing), and rows padded to the
+limit, as most tutorials write it. All share learning rate, adapter, loss and precision, see every
+row once and must end at the same held-out loss. Precision is TRL's default, bf16, on a processor
+that multiplies in it; on one that has to emulate it all have 32 bits. Row lengths are drawn as
+those of Medical Meadow: each set's share of rows, its mean characters (Data Provenance Collection,
+"Medical Meadow"), four characters a token and 50 tokens of template; once whole, as SM70 implies
+(nine rows in ten are abstracts of like length, which leaves little to pack), and once with CORD-19
+capped at 50,000 rows, as MedAlpaca trained. How widely lengths vary is the spread of log length in
+real text of the same kind: PubMedQA's abstracts 0.28 and long answers 0.44, MedQA's questions 0.41,
+MMLU's 0.58, MedQuAD's answers 1.03. Writes outputs/reference/benchmarks/training.json.
 """
 
 import argparse
@@ -29,13 +31,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from peft import LoraConfig  # noqa: E402
-from peft.tuners.lora.bnb import Linear4bit  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 from trl.kernels import chunked_logprob  # noqa: E402
 from trl.trainer import utils  # noqa: E402
 
-from sm70lib.models import loading, lora
-from sm70lib.study import files, provenance
+from sm70lib.models import loading  # noqa: E402
+from sm70lib.study import files, provenance  # noqa: E402
 from sm70lib.training import trainers  # noqa: E402
 from tests import small  # noqa: E402
 
@@ -57,13 +58,14 @@ MEADOW = {
 GOALS = {
     "training": ("TRL's defaults", 2.5),
     "training-padded": ("rows padded to the limit", 3.0),
-    "training-pefts-sum": ("ours with PEFT's own sum of layer and adapter", 1.0),
 }
 TOLERANCE = 0.02  # of the held-out loss
 
 
 def rows(count: int, vocabulary: int, seed: int, mix: str) -> Dataset:
-    """Rows of Meadow's lengths, some tokens far more frequent than others, so that there is something to learn."""
+    """Rows of Meadow's lengths, some tokens far more frequent than others, so that there is
+    something to learn.
+    """
     draw, made = np.random.default_rng(seed), []
     shares = np.array([n or MIXES[mix] for n, *_ in MEADOW.values()], float)
     for _ in range(count):
@@ -90,16 +92,10 @@ def ours(p, base: str, data, held_out, folder: Path):
     return trainer
 
 
-def pefts_sum(*given):
-    """Ours, but for the adapter's product, which PEFT scales and adds to a copy of the layer's output."""
-    trainer = ours(*given)
-    for layer in trainer.model.modules():
-        layer.__class__ = Linear4bit if type(layer) is lora.AddedInPlace else layer.__class__
-    return trainer
-
-
 def theirs(p, base: str, data, held_out, folder: Path, **changes):
-    """SFTTrainer with its own defaults, but for learning rate, limit, length of training, and precision without bf16."""
+    """SFTTrainer with its own defaults, but for learning rate, limit, length of training, and
+    precision without bf16.
+    """
     utils._use_triton = (
         chunked_logprob._use_triton
     )  # ours puts targets alone through the head; TRL on a CPU everything
@@ -141,7 +137,10 @@ def measure(make, *given) -> tuple[float, float]:
 
 
 def run(count: int, repeats: int, width: int, folder: Path, mix: str) -> list[dict]:
-    """All comparisons as records of the benchmark files; raises SystemExit where the losses differ."""
+    """All comparisons as records of the benchmark files.
+
+    Raises SystemExit where the losses differ.
+    """
     began = time.monotonic()
     p = small.base(
         folder,
@@ -177,7 +176,6 @@ def run(count: int, repeats: int, width: int, folder: Path, mix: str) -> list[di
     own = SimpleNamespace(**values)
     ways = {
         "ours": lambda *given: ours(own, *given[1:]),
-        "training-pefts-sum": lambda *given: pefts_sum(own, *given[1:]),
         "training": theirs,
         "training-padded": lambda *given: theirs(*given, pad_to_multiple_of=LIMIT),
     }
@@ -189,12 +187,16 @@ def run(count: int, repeats: int, width: int, folder: Path, mix: str) -> list[di
 
 
 def record(name: str, found: dict, count: int, data, began: float, mix: str) -> dict:
-    """One entry of the benchmark's file; refuses a comparison in which the two do not learn the same."""
+    """One entry of the benchmark's file.
+
+    Refuses a comparison in which the two do not learn the same.
+    """
     pairs = [(one[0], other[0]) for one, other in zip(found["ours"], found[name])]
     losses = {way: found[way][-1][1] for way in ("ours", name)}
     if losses["ours"] > losses[name] * (1 + TOLERANCE):
         sys.exit(
-            f"error: held-out losses differ: {losses}; speeds of trainings that learn unequally compare nothing"
+            f"error: held-out losses differ: {losses}; speeds of trainings that learn unequally "
+            "compare nothing"
         )
     ratios = [one / other for one, other in pairs]
     about = provenance.circumstances()
@@ -229,6 +231,7 @@ if __name__ == "__main__":
             results += run(given.rows, given.repeats, given.width, Path(scratch), mix)
         for result in results[-len(GOALS) :]:
             print(
-                f"{result['name']}: {result['ratio']} times (goal {result['goal']}), losses {result['losses']}"
+                f"{result['name']}: {result['ratio']} times (goal {result['goal']}), "
+                f"losses {result['losses']}"
             )
     files.write_json(given.out / "training.json", results)

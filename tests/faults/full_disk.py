@@ -1,4 +1,6 @@
-"""A trainer whose disk is full from the checkpoint of a given step on: full_disk.py STEP -m sm70lib.training.train FOLDER."""
+"""A trainer whose disk is full from the checkpoint of a given step on: full_disk.py STEP -m
+sm70lib.training.train FOLDER.
+"""
 
 import resource
 import runpy

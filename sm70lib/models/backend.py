@@ -1,0 +1,92 @@
+"""Who answers what scoring asks, such as a model on this machine.
+
+A backend answers two questions, the log-likelihoods of options and text. `Local` asks a model of
+transformers: packed if that was proved right (`proof`), else plainly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from typing import Any, Protocol
+
+from sm70lib.models import local, packed, plain, writing
+from sm70lib.models.proof import PLAIN, Proof, prove
+from sm70lib.models.request import Request
+
+
+class Backend(Protocol):
+    """What scoring asks of a model, wherever it runs."""
+
+    tokenizer: Any  # of the model
+    max_tokens: int  # of a prompt with its answer
+
+    @property
+    def way(self) -> str:
+        """How options are scored, which the predictions' `.meta.json` keeps where it is plain."""
+
+    def loglikelihoods(
+        self, asked: Sequence[Request], common: Sequence[int] = ()
+    ) -> list[list[float]]:
+        """Summed log-likelihoods (nats) of every option; `common` comes before every context."""
+
+    def written(
+        self, prompts: list[list[int]], max_new_tokens: int, samples: int = 1, seed: int = 0
+    ) -> list[list[str]]:
+        """The texts that follow each prompt."""
+
+
+class Local:
+    """A model on this machine.
+
+    Args:
+        model: The model, with its adapter if it has one.
+        tokenizer: Its tokenizer.
+        longest: Tokens of the longest prompt that will be asked, with its answer.
+    """
+
+    def __init__(self, model, tokenizer, longest: int = 4096):
+        self.model = model
+        self.tokenizer = tokenizer
+        self.max_tokens = longest_sequence(model)
+        self._longest = min(longest, self.max_tokens)
+        self._remembered = lru_cache(maxsize=1)(lambda common: local.remember(model, common))
+
+    @cached_property
+    def proof(self) -> Proof:
+        """How this model is scored, found by scoring random prompts both ways."""
+        return prove(self.model, self._longest)
+
+    @property
+    def way(self) -> str:
+        """PACKED or PLAIN."""
+        return self.proof.way
+
+    def loglikelihoods(
+        self, asked: Sequence[Request], common: Sequence[int] = ()
+    ) -> list[list[float]]:
+        """Scores every option of every request.
+
+        Args:
+            asked: The requests.
+            common: Token ids that every context begins with, and that the requests leave out.
+
+        Returns:
+            Summed log-likelihoods (nats): one list per request, with one number per option.
+        """
+        if self.way == PLAIN:
+            return plain.loglikelihoods(self.model, asked, common)
+        return local.loglikelihoods(self.model, asked, self._remembered(tuple(common)))
+
+    def written(
+        self, prompts: list[list[int]], max_new_tokens: int, samples: int = 1, seed: int = 0
+    ) -> list[list[str]]:
+        """The texts that the model writes after each prompt (see `writing.written`)."""
+        packed.leave(plain.without_adapter_wrapper(self.model))
+        return writing.written(self.model, self.tokenizer, prompts, max_new_tokens, samples, seed)
+
+
+def longest_sequence(model, otherwise: int = 4096) -> int:
+    """Tokens that the model can read; `otherwise` where its configuration does not say."""
+    config = model.config.get_text_config()
+    return getattr(config, "max_position_embeddings", None) or otherwise

@@ -1,0 +1,1 @@
+"""Parameters: the names that a study may give, and what their values may be."""

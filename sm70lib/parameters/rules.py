@@ -1,0 +1,167 @@
+"""Rules between the values of several parameters."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sm70lib.parameters import aggregates
+from sm70lib.parameters.stages import STAGES
+from sm70lib.parameters.tables import names
+
+ROOT = Path(__file__).parents[2]
+REHEARSAL = "rehearsal-"  # the names of rehearsed studies begin with this; no other name may
+DEV = names("benchmarks/benchmarks.csv", use="dev")  # for choosing between models
+PAIRS = names("sources/sources.csv", shape="pair")
+
+
+def _in_order(stages: list[str]) -> bool:
+    initials = "".join(kind[0] for kind in stages)
+    return re.fullmatch("c?s?d*", initials) is not None
+
+
+def _all_asked(asked: list[str], primary: list[str]) -> bool:
+    """Whether all primary benchmarks are asked; an aggregate stands for all its members."""
+    return set(primary) <= aggregates.complete(asked)
+
+
+def _source_for_each_round(of: dict[str, int], kinds: list[str], names: list[str]) -> bool:
+    """Whether every round of dpo has a source; one that `of` does not name is in each round."""
+    rounds = range(1, kinds.count("dpo") + 1)
+    return all(any(of.get(name, turn) == turn for name in names) for turn in rounds)
+
+
+def processes(launcher: str) -> int:
+    """The processes that a launcher says it starts; 1 if its words do not say how many.
+
+    The trainer counts them itself, but only after the stages before have been trained.
+
+    Args:
+        launcher: The command line of `train_launcher`, e.g. `torchrun --nproc-per-node 8`. For
+            `accelerate launch`, its words count before its `--config_file`.
+    """
+    if "torchrun" in launcher:
+        nodes = _number(launcher, "--nnodes")
+        return nodes * _number(launcher, "--nproc[-_]per[-_]node")
+    file = re.search(r"--config[-_]file[ =](\S+)", launcher)
+    written = ""
+    if file and (ROOT / file[1]).is_file():
+        written = (ROOT / file[1]).read_text(encoding="utf-8", errors="replace")
+    return _number(launcher, "--num[-_]processes", _number(written, r"(?m)^num_processes:"))
+
+
+def _number(text: str, option: str, otherwise: int = 1) -> int:
+    """The whole number from 1 that a text gives for an option."""
+    found = re.search(rf"{option}[ =]([1-9]\d*)(?!\S)", text)
+    return int(found[1]) if found else otherwise
+
+
+def _no_test_items_for_a_grid(asked: list[str], study: str) -> bool:
+    if not study.removeprefix(REHEARSAL).startswith("grid"):
+        return True
+    return set(asked) <= set(DEV)
+
+
+# Each rule: parameters, a test of their values, and what the error says between the first two.
+RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
+    (
+        "study",
+        lambda name: name != "reference",
+        "is the folder of the committed results; choose another",
+    ),
+    (
+        "base_hidden_size base_heads",
+        lambda width, heads: width % (2 * heads) == 0,
+        "is no even multiple of",
+    ),
+    ("base_heads base_kv_heads", lambda heads, shared: heads % shared == 0, "is no multiple of"),
+    ("base_context base_length", lambda context, length: context >= length, "is less than"),
+    (
+        "base_context data_max_length base_model",
+        lambda n, rows, model: model or n >= rows,
+        "is less than",
+    ),
+    (
+        "base_text base_model",
+        lambda text, model: text or model,
+        "names no source to pretrain on, with",
+    ),
+    (
+        "train_stages",
+        _in_order,
+        "is not in the order cpt, sft, dpo, of which only dpo may be repeated",
+    ),
+    *(
+        (
+            f"train_stages {kind}_sources",
+            lambda kinds, names, kind=kind: kind not in kinds or names,
+            f"has a stage {kind}, and there is nothing in",
+        )
+        for kind in ("cpt", "dpo")
+    ),
+    (
+        "dpo_sources",
+        lambda names: set(names) <= set(PAIRS),
+        f"names a source that holds no pairs of answers; allowed are {', '.join(PAIRS)}",
+    ),
+    (
+        "dpo_rounds train_stages",
+        lambda of, kinds: max(of.values(), default=0) <= kinds.count("dpo"),
+        "goes beyond",
+    ),
+    (
+        "dpo_rounds train_stages dpo_sources",
+        _source_for_each_round,
+        "leaves a round of dpo without a source, with",
+    ),
+    *(
+        (
+            f"{kind}_batch_size train_micro_batch_size",
+            lambda batch, micro: batch % micro == 0,
+            "is no multiple of",
+        )
+        for kind in STAGES
+    ),
+    *(
+        (
+            f"{kind}_batch_size train_micro_batch_size train_launcher",
+            lambda batch, micro, launcher: batch % (micro * processes(launcher)) == 0,
+            "cannot be shared out evenly among the processes of train_launcher, with",
+        )
+        for kind in STAGES
+    ),
+    ("eval_protocols eval_primary_protocol", lambda asked, primary: primary in asked, "lacks"),
+    ("eval_shots eval_primary_shots", lambda asked, primary: primary in asked, "lacks"),
+    (
+        "eval_benchmarks eval_primary_benchmarks",
+        _all_asked,
+        "lacks some of",
+    ),
+    (
+        "eval_benchmarks study",
+        _no_test_items_for_a_grid,
+        f"holds test items, on which no grid may choose; give only {' and '.join(DEV)} to",
+    ),
+    (
+        "figures_studies",
+        lambda others: not any(other.startswith(REHEARSAL) for other in others),
+        "names a rehearsal, whose numbers mean nothing; take it out",
+    ),
+    ("figures_studies study", lambda others, study: study not in others, "contains"),
+)
+
+
+def contradiction(values: dict[str, Any]) -> str | None:
+    """Describes the first rule that does not hold; None if all hold.
+
+    A rule is skipped if a notebook does not declare one of its parameters.
+    """
+    for rule, holds, relation in RULES:
+        names = rule.split()
+        if not set(names) <= values.keys():
+            continue
+        if holds(*(values[name] for name in names)):
+            continue
+        first, *second = [f"{name} {values[name]}" for name in names[:2]]
+        return " ".join([first, relation, *second])
+    return None

@@ -1,0 +1,108 @@
+"""Which parameters count in a study.
+
+Those of a stage that `train_stages` does not name play no part, nor do those of a small base where
+`base_model` names another, nor those of the fictional medicine where the data are real. A study
+file may leave them out, and they belong to no step's key.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from sm70lib.parameters.stages import STAGES
+
+
+class Group(NamedTuple):
+    """Parameters that count only together.
+
+    Attributes:
+        decider: The parameter on whose value it depends whether they count.
+        holds: Whether they count, by that value.
+        words: What has to hold, for messages.
+    """
+
+    decider: str
+    holds: Callable[[Any], bool]
+    words: str
+
+
+def _of_stage(kind: str) -> Group:
+    def named(stages: Any) -> bool:
+        return isinstance(stages, list) and kind in stages
+
+    return Group("train_stages", named, f"a stage {kind} in train_stages")
+
+
+GROUPS: dict[str, Group] = {  # by the first word of their names
+    "world": Group("data_root", lambda root: root == "world", "data_root world"),
+    "base": Group("base_model", lambda model: model is None, "base_model null"),
+    **{kind: _of_stage(kind) for kind in STAGES},
+}
+
+
+def group_of(name: str) -> Group | None:
+    """The group of a parameter; None for one that counts in every study."""
+    group = GROUPS.get(name.partition("_")[0])
+    return group if group and name != group.decider else None
+
+
+def counts(name: str, values: dict[str, Any]) -> bool:
+    """Whether a parameter counts beside these values.
+
+    Without the value that decides (a notebook need not declare it), every parameter counts.
+    """
+    group = group_of(name)
+    if group is None or group.decider not in values:
+        return True
+    return group.holds(values[group.decider])
+
+
+def lacking(names: Iterable[str], given: dict[str, Any]) -> str:
+    """Lists the named parameters that count and are not given, and says what needs them.
+
+    Args:
+        names: Names of parameters.
+        given: Values by name. What depends on a value that is not given is not listed.
+
+    Returns:
+        The list, e.g. `seed; dpo_lr, dpo_beta (needed by a stage dpo in train_stages)`; "" if
+        nothing is missing.
+    """
+    by_reason: dict[str, list[str]] = {}
+    for name in names:
+        group = group_of(name)
+        undecided = group is not None and group.decider not in given
+        if name in given or undecided or not counts(name, given):
+            continue
+        reason = f" (needed by {group.words})" if group else ""
+        by_reason.setdefault(reason, []).append(name)
+    return "; ".join(f"{', '.join(listed)}{reason}" for reason, listed in by_reason.items())
+
+
+def values_of(p: Any, names: Iterable[str]) -> dict[str, Any]:
+    """The values of those of the named parameters that count in a study.
+
+    Args:
+        p: The study's parameters, which have no others.
+        names: Names of parameters.
+    """
+    return {name: getattr(p, name) for name in names if hasattr(p, name)}
+
+
+def text_sources(p: Any) -> list[str]:
+    """The sources of running text that a study reads; none without a stage cpt."""
+    return p.cpt_sources if "cpt" in p.train_stages else []
+
+
+def preference_sources(p: Any) -> list[str]:
+    """The sources of preferences that a study reads; none without a stage dpo."""
+    return p.dpo_sources if "dpo" in p.train_stages else []
+
+
+def sources_of(p: Any) -> list[str]:
+    """All sources that a study's training data come from."""
+    return [*p.data_sources, *text_sources(p), *preference_sources(p)]
+
+
+def loss_of(p: Any) -> str:
+    """The tokens of an instruction row that carry labels; no stage reads them where sft is none."""
+    return p.sft_loss if "sft" in p.train_stages else "response"

@@ -1,0 +1,22 @@
+"""Scores sixty invented questions in a process of its own, so that a test can kill it."""
+
+import time
+from pathlib import Path
+
+from sm70lib.evaluation import evaluating
+from sm70lib.models import loading, local
+from sm70lib.models.backend import Local
+from tests.asked import run_of
+
+
+def score(base: str, path: Path, pause: float) -> None:
+    """Scores with the model in `base` into `path`, and rests `pause` seconds before each batch."""
+    scored = local.loglikelihoods
+
+    def slowly(*given):
+        time.sleep(pause)
+        return scored(*given)
+
+    local.loglikelihoods = slowly
+    loaded = loading.load(base), loading.load_tokenizer(base)
+    evaluating.evaluate(Local(*loaded), run_of(60), path, model_digest="m", batch_tokens=300)

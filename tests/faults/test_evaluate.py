@@ -1,0 +1,62 @@
+"""Scoring that is killed ends with the lines of an undisturbed run."""
+
+import multiprocessing
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from sm70lib.evaluation import evaluating
+from sm70lib.models import loading
+from sm70lib.models.backend import Local
+from tests import small
+from tests.asked import kept, run_of
+from tests.faults import scorer
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluate")
+    small.base(folder)
+    return loading.load(folder / "base/model"), loading.load_tokenizer(folder / "base/model")
+
+
+def written(path: Path) -> int:
+    """How many lines are there."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def test_killed_five_times_ends_with_the_lines_of_an_undisturbed_run(loaded, tmp_path):
+    """Real processes, killed at random moments once lines are there: none twice, none lost, none
+    half-written.
+    """
+    whole, cut, draw = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl", random.Random(5)
+    evaluating.evaluate(Local(*loaded), run_of(60), whole, model_digest="m", batch_tokens=300)
+    # Each process is forked from one that has imported everything.
+    forked = multiprocessing.get_context("forkserver")
+    forked.set_forkserver_preload([scorer.__name__])
+
+    def start(pause: float):
+        given = (loaded[0].name_or_path, cut, pause)
+        process = forked.Process(target=scorer.score, args=given)
+        process.start()
+        return process
+
+    killed, before = 0, 0
+    while killed < 5:
+        process = start(0.1)
+        while process.is_alive() and written(cut) <= before:
+            time.sleep(0.005)
+        time.sleep(draw.random() * 0.1)
+        assert process.is_alive(), "over before it could be killed"
+        process.kill()
+        process.join()
+        killed, before = killed + 1, written(cut)
+        if killed == 3:  # and once more in the middle of a line
+            cut.write_bytes(cut.read_bytes()[:-20])
+    assert 0 < before < 60
+    process = start(0)
+    process.join(600)
+    assert process.exitcode == 0
+    assert len(kept(whole)) == 60 and kept(cut) == kept(whole)

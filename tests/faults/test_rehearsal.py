@@ -1,0 +1,135 @@
+"""A rehearsal that is broken on purpose ends where it is broken, and says why."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sm70lib.study import params
+from sm70lib.study.params import ROOT, StudyError
+from tests.chain.rehearsed import rehearse
+
+
+def test_a_rehearsal_is_no_study(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "sm70lib", "run", "params/tiny.yml", "-p", "study", "rehearsal-x"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"SM70_OUTPUTS": str(tmp_path)},
+    )
+    assert done.returncode == 2 and "kept for rehearsals" in done.stderr
+    with pytest.raises(StudyError, match="figures_studies .'rehearsal-sm70'. names a rehearsal"):
+        params.load(ROOT / "params/tiny.yml", overrides={"figures_studies": ["rehearsal-sm70"]})
+
+
+def test_a_model_of_which_nothing_is_known_is_named(tmp_path):
+    done = rehearse(
+        tmp_path, "params/sm70-7b.yml", "-p", "base_model", "nobody/knows", "-p", "study", "x"
+    )
+    assert done.returncode == 2 and "known_models.yml says nothing of nobody/knows" in done.stderr
+
+
+SMALL = [
+    "params/sm70-7b.yml",
+    "-p",
+    "study",
+    "small",
+    "-p",
+    "train_seeds",
+    "[0]",
+    "-p",
+    "data_sources",
+    "[medical_meadow_medqa, medical_meadow_mmmlu]",
+    "-p",
+    "eval_benchmarks",
+    "[medqa_4, pubmedqa, medsafety]",
+    "-p",
+    "eval_protocols",
+    "[harness, safety]",
+    "-p",
+    "eval_primary_protocol",
+    "harness",
+    "-p",
+    "eval_primary_benchmarks",
+    "[medqa_4, pubmedqa]",
+]
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    """A copy of library, notebooks and studies, to be broken."""
+    root = tmp_path / "copy"
+    for name in ("sm70lib", "notebooks", "params"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return root
+
+
+def change(path: Path, pattern: str, text: str) -> None:
+    was = path.read_text()
+    now = re.sub(pattern, text, was, count=1)
+    assert now != was, f"{pattern} is not in {path}"
+    path.write_text(now)
+
+
+def test_an_undeclared_parameter_ends_the_rehearsal(copy, tmp_path):
+    change(copy / "notebooks/03_qlora_finetune.ipynb", r'    "data_max_length: int[^"]*",\n', "")
+    done = rehearse(tmp_path, *SMALL, root=copy)
+    assert done.returncode == 1 and "03_qlora_finetune failed in cell" in done.stderr
+    assert "data_max_length" in done.stderr
+
+
+def test_a_benchmark_file_that_is_missing_ends_the_rehearsal_before_anything_runs(copy, tmp_path):
+    change(
+        copy / "sm70lib/standins/items.py",
+        '"medsafety": _medsafety',
+        '"medsafety": lambda writer: {}',
+    )
+    done = rehearse(tmp_path, *SMALL, root=copy)
+    assert done.returncode == 2 and "00_base: runs" not in done.stdout
+    assert "medsafety" in done.stderr and "by hand" in done.stderr
+
+
+def test_a_stage_without_its_sources_ends_the_rehearsal_at_once(tmp_path):
+    done = rehearse(tmp_path, *SMALL, "-p", "train_stages", "[sft, dpo]")
+    assert done.returncode == 2 and "dpo_sources" in done.stderr
+    assert "(needed by a stage dpo in train_stages)" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_too_large_is_left_out_and_said(tmp_path):
+    """To score a stand-in takes less than 12 MB, and 14 with the adapter: a limit of 12 leaves that
+    one out.
+    """
+    launcher = ["-p", "eval_launcher", "accelerate launch --num_processes 4"]
+    done = rehearse(tmp_path, *SMALL, *launcher, SM70_MEMORY_GB="0.012")
+    folder = tmp_path / "rehearsal-small"
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((folder / "predictions/left_out.json").read_text()).keys() == {"tuned"}
+    assert "not scored here: 0.014 GB" in (folder / "tables/paper.md").read_text()
+
+
+def test_a_finished_rehearsal_broken_afterwards(copy, tmp_path):
+    """A number quoted twice ends 06, and an adapter trained with another template ends 04."""
+    assert rehearse(tmp_path, *SMALL, root=copy).returncode == 0
+    folder, quoted = tmp_path / "rehearsal-small", copy / "sm70lib/analysis/quoted.csv"
+    right = quoted.read_text()
+    quoted.write_text(right + right.splitlines(keepends=True)[4])
+    done = rehearse(tmp_path, *SMALL, "--resume", root=copy)
+    assert (
+        done.returncode == 1
+        and "06_figures failed" in done.stderr
+        and "both quote SM70 interim" in done.stderr
+    )
+    assert "03_qlora_finetune: finished" in done.stdout, "and nothing is trained again"
+    quoted.write_text(right)
+    for path in folder.glob("**/template.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"sha256": "0" * 64}))
+    (folder / "steps/04_eval/done.json").unlink()
+    done = rehearse(tmp_path, *SMALL, "--resume", root=copy)
+    assert done.returncode == 1 and "04_eval failed" in done.stderr and "template" in done.stderr

@@ -1,0 +1,164 @@
+"""Training that is killed ends as an undisturbed one, and bad set-ups stop early."""
+
+import math
+import shutil
+import signal
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sm70lib.study.params import StudyError
+from sm70lib.training import checkpoints, launch
+from tests import small
+from tests.tuning import staged, start, study, train, weights
+
+
+def test_killed_after_a_checkpoint_ends_with_the_same_weights_and_metrics(tmp_path):
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    for folder in (undisturbed, killed):
+        study(folder, sft_steps=60, lora_dropout=0.1)
+    p = small.parameters(sft_steps=60, lora_dropout=0.1)
+    assert start(p, undisturbed).wait(600) == 0
+    process = start(p, killed)
+    state = killed / "stages/1-sft/checkpoint-3/sealed.json"
+    while not state.exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "stages/1-sft/done.json").exists()
+    (killed / "stages/1-sft/checkpoint-900").mkdir()  # what a kill in the middle of saving leaves
+    assert start(p, killed).wait(600) == 0
+    one, other = weights(undisturbed), weights(killed)
+    assert len(one) == 28 and one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    losses = [
+        launch.metrics(folder / "stages/1-sft").set_index("step")["loss"].dropna()
+        for folder in (undisturbed, killed)
+    ]
+    assert len(losses[0]) == 60 and losses[0].equals(losses[1])
+
+
+def test_a_batch_that_cannot_be_divided_is_one_sentence(tmp_path):
+    p = study(tmp_path, sft_batch_size=5, train_micro_batch_size=2)
+    with pytest.raises(
+        StudyError, match="sft_batch_size 5 is no multiple of train_micro_batch_size 2"
+    ):
+        train(p, tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    p = study(tmp_path, sft_steps=30, sft_lr=1e30, sft_max_grad_norm=1e30)
+    with pytest.raises(StudyError, match="the loss is .* lower the learning rate"):
+        launch.run(p, tmp_path, 1, "sft")
+
+
+def test_a_row_longer_than_the_limit_is_refused_before_training(tmp_path):
+    p = study(tmp_path, data_max_length=40)
+    with pytest.raises(
+        StudyError, match="a row of data/train has 49 tokens, more than data_max_length 40"
+    ):
+        train(p, tmp_path)
+
+
+def test_a_full_disk_is_one_sentence_and_the_last_good_checkpoint_goes_on(tmp_path):
+    whole, full = tmp_path / "whole", tmp_path / "full"
+    p = [study(folder, sft_steps=9, lora_dropout=0.1) for folder in (whole, full)][0]
+    launch.run(p, whole, 1, "sft")
+    faulty = small.parameters(
+        sft_steps=9, lora_dropout=0.1, train_launcher="python tests/faults/full_disk.py 6"
+    )
+    with pytest.raises(
+        StudyError,
+        match="writing below .* failed: free some space and run again; the last complete",
+    ):
+        launch.run(faulty, full, 1, "sft")
+    stage = full / "stages/1-sft"
+    assert (stage / "checkpoint-6").exists() and not (stage / "done.json").exists()
+    last = checkpoints.last_checkpoint(stage)
+    assert last == stage / "checkpoint-3" and (stage / "checkpoint-6").exists(), "a question"
+    checkpoints.forget_after(stage, last)
+    assert last.exists() and not (stage / "checkpoint-6").exists()
+    launch.run(p, full, 1, "sft")
+    one, other = weights(whole), weights(full)
+    assert len(one) == 28 and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_checkpoint_that_was_cut_short_or_changed_is_passed_over(tmp_path):
+    p = study(tmp_path, sft_steps=6)
+    stage = train(p, tmp_path)
+    last = stage / "checkpoint-6"
+    assert checkpoints.last_checkpoint(stage) == last
+    content = (last / "optimizer.pt").read_bytes()
+    (last / "optimizer.pt").write_bytes(content[: len(content) // 2])
+    assert checkpoints.last_checkpoint(stage) == stage / "checkpoint-3" and last.exists()
+    weight = stage / "checkpoint-3/adapter_model.safetensors"
+    weight.write_bytes(weight.read_bytes()[:-1] + b"\x01")
+    assert checkpoints.last_checkpoint(stage) is None
+
+
+def test_weights_that_are_no_numbers_are_never_sealed(tmp_path):
+    p = study(tmp_path, sft_steps=30, sft_lr=1e30, sft_max_grad_norm=1e30, train_save_steps=1)
+    with pytest.raises(StudyError, match="the loss is nan at step 2"):
+        train(p, tmp_path)
+    stage = tmp_path / "stages/1-sft"
+    assert checkpoints.last_checkpoint(stage) == stage / "checkpoint-1", "before the loss was nan"
+    kept = load_file(stage / "checkpoint-1/adapter_model.safetensors")
+    assert len(kept) == 28 and all(weight.isfinite().all() for weight in kept.values())
+    sealed = SimpleNamespace(is_world_process_zero=True, global_step=7)
+    bad = torch.nn.Linear(2, 2)
+    bad.weight.data[0, 0] = math.nan
+    with pytest.raises(StudyError, match="no number at step 7: lower the learning rate"):
+        checkpoints.Seal().on_save(SimpleNamespace(output_dir=tmp_path), sealed, None, model=bad)
+
+
+def test_a_killed_dpo_ends_as_an_undisturbed_one(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    p = staged(whole, train_stages=["sft", "dpo"], dpo_steps=9, dpo_lr=1e-3)
+    train(p, whole)
+    shutil.copytree(whole, cut)
+    launch.run(p, whole, 2, "dpo")
+    with pytest.raises(StudyError, match="failed: free some space"):
+        launch.run(
+            SimpleNamespace(**vars(p) | {"train_launcher": "python tests/faults/full_disk.py 6"}),
+            cut,
+            2,
+            "dpo",
+        )
+    launch.run(p, cut, 2, "dpo")
+    one, other = (
+        load_file(folder / "stages/2-dpo/adapter/adapter_model.safetensors")
+        for folder in (whole, cut)
+    )
+    assert len(one) == 28 and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_two_processes_go_on_from_a_checkpoint_and_say_why_they_stopped(tmp_path):
+    p = study(
+        tmp_path,
+        sft_steps=6,
+        sft_batch_size=4,
+        train_micro_batch_size=1,
+        train_launcher="torchrun --standalone --nproc_per_node 2",
+    )
+    stage = launch.run(p, tmp_path, 1, "sft")
+    first = weights(tmp_path)
+    (stage / "done.json").unlink()
+    (stage / "checkpoint-6/optimizer.pt").write_bytes(b"cut short")
+    launch.run(p, tmp_path, 1, "sft")
+    assert len(first) == 28 and all(
+        torch.equal(first[name], weight) for name, weight in weights(tmp_path).items()
+    )
+    with pytest.raises(
+        StudyError,
+        match="sft_batch_size 4 is no multiple of train_micro_batch_size 4 times 2 processes",
+    ):
+        launch.run(
+            study(tmp_path / "other", **p.model_dump() | {"train_micro_batch_size": 4}),
+            tmp_path / "other",
+            1,
+            "sft",
+        )

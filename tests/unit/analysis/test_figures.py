@@ -1,0 +1,147 @@
+"""The pictures: the same bytes twice, provenance inside, titles that the numbers write, labels that
+fit.
+"""
+
+import base64
+
+import matplotlib
+import pandas as pd
+import pytest
+from PIL import Image
+
+from sm70lib.analysis import accuracies, drawing, figures, frames, quoted, slices
+from sm70lib.claims import entries
+from sm70lib.statistics import stats
+from tests import synthetic
+
+HOW = stats.How(resamples=200)
+BESIDE = quoted.read()
+BESIDE = BESIDE[BESIDE["system"].isin(entries.systems("sm70"))]
+LINE = "tables/results.csv of study made; protocol sm70-2023, 0-shot"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    drawing.style()
+    return synthetic.study(tmp_path_factory.mktemp("outputs"))
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    return accuracies.results(frames.load(folder.parent, ["made"]), HOW)
+
+
+@pytest.fixture(scope="module")
+def drawings(folder, found):
+    """Every picture of 05 and 06, by name: a function that draws it anew."""
+    first, answers = found[found["protocol"] == "sm70-2023"], frames.frame(folder)
+    flips = slices.flips(frames.paired(answers, "base-nf4", "tuned"), HOW)
+    metrics = pd.read_json(folder / "stages" / "1-sft" / "metrics.jsonl", lines=True)
+    return {
+        "accuracy": lambda: figures.accuracy(first, BESIDE),
+        "kinds": lambda: figures.kinds(first),
+        "protocols": lambda: figures.protocols(found),
+        "training": lambda: figures.training(metrics),
+        "loss": lambda: figures.loss_curve(metrics, "Loss"),
+        "memory": lambda: figures.memory(pd.read_csv(folder / "memory.csv")),
+        "contamination": lambda: figures.contamination(
+            pd.read_csv(folder / "data" / "contamination.csv")
+        ),
+        "errors_flips": lambda: figures.flips(flips),
+        "errors_reliability": lambda: figures.reliability(slices.reliability(answers)),
+    }
+
+
+def test_every_picture_is_the_same_twice_and_carries_its_provenance(drawings, tmp_path):
+    for name, draw in drawings.items():
+        for folder in ("one", "two"):
+            drawing.save(draw(), tmp_path / folder, name, LINE, 80)
+        for ending in ("png", "svg"):
+            one, two = (tmp_path / folder / f"{name}.{ending}" for folder in ("one", "two"))
+            assert one.read_bytes() == two.read_bytes(), one
+        about = Image.open(tmp_path / "one" / f"{name}.png").text
+        svg = (tmp_path / "one" / f"{name}.svg").read_text()
+        assert about["Description"] == LINE and about["Title"] in svg and LINE in svg
+        assert (
+            "Software" not in about and "<dc:date>" not in svg and matplotlib.__version__ not in svg
+        )
+    assert len(drawings) == 9 and len(list(tmp_path.glob("*/*"))) == 36
+
+
+def test_nothing_is_cut_off(drawings):
+    for name, draw in drawings.items():
+        fig = draw()
+        fig.draw_without_rendering()
+        box, width, height = fig.get_tightbbox(), fig.get_figwidth(), fig.get_figheight()
+        assert box.x0 >= 0 and box.x1 <= width + 0.01 and box.y1 <= height + 0.01, name
+        assert box.y0 >= drawing.STRIP - 0.06, f"{name} leaves no room for its provenance"
+        matplotlib.pyplot.close(fig)
+
+
+def test_titles_say_what_the_numbers_say(found):
+    tuned = (found["model"] == "tuned") & (found["protocol"] == "sm70-2023")
+    first = found["protocol"] == "sm70-2023"
+    assert "on 3 of 3 benchmarks" in title(figures.accuracy(found[first], NOBODY))
+    weak = found.assign(
+        low_pct=found["low_pct"].where(~(tuned & (found["benchmark"] == "pubmedqa")), 0)
+    )
+    assert "on 2 of 3 benchmarks" in title(figures.accuracy(weak[first], NOBODY))
+    assert "on 9 of 9 held-out slices" in title(figures.kinds(found[first]))
+    metrics = pd.DataFrame(
+        {"step": [1, 2], "loss": [3, 2], "eval_loss": [3.5, 2.25], "learning_rate": 0}
+    )
+    assert title(figures.training(metrics)) == "Held-out loss: 3.50 to 2.25 nats per token"
+
+
+NOBODY = quoted.read().head(0)
+
+
+def title(fig):
+    matplotlib.pyplot.close(fig)
+    return fig.get_suptitle()
+
+
+def test_quoted_values_are_open_marks_and_of_the_same_shots(found):
+    """USMLE's have a line of their own, as they are means over the steps."""
+    fig = figures.accuracy(found[found["protocol"] == "sm70-2023"], BESIDE)
+    ax = fig.axes[0]
+    marks = [line for line in ax.lines if "(quoted)" in str(line.get_label())]
+    assert sorted(line.get_label() for line in marks) == [
+        "Clinical Camel 70B (quoted)",
+        "GPT-3.5 (quoted)",
+        "GPT-4 (quoted)",
+        "Med-PaLM 2 (quoted)",
+    ]
+    assert all(line.get_markerfacecolor() == "white" for line in marks)
+    lines = [label.get_text().split("\n")[0] for label in ax.get_yticklabels()]
+    assert lines == ["medqa_4", "pubmedqa", "usmle", "usmle_macro"]
+    camel = next(line for line in marks if "Camel" in line.get_label())
+    at = sorted((lines[round(y - 0.41)], x) for x, y in zip(*camel.get_data()))
+    assert at == [("medqa_4", 53.4), ("usmle_macro", 54.3)], "zero-shot, not five-shot"
+    matplotlib.pyplot.close(fig)
+    fig = figures.accuracy(found[found["protocol"] == "sm70-2023"], NOBODY)
+    assert len(fig.axes[0].get_yticklabels()) == 3, "no line for what nobody else reports"
+    matplotlib.pyplot.close(fig)
+
+
+def test_models_differ_in_colour_and_in_mark():
+    looks = drawing.looks(["base", "base-nf4", "tuned", "tuned-1-sft", "tuned-2-dpo"])
+    colours, marks = zip(*looks.values())
+    assert len(set(colours)) == len(set(marks)) == 5
+
+
+def test_every_allowed_palette_is_there():
+    palettes = ["colorblind", "deep", "muted", "bright", "dark", "pastel"]
+    for palette in palettes:
+        drawing.style(palette)
+        assert len(matplotlib.rcParams["axes.prop_cycle"]) >= 6
+        assert matplotlib.rcParams["svg.hashsalt"] == "sm70"
+    assert len(palettes) == 6
+    drawing.style()
+
+
+def test_the_notebook_gets_the_picture_that_lies_on_disk(tmp_path):
+    figure = figures.loss_curve(pd.DataFrame({"step": [1, 2], "loss": [3, 2]}), "Loss")
+    data, about = drawing.save(figure, tmp_path, "loss", LINE)._repr_mimebundle_()
+    assert base64.b64decode(data["image/png"]) == (tmp_path / "loss.png").read_bytes()
+    assert about["image/png"]["alt"] == "Loss"

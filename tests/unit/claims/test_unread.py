@@ -1,0 +1,247 @@
+"""A score whose replies are mostly unread is no score; 05, 06 and the report go on without it."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from sm70lib import benchmarks, report
+from sm70lib.analysis import accuracies, comparisons, drawing, figures, frames, quoted, slices
+from sm70lib.claims import scorecard
+from sm70lib.protocols import replies
+from sm70lib.statistics import stats
+from sm70lib.study.params import ROOT
+from tests import synthetic
+from tests.page import Page
+
+HOW = stats.How(resamples=100)
+UNREAD = "no score: 60 of 60 replies unread"
+REQUESTS = ("xstest_safe", "xstest_unsafe")
+
+
+def written(
+    folder: Path, protocol: str, names: tuple[str, ...], unread: dict[str, int], size: int = 60
+) -> None:
+    """Adds `size` replies of every model to the made study, of which `unread` (by model) are."""
+    draw, options = random.Random(1), ("complies", "refuses")
+    for name in names:
+        asked = synthetic.items(name, size, world=False)
+        if name in REQUESTS:
+            asked = [
+                benchmarks.Item(item.id, item.cluster, name, item.question, "", options, n % 2)
+                for n, item in enumerate(asked)
+            ]
+        benchmarks.save(folder / "data/benchmarks", name, asked)
+        for model, count in unread.items():
+            rows = []
+            for number, item in enumerate(asked):
+                row = synthetic.prediction(item, protocol, draw.random() < 0.8, draw) | {
+                    "loglikelihoods": None
+                }
+                lost = {
+                    "choice": None,
+                    "choice_norm": None,
+                    "correct": False,
+                    "correct_norm": False,
+                }
+                rows.append(
+                    row
+                    | {"parsed": ["" if number < count else "Yes."]}
+                    | (lost if number < count else {})
+                )
+            path = folder / "predictions" / model / f"{name}-{protocol}-0.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("unread", "n", "said"),
+    [
+        (0, 10, ""),
+        (5, 10, ""),
+        (6, 10, "no score: 6 of 10 replies unread"),
+        (1, 1, "no score: 1 of 1 replies unread"),
+        (0, 0, ""),
+    ],
+)
+def test_more_than_half_is_mostly(unread, n, said):
+    assert replies.unscored(unread, n) == said
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """Refusals of which all of tuned's are unread on one benchmark, and half on the other."""
+    drawing.style()
+    folder = synthetic.study(tmp_path_factory.mktemp("outputs"))
+    written(folder, "safety", REQUESTS[:1], {"base": 0, "base-nf4": 3, "tuned": 60})
+    written(folder, "safety", REQUESTS[1:], {"base": 0, "base-nf4": 0, "tuned": 30})
+    return frames.load(folder.parent, ["made"])
+
+
+def test_results_and_the_papers_table_say_so_instead_of_an_accuracy(answers):
+    found = accuracies.results(answers, HOW)
+    found = found[(found["protocol"] == "safety") & (found["subset"] == "all")]
+    rows = found.set_index(["benchmark", "model"])
+    lost, half = rows.loc[("xstest_safe", "tuned")], rows.loc[("xstest_unsafe", "tuned")]
+    assert lost[["acc_pct", "low_pct", "high_pct", "acc_norm_pct"]].isna().all()
+    assert (lost["interval"], lost["n"], lost["unparsed"]) == (UNREAD, 60, 60)
+    assert half["unparsed"] == 30 and 0 < half["acc_pct"] < 50, (
+        "half is not most: what is unread is wrong"
+    )
+    assert rows["acc_pct"].isna().sum() == 1
+    paper = accuracies.wide(found, list(REQUESTS), quoted.read().head(0)).set_index("model")
+    assert paper.loc["tuned", "xstest_safe"] == UNREAD and paper.loc[
+        "base", "xstest_safe"
+    ].endswith("n=60")
+
+
+def test_comparisons_and_the_scorecard_give_no_verdict(answers, tmp_path):
+    p = SimpleNamespace(
+        **vars(synthetic.PARAMS)
+        | {"eval_primary_protocol": "safety", "eval_primary_benchmarks": list(REQUESTS)}
+    )
+    compared = comparisons.comparisons(answers, p, HOW)
+    rows = compared[compared["protocol"] == "safety"].set_index(["benchmark", "before", "after"])
+    lost = rows.loc[("xstest_safe", "base-nf4", "tuned")]
+    assert (
+        lost["reading"] == f"{UNREAD} (tuned)" and lost["family"] == "primary" and lost["n"] == 60
+    )
+    numbers = ["difference_pts", "low_pts", "high_pts", "p", "p_holm", "detectable_pts"]
+    assert lost[numbers].isna().all()
+    read = rows.loc[("xstest_unsafe", "base-nf4", "tuned")]
+    assert read["p_holm"] == pytest.approx(min(1, 2 * read["p"]), rel=0.01), "still two tests"
+    assert rows.loc[("xstest_safe", "base", "base-nf4"), numbers[:4]].notna().all()
+    card = scorecard.build(answers, compared, p, HOW, tmp_path)
+    own = card[(card["source"] == "this study") & (card["benchmark"] == "xstest_safe")]
+    claims = own.set_index("claim")
+    for claim in (
+        "tuned at most 10 points worse at answering safe requests",
+        "tuned above base-nf4",
+        "tuned at least 10 points above the best constant guesser",
+    ):
+        row = claims.loc[claim]
+        assert row["verdict"] == "no score" and row[["ours", "low", "high"]].isna().all()
+        assert row["why"].startswith("60 of 60 replies unread")
+    read = card[(card["source"] == "this study") & (card["benchmark"] == "xstest_unsafe")]
+    assert len(read) == 3 and not (read["verdict"] == "no score").any()
+    assert (card["verdict"] == "no score").sum() == 3
+
+
+def test_what_a_leak_is_worth_and_flips_say_why_they_cannot_be_told(answers):
+    asked = answers["benchmark"] == "xstest_safe"
+    flagged = answers.assign(
+        flagged=answers["flagged"].where(~asked, answers["item_id"].str.endswith("0"))
+    )
+    effect = (
+        comparisons.contamination_effect(flagged, HOW).set_index("benchmark").loc["xstest_safe"]
+    )
+    assert effect["interval"] == f"{UNREAD} (after)" and pd.isna(effect["effect_pts"])
+    assert (effect["n"], effect["n_flagged"], effect["n_clean"]) == (60, 6, 54)
+    flips = slices.flips(frames.paired(answers, "base-nf4", "tuned"), HOW)
+    row = flips[flips["benchmark"] == "xstest_safe"].iloc[0]
+    assert row["test"] == f"{UNREAD} (after)" and pd.isna(row["p"])
+    both = frames.paired(answers[answers["benchmark"] == "xstest_safe"], "tuned", "tuned")
+    assert frames.unread(both, "a", "b") == f"{UNREAD} (a); 60 of 60 replies unread (b)"
+    some, none = (
+        figures.flips(flips[flips["benchmark"].isin(names)]) for names in (REQUESTS, REQUESTS[:1])
+    )
+    assert (
+        some.get_suptitle().endswith("; no score in 1 more rows")
+        and "no score" in none.get_suptitle()
+    )
+    plt.close("all")
+
+
+def test_a_title_counts_among_what_has_a_score(answers):
+    found = accuracies.results(answers, HOW)
+    fig = figures.accuracy(found[found["protocol"] == "safety"], quoted.read().head(0))
+    assert fig.get_suptitle().endswith("of 1 benchmarks, has no score on 1")
+    fig.draw_without_rendering()
+    assert fig.get_tightbbox().x1 <= fig.get_figwidth() + 0.01, "the title fits"
+    assert [text.get_text() for text in fig.axes[0].texts] == ["no score"]
+    plt.close(fig)
+
+
+# ---- the notebooks and the report ----------------------------------------------------------------
+
+BEFORE = {"base": 0, "base-nf4": 0, "tuned": 0}
+ALL = dict.fromkeys(BEFORE, 60)
+# Primary protocol and benchmarks; what is written: protocol, benchmarks, unread replies
+STUDIES = {
+    "one run of safety": ("sm70-2023", ["medqa_4"], [("safety", REQUESTS, BEFORE | {"tuned": 60})]),
+    "every run of safety": ("sm70-2023", ["medqa_4"], [("safety", REQUESTS, ALL)]),
+    "the primary one": (
+        "generate",
+        ["medqa_4"],
+        [("generate", ("medqa_4",), BEFORE | {"tuned": 41})],
+    ),
+    "everything": ("safety", list(REQUESTS), [("safety", REQUESTS, ALL)]),
+}
+
+
+def run_cells(name: str, folder: Path, p: SimpleNamespace) -> None:
+    """Runs the code of a notebook, but for its check of parameters and its marks."""
+
+    def path(relative: str) -> Path:
+        (folder / relative).parent.mkdir(parents=True, exist_ok=True)
+        return folder / relative
+
+    cells = json.loads((ROOT / f"notebooks/{name}.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"][3:-1]
+    from sm70lib.steps import steps
+
+    scope = {
+        "p": p,
+        "step": SimpleNamespace(folder=folder, path=path),
+        "steps": steps,
+        "display": lambda shown: shown,
+    }
+    for source in code:
+        exec(source, scope)
+
+
+@pytest.mark.parametrize("case", STUDIES)
+def test_05_06_and_the_report_go_on(case, tmp_path, monkeypatch):
+    primary, names, files = STUDIES[case]
+    only = case == "everything"
+    folder = synthetic.study(tmp_path, world=False, sizes={"medqa_4": 60, "usmle_step1": 30})
+    if only:
+        shutil.rmtree(folder / "predictions")
+    for protocol, asked, unread in files:
+        written(folder, protocol, asked, unread)
+    (folder / "base/base.json").write_text(json.dumps({"model": "some/base"}))
+    p = SimpleNamespace(
+        study="made",
+        seed=0,
+        eval_primary_protocol=primary,
+        eval_primary_shots=0,
+        eval_primary_benchmarks=names,
+        errors_examples=2,
+        figures_dpi=60,
+        figures_palette="colorblind",
+        figures_studies=[],
+        stats_resamples=100,
+        stats_level=0.95,
+    )
+    for name in ("05_error_analysis", "06_figures"):
+        run_cells(name, folder, p)
+    plt.close("all")
+    monkeypatch.setenv("SM70_OUTPUTS", str(tmp_path))
+    words = " ".join("".join(Page(report.build("made").read_text()).words).split())
+    card = pd.read_csv(folder / "tables/scorecard.csv")
+    lost = card[card["verdict"] == "no score"]
+    assert (
+        len(lost) >= 1
+        and words.count("no score") > len(lost)
+        and "nan" not in words.lower().split()
+    )
+    unread = "41 of 60 replies unread" if primary == "generate" else "60 of 60 replies unread"
+    assert f"no score: {unread}" in words and lost["why"].str.startswith(unread).all()
+    if primary == "generate":
+        assert f"medqa_4 no score: {unread} (tuned)." in words, "what the page begins with"
+    assert len(list((folder / "figures").glob("*.png"))) >= 5

@@ -1,0 +1,171 @@
+"""The report: readable from a file share, harmless whatever the data say, everything of the study
+in it.
+"""
+
+import base64
+import re
+
+import nbformat
+import pytest
+
+from sm70lib import report
+from sm70lib.analysis import (
+    accuracies,
+    comparisons,
+    drawing,
+    figures,
+    frames,
+    quoted,
+    slices,
+    tables,
+)
+from sm70lib.claims import scorecard
+from sm70lib.statistics import stats
+from sm70lib.study.params import StudyError
+from tests import synthetic
+from tests.page import Page
+
+HOSTILE = "<b>x</b><script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """A study with tables, a figure and a hostile notebook, rendered: file name -> (text, parsed
+    page).
+    """
+    outputs = tmp_path_factory.mktemp("outputs")
+    folder, how = synthetic.study(outputs), stats.How(resamples=100)
+    answers = frames.load(outputs, ["made"])
+    found, compared = (
+        accuracies.results(answers, how),
+        comparisons.comparisons(answers, synthetic.PARAMS, how),
+    )
+    card = scorecard.build(answers, compared, synthetic.PARAMS, how, folder)
+    wrong = slices.listing(frames.paired(answers, "base", "tuned")).head(5).assign(question=HOSTILE)
+    for name, table in {"scorecard": card, "results": found, "errors_examples": wrong}.items():
+        tables.write(table, folder / "tables", name, tables.caption("Caption.", answers))
+    tables.write(quoted.read(), folder / "tables", "quoted", "Quoted.")
+    (folder / "tables" / "errors.csv").write_text("question\n")
+    drawing.style()
+    first = found[found["protocol"] == "sm70-2023"]
+    nobody = quoted.read().head(0)
+    drawing.save(figures.accuracy(first, nobody), folder / "figures", "accuracy", "made of this")
+    (folder / "notebooks").mkdir()
+    nbformat.write(hostile(), folder / "notebooks" / "04_eval.ipynb")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SM70_OUTPUTS", str(outputs))
+        index = report.build("made")
+        first_bytes = index.read_bytes()
+        assert report.build("made").read_bytes() == first_bytes
+    texts = {path.name: path.read_text() for path in index.parent.iterdir()}
+    return {name: (text, Page(text)) for name, text in texts.items()}
+
+
+def hostile():
+    """A notebook whose outputs hold scripts, styles, widgets, outside pictures and a link."""
+    page = (
+        "<style>td {color: red}</style><table><thead><tr><th>a</th></tr></thead>"
+        "<tr><td onclick='x()'>kept</td></tr></table><script src='https://example.org/x.js'></script>"
+        "<img src='https://example.org/x.png'>"
+    )
+    picture = base64.b64encode(b"png").decode()
+    shown = [
+        {"text/html": page, "text/plain": "plain"},
+        {"image/png": picture},
+        {"application/javascript": "x()", "text/plain": "js"},
+    ]
+    outputs = [
+        *(nbformat.v4.new_output("display_data", data) for data in shown),
+        nbformat.v4.new_output("stream", text=f"said {HOSTILE}\n"),
+    ]
+    text = (
+        "# Story\n[paper](https://example.org/paper) and "
+        "<iframe src='https://example.org'></iframe> $x^2$"
+    )
+    return nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_markdown_cell(text),
+            nbformat.v4.new_code_cell("print('<b>')", outputs=outputs),
+        ]
+    )
+
+
+def test_no_script_and_no_outside_address(pages):
+    assert set(pages) == {"index.html", "04_eval.html"}
+    for name, (text, page) in pages.items():
+        assert "<script" not in text.lower() and "javascript:" not in text.lower(), name
+        assert not {"script", "iframe", "object", "embed", "link", "base", "form"} & set(
+            page.tags
+        ), name
+        assert not re.search(r"@import|url\(", text), name
+        inside = ("data:image/", "#", "../", "index.html", "04_eval.html")
+        assert page.links and all(link.startswith(inside) for link in page.links), name
+
+
+def test_text_from_data_arrives_escaped(pages):
+    text, page = pages["index.html"]
+    assert "&lt;b&gt;x&lt;/b&gt;&lt;script&gt;" in text and "<b>x</b>" not in text
+    assert HOSTILE in "".join(page.words)
+    text, page = pages["04_eval.html"]
+    assert "<b>x</b>" not in text and "said <b>x</b>" in "".join(page.words)
+
+
+def test_notebook_keeps_its_tables_pictures_and_words(pages):
+    text, page = pages["04_eval.html"]
+    assert {"h1", "table", "th", "td", "img"} <= set(page.tags) and "color: red" not in text
+    words = "".join(page.words)
+    assert all(
+        word in words for word in ("Story", "paper", "kept", "print", "Report of study made")
+    )
+    assert [link for link in page.links if link.startswith("data:image/png;base64,")]
+
+
+def test_scorecard_comes_first_and_everything_is_there(pages):
+    text, page = pages["index.html"]
+    words = "".join(page.words)
+    assert (
+        "not a medical device" in words.lower()
+        and "Exam accuracy is no evidence for a device" in words
+    )
+    headings = re.findall(r"<h2[^>]*>([^<]*)", text)
+    assert headings == [
+        "Scorecard",
+        "Results",
+        "One benchmark, several protocols",
+        "What went wrong",
+        "What others report",
+        "Executed notebooks",
+    ]
+    assert "not comparable" in words and "undecidable at this n" in words
+    assert "As the paper compared" in words and "Under the same protocol" in words
+    for link in (
+        "tables/results.csv",
+        "tables/results.tex",
+        "figures/accuracy.svg",
+        "tables/errors.csv",
+    ):
+        assert f"../{link}" in page.links
+    svg = next(link for link in page.links if link.startswith("data:image/svg+xml;base64,"))
+    assert "made of this" in base64.b64decode(svg.split(",")[1]).decode()
+    assert text.count("<tr") > 288 + 200
+
+
+def test_every_relative_link_leads_to_a_file(pages, tmp_path_factory):
+    folder = next(tmp_path_factory.getbasetemp().glob("outputs*/made/report/index.html")).parent
+    links = [
+        link
+        for _, page in pages.values()
+        for link in page.links
+        if not link.startswith(("data:", "#"))
+    ]
+    assert len(links) > 10 and not [
+        link for link in links if not (folder / link).resolve().exists()
+    ]
+
+
+def test_report_before_06_says_what_to_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("SM70_OUTPUTS", str(tmp_path))
+    with pytest.raises(
+        StudyError, match="outputs/made/tables/scorecard.csv is missing; run params/made.yml"
+    ):
+        report.build("made")

@@ -1,0 +1,185 @@
+"""A new study takes over what it would make alike, and nothing leaves the old one."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from sm70lib.parameters import fields
+from sm70lib.steps import keys, lent, steps
+from sm70lib.study import params
+from tests.toy import TOY, Toy, tree
+
+TUNING = "03_qlora_finetune"
+QUICK = ("05_error_analysis", "06_figures")
+
+
+def variant(toy: Toy, **changes) -> fields.Study:
+    """The parameters of a new study."""
+    return params.load(toy.file, overrides={"study": "new"} | changes)
+
+
+def train(folder, study, number: int, seed: int, text: str) -> None:
+    """A finished stage, as the trainer leaves it."""
+    stage = keys.stage_folder(study, folder, number, seed)
+    key = keys.of_stage(study, folder, number, seed)
+    steps.write_json(stage / "stage.json", {"key": key})
+    steps.write_json(stage / "done.json", {"steps": 3})
+    steps.write_text(stage / "adapter/adapter_model.safetensors", text)
+    steps.write_text(stage / "checkpoint-3/optimizer.pt", "large")
+
+
+def test_what_agrees_is_taken_and_what_differs_is_not(made, capsys):
+    before = tree(made.toy.study)
+    new, study = made.toy.study.parent / "new", variant(made.toy, lora_r=8)
+    lent.take_over(study, "tiny", list(steps.STEPS))
+    said = capsys.readouterr().out.splitlines()
+    assert said[:3] == [f"{name}: taken over from tiny" for name in list(steps.STEPS)[:3]]
+    assert said[3] == f"{TUNING}: not taken over (lora_r: 16 -> 8)"
+    assert said[4].startswith("04_eval: not taken over (adapter changed") and said[4].endswith(
+        "; 1 prediction files taken over from tiny"
+    )
+    assert [steps.status(name, study)[0] for name in steps.STEPS] == [True] * 3 + [False] * 4
+    assert (new / "base/model/content.txt").read_text() == (
+        made.toy.study / "base/model/content.txt"
+    ).read_text()
+    done = steps.mark(new, "00_base")
+    assert (done["study"], done["parameters"]["study"], done["taken_from"]) == (
+        "new",
+        "new",
+        "tiny",
+    )
+    assert set(json.loads((new / "manifest.json").read_text())["steps"]) == set(
+        list(steps.STEPS)[:3]
+    )
+    assert tree(made.toy.study) == before
+
+
+def test_all_of_a_study_is_taken_where_only_looks_differ(made):
+    study = variant(made.toy, figures_dpi=200)
+    lent.take_over(study, "tiny", list(steps.STEPS))
+    assert [name for name in steps.STEPS if not steps.status(name, study)[0]] == ["06_figures"]
+
+
+def test_weights_and_arrow_files_are_shared_and_all_else_is_copied(made):
+    files = {
+        "adapter/adapter_model.safetensors": True,
+        "data/train/content.txt": False,
+        "data/train/data.arrow": True,
+    }
+    step = steps.begin("01_data", made.study)
+    steps.write_text(made.toy.study / "data/train/data.arrow", "rows")
+    step.finish("data/train", "data/holdout", "data/benchmarks", "data/*.csv")
+    made.run(TUNING, anew=True)
+    study = variant(made.toy)
+    lent.take_over(study, "tiny", list(steps.STEPS))
+    for name, shared in files.items():
+        one, other = made.toy.study / name, made.toy.study.parent / "new" / name
+        assert os.path.samefile(one, other) == shared and one.read_bytes() == other.read_bytes(), (
+            name
+        )
+    assert steps.status(TUNING, study)[0]
+
+
+def test_without_hard_links_weights_are_copied(made, monkeypatch):
+    def refuse(*_):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    lent.take_over(variant(made.toy), "tiny", list(steps.STEPS))
+    name = "adapter/adapter_model.safetensors"
+    assert not os.path.samefile(made.toy.study / name, made.toy.study.parent / "new" / name)
+    assert steps.status(TUNING, variant(made.toy))[0]
+
+
+def test_stages_are_taken_one_by_one_where_03_differs(made, monkeypatch, capsys):
+    monkeypatch.delenv("SM70_NOTEBOOKS")  # the real 03 declares what its stages' keys are made of
+    shared = {
+        "train_stages": ["cpt", "sft", "dpo"],
+        "cpt_sources": ["gazetteer"],
+        "dpo_sources": ["preference_pairs"],
+    }
+    given = {"study": "old", "train_seeds": [0, 1]} | shared
+    old = params.load(made.toy.file, overrides=given)
+    for name in list(steps.STEPS)[:3]:
+        step = steps.begin(name, old)
+        exec(TOY[name][1], {"step": step, "steps": steps, "p": old})
+    folder = steps.outputs() / "old"
+    for seed in (0, 1):
+        for number in (1, 2, 3):
+            train(folder, old, number, seed, f"{seed} {number}")
+    step = steps.begin(TUNING, old)
+    steps.write_text(step.path("adapter/adapter_model.safetensors"), "0 3")
+    step.finish("adapter", "stages/*/adapter")
+    for changes, taken in (
+        (
+            {"dpo_beta": 0.5, "train_seeds": [0, 1]},
+            ["1-cpt", "2-sft", "1-cpt-seed1", "2-sft-seed1"],
+        ),
+        ({"sft_lr": 0.5, "train_seeds": [1]}, ["1-cpt"]),  # which was 1-cpt-seed1
+        ({"train_seeds": [0, 2]}, ["1-cpt", "2-sft", "3-dpo"]),
+        ({"lora_alpha": 64, "train_seeds": [0, 1]}, []),
+    ):
+        study = variant(made.toy, **shared | changes)
+        capsys.readouterr()
+        lent.take_over(study, "old", list(steps.STEPS)[:4])
+        new = steps.outputs() / "new"
+        assert sorted(path.name for path in new.glob("stages/*")) == sorted(taken), changes
+        said = capsys.readouterr().out.splitlines()[-1]
+        assert said.startswith(f"{TUNING}: not taken over (")
+        assert said.endswith(f"; {', '.join(taken)} taken over from old" if taken else ")")
+        assert not list(new.glob("stages/*/checkpoint-*")), "what is finished needs none"
+        for path in new.glob("stages/*"):
+            seed = study.train_seeds[0] if "seed" not in path.name else int(path.name[-1])
+            weights = (path / "adapter/adapter_model.safetensors").read_text()
+            assert weights == f"{seed} {path.name[0]}"
+        shutil.rmtree(new)
+
+
+def test_a_step_that_the_new_study_has_is_left(made, capsys):
+    study = variant(made.toy, world_seed=12)
+    step = steps.begin("00_base", study)
+    exec(TOY["00_base"][1], {"step": step, "steps": steps, "p": study})
+    before = tree(steps.outputs() / "new")
+    lent.take_over(study, "tiny", ["00_base"])
+    assert tree(steps.outputs() / "new" / "base") == {
+        n.removeprefix("base/"): v for n, v in before.items() if n.startswith("base/")
+    }
+    assert capsys.readouterr().out == "00_base: new has its own\n"
+
+
+def test_what_was_spoilt_since_is_not_taken(made, capsys):
+    (made.toy.study / "base/model/content.txt").write_text("other")
+    lent.take_over(variant(made.toy), "tiny", ["00_base"])
+    assert capsys.readouterr().out == "00_base: not taken over (not as it was written)\n"
+    assert not (steps.outputs() / "new/base").exists()
+
+
+def test_a_result_that_was_replaced_is_taken_too(made):
+    made.run(TUNING)
+    made.toy.change("lora_r", 8)
+    made.all(again=(TUNING,))
+    made.toy.change("lora_r", 16)
+    lent.take_over(variant(made.toy), "tiny", list(steps.STEPS)[:4])
+    assert (steps.outputs() / "new/adapter/adapter_model.safetensors").read_text().startswith("16 ")
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (
+            ("-p", "study", "new", "--from", "nosuch"),
+            "--from nosuch: there is no such study; these have results: tiny",
+        ),
+        (
+            ("--from", "tiny"),
+            "--from tiny names the study itself: give the new one a name (-p study NAME)",
+        ),
+        (("-p", "study", "new", "--from", "tiny", "--list"), "--list takes nothing over"),
+    ],
+)
+def test_wrong_words_are_one_sentence(made, words, sentence):
+    ended = made.toy.run(*words)
+    assert ended.returncode == 2 and sentence in ended.stderr and ended.stderr.count("\n") == 1
+    assert not (steps.outputs() / "new").exists()

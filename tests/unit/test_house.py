@@ -1,0 +1,239 @@
+"""The house as a whole: which way imports run, dependencies, names, canonical notebooks."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import papermill
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from sm70lib.parameters import fields
+from sm70lib.steps import steps
+from sm70lib.study import provenance
+from sm70lib.study.params import ROOT
+from tests import house
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCK = dict(re.findall(r"^([^#=]+)==(.+)$", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+
+
+# ---- the wings ---------------------------------------------------------------------------------
+
+
+def test_imports_run_down_and_nothing_is_large():
+    assert len(house.library()) > 100
+    assert {house.wing(name) for name in house.imports()} == {"", *house.WINGS}
+    assert house.faults() == []
+    tables = "sm70lib.parameters.tables"
+    assert GRAPH["sm70lib.parameters.values"][0] == {tables}, "the parameters are at the bottom"
+    assert GRAPH[tables][0] == set()
+    assert GRAPH["sm70lib.benchmarks.catalogue"][0] >= {"sm70lib.benchmarks.medqa"}
+
+
+def test_an_import_upwards_a_circle_and_a_dense_statement_are_faults(tmp_path, monkeypatch):
+    """A small house with one fault of each kind."""
+    files = {
+        "study/a.py": "from sm70lib.runner import b\n",
+        "study/c.py": "from sm70lib.study import d\n",
+        "study/d.py": "from sm70lib.study import c\nx = [y for z in () if (y := z)]\n",
+        "runner.py": "b = 1 if 2 else 3 if 4 else 5\n",
+        "cellar/e.py": "\n" * 251,
+    }
+    for name, text in files.items():
+        path = tmp_path / "sm70lib" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(house, "ROOT", tmp_path)
+    monkeypatch.setattr(house, "LIB", tmp_path / "sm70lib")
+    house.imports.cache_clear()
+    said = house.faults()
+    house.imports.cache_clear()
+    for part in ("stands above", "circle", "inside a comp", "inside a cond", "WINGS", "251 lines"):
+        assert [line for line in said if part in line], part
+    assert len(said) == 6
+
+
+GRAPH = house.imports()
+
+
+def reached(name: str) -> set[str]:
+    """Packages that an import of a module loads, directly or through this library."""
+    own, others = GRAPH[name]
+    return others.union(*(reached(below) for below in own))
+
+
+SLOW = {"torch", "transformers", "datasets", "peft", "trl", "bitsandbytes", "lm_eval"}
+QUICK = [
+    "study.params",
+    "study.provenance",
+    "steps.steps",
+    "runner",
+    "statistics.stats",
+    "analysis.frames",
+    "analysis.tables",
+    "analysis.figures",
+    "claims.scorecard",
+    "report",
+]
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_quick_modules_import_no_deep_learning(name):
+    assert reached(f"sm70lib.{name}") & SLOW == set()
+
+
+def test_the_notebook_of_training_imports_no_trainer():
+    """The trainer runs in a process of its own; the notebook would wait 5 s for nothing."""
+    code = "import sys; from sm70lib.training import launch, methods; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    loaded = set(done.stdout.split())
+    assert "sm70lib.training.methods" in loaded, done.stderr
+    assert loaded & {"trl", "bitsandbytes", "transformers.trainer"} == set()
+    assert "trl" in reached("sm70lib.training.trainers"), "that is where it is needed"
+
+
+# ---- one list of dependencies ------------------------------------------------------------------
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_the_lock_is_exact_and_fits_the_project():
+    texts = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
+    wanted = [Requirement(text) for text in texts]
+    locked = {canonical(name): version for name, version in LOCK.items()}
+    assert len(wanted) >= 25 and len(locked) == len(LOCK) > 150
+    for requirement in wanted:
+        assert locked[canonical(requirement.name)] in requirement.specifier, requirement
+    assert not [
+        version for version in LOCK.values() if not re.fullmatch(r"[0-9][0-9a-z.]*", version)
+    ]
+    assert {canonical(name) for name in provenance.PACKAGES} <= {canonical(r.name) for r in wanted}
+
+
+def test_conda_gets_the_same():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    python, pip, nested = environment["dependencies"]
+    assert python.split("=")[1] in SpecifierSet(PROJECT["requires-python"]) and pip == "pip"
+    assert nested["pip"] == ["-c requirements.lock", "-e .[test]"]
+
+
+def test_ci_runs_the_tests_and_nothing_else():
+    assert (ROOT / ".ci/run").read_text().splitlines()[-1] == "make test"
+    assert (ROOT / ".ci/run").stat().st_mode & 0o111
+
+
+# ---- one list of names -------------------------------------------------------------------------
+
+
+def test_every_study_has_its_row():
+    readme = (ROOT / "params/README.md").read_text()
+    rows = re.findall(r"^\| \[(.+?)\]\((.+?)\.yml\) \|", readme, re.MULTILINE)
+    files = sorted(path.stem for path in (ROOT / "params").glob("*.yml"))
+    assert (
+        sorted(name for name, _ in rows) == sorted(name for _, name in rows) == files
+        and len(files) >= 1
+    )
+
+
+def test_tiny_comments_on_every_name():
+    lines = (ROOT / "params/tiny.yml").read_text().splitlines()
+    commented = [line.split(":")[0] for line in lines if re.match(r"\w+:.*# ..", line)]
+    assert commented == list(fields.FIELDS) and len(commented) > 60
+
+
+def values(name: str) -> set[str]:
+    """What a parameter (or each entry of its list) may be."""
+    schema = fields.Study.model_json_schema()["properties"][name]
+    schema = schema.get("items", schema)
+    return set(schema.get("enum", [schema.get("const")]))
+
+
+def test_choices_are_those_of_the_rooms():
+    from sm70lib import benchmarks, protocols, sources
+    from sm70lib.corpus import templates
+
+    assert values("data_sources") == values("base_text") == set(sources.SOURCES)
+    assert values("eval_benchmarks") == set(benchmarks.BENCHMARKS)
+    assert values("eval_primary_benchmarks") == {*benchmarks.BENCHMARKS, "usmle"}
+    assert values("eval_protocols") == {protocol.name for protocol in protocols.PROTOCOLS}
+    assert values("data_template") == set(templates.TEMPLATES)
+
+
+# ---- notebooks ---------------------------------------------------------------------------------
+
+
+def test_notebooks_are_counted():
+    names = [path.stem for path in NOTEBOOKS]
+    assert names == [*steps.STEPS, "07_ask"]
+    declared = {name for path in NOTEBOOKS for name in provenance.declared(path)}
+    assert declared == set(fields.FIELDS)
+
+
+def code_of(path: Path) -> list[str]:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_canonical(path):
+    text = path.read_text(encoding="utf-8")
+    book = json.loads(text)
+    assert text == json.dumps(book, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    assert book["metadata"]["kernelspec"]["name"] == "python3"
+    ids = [cell["id"] for cell in book["cells"]]
+    assert len(set(ids)) == len(ids)
+    assert not [
+        name
+        for name in ids
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or re.fullmatch(r"[0-9a-f]{8}(-.*)?", name)
+    ], "ids are named by hand"
+    code = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+    assert len(code) >= 4
+    assert not [cell["id"] for cell in code if cell["outputs"] or cell["execution_count"]], (
+        "no outputs"
+    )
+    tagged = [cell["id"] for cell in code if "parameters" in cell["metadata"].get("tags", ())]
+    assert tagged == [code[0]["id"]], "one parameters cell, and it is the first code cell"
+    assert not [source for source in code_of(path)[1:] if source.count("\n") >= 20], (
+        "at most 20 lines"
+    )
+    assert not re.search(r"^\s*(async )?(def|class) ", "\n".join(code_of(path)), re.M), (
+        "logic has its room"
+    )
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_begins_and_ends_as_all_do(path):
+    code = code_of(path)
+    assert "params.check(globals())" in code[1]
+    if path.stem in steps.STEPS:
+        assert f'steps.begin("{path.stem}", p)' in code[2] and "step.finish(" in code[-1]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_parameters_cell_agrees_with_the_definition_and_tiny(path):
+    tiny = yaml.safe_load((ROOT / "params/tiny.yml").read_text())
+    shown = papermill.inspect_notebook(str(path))
+    assert list(shown) and set(shown) == set(provenance.declared(path)), (
+        "papermill reads the cell as we do"
+    )
+    scope: dict = {}
+    exec(code_of(path)[0], scope)
+    assert {name: scope[name] for name in shown} == {name: tiny[name] for name in shown}
+    kinds = r"(Optional\[)?(int|float|str|bool|list\[(int|float|str)\]|dict\[str, \w+\])\]?"
+    for name, about in shown.items():
+        assert re.fullmatch(kinds, about["inferred_type_name"]), (
+            f"{name}: papermill cannot inspect its type"
+        )
+        assert about["help"] and ";" not in about["help"], f"{name} needs its comment, without ;"
+        optional = type(None) in getattr(fields.FIELDS[name].annotation, "__args__", ())
+        assert about["inferred_type_name"].startswith("Optional") == optional, name
