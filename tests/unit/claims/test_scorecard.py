@@ -17,7 +17,7 @@ from sm70lib.steps.steps import write_json
 from sm70lib.study.params import StudyError
 from tests import synthetic
 
-HOW = stats.How(resamples=100)
+HOW = stats.How(resamples=300)
 P = synthetic.PARAMS
 REAL = {
     "medqa_4": 1273,
