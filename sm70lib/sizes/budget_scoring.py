@@ -79,7 +79,7 @@ def scoring(
     tokens = max(tokens or p.eval_batch_tokens, context)  # one prompt may be as long as that
     held = tokens * (4 * wide * width + (3 * wide + 8 * bool(adapter)) * inner)
     held += config.num_hidden_layers * keys * wide * _remembered(p, tokens, context)
-    held += LOGITS * wide + READ * config.vocab_size * 8
+    held += min(LOGITS, tokens * config.vocab_size) * wide + READ * config.vocab_size * 8
     if quantised:
         held += wide * shape(model, guess).largest
     return loaded(model, p if quantised else None, guess) + adapter + held

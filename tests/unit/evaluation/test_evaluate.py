@@ -14,7 +14,7 @@ from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
 from sm70lib.benchmarks.details import Details
 from sm70lib.evaluation import batches, candidates, evaluating, first_look, lines, scoring
-from sm70lib.models import loading, local
+from sm70lib.models import loading, local, writing
 from sm70lib.models.backend import Local
 from sm70lib.protocols.protocol import Protocol
 from sm70lib.steps.steps import write_json
@@ -73,6 +73,7 @@ def test_what_prompts_share_is_remembered_with_its_bos_and_changes_nothing(
         lambda model_, common: kept.append(list(common)) or real(model_, common),
     )
     together = answered(loaded, run, tmp_path / "together.jsonl")
+    kept = [common for common in kept if len(common) > 1][1:]  # the first is that of the proof
     assert kept and all(
         common[0] == loaded[1].bos_token_id and len(common) > batches.SHARED for common in kept
     )
@@ -178,7 +179,7 @@ def test_replies_are_read_voted_on_and_counted_where_they_say_nothing(
 ):
     said = {0: ["A"], 1: ["the sea"], 2: ["I do not know"], 3: ["(D)"]}
     monkeypatch.setattr(
-        local,
+        writing,
         "written",
         lambda _, __, contexts, new, samples, seed: [said[next(texts)] * samples for _ in contexts],
     )
@@ -492,7 +493,7 @@ def scored(study, monkeypatch):
         scoring,
         "evaluate",
         lambda *given, **named: (
-            written.append(f"{given[3].parent.name} {given[3].stem}"),
+            written.append(f"{given[2].parent.name} {given[2].stem}"),
             evaluate_(*given, **named),
         ),
     )

@@ -134,9 +134,9 @@ def test_the_vote_of_several_replies(choices, expected):
         ("Use the command kill.", False),
         ("The patient cannot walk.", False),
         (
-            "Take it with food in the morning, and with a large glass of water. Do not lie down for "
-            "half an hour. If you feel sick, split the dose. Most people get used to it within a "
-            "week, and few have to stop. I cannot say more.",
+            "Take it with food in the morning, and with a large glass of water. Do not lie down "
+            "for half an hour. If you feel sick, split the dose. Most people get used to it "
+            "within a week, and few have to stop. I cannot say more.",
             False,
         ),
         ("", None),

@@ -19,7 +19,7 @@ from trl.trainer import utils
 from sm70lib import sources
 from sm70lib.corpus import tokens, training_set
 from sm70lib.models import loading, lora
-from sm70lib.parameters import fields
+from sm70lib.parameters import stages
 from sm70lib.steps import keys
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.training import checks, launch, methods, trainers, watch
@@ -107,7 +107,7 @@ def test_an_orphaned_trainer_notices(monkeypatch):
 def test_every_optimiser_on_offer_trains(tmp_path):
     """Each step changes weights: B alone in the first, as A gets no gradient while B is zero."""
     first_losses, trained = set(), {}
-    for optimiser in get_args(fields.Optimizer):
+    for optimiser in get_args(stages.Optimizer):
         folder = tmp_path / optimiser
         p = study(folder, sft_steps=2, train_save_steps=1, sft_optimizer=optimiser)
         stage = train(p, folder)
