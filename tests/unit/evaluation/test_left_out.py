@@ -47,7 +47,7 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setenv("SM70_OUTPUTS", str(tmp_path))
     monkeypatch.delenv(memory.LIMIT, raising=False)
     folder = tmp_path / "small"
-    p = small.base(folder, base_hidden_size=128, base_intermediate_size=512, **EVAL)
+    p = small.base(folder, base_intermediate_size=2048, **EVAL)
     adapter = get_peft_model(
         loading.load(folder / "base/model", p),
         LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"),
