@@ -22,6 +22,7 @@ from sm70lib.evaluation.lines import about_run, finished, gather, lines
 from sm70lib.evaluation.rescoring import rescore
 from sm70lib.models import loading
 from sm70lib.models.backend import Local
+from sm70lib.models.proof import PLAIN
 from sm70lib.steps.steps import write_json
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT, StudyError
@@ -161,6 +162,7 @@ def score_here(
     places, tokenizer = _places(which, asked, folder), loading.load_tokenizer(which.source)
     loaded = loading.load(which.source, p if which.quantised else None, which.adapter)
     backend = Local(loaded, tokenizer, max(run.protocol.max_context for run in asked))
+    _say_if_plain(which.name, backend, asked)
     for run in asked:
         gather(places[run])
         if finished(places[run], prompts[run], identity):
@@ -179,6 +181,13 @@ def score_here(
         scored = [run for run in asked if not run.protocol.reads]
         written = [(prompts[run], lines(places[run])) for run in scored]
         write_json(_again(which, folder), rescore(backend, written))
+
+
+def _say_if_plain(name: str, backend: Local, asked: list[Run]) -> None:
+    """Prints why a model is scored plainly; it takes several times as long."""
+    scored = [run for run in asked if not run.protocol.reads]
+    if scored and backend.way == PLAIN and os.environ.get("RANK", "0") == "0":
+        print(f"{name} is scored plainly, one option a pass: {backend.proof.reason}")
 
 
 def _places(which: Model, asked: list[Run], folder: Path) -> dict[Run, Path]:
