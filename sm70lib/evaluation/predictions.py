@@ -23,6 +23,11 @@ def matches(about: dict, wanted: dict) -> bool:
     return all(about.get(name) == wanted[name] for name in IDENTITY)
 
 
+def again(folder: Path, model: str) -> Path:
+    """The file that tells what changed when items of a model were scored again."""
+    return folder / "predictions" / model / RESCORED
+
+
 def keep_asked(folder: Path, asked: dict[str, set[str]]) -> None:
     """Moves prediction files aside that are no longer asked for.
 

@@ -130,7 +130,7 @@ def score_model(which: Model, p, asked: list[Run], folder: Path) -> dict | None:
     for run in asked:
         gather(places[run])
         complete.append(finished(places[run], prompts[run], identity))
-    if all(complete) and _again(which, folder).exists():
+    if all(complete) and predictions.again(folder, which.name).exists():
         return None
     tokens = leftout.batch_tokens(which, p)
     if tokens is None:
@@ -180,24 +180,18 @@ def score_here(
     if os.environ.get("RANK", "0") == "0":
         scored = [run for run in asked if not run.protocol.reads]
         written = [(prompts[run], lines(places[run])) for run in scored]
-        write_json(_again(which, folder), rescore(backend, written))
+        write_json(predictions.again(folder, which.name), rescore(backend, written))
 
 
 def _say_if_plain(name: str, backend: Local, asked: list[Run]) -> None:
-    """Prints why a model is scored plainly; it takes several times as long."""
-    scored = [run for run in asked if not run.protocol.reads]
-    if scored and backend.way == PLAIN and os.environ.get("RANK", "0") == "0":
+    """Prints why a model is scored plainly, which takes several times as long."""
+    if not all(run.protocol.reads for run in asked) and backend.way == PLAIN:
         print(f"{name} is scored plainly, one option a pass: {backend.proof.reason}")
 
 
 def _places(which: Model, asked: list[Run], folder: Path) -> dict[Run, Path]:
     """The prediction file of every run under one model."""
     return {run: folder / "predictions" / which.name / f"{run.name}.jsonl" for run in asked}
-
-
-def _again(which: Model, folder: Path) -> Path:
-    """The file that tells what changed when items were scored again."""
-    return folder / "predictions" / which.name / predictions.RESCORED
 
 
 def _launch(which: Model, p, asked: list[Run], folder: Path, identity: str, tokens: int) -> None:
