@@ -17,6 +17,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from sm70lib.models.adapters import attach
 from sm70lib.models.lora import shut_cpu_inference_kernel
 from sm70lib.study.params import StudyError
 
@@ -58,7 +59,7 @@ def load(
         where: The device; by default that of this process.
 
     Raises:
-        StudyError: If the folder does not exist.
+        StudyError: If the folder does not exist, or the adapter does not fit the model.
     """
     model: PreTrainedModel | PeftModel = AutoModelForCausalLM.from_pretrained(
         _existing(name),
@@ -70,7 +71,7 @@ def load(
     )
     shut_cpu_inference_kernel(model)
     if adapter is not None:
-        model = PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
+        model = attach(model, adapter, trainable)
     model.config.use_cache = False
     return model.eval()
 

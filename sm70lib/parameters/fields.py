@@ -94,7 +94,9 @@ class Study(BaseModel):
     )
     eval_limit: int | None = _p("at most so many items of a protocol; null is all", "items", ge=1)
     eval_batch_tokens: int = _p("tokens of a forward pass", "tokens", affects="nothing", ge=1)
-    eval_models: dict[str, str] = _p("other models scored beside the study's own")
+    eval_models: dict[Name, str] = _p(
+        "other models scored beside the study's own, by names of lower-case letters, digits, . _ -"
+    )
     eval_launcher: str = _p(
         "command in front of the scoring module", affects="nothing", min_length=1
     )

@@ -10,6 +10,7 @@ from sm70lib.parameters.stages import STAGES
 from sm70lib.parameters.tables import names
 
 ROOT = Path(__file__).parents[2]
+OWN = re.compile(r"base$|base-nf4$|tuned$|tuned-|merged-")  # names of models that every study has
 REHEARSAL = "rehearsal-"  # the names of rehearsed studies begin with this; no other name may
 DEV = names("benchmarks/benchmarks.csv", use="dev")  # for choosing between models
 PAIRS = names("sources/sources.csv", shape="pair")
@@ -129,6 +130,12 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
             "cannot be shared out evenly among the processes of train_launcher, with",
         )
         for kind in STAGES
+    ),
+    (
+        "eval_models",
+        lambda given: not any(OWN.match(name) for name in given),
+        "takes a name of the study's own models (base, base-nf4, tuned, and what begins with "
+        "tuned- or merged-); give it another one",
     ),
     ("eval_protocols eval_primary_protocol", lambda asked, primary: primary in asked, "lacks"),
     ("eval_shots eval_primary_shots", lambda asked, primary: primary in asked, "lacks"),

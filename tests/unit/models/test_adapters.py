@@ -1,0 +1,103 @@
+"""An adapter is looked at when it is loaded: all of it must find its place in the base."""
+
+import shutil
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+
+from sm70lib.models import loading
+from sm70lib.models.local import loglikelihoods
+from sm70lib.models.request import Request
+from sm70lib.study.params import StudyError
+from tests import small
+
+ASKED = [Request([5, 6, 7, 8], [[9], [10, 11]])]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("base")
+    small.base(folder)
+    return str(folder / "base/model")
+
+
+@pytest.fixture(scope="module")
+def adapter(base, tmp_path_factory):
+    """An adapter that moves the scores of its base."""
+    folder = tmp_path_factory.mktemp("adapter") / "good"
+    tuned = get_peft_model(loading.load(base), LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+    torch.manual_seed(1)
+    for name, weight in tuned.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, 0, 0.3)
+    tuned.save_pretrained(folder)
+    return folder
+
+
+def scores(base, adapter) -> list[list[float]]:
+    return loglikelihoods(loading.load(base, adapter=adapter), ASKED)
+
+
+def changed(adapter, folder, change):
+    """A copy of the adapter with other names or sizes of its weights."""
+    shutil.copytree(adapter, folder)
+    weights = load_file(folder / "adapter_model.safetensors")
+    save_file(change(weights), folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_an_adapter_that_fits_moves_the_scores_of_its_base(base, adapter):
+    assert scores(base, adapter) != scores(base, None)
+
+
+def test_an_adapter_whose_weights_fit_nothing_is_refused(base, adapter, tmp_path):
+    renamed = changed(
+        adapter,
+        tmp_path / "renamed",
+        lambda weights: {
+            name.replace("model.model.layers", "model.model.language_model.layers"): weight
+            for name, weight in weights.items()
+        },
+    )
+    with pytest.raises(StudyError, match="8 of 8 weights of the adapter .*renamed fit nothing"):
+        scores(base, renamed)
+
+
+def test_one_weight_that_fits_nothing_is_enough(base, adapter, tmp_path):
+    more = changed(
+        adapter,
+        tmp_path / "more",
+        lambda weights: (
+            weights
+            | {"base_model.model.model.layers.7.mlp.up_proj.lora_A.weight": torch.ones(4, 8)}
+        ),
+    )
+    with pytest.raises(
+        StudyError, match="1 of 9 weights .* such as base_model.model.model.layers.7"
+    ):
+        scores(base, more)
+
+
+def test_an_adapter_of_another_size_is_refused_in_a_sentence(base, adapter, tmp_path):
+    wide = changed(
+        adapter,
+        tmp_path / "wide",
+        lambda weights: {
+            name: torch.ones(weight.shape[0], 3) if "lora_A" in name else weight
+            for name, weight in weights.items()
+        },
+    )
+    with pytest.raises(
+        StudyError, match="does not fit its base: size mismatch for .*; give the base"
+    ):
+        scores(base, wide)
+
+
+def test_an_adapter_saved_by_torch_says_the_same(base, adapter, tmp_path):
+    shutil.copytree(adapter, tmp_path / "bin")
+    weights = load_file(tmp_path / "bin/adapter_model.safetensors")
+    (tmp_path / "bin/adapter_model.safetensors").unlink()
+    torch.save(weights, tmp_path / "bin/adapter_model.bin")
+    assert scores(base, tmp_path / "bin") == scores(base, adapter)
