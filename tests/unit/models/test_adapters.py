@@ -13,6 +13,7 @@ from sm70lib.models.request import Request
 from sm70lib.study.params import StudyError
 from tests import small
 
+LAYER_7 = "base_model.model.model.layers.7"  # which the base does not have
 ASKED = [Request([5, 6, 7, 8], [[9], [10, 11]])]
 
 
@@ -69,14 +70,9 @@ def test_one_weight_that_fits_nothing_is_enough(base, adapter, tmp_path):
     more = changed(
         adapter,
         tmp_path / "more",
-        lambda weights: (
-            weights
-            | {"base_model.model.model.layers.7.mlp.up_proj.lora_A.weight": torch.ones(4, 8)}
-        ),
+        lambda weights: weights | {f"{LAYER_7}.mlp.up_proj.lora_A.weight": torch.ones(4, 8)},
     )
-    with pytest.raises(
-        StudyError, match="1 of 9 weights .* such as base_model.model.model.layers.7"
-    ):
+    with pytest.raises(StudyError, match=f"1 of 9 weights .* such as {LAYER_7}"):
         scores(base, more)
 
 
@@ -89,9 +85,7 @@ def test_an_adapter_of_another_size_is_refused_in_a_sentence(base, adapter, tmp_
             for name, weight in weights.items()
         },
     )
-    with pytest.raises(
-        StudyError, match="does not fit its base: size mismatch for .*; give the base"
-    ):
+    with pytest.raises(StudyError, match="does not fit its base: size mismatch for"):
         scores(base, wide)
 
 

@@ -300,3 +300,20 @@ def test_check_refuses(injected, sentence):
 def test_check_of_a_value_edited_by_hand():
     with pytest.raises(StudyError, match="notebook: lora_r is 0"):
         checked(cell=CELL.replace("16", "0"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("meta-llama/Llama-2-7b-hf", "eval_models is .*lower-case letters, digits"),
+        ("Llama", "eval_models is .*lower-case letters, digits"),
+        ("tuned", "takes a name of the study's own models"),
+        ("base-nf4", "takes a name of the study's own models"),
+        ("merged-original", "takes a name of the study's own models"),
+    ],
+)
+def test_a_name_that_no_table_can_show_or_that_is_taken_is_refused(name, said):
+    given = {"study": "mine", "eval_models": {name: "some/model"}}
+    with pytest.raises(StudyError, match=said):
+        params.load(TINY, overrides=given)
+    assert params.load(TINY, overrides=given | {"eval_models": {"base-2": "some/model"}})
