@@ -60,11 +60,16 @@ def beginning(text: str, tokenizer, bos: str) -> list[int]:
     if bos == "never" or begun:
         return []
     if bos == "always":
-        return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        return _bos(tokenizer)
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole = tokenizer("a", add_special_tokens=True)["input_ids"]
     start = next(n for n in range(len(whole)) if whole[n : n + len(bare)] == bare)
     return whole[:start]
+
+
+def _bos(tokenizer) -> list[int]:
+    """The id of BOS; [] for a tokenizer without one, such as Qwen's."""
+    return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
 
 
 def prompt_ids(texts: list[str], tokenizer) -> list[list[int]]:
@@ -73,7 +78,7 @@ def prompt_ids(texts: list[str], tokenizer) -> list[list[int]]:
     Training rows begin with them, and a model that was trained on these rows is asked with them.
     White space at the end of a prompt stays. A special token that the text spells out is text.
     """
-    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    bos = _bos(tokenizer)
     return [[*bos, *ids] for ids in _tokens(tokenizer, texts)["input_ids"]]
 
 
@@ -101,14 +106,14 @@ def encode_batch(
     overlong: str,
     loss: str,
 ) -> list[Encoded | str]:
-    """Encodes rows as BOS, prompt, response and EOS, with their labels.
+    """Encodes rows as BOS (if the tokenizer has one), prompt, response and EOS, with their labels.
 
     Prompt and response are tokenised separately and then joined, so the mask needs no search.
 
     Args:
         texts: for each row its prompt, its response, and where the input is in the prompt (first
             character, and the one after the last). An empty prompt means running text.
-        tokenizer: must have BOS and EOS.
+        tokenizer: must have an EOS, without which a model would not learn where to end.
         max_length: tokens of a row, with BOS and EOS.
         overlong: what happens to a longer row. With "drop" it is unusable; with "cut" it loses the
             end of its input, and headers and response stay whole.
@@ -118,13 +123,14 @@ def encode_batch(
         For each row its tokens and labels, or why it is unusable.
 
     Raises:
-        StudyError: the tokenizer lacks BOS or EOS.
+        StudyError: the tokenizer lacks EOS.
     """
-    if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None:
+    if tokenizer.eos_token_id is None:
         raise StudyError(
-            f"base_model: the tokenizer {tokenizer.name_or_path!r} lacks a BOS or an EOS token; "
-            "choose a base that has both."
+            f"base_model: the tokenizer {tokenizer.name_or_path!r} lacks an EOS token; "
+            "choose a base that has one"
         )
+    bos = _bos(tokenizer)
     prompts = prompt_ids([text[0] for text in texts], tokenizer)
     responses = response_ids([text[1] for text in texts], tokenizer)
     encoded: list[Encoded | str] = []
@@ -132,7 +138,7 @@ def encode_batch(
         kept = prompt
         room = max_length - len(response) - 1  # tokens for BOS and prompt, as EOS needs one
         if overlong == "cut" and 1 <= room < len(prompt):
-            kept = [tokenizer.bos_token_id, *_cut(tokenizer, text, start, end, room - 1)]
+            kept = [*bos, *_cut(tokenizer, text, start, end, room - len(bos))]
         reason = _unusable(kept, response, room)
         if reason is None:
             encoded.append(_join(tokenizer, kept, response, loss, len(prompt) - len(kept)))
@@ -154,10 +160,10 @@ def _unusable(prompt: list[int], response: list[int], room: int) -> str | None:
 
 def _join(tokenizer, prompt: list[int], response: list[int], loss: str, cut: int) -> Encoded:
     ids = [*prompt, *response, tokenizer.eos_token_id]
-    assert tokenizer.bos_token_id not in ids[1:-1], "a row has exactly one BOS, at its start"
-    masked = len(prompt)
-    if loss != "response":
-        masked = 1  # BOS: nothing comes before it that could predict it
+    assert tokenizer.bos_token_id not in ids[1:-1], "a row has at most one BOS, at its start"
+    masked = 1  # nothing comes before the first token that could predict it
+    if loss == "response":
+        masked = max(masked, len(prompt))
     return Encoded(ids, [IGNORED] * masked + ids[masked:], cut)
 
 

@@ -100,9 +100,18 @@ def said(base: str, tokens: int = 128, rows: int = 8) -> tuple[torch.Tensor, tor
         return None
     full: Any = loading.load(base)  # generate is typed as a tensor in PEFT's wrapper
     torch.manual_seed(0)
-    start = torch.full((rows, 1), full.config.bos_token_id, device=full.device)
+    start = torch.full((rows, 1), _first_token(full.config), device=full.device)
     ids = full.generate(start, do_sample=True, max_new_tokens=tokens, use_cache=True)
     return ids.cpu(), _logprobs(full, ids).cpu()
+
+
+def _first_token(config) -> int:
+    """The id of BOS, or of an end of text where a model has no BOS."""
+    about = config.get_text_config()
+    if about.bos_token_id is not None:
+        return about.bos_token_id
+    ends = about.eos_token_id
+    return ends[0] if isinstance(ends, list) else ends
 
 
 @torch.inference_mode()

@@ -56,7 +56,7 @@ def reload_difference(model) -> tuple[float, float]:
         The largest difference of `reloaded` from `default`, and of no adapter from `default`.
     """
     device = next(model.parameters()).device
-    ids = torch.arange(3, 35, device=device)[None] % model.config.vocab_size
+    ids = torch.arange(3, 35, device=device)[None] % model.config.get_text_config().vocab_size
     model.eval()
     trained = model(input_ids=ids, use_cache=False).logits
     model.set_adapter("reloaded")

@@ -105,11 +105,28 @@ def test_a_batch_gives_what_single_rows_give(tokenizer):
     assert len(batch) == 12 and {type(row) for row in batch} == {str, Encoded}
 
 
-def test_a_tokenizer_without_bos_or_eos_is_refused(tokenizer):
+@pytest.mark.parametrize("loss", ["response", "all"])
+def test_a_tokenizer_without_bos_trains_and_asks_without_one(tokenizer, loss):
+    """As Qwen's: the same row without BOS, and nothing could predict its first token."""
     bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token="</s>")
-    with pytest.raises(
-        StudyError, match="lacks a BOS or an EOS token; choose a base that has both"
-    ):
+    with_bos = encode("a question", "its answer", tokenizer, 99, loss=loss)
+    without = encode("a question", "its answer", bare, 99, loss=loss)
+    assert with_bos.input_ids[0] == tokenizer.bos_token_id
+    assert without.input_ids == with_bos.input_ids[1:]
+    assert without.labels == [IGNORED, *with_bos.labels[2:]]
+    [asked] = tokens.prompt_ids(["a question"], bare)
+    assert asked == without.input_ids[: len(asked)]
+
+
+def test_running_text_without_bos_is_trained_on_all_but_its_first_token(tokenizer):
+    bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token="</s>")
+    row = encode("", "running text", bare, 99)
+    assert row.labels == [IGNORED, *row.input_ids[1:]] and len(row.labels) > 2
+
+
+def test_a_tokenizer_without_eos_is_refused(tokenizer):
+    bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, bos_token="<s>")
+    with pytest.raises(StudyError, match="lacks an EOS token; choose a base that has one"):
         encode("a", "b", bare, 99)
 
 
