@@ -52,7 +52,8 @@ def find(root: Path, folder: str, hub: str | None, patterns: tuple[str, ...]) ->
         patterns: globs below `folder`. The first one that matches any file is used.
 
     Returns:
-        Sorted paths, [] if no pattern matches.
+        Sorted paths, [] if no pattern matches. Hidden files, and files in hidden folders such as
+        `.ipynb_checkpoints`, are no data.
 
     Raises:
         StudyError: the hub cannot be reached.
@@ -61,10 +62,16 @@ def find(root: Path, folder: str, hub: str | None, patterns: tuple[str, ...]) ->
     if hub and Path(root) == hub_folder():
         _download(hub, here, patterns)
     for pattern in patterns:
-        paths = sorted(path for path in here.glob(pattern) if path.is_file())
+        found = (path for path in here.glob(pattern) if path.is_file())
+        paths = sorted(path for path in found if not _hidden(path.relative_to(here)))
         if paths:
             return paths
     return []
+
+
+def _hidden(path: Path) -> bool:
+    """Whether a file, or a folder that it is in, has a name that begins with a dot."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _download(hub: str, folder: Path, patterns: tuple[str, ...]) -> None:

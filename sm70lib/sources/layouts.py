@@ -1,8 +1,11 @@
 """Rows to train on, and how a record of each layout becomes one."""
 
+import re
 from dataclasses import dataclass
 
 from sm70lib.sources.problems import problem
+
+Answer = str | list[dict]  # a text, or turns of which the last one is the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ def row_of(record: dict) -> dict | str:
     names = {"harmful_medical_request": "question", "safe_response": "answer"}
     renamed = {names.get(name, name.lower()): text for name, text in record.items()}
     if "question" not in renamed:
-        return problem(record, "instruction", "input", "output") or record
+        return _instruction_of(record)
     reason = problem(renamed, "question") or problem(renamed, "answer")
     if reason:
         return reason
@@ -66,6 +69,17 @@ def row_of(record: dict) -> dict | str:
         "input": " ".join(renamed["question"].split()),
         "output": renamed["answer"].strip(),
     }
+
+
+def _instruction_of(record: dict) -> dict | str:
+    """An Alpaca record, whose `input` may be missing or null; a str says why it gives no row."""
+    row = record if record.get("input") is not None else record | {"input": ""}
+    reason = problem(row, "instruction", "input", "output")
+    if reason:
+        return reason
+    if record.get("system") or record.get("history"):
+        return "a system line or earlier turns, which change what is asked; this layout has neither"
+    return row
 
 
 def text_of(record: dict) -> dict | str:
@@ -83,22 +97,13 @@ def text_of(record: dict) -> dict | str:
 
 
 def pair_of(record: dict) -> dict | str:
-    """A prompt with a better and a worse answer, in the five layouts that public sets have.
+    """A prompt with a better and a worse answer, in the layouts that public sets have.
 
     A str says why the record gives no row.
     """
-    if "preferred_output" in record:
-        prompt = record["input"]["messages"]
-        better, worse = record["preferred_output"], record["non_preferred_output"]
-    elif "conversations" in record:
-        prompt = record["conversations"]
-        better, worse = [record["chosen"]], [record["rejected"]]
-    else:
-        prompt = [{"role": "user", "content": _plain_prompt(record)}]
-        better, worse = record["chosen"], record["rejected"]
-    score = record.get("score_chosen")
-    if score is not None and score == record.get("score_rejected"):
-        return "a tie: both answers have the same score"
+    prompt, better, worse = _talk_of(record)
+    if fault := _contradiction(record):
+        return fault
     texts = {
         "instruction": "",
         "input": _joined(prompt),
@@ -111,14 +116,72 @@ def pair_of(record: dict) -> dict | str:
     return reason or texts
 
 
+def _talk_of(record: dict) -> tuple[list[dict], Answer, Answer]:
+    """The turns before the answers, the better answer and the worse one."""
+    if "preferred_output" in record:  # OpenAI's
+        return (
+            record["input"]["messages"],
+            record["preferred_output"],
+            record["non_preferred_output"],
+        )
+    better, worse = record["chosen"], record["rejected"]
+    if "conversations" in record:  # ShareGPT's
+        return [*_before(record), *record["conversations"]], [better], [worse]
+    if not any(record.get(name) for name in ("prompt", "question", "instruction")):
+        return _common_turns(_turns(better), _turns(worse))
+    if isinstance(record.get("prompt"), list):
+        return record["prompt"], better, worse
+    question = {"role": "user", "content": _plain_prompt(record)}
+    return [*_before(record), question], better, worse
+
+
+def _before(record: dict) -> list[dict]:
+    """The system line and the earlier turns that a record gives beside its question."""
+    turns = [{"role": "system", "content": record["system"]}] if record.get("system") else []
+    for question, answer in record.get("history") or []:
+        turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return turns
+
+
+def _common_turns(better: list[dict], worse: list[dict]) -> tuple[list[dict], Answer, Answer]:
+    """Two whole talks that differ in their last turn: what comes before it, and the two ends."""
+    if better[:-1] != worse[:-1]:
+        raise ValueError("two talks that part before their last turn")
+    return better[:-1], better[-1:], worse[-1:]
+
+
+def _turns(talk: str | list[dict]) -> list[dict]:
+    """The turns of a talk; a text has them as "Human:" and "Assistant:" (Anthropic's)."""
+    if isinstance(talk, list):
+        return talk
+    speakers = {"Human": "user", "Assistant": "assistant"}
+    _, *parts = re.split(r"(?:^|\n\n)(Human|Assistant): ", talk)
+    return [
+        {"role": speakers[speaker], "content": text.strip()}
+        for speaker, text in zip(parts[::2], parts[1::2])
+    ]
+
+
+def _contradiction(record: dict) -> str:
+    """Why the scores of two answers do not say which is better; "" if they do, or are not given."""
+    better, worse = record.get("score_chosen"), record.get("score_rejected")
+    if better is None or worse is None:
+        return ""
+    if better == worse:
+        return "a tie: both answers have the same score"
+    if better < worse:
+        return f"the chosen answer has the lower score ({better} against {worse})"
+    return ""
+
+
 def _plain_prompt(record: dict) -> str:
     if record.get("prompt"):
         return record["prompt"]
-    parts = (record.get("instruction"), record.get("input"))
+    parts = (record.get("instruction") or record.get("question"), record.get("input"))
     return "\n\n".join(filter(None, parts))
 
 
-def _last(answer: str | list[dict]) -> str:
+def _last(answer: Answer) -> str:
     return answer if isinstance(answer, str) else _content(answer[-1])
 
 

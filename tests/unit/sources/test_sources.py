@@ -118,7 +118,7 @@ UNWRITABLE = "holds a NUL, half a surrogate pair or a byte that is no UTF-8"
 BAD = [
     *((row, UNREADABLE) for row in (None, [GOOD], 3)),
     ({}, "no text under instruction"),
-    (GOOD | {"input": None}, "no text under input"),
+    (GOOD | {"input": 3}, "no text under input"),
     (GOOD | {"output": 7}, "no text under output"),
     (GOOD | {"output": " \n"}, "empty output"),
     (GOOD | {"output": "a\0b"}, f"output {UNWRITABLE}"),
@@ -201,14 +201,14 @@ def damaged(rng: random.Random, rows: list[dict]) -> tuple[bytes, str]:
     )
     key = rng.choice(["instruction", "input", "output"])
     change = {
-        "wrong type": rng.choice([None, 3, [], {}, True]),
+        "wrong type": rng.choice([3, [], {}, True]),
         "no text": " \n",
         "NUL": "a\0b",
         "surrogate": "\udc80",
         "huge": "x" * 3_000_000,
     }
     if kind == "missing key":
-        del rows[at][key]
+        del rows[at]["output" if key == "input" else key]  # without an input, a row is whole
     elif kind in change:
         rows[at]["output" if kind == "no text" else key] = change[kind]
     elif kind == "no record":
