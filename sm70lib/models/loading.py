@@ -119,7 +119,8 @@ def require(name: str, key: str) -> None:
         key: The parameter that names it, for the error's sentence.
 
     Raises:
-        StudyError: If the model cannot be read, for example because it is gated.
+        StudyError: If the model cannot be read, for example because it is gated, or its folder has
+            no weights as safetensors.
     """
     try:
         AutoConfig.from_pretrained(_existing(name), trust_remote_code=False)
@@ -129,6 +130,17 @@ def require(name: str, key: str) -> None:
             f"{key}: {name} cannot be read ({first}); where it is gated, ask its owners for access "
             "and log in (hf auth login), or take it out"
         ) from None
+    _require_safetensors(name, key)
+
+
+def _require_safetensors(name: str, key: str) -> None:
+    """Raises StudyError for a folder whose weights are in another format, such as a pickle."""
+    folder = Path(name)
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        raise StudyError(
+            f"{key}: {name} has no *.safetensors, and weights are read in no other format; load it "
+            "once in transformers and save it with save_pretrained"
+        )
 
 
 def located(folder: Path) -> str:
