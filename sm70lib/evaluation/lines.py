@@ -159,10 +159,11 @@ def _same(path: Path, about: dict) -> dict:
         return {}
     was = json.loads(meta.read_text())
     for name in predictions.IDENTITY:
-        if was and was.get(name) != about[name]:
+        there, now = was.get(name), about[name]
+        if was and there != now:
             raise StudyError(
-                f"{path} was made with another {name.replace('_', ' ')} ({was.get(name)!s:.12} there, "
-                f"{about[name]!s:.12} now): score again with --fresh 04, or use another study name"
+                f"{path} was made with another {name.replace('_', ' ')} ({there!s:.12} there, "
+                f"{now!s:.12} now): score again with --fresh 04, or use another study name"
             )
     return was
 
