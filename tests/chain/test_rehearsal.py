@@ -109,7 +109,6 @@ def test_what_is_cut_is_what_is_larger():
         "dpo_steps",
         "base_steps",
         "world_conditions",
-        "train_micro_batch_size",
     }, "not in use"
     kept = {
         "data_template",

@@ -103,15 +103,15 @@ def test_a_stage_without_its_sources_ends_the_rehearsal_at_once(tmp_path):
 
 
 def test_a_model_too_large_is_left_out_and_said(tmp_path):
-    """To score a stand-in takes less than 12 MB, and 14 with the adapter: a limit of 12 leaves that
-    one out.
+    """To score a stand-in takes 17 MB, and 22 with the adapter: a limit of 17 leaves that one
+    out.
     """
     launcher = ["-p", "eval_launcher", "accelerate launch --num_processes 4"]
-    done = rehearse(tmp_path, *SMALL, *launcher, SM70_MEMORY_GB="0.012")
+    done = rehearse(tmp_path, *SMALL, *launcher, SM70_MEMORY_GB="0.017")
     folder = tmp_path / "rehearsal-small"
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads((folder / "predictions/left_out.json").read_text()).keys() == {"tuned"}
-    assert "not scored here: 0.014 GB" in (folder / "tables/paper.md").read_text()
+    assert "not scored here: 0.022 GB" in (folder / "tables/paper.md").read_text()
 
 
 def test_a_finished_rehearsal_broken_afterwards(copy, tmp_path):
