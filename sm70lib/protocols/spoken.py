@@ -5,7 +5,7 @@ import re
 TAGS = r"(?:think|thinking|thought|reasoning|scratchpad|analysis)"
 REASONING = re.compile(rf"[<\[]({TAGS})[>\]].*?[<\[]/\1[>\]]", re.IGNORECASE | re.DOTALL)
 # A chat template may open the tag in the prompt, so a reply may hold its end only.
-UNOPENED = re.compile(rf".*[<\[]/{TAGS}[>\]]", re.IGNORECASE | re.DOTALL)
+CLOSING = re.compile(rf"[<\[]/{TAGS}[>\]]", re.IGNORECASE)
 UNCLOSED = re.compile(rf"[<\[]{TAGS}[>\]].*", re.IGNORECASE | re.DOTALL)
 # Where a model goes on after its answer, with another question that it invents or the next turn.
 NEXT = re.compile(
@@ -30,7 +30,8 @@ def spoken(reply: str) -> str:
         of a `</think>` that was never opened, only what stands after.
     """
     text = REASONING.sub("\n", reply)
-    text = UNOPENED.sub("", text)
+    for closing in list(CLOSING.finditer(text))[-1:]:
+        text = text[closing.end() :]
     text = UNCLOSED.sub("", text)
     text = NEXT.split(text.strip())[0]
     text = text.replace("\u2019", "'").replace("\u201c", '"').replace("\u201d", '"')

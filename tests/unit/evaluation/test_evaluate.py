@@ -86,8 +86,9 @@ def test_memory_does_not_grow_with_the_number_of_items(loaded, tmp_path, monkeyp
     """Peak of Python's memory over 520 and over 1,300 items: what is kept per item is less than its
     tokens.
     """
+    monkeypatch.setattr(Local, "way", "packed")
     monkeypatch.setattr(
-        local,
+        Local,
         "loglikelihoods",
         lambda _, asked, *__: [[0.0] * len(request.options) for request in asked],
     )
