@@ -23,7 +23,7 @@ lint: .venv/installed  ## format, lint and types, in seconds
 	$(PY) -m ruff check sm70lib tests
 	$(PY) -m mypy
 
-quick: lint  ## the unit tests alone, in a minute and a half
+quick: lint  ## the unit tests alone, in about four minutes
 	$(PY) -m pytest -m unit
 
 test: lint  ## every test that needs no GPU and no hub: unit, chain, faults, parity, benchmarks, results
