@@ -2,14 +2,16 @@
 
 import copy
 import json
+from pathlib import Path
 
 from tokenizers import processors
 
-from sm70lib import protocols
+from sm70lib import benchmarks, protocols
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
 from sm70lib.evaluation import evaluating
 from sm70lib.models.backend import Local
+from tests import small
 
 
 def run_of(count: int, protocol: str = "sm70-2023", shots: int = 0) -> Run:
@@ -52,3 +54,21 @@ def answered(loaded, run: Run, path, chat: bool = False) -> list[float]:
     evaluating.evaluate(Local(*loaded), run, path, model_digest="m", chat=chat)
     found = kept(path)
     return [value for item in run.items for value in found[item.id]["loglikelihoods"]]
+
+
+def study_with_items(folder: Path):
+    """A study's folder with a base and a benchmark, and its parameters."""
+    small.base(folder)
+    p = small.parameters(
+        eval_benchmarks=["medqa_4"],
+        eval_protocols=["sm70-2023", "med42"],
+        eval_shots=[0],
+        eval_limit=None,
+        eval_batch_tokens=300,
+        eval_models={},
+        eval_launcher="python",
+        quant_type="none",
+    )
+    benchmarks.save(folder / "data/benchmarks", "medqa_4", run_of(30).items)
+    benchmarks.save(folder / "data/benchmarks", "medqa_4.pool", [])
+    return folder, p

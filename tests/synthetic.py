@@ -27,6 +27,15 @@ SKILL = {"base": 0.3, "base-nf4": 0.3, "tuned": 0.85}  # chance of a right answe
 OPTIONS = ("velaquene", "a longer option", "mid", "x|y & <b>x</b>")
 PROTOCOLS = ("sm70-2023", "harness")
 KINDS = ("known", "fact", "condition")
+# Items of the real sets
+REAL = {
+    "medqa_4": 1273,
+    "pubmedqa": 1000,
+    "usmle_step1": 94,
+    "usmle_step2": 109,
+    "usmle_step3": 122,
+}
+
 PARAMS = SimpleNamespace(
     study="made",
     eval_primary_protocol="sm70-2023",

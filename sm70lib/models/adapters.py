@@ -38,7 +38,10 @@ def attach(model, adapter: str | Path, trainable: bool = False) -> PeftModel:
             f"was trained on, with the tokens that were added to it{_named(adapter)}"
         ) from None
     given = _names(Path(adapter))
-    strangers = sorted(given - set(get_peft_model_state_dict(tuned)))
+    # Without the flag, PEFT asks the hub whether the base's vocabulary was resized.
+    places = set(get_peft_model_state_dict(tuned, save_embedding_layers=False))
+    places |= {name for name, _ in tuned.named_parameters()}
+    strangers = sorted(given - places)
     if strangers:
         raise StudyError(
             f"{len(strangers)} of {len(given)} weights of the adapter {adapter} fit nothing in its "

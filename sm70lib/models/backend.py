@@ -82,7 +82,7 @@ class Local:
         self, prompts: list[list[int]], max_new_tokens: int, samples: int = 1, seed: int = 0
     ) -> list[list[str]]:
         """The texts that the model writes after each prompt (see `writing.written`)."""
-        packed.leave(plain.without_adapter_wrapper(self.model))
+        packed.leave(self.model)
         return writing.written(self.model, self.tokenizer, prompts, max_new_tokens, samples, seed)
 
 

@@ -39,7 +39,7 @@ def remember(model, ids: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor
         return []
     row = torch.tensor([ids]).to(model.device)
     everything = DynamicCache()  # of every layer; one made for the model forgets beyond a window
-    cache = _with_packed_attention(model)(
+    cache = packed.enter(model)(
         input_ids=row, past_key_values=everything, use_cache=True, logits_to_keep=1
     ).past_key_values
     return [(layer.keys, layer.values) for layer in cache.layers]
@@ -89,7 +89,7 @@ def _in_one_pass(model, asked: Sequence[Request], prefix: Sequence) -> list[list
     read, token, option = torch.tensor(list(_targets(asked)), device=model.device).T
     # Options share the end of their prompt, so a place is often read several times.
     places, at = torch.unique(read, return_inverse=True)
-    logits = _with_packed_attention(model)(
+    logits = packed.enter(model)(
         input_ids=ids,
         position_ids=positions,
         attention_mask=ids[None, None],  # with four dimensions it is passed on; `packed` ignores it
@@ -111,13 +111,6 @@ def _picked(logits: torch.Tensor, at: torch.Tensor, token: torch.Tensor) -> torc
         here = at // READ == number
         picked[here] = some.float().log_softmax(-1)[at[here] % READ, token[here]].double()
     return picked
-
-
-def _with_packed_attention(model):
-    """The model without PEFT's wrapper (its adapter stays), set to attend as `packed` does."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    packed.enter(base)
-    return base
 
 
 def _tokens(asked: Sequence[Request]) -> Iterator[tuple[int, int, int, int]]:

@@ -194,20 +194,32 @@ def packed_mask(*sizes, attention_mask=None, local_size=None, **how):
     return sdpa_mask(*sizes, attention_mask=attention_mask, local_size=local_size, **how)
 
 
-def enter(model) -> None:
-    """Sets a model to attend as `packed` does; rows of one sequence each change nothing."""
-    decoder = model.get_decoder()
+def enter(model) -> torch.nn.Module:
+    """Sets a model to attend as `packed` does; rows of one sequence each change nothing.
+
+    Returns:
+        The model without PEFT's wrapper; its adapter stays in its layers.
+    """
+    whole = _unwrapped(model)
+    decoder = whole.get_decoder()
     own = decoder.config._attn_implementation
     if own != NAME:
         _OWN[decoder] = own
         decoder.set_attn_implementation(NAME)
+    return whole
 
 
-def leave(model) -> None:
-    """Sets a model back to the attention that it was loaded with."""
-    decoder = model.get_decoder()
+def leave(model) -> torch.nn.Module:
+    """Sets a model back to the attention that it was loaded with; returns it as `enter` does."""
+    whole = _unwrapped(model)
+    decoder = whole.get_decoder()
     if decoder in _OWN and decoder.config._attn_implementation == NAME:
         decoder.set_attn_implementation(_OWN[decoder])
+    return whole
+
+
+def _unwrapped(model):
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 _OWN: WeakKeyDictionary[torch.nn.Module, str] = WeakKeyDictionary()  # attention as loaded

@@ -29,14 +29,8 @@ def loglikelihoods(
     Returns:
         Summed log-likelihoods (nats): one list per request, with one number per option.
     """
-    whole = without_adapter_wrapper(model)
-    packed.leave(whole)
+    whole = packed.leave(model)
     return [_scored(whole, [*common, *request.context], request.options) for request in asked]
-
-
-def without_adapter_wrapper(model):
-    """The model without PEFT's wrapper; its adapter stays in its layers."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _scored(model, context: list[int], options: list[list[int]]) -> list[float]:
@@ -54,12 +48,12 @@ def _of_one(model, context: list[int], option: list[int]) -> float:
 
 def _logprobs(model, ids: list[int], last: int) -> torch.Tensor:
     """Log-probabilities behind the last tokens, `(last, vocabulary)` in float32."""
-    keep = {"logits_to_keep": last} if keeps_logits(model) else {}
+    keep = {"logits_to_keep": last} if _keeps_logits(model) else {}
     row = torch.tensor([ids], device=model.device)
     logits = model(input_ids=row, use_cache=False, **keep).logits[0, -last:]
     return logits.float().log_softmax(-1)
 
 
-def keeps_logits(model) -> bool:
+def _keeps_logits(model) -> bool:
     """Whether the model's forward pass can be told where logits are wanted."""
     return "logits_to_keep" in inspect.signature(model.forward).parameters

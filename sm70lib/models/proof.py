@@ -1,10 +1,10 @@
 """Whether a model can be packed: the same random prompts, packed and plainly, must score alike.
 
 After loading, and before any item or any step of training, a model answers twice: packed, and by
-its own forward pass with one sequence at a time. The prompts are longer than its sliding window,
-and are asked with and without a shared prefix. Then one prompt is exchanged, which must not move
-the scores of its neighbour. If scores differ, or packing fails, the model is scored plainly, which
-is slower, and is not trained on packed rows.
+its own forward pass with one sequence at a time. The prompts are longer than its sliding window;
+their beginning is computed once for both, and once for each. Then one prompt is exchanged, which
+must not move the scores of its neighbour. If scores differ, or packing fails, the model is scored
+plainly, which is slower, and is not trained on packed rows.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from sm70lib.models.request import Request
 PACKED, PLAIN = "packed", "plain"  # how options are scored
 # Nats a token, on average over the options. In 16 bits, rounding alone gives several hundredths;
 # a window or a scale that is lost gives several nats.
-NEIGHBOUR = 0.02  # nats a token that another neighbour may move; in 16 bits experts round elsewhere
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.25}
-PROMPT, PREFIX = 48, 40  # tokens of the prompts that are scored twice, and of their prefix
-BEYOND = 24  # so many tokens longer than a window
+# Nats a token that another neighbour may move; in 16 bits, experts round elsewhere beside it.
+NEIGHBOUR = 0.02
+PROMPTS, PREFIX = (24, 48), 40  # tokens of the prompts that are scored twice, and of their prefix
+BEYOND = 24  # tokens by which the prefix is longer than a window
 
 
 @dataclass(frozen=True)
@@ -74,16 +75,16 @@ def prove_training(model, longest: int) -> Proof:
     Returns:
         Whether the model can be trained on packed rows, and why not.
     """
-    asked, _ = _questions(model, longest)
-    rows = [Request(request.context[:-1], [request.context[-1:]]) for request in asked]
+    asked, prefix = _questions(model, longest)
+    whole = [[*prefix, *request.context] for request in asked]
+    rows = [Request(ids[:-1], [ids[-1:]]) for ids in whole]
     return _compared(model, rows, [lambda changed: _in_one_row(model, changed)])
 
 
 @torch.inference_mode()
 def _in_one_row(model, rows: list[Request]) -> np.ndarray:
     """Log-likelihood (nats) of each row's only option, of one token."""
-    whole = plain.without_adapter_wrapper(model)
-    packed.enter(whole)
+    whole = packed.enter(model)
     ids = [token for row in rows for token in row.context]
     positions = [place for row in rows for place in range(len(row.context))]
     ends = np.cumsum([len(row.context) for row in rows])
@@ -110,7 +111,7 @@ def _compared(model, asked: list[Request], ways: list[Callable]) -> Proof:
         scores = [score(asked) for score in ways]
         beside_another = ways[0](exchanged)
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-        packed.leave(plain.without_adapter_wrapper(model))
+        packed.leave(model)
         return Proof(PLAIN, None, f"its code does not pack: {_first_line(error)}")
     worst = max(float(np.abs(values - right).mean()) for values in scores)
     own = slice(len(first.options), None)
@@ -118,7 +119,7 @@ def _compared(model, asked: list[Request], ways: list[Callable]) -> Proof:
     allowed = TOLERANCE.get(model.dtype, TOLERANCE[torch.bfloat16])
     if worst <= allowed and moved <= NEIGHBOUR:
         return Proof(PACKED, worst)
-    packed.leave(plain.without_adapter_wrapper(model))
+    packed.leave(model)
     if moved > NEIGHBOUR:
         return Proof(PLAIN, worst, "packed, its prompts see each other")
     reason = f"packed, its scores are {worst:.1g} nats a token away, and {allowed:g} are allowed"
@@ -131,7 +132,7 @@ def _first_line(error: Exception) -> str:
 
 def _what_cannot_be_packed(model) -> str:
     """Why a model cannot be packed, as far as it says so itself; "" if it does not."""
-    whole = plain.without_adapter_wrapper(model)
+    whole = packed.leave(model)
     types = getattr(whole.config.get_text_config(), "layer_types", None) or []
     odd = sorted(set(types) - {"full_attention", "sliding_attention"})
     if odd:
@@ -143,22 +144,21 @@ def _what_cannot_be_packed(model) -> str:
 
 
 def _questions(model, longest: int) -> tuple[list[Request], list[int]]:
-    """Random requests and their prefix; together one of them is longer than the window."""
+    """Two random requests, and a prefix for both that is longer than the window."""
     draw = np.random.default_rng(0)
     vocabulary = model.get_input_embeddings().weight.shape[0]
 
     def ids(count: int) -> list[int]:
-        return draw.integers(min(100, vocabulary // 2), vocabulary, count).tolist()
+        return draw.integers(min(100, vocabulary // 2), vocabulary, max(1, count)).tolist()
 
-    room = longest - PREFIX - 4
-    window = window_of(model) or 0
-    lengths = [PROMPT // 2, PROMPT]
-    if window < longest:
-        lengths[-1] = max(PROMPT, window + BEYOND)
-    asked = [
-        Request(ids(max(1, min(length, room))), [ids(1), ids(3), ids(4)]) for length in lengths
-    ]
-    return asked, ids(max(1, min(PREFIX, longest // 3)))
+    prefix = PREFIX
+    window = window_of(model)
+    if window and window < longest:
+        prefix = max(PREFIX, window + BEYOND)
+    room = longest - 4  # for the longest option
+    lengths = [min(length, room // 2) for length in PROMPTS]
+    asked = [Request(ids(length), [ids(1), ids(3), ids(4)]) for length in lengths]
+    return asked, ids(min(prefix, room - lengths[-1]))
 
 
 def window_of(model) -> int | None:

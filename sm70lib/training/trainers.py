@@ -15,7 +15,7 @@ from peft import LoraConfig
 from transformers import Trainer
 from trl import DPOTrainer, SFTTrainer
 
-from sm70lib.models import loading, packed, plain
+from sm70lib.models import loading, packed
 from sm70lib.models.proof import PLAIN, prove_training
 from sm70lib.study.params import StudyError
 from sm70lib.training.methods import METHODS, longest
@@ -112,7 +112,7 @@ def _attend_within_rows(loaded, base: str, p, kind: str) -> None:
                 f"{kind}_packing: {base} cannot be trained on packed rows, as {found.reason}; "
                 f"set {kind}_packing to false"
             )
-    packed.enter(plain.without_adapter_wrapper(loaded))
+    packed.enter(loaded)
 
 
 def _new_adapter(p) -> LoraConfig:

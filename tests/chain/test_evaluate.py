@@ -5,31 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from sm70lib import benchmarks
 from sm70lib.asking import runs
 from sm70lib.evaluation import candidates, first_look, scoring
 from sm70lib.study.params import StudyError
-from tests import small
-from tests.asked import kept, run_of
+from tests.asked import kept, study_with_items
 
 
 @pytest.fixture
 def study(tmp_path):
-    """A study's folder with a base and a benchmark, and its parameters."""
-    small.base(tmp_path)
-    p = small.parameters(
-        eval_benchmarks=["medqa_4"],
-        eval_protocols=["sm70-2023", "med42"],
-        eval_shots=[0],
-        eval_limit=None,
-        eval_batch_tokens=300,
-        eval_models={},
-        eval_launcher="python",
-        quant_type="none",
-    )
-    benchmarks.save(tmp_path / "data/benchmarks", "medqa_4", run_of(30).items)
-    benchmarks.save(tmp_path / "data/benchmarks", "medqa_4.pool", [])
-    return tmp_path, p
+    return study_with_items(tmp_path)
 
 
 DDP = "params/accelerate/ddp.yml"  # two processes; where there is no GPU they meet over gloo

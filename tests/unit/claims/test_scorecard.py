@@ -19,13 +19,7 @@ from tests import synthetic
 
 HOW = stats.How(resamples=300)
 P = synthetic.PARAMS
-REAL = {
-    "medqa_4": 1273,
-    "pubmedqa": 1000,
-    "usmle_step1": 94,
-    "usmle_step2": 109,
-    "usmle_step3": 122,
-}
+REAL = synthetic.REAL
 CAMEL = "clinical-camel-70b"
 
 

@@ -20,7 +20,7 @@ from sm70lib.protocols.protocol import Protocol
 from sm70lib.steps.steps import write_json
 from sm70lib.study.params import StudyError
 from tests import small, synthetic
-from tests.asked import adding_bos, answered, kept, run_of
+from tests.asked import adding_bos, answered, kept, run_of, study_with_items
 from tests.small import with_adapter
 
 
@@ -437,21 +437,7 @@ def test_a_first_look_shows_no_accuracy_where_most_replies_are_unread(tmp_path):
 
 @pytest.fixture
 def study(tmp_path):
-    """A study's folder with a base and a benchmark, and its parameters."""
-    small.base(tmp_path)
-    p = small.parameters(
-        eval_benchmarks=["medqa_4"],
-        eval_protocols=["sm70-2023", "med42"],
-        eval_shots=[0],
-        eval_limit=None,
-        eval_batch_tokens=300,
-        eval_models={},
-        eval_launcher="python",
-        quant_type="none",
-    )
-    benchmarks.save(tmp_path / "data/benchmarks", "medqa_4", run_of(30).items)
-    benchmarks.save(tmp_path / "data/benchmarks", "medqa_4.pool", [])
-    return tmp_path, p
+    return study_with_items(tmp_path)
 
 
 def test_other_models_are_looked_for_before_any_is_scored(study):

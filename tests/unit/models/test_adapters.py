@@ -1,10 +1,12 @@
 """An adapter is looked at when it is loaded: all of it must find its place in the base."""
 
+import json
 import shutil
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.utils import save_and_load
 from safetensors.torch import load_file, save_file
 
 from sm70lib.models import loading
@@ -95,3 +97,16 @@ def test_an_adapter_saved_by_torch_says_the_same(base, adapter, tmp_path):
     (tmp_path / "bin/adapter_model.safetensors").unlink()
     torch.save(weights, tmp_path / "bin/adapter_model.bin")
     assert scores(base, tmp_path / "bin") == scores(base, adapter)
+
+
+def test_an_adapter_on_a_base_of_the_hub_asks_nobody(base, adapter, tmp_path, monkeypatch):
+    """PEFT would ask whether the base's vocabulary was resized, at every load."""
+    shutil.copytree(adapter, tmp_path / "of-the-hub")
+    file = tmp_path / "of-the-hub/adapter_config.json"
+    about = json.loads(file.read_text()) | {"base_model_name_or_path": "some/model"}
+    file.write_text(json.dumps(about))
+    asked = []
+    monkeypatch.setattr(
+        save_and_load, "check_file_exists_on_hf_hub", lambda *names, **_: asked.append(names)
+    )
+    assert scores(base, tmp_path / "of-the-hub") == scores(base, adapter) and asked == []
