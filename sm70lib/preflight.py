@@ -6,6 +6,7 @@ import sys
 
 from sm70lib.parameters.fields import Study
 from sm70lib.steps import kept, steps
+from sm70lib.study.others import downloads
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.study.provenance import declared
 
@@ -134,7 +135,4 @@ def set_environment(study: Study) -> None:
 def _needs_hub(study: Study) -> bool:
     if study.data_root == "hub":
         return True
-    models = [line.split()[0] for line in study.eval_models.values()]
-    if study.base_model:
-        models.append(study.base_model)
-    return not all((ROOT / model).is_dir() for model in models)
+    return not all((ROOT / model).is_dir() for model, _ in downloads(study))

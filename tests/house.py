@@ -28,6 +28,7 @@ WINGS = (
     "corpus",
     "protocols",
     "models",
+    "serving",
     "sizes",
     "training",
     "asking",

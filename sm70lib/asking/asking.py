@@ -82,12 +82,14 @@ class Prompts:
     A few of them can be rendered one by one; `digest` and `chunks` render all, once.
 
     With `chat`, or if the protocol says so, they stand in the tokenizer's chat template instead of
-    the study's template. A tokenizer without a chat template gets Med42's own words.
+    the study's template. A tokenizer without a chat template gets Med42's own words. Without a
+    tokenizer, a chat's prompt is the JSON text of its messages, which a server puts into words.
     """
 
     def __init__(self, run: Run, tokenizer, chat: bool = False):
         self.run = run
-        self.tokenizer = tokenizer if chat or run.protocol.chat else None
+        self.tokenizer = tokenizer
+        self.chat = chat or run.protocol.chat
         self.keys = [(place, seed) for seed in run.seeds for place in range(len(run.items))]
 
     def __len__(self) -> int:
@@ -98,7 +100,7 @@ class Prompts:
             return self.render(number)
         asked, _, seed = self._asked(number)
         text, answers = self.rendered.read(number)
-        return Prompt(asked, seed, text, answers, self.tokenizer is not None)
+        return Prompt(asked, seed, text, answers, self.chat)
 
     def __iter__(self) -> Iterator[Prompt]:
         for number in range(len(self)):
@@ -108,13 +110,12 @@ class Prompts:
         """Renders a prompt, whether it has been rendered before or not."""
         protocol = self.run.protocol
         asked, shots, seed = self._asked(number)
-        chat = self.tokenizer is not None
-        template = None if chat else self.run.template
+        template = None if self.chat else self.run.template
         text = protocol.prompt(asked, shots, template)
-        if chat:
+        if self.chat:
             text = _as_chat(self.tokenizer, protocol.said(asked, shots), text)
-        answers = protocol.continuations(asked, shots, chat, template)
-        return Prompt(asked, seed, text, answers, chat)
+        answers = protocol.continuations(asked, shots, self.chat, template)
+        return Prompt(asked, seed, text, answers, self.chat)
 
     def head(self, number: int) -> str:
         """What stands before the question of a prompt: introduction and shots."""
@@ -167,8 +168,11 @@ class Prompts:
 def _as_chat(tokenizer, messages: list[dict[str, str]], text: str) -> str:
     """The messages in the tokenizer's chat template.
 
-    `text` says the same in plain words; it is used if the tokenizer has no template.
+    `text` says the same in plain words; it is used if the tokenizer has no template. Without a
+    tokenizer the messages stay as they are.
     """
+    if tokenizer is None:
+        return json.dumps(messages)
     if tokenizer.chat_template:
         try:
             return _templated(tokenizer, messages)

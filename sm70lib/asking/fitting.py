@@ -22,13 +22,15 @@ def usable(
     Args:
         prompt: what is asked.
         protocol: how it is asked.
-        tokenizer: the model's tokenizer.
+        tokenizer: the model's tokenizer; None if only a server has it, which counts tokens itself.
         limit: tokens of the context, for prompt and answer together.
         listed: receives the item, if it is left out (`skipped`) or cut (`cut`); None: no list.
 
     Returns:
         The requests; none if the item cannot be scored.
     """
+    if tokenizer is None:
+        return [Request([], [], conversation=prompt.text)]
     pairs = _pairs(prompt, protocol, tokenizer)
     # The last token of an answer is only predicted, never read, so it needs no room.
     rooms = [limit + 1 - max(len(option), protocol.max_new_tokens) for _, option in pairs]

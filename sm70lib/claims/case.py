@@ -22,6 +22,7 @@ from sm70lib.statistics import stats, verdicts
 from sm70lib.statistics.stats import Estimate
 from sm70lib.statistics.verdicts import CONTRADICTED, OPEN, SUPPORTED
 from sm70lib.steps.keys import mark
+from sm70lib.study import others
 
 OTHERWISE = "not scored under the same protocol"
 UNTESTED = "not tested by this study"
@@ -87,8 +88,8 @@ class Study:
         models = [self.before] if short(rows["base"].iloc[0]).startswith(name) else []
         given = mark(self.folder, "04_eval").get("parameters", {}).get("eval_models", {})
         for model, line in given.items():
-            source = line.split()[0]
-            if "adapter=" not in line and short(source).startswith(name):
+            other = others.read(model, line)
+            if other.adapter is None and short(other.known_as).startswith(name):
                 models.append(model)
         return [model for model in models if model in set(rows["model"])]
 

@@ -54,7 +54,7 @@ class Batch:
 
     def _written(self, backend: Backend, run: Run) -> list[dict]:
         """Lets the model write, and reads its choices from the texts."""
-        contexts = [requests[0].context for _, requests in self.asked]
+        contexts = [requests[0].conversation or requests[0].context for _, requests in self.asked]
         first_prompt, _ = self.asked[0]
         seed = int(first_prompt.digest, 16) % 2**31
         protocol = run.protocol
@@ -143,7 +143,7 @@ def _tokens(requests: list[Request], protocol: Protocol, common: int) -> int:
     """Tokens that an item has in memory at one time.
 
     They are the tokens of its requests after the `common` ones. If the model writes, they are all
-    that it reads and writes.
+    that it reads and writes; of a conversation, all that it writes.
     """
     if protocol.reads:
         return protocol.samples * (len(requests[0].context) + protocol.max_new_tokens)

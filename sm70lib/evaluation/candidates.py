@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sm70lib.models import loading
 from sm70lib.steps.steps import digest
-from sm70lib.study.params import StudyError
+from sm70lib.study import others
+from sm70lib.study.others import Server
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Model:
 
     `name` is its name in tables, and `source` the folder or hub name of its weights. `quantised`
     loads it in NF4. `adapter` is the folder of its adapter, if it has one. `chat` asks it in its
-    chat template.
+    chat template. `server` runs it, if it does not run on this machine; `source` then holds its
+    tokenizer, or is "" if only the server has one.
     """
 
     name: str
@@ -26,9 +28,21 @@ class Model:
     quantised: bool = False
     adapter: Path | None = None
     chat: bool = False
+    server: Server | None = None
+
+    def tokenizer(self):
+        """Its tokenizer; None if only a server has it."""
+        return loading.load_tokenizer(self.source) if self.source else None
 
     def identity(self) -> str:
-        """The sha256 (hex) of weights (or hub name), adapter, and how both are loaded and asked."""
+        """The sha256 (hex) of weights (or hub name), adapter, and how both are loaded and asked.
+
+        Of a model that a server runs, it covers the model's name there and not the address, so that
+        the server may move to another machine.
+        """
+        if self.server:
+            text = f"served {self.server.model} {self.chat} {self.source}"
+            return hashlib.sha256(text.encode()).hexdigest()
         weights = _digest(Path(self.source)) if Path(self.source).is_dir() else self.source
         adapter = self.adapter and digest(self.adapter)
         text = f"{self.quantised} {self.chat} {weights} {adapter}"
@@ -79,37 +93,17 @@ def _other_seed(adapter: Path) -> bool:
 
 def _other(name: str, line: str) -> Model:
     model = described(name, line)
-    loading.require(model.source, f"eval_models: {name}")
+    if model.server is None:
+        loading.require(model.source, f"eval_models: {name}")
     return model
 
 
 def described(name: str, line: str) -> Model:
-    """Reads one entry of `eval_models`.
-
-    Args:
-        name: the model's name.
-        line: its source, then `quant=`, `adapter=` and `chat=` as needed.
+    """The model of one entry of `eval_models`.
 
     Raises:
         StudyError: the line is not understood.
     """
-    source, *words = line.split()
-    given = {}
-    for word in words:
-        key, _, value = word.partition("=")
-        given[key] = value
-    adapter = given.get("adapter")
-    allowed = {"quant": ("nf4", "none"), "chat": ("yes", "no"), "adapter": (adapter,)}
-    for key, value in given.items():
-        if value not in allowed.get(key, ()):
-            raise StudyError(
-                f"eval_models: {name}: {key}={value} is not understood; allowed are quant=nf4 or "
-                "none, adapter=FOLDER, chat=yes or no"
-            )
-    return Model(
-        name,
-        source,
-        quantised=given.get("quant") == "nf4",
-        adapter=Path(adapter) if adapter else None,
-        chat=given.get("chat") == "yes",
-    )
+    other = others.read(name, line)
+    adapter = Path(other.adapter) if other.adapter else None
+    return Model(name, other.source, other.quantised, adapter, other.chat, other.server)

@@ -14,8 +14,8 @@ from sm70lib.asking.asking import Prompts
 from sm70lib.asking.runs import Run
 from sm70lib.evaluation.batches import batched, limit
 from sm70lib.evaluation.lines import about_run, drop_half_line, keys, resume, share
-from sm70lib.models.backend import Backend
-from sm70lib.models.proof import PLAIN
+from sm70lib.models.backend import Backend, Local
+from sm70lib.models.proof import PACKED
 from sm70lib.steps.steps import progress, write_json
 from sm70lib.study.params import StudyError
 
@@ -79,10 +79,10 @@ def evaluate(
 
 
 def _way(backend: Backend, run: Run) -> dict[str, str]:
-    """What the `.meta.json` says of a model that is scored plainly; nothing of any other."""
-    if run.protocol.reads or backend.way != PLAIN:
+    """What the `.meta.json` says of a model that is scored plainly, or that a server runs."""
+    if isinstance(backend, Local) and (run.protocol.reads or backend.way == PACKED):
         return {}
-    return {"way": PLAIN}
+    return {"way": backend.way}
 
 
 def _check_shots(run: Run) -> None:

@@ -6,7 +6,6 @@ Every item has its own line in a prediction file, so every number can be traced 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,22 +13,22 @@ from types import SimpleNamespace
 
 from sm70lib.asking.asking import Prompts
 from sm70lib.asking.runs import Run, runs
-from sm70lib.corpus.templates import trained_in
 from sm70lib.evaluation import leftout, predictions
+from sm70lib.evaluation.answering import (
+    askable,
+    is_complete,
+    places,
+    prompts_of,
+    require_server,
+    score_here,
+    template_of,
+)
 from sm70lib.evaluation.candidates import Model, models
-from sm70lib.evaluation.evaluating import evaluate
-from sm70lib.evaluation.lines import about_run, finished, gather, lines
-from sm70lib.evaluation.rescoring import rescore
-from sm70lib.models import loading
-from sm70lib.models.backend import Local
-from sm70lib.models.proof import PLAIN
+from sm70lib.evaluation.lines import about_run, gather
 from sm70lib.steps.steps import write_json
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.training.launch import launcher
-
-# On a CPU, attention with shared heads needs no copy of their keys, with a mask or without.
-os.environ.setdefault("TRANSFORMERS_SDPA_FORCE_GQA", str(int(loading.device().type == "cpu")))
 
 
 def score_all(p, asked: list[Run], folder: Path) -> None:
@@ -37,7 +36,7 @@ def score_all(p, asked: list[Run], folder: Path) -> None:
 
     All models are checked before any time is spent on one. If there is too little memory for a
     model, it is not loaded: `left_out.json` records it, and 04 adds it when it runs again with more
-    memory.
+    memory. A server that cannot score options is asked only what is answered in writing.
 
     Args:
         p: the study's parameters.
@@ -53,7 +52,9 @@ def score_all(p, asked: list[Run], folder: Path) -> None:
         for run in asked:
             template_of(which, run)
     keep(found, asked, folder)
-    scored = {which.name: score_model(which, p, asked, folder) for which in found}
+    for which in found:
+        require_server(which, asked, folder)
+    scored = {which.name: score_model(which, p, askable(which, asked), folder) for which in found}
     lacking = {name: lack for name, lack in scored.items() if lack}
     leftout.write(folder / "predictions", lacking)
     if len(lacking) == len(found) and not any(folder.glob("predictions/*/*.jsonl")):
@@ -62,26 +63,6 @@ def score_all(p, asked: list[Run], folder: Path) -> None:
             "not one model can be scored here: the smallest needs "
             f"{memory.words(least)}; run 04 on a machine with more memory"
         )
-
-
-def template_of(which: Model, run: Run) -> dict[str, str]:
-    """The templates that the `.meta.json` names: asked in, and trained in.
-
-    Returns:
-        `asked_in`, and for an adapter `trained_in`; nothing, if the protocol uses no template.
-
-    Raises:
-        StudyError: the adapter was trained in another template than the study's is now.
-    """
-    if not run.protocol.in_template:
-        return {}
-    if which.chat:
-        return {"asked_in": "its chat template"}
-    asked = {"asked_in": run.template}
-    if which.adapter is None:
-        return asked
-    trained = trained_in(which.adapter, run.template)
-    return asked | {"trained_in": trained or "not known, its folder has no template.json"}
 
 
 def keep(found: list[Model], asked: list[Run], folder: Path) -> None:
@@ -96,17 +77,17 @@ def keep(found: list[Model], asked: list[Run], folder: Path) -> None:
     for part in sorted(folder.glob("predictions/*/*.part")):
         run_name = part.name.rsplit(".", 2)[0]
         gather(part.with_name(f"{run_name}.jsonl"))
-    names = {run.name for run in asked}
-    predictions.keep_asked(folder, {which.name: names for which in found})
+    names = {which.name: {run.name for run in askable(which, asked)} for which in found}
+    predictions.keep_asked(folder, names)
     for which in found:
-        places = _places(which, asked, folder)
-        to_compare = [run for run in asked if predictions.may_match(folder, places[run])]
+        files = places(which, asked, folder)
+        to_compare = [run for run in asked if predictions.may_match(folder, files[run])]
         if not to_compare:
             continue
-        identity, tokenizer = which.identity(), loading.load_tokenizer(which.source)
+        identity, tokenizer = which.identity(), which.tokenizer()
         for run in to_compare:
             about = about_run(Prompts(run, tokenizer, which.chat), identity)
-            predictions.keep_matching(folder, places[run], about)
+            predictions.keep_matching(folder, files[run], about)
 
 
 def score_model(which: Model, p, asked: list[Run], folder: Path) -> dict | None:
@@ -123,78 +104,24 @@ def score_model(which: Model, p, asked: list[Run], folder: Path) -> dict | None:
     Returns:
         None; or what is lacking, if there is too little memory even for batches of one prompt.
     """
-    identity, tokenizer = which.identity(), loading.load_tokenizer(which.source)
-    places = _places(which, asked, folder)
-    prompts = {run: Prompts(run, tokenizer, which.chat) for run in asked}
-    complete = []
-    for run in asked:
-        gather(places[run])
-        complete.append(finished(places[run], prompts[run], identity))
-    if all(complete) and predictions.again(folder, which.name).exists():
+    prompts = prompts_of(which, asked)
+    if is_complete(which, prompts, folder):
+        return None
+    if which.server:  # it cuts its own batches; here they only have to keep it busy
+        tokens = which.server.at_once * p.eval_batch_tokens
+        score_here(which, p, prompts, folder, tokens, which.identity())
         return None
     tokens = leftout.batch_tokens(which, p)
     if tokens is None:
         return leftout.lack(which, p)
     if p.eval_launcher == "python":
-        score_here(which, p, prompts, folder, identity, tokens)
+        score_here(which, p, prompts, folder, tokens, which.identity())
     else:
-        _launch(which, p, asked, folder, identity, tokens)
+        _launch(which, p, asked, folder, tokens)
     return None
 
 
-def score_here(
-    which: Model, p, prompts: dict[Run, Prompts], folder: Path, identity: str, tokens: int
-) -> None:
-    """Scores what is left of every run in this process.
-
-    One of several processes scores only its share. Then up to 64 items, but at most one in forty,
-    are scored again, one at a time.
-
-    Args:
-        which: the model.
-        p: the study's parameters.
-        prompts: the runs with their prompts.
-        folder: the study's outputs.
-        identity: what identifies the model (`Model.identity`).
-        tokens: tokens that a batch may have.
-    """
-    asked = list(prompts)
-    places, tokenizer = _places(which, asked, folder), loading.load_tokenizer(which.source)
-    loaded = loading.load(which.source, p if which.quantised else None, which.adapter)
-    backend = Local(loaded, tokenizer, max(run.protocol.max_context for run in asked))
-    _say_if_plain(which.name, backend, asked)
-    for run in asked:
-        gather(places[run])
-        if finished(places[run], prompts[run], identity):
-            continue
-        evaluate(
-            backend,
-            run,
-            places[run],
-            model_digest=identity,
-            batch_tokens=tokens,
-            chat=which.chat,
-            notes=template_of(which, run),
-            prompts=prompts[run],
-        )
-    if os.environ.get("RANK", "0") == "0":
-        scored = [run for run in asked if not run.protocol.reads]
-        written = [(prompts[run], lines(places[run])) for run in scored]
-        write_json(predictions.again(folder, which.name), rescore(backend, written))
-
-
-def _say_if_plain(name: str, backend: Local, asked: list[Run]) -> None:
-    """Prints why a model is scored plainly, which takes several times as long."""
-    if not all(run.protocol.reads for run in asked) and backend.way == PLAIN:
-        print(f"{name} is scored plainly, one option a pass: {backend.proof.reason}")
-
-
-def _places(which: Model, asked: list[Run], folder: Path) -> dict[Run, Path]:
-    """The prediction file of every run under one model."""
-    return {run: folder / "predictions" / which.name / f"{run.name}.jsonl" for run in asked}
-
-
-def _launch(which: Model, p, asked: list[Run], folder: Path, identity: str, tokens: int) -> None:
+def _launch(which: Model, p, asked: list[Run], folder: Path, tokens: int) -> None:
     """Starts `eval_launcher` with this module, and gathers the lines of its processes.
 
     Raises:
@@ -202,9 +129,9 @@ def _launch(which: Model, p, asked: list[Run], folder: Path, identity: str, toke
     """
     task = folder / "predictions" / which.name / "task.json"
     given = p.model_dump() | {"eval_batch_tokens": tokens}
-    write_json(
-        task, {"name": which.name, "folder": str(folder), "params": given, "identity": identity}
-    )
+    about = {"name": which.name, "folder": str(folder), "params": given}
+    # Every process would read all weights to find the identity.
+    write_json(task, about | {"identity": which.identity()})
     command = [*launcher(p.eval_launcher), "-m", "sm70lib.evaluation.scoring", str(task)]
     done = subprocess.run(command, cwd=ROOT, text=True, stderr=subprocess.PIPE)
     task.unlink()
@@ -233,10 +160,8 @@ def main(task: Path) -> None:
     about = json.loads(task.read_text())
     p, folder = SimpleNamespace(**about["params"]), Path(about["folder"])
     (which,) = [model for model in models(p, folder) if model.name == about["name"]]
-    tokenizer = loading.load_tokenizer(which.source)
-    asked = runs(p, folder / "data/benchmarks")
-    prompts = {run: Prompts(run, tokenizer, which.chat) for run in asked}
-    score_here(which, p, prompts, folder, about["identity"], p.eval_batch_tokens)
+    prompts = prompts_of(which, runs(p, folder / "data/benchmarks"))
+    score_here(which, p, prompts, folder, p.eval_batch_tokens, about["identity"])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Who answers what scoring asks, such as a model on this machine.
 
 A backend answers two questions, the log-likelihoods of options and text. `Local` asks a model of
-transformers: packed if that was proved right (`proof`), else plainly.
+transformers: packed if that was proved right (`proof`), else plainly. `serving.served.Served` asks
+a server.
 """
 
 from __future__ import annotations
@@ -18,22 +19,32 @@ from sm70lib.models.request import Request
 class Backend(Protocol):
     """What scoring asks of a model, wherever it runs."""
 
-    tokenizer: Any  # of the model
-    max_tokens: int  # of a prompt with its answer
+    tokenizer: Any  # of the model; None if only a server has it
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
 
     @property
     def way(self) -> str:
-        """How options are scored, which the predictions' `.meta.json` keeps where it is plain."""
+        """How the model is asked, which the predictions' `.meta.json` keeps unless it is PACKED."""
+
+    @property
+    def remark(self) -> str:
+        """How options are scored, for the record of items scored again; "" if PACKED."""
 
     def loglikelihoods(
         self, asked: Sequence[Request], common: Sequence[int] = ()
     ) -> list[list[float]]:
         """Summed log-likelihoods (nats) of every option; `common` comes before every context."""
 
+    def plainly(self, asked: Sequence[Request]) -> list[list[float]]:
+        """The same in the slowest and surest way, as a check."""
+
     def written(
-        self, prompts: list[list[int]], max_new_tokens: int, samples: int = 1, seed: int = 0
+        self, prompts: Sequence[Any], max_new_tokens: int, samples: int = 1, seed: int = 0
     ) -> list[list[str]]:
-        """The texts that follow each prompt."""
+        """The texts that follow each prompt: token ids, or a conversation (see `Request`)."""
 
 
 class Local:
@@ -48,9 +59,13 @@ class Local:
     def __init__(self, model, tokenizer, longest: int = 4096):
         self.model = model
         self.tokenizer = tokenizer
-        self.max_tokens = longest_sequence(model)
         self._longest = min(longest, self.max_tokens)
         self._remembered = lru_cache(maxsize=1)(lambda common: local.remember(model, common))
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that the model can read."""
+        return longest_sequence(self.model)
 
     @cached_property
     def proof(self) -> Proof:
@@ -61,6 +76,11 @@ class Local:
     def way(self) -> str:
         """PACKED or PLAIN."""
         return self.proof.way
+
+    @property
+    def remark(self) -> str:
+        """Why the model is scored plainly; "" if it is scored packed."""
+        return f"plainly, as {self.proof.reason}" if self.way == PLAIN else ""
 
     def loglikelihoods(
         self, asked: Sequence[Request], common: Sequence[int] = ()
@@ -78,8 +98,12 @@ class Local:
             return plain.loglikelihoods(self.model, asked, common)
         return local.loglikelihoods(self.model, asked, self._remembered(tuple(common)))
 
+    def plainly(self, asked: Sequence[Request]) -> list[list[float]]:
+        """Scores every option by a forward pass of its own."""
+        return plain.loglikelihoods(self.model, asked)
+
     def written(
-        self, prompts: list[list[int]], max_new_tokens: int, samples: int = 1, seed: int = 0
+        self, prompts: Sequence[list[int]], max_new_tokens: int, samples: int = 1, seed: int = 0
     ) -> list[list[str]]:
         """The texts that the model writes after each prompt (see `writing.written`)."""
         packed.leave(self.model)

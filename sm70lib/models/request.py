@@ -7,10 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Request:
-    """Token ids of a prompt, and of each option that could follow it (at least one token each)."""
+    """Token ids of a prompt, and of each option that could follow it (at least one token each).
+
+    If only a server has the tokenizer, there are no token ids. `conversation` then holds the
+    messages as JSON text.
+    """
 
     context: list[int]
     options: list[list[int]]
+    conversation: str = ""
 
     @property
     def length(self) -> int:

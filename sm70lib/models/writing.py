@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from sm70lib.corpus.tokens import prompt_ids
+
+TEMPERATURE = 0.8  # of several draws, as in Meditron (arXiv 2311.16079)
 
 
 def answer(loaded, tokenizer, prompt: str, max_new_tokens: int) -> str:
@@ -25,7 +28,7 @@ def answer(loaded, tokenizer, prompt: str, max_new_tokens: int) -> str:
 def written(
     loaded,
     tokenizer,
-    prompts: list[list[int]],
+    prompts: Sequence[list[int]],
     max_new_tokens: int,
     samples: int = 1,
     seed: int = 0,
@@ -37,7 +40,7 @@ def written(
         tokenizer: Its tokenizer.
         prompts: Token ids of each prompt.
         max_new_tokens: Most tokens of a text, unless the model's EOS comes first.
-        samples: 1 for greedy text; more for as many draws at temperature 0.8.
+        samples: 1 for greedy text; more for as many draws at TEMPERATURE.
         seed: Seed of the draws.
 
     Returns:
@@ -51,7 +54,8 @@ def written(
     seen = torch.tensor([[0] * pad + [1] * (width - pad) for pad in padding])
     how: dict[str, Any] = {"do_sample": False}
     if samples > 1:
-        how = {"do_sample": True, "temperature": 0.8, "top_k": 0, "num_return_sequences": samples}
+        how = {"do_sample": True, "temperature": TEMPERATURE, "top_k": 0}
+        how["num_return_sequences"] = samples
     torch.manual_seed(seed)
     rows = loaded.generate(
         ids.to(loaded.device),

@@ -11,6 +11,7 @@ from sm70lib.benchmarks import BENCHMARKS
 from sm70lib.sizes import known
 from sm70lib.sources import SOURCES, hub_folder
 from sm70lib.sources.causal import CAUSAL, REFERENCE
+from sm70lib.study.others import downloads
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import sources_of
 
@@ -84,8 +85,8 @@ def require(p, steps: list[str]) -> None:
 
 def gated(p) -> list[str]:
     """The study's models that need their owners' permission and have not been downloaded yet."""
-    models = [p.base_model, *(line.split()[0] for line in p.eval_models.values())]
-    return [name for name in dict.fromkeys(models) if _is_gated(name) and not _downloaded(name)]
+    models = dict.fromkeys(name for name, _ in downloads(p))
+    return [name for name in models if _is_gated(name) and not _downloaded(name)]
 
 
 def _is_gated(model: str) -> bool:

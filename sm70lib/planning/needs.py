@@ -177,6 +177,8 @@ def _scoring(p, base) -> list[Need]:
 
 
 def _scoring_row(p, base, model: candidates.Model) -> Need:
+    if model.server:
+        return Need("04", f"{model.name}, on its server")
     try:
         adapter = budget_scoring.adapter_bytes(base, p) if model.adapter else 0
         size = partial(budget_scoring.scoring, model.source, p, model.quantised, adapter)

@@ -69,7 +69,7 @@ def rehearse(
     folder = steps.outputs() / f"{REHEARSAL}{written.study}"
     if not resume:
         shutil.rmtree(folder, ignore_errors=True)
-    with local_hub(folder):
+    with local_hub(folder), _local_server(written, folder):
         changed |= stand_ins(written, folder)
         _print_cuts(written, changed)
         texts = {name: json.dumps(value) for name, value in changed.items()}  # JSON is YAML too
@@ -142,6 +142,25 @@ def local_hub(folder: Path) -> Iterator[None]:
                 os.environ.pop(name)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _local_server(study: Study, folder: Path) -> Iterator[None]:
+    """Runs a server of stand-ins meanwhile, if the study names models that a server runs."""
+    from sm70lib.serving.connection import REHEARSAL as SERVED_AT
+    from sm70lib.standins.place import served_models
+    from sm70lib.standins.server import ModelServer
+
+    models = served_models(study, folder / "served")
+    if not models:
+        yield
+        return
+    with ModelServer(models) as server:
+        os.environ[SERVED_AT] = server.url
+        try:
+            yield
+        finally:
+            del os.environ[SERVED_AT]
 
 
 def stand_ins(study: Study, folder: Path) -> dict[str, str]:

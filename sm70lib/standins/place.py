@@ -19,6 +19,7 @@ from sm70lib.sources.causal import CAUSAL, REFERENCE
 from sm70lib.standins import items, meadow, rows, stand_ins
 from sm70lib.standins.writer import Content, Files
 from sm70lib.steps.steps import write_text
+from sm70lib.study.others import all_of, downloads
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.study.used import sources_of
 from sm70lib.tiny.world import World, make
@@ -26,6 +27,8 @@ from sm70lib.tiny.world import World, make
 # The fictional medicine that the rows speak of
 SEED = 5
 CONDITIONS = 24
+# What a server of stand-ins runs under the name of a model whose tokenizer only its server has
+HOSTED = "meta-llama/Llama-2-7b-hf"
 
 
 def data(p, served: Path, local: Path) -> list[str]:
@@ -101,11 +104,9 @@ def stand_in_models(p, texts: list[str], served: Path) -> list[str]:
     Raises:
         StudyError: known_models.yml does not describe a model.
     """
-    parameters = {}  # the parameter that names each model
-    for name, line in p.eval_models.items():
-        parameters[line.split()[0]] = f"eval_models, {name}"
-    if p.base_model:
-        parameters[p.base_model] = "base_model"
+    parameters = dict(downloads(p))  # the parameter that names each model
+    if any(not other.source for other in all_of(p).values()):
+        parameters.setdefault(HOSTED, "eval_models")
     names = sorted(model for model in parameters if not (ROOT / model).is_dir())
     for seed, model in enumerate(names):
         if model not in known.MODELS:
@@ -116,6 +117,17 @@ def stand_in_models(p, texts: list[str], served: Path) -> list[str]:
             )
         stand_ins.write(known.MODELS[model], texts, served / "models" / model, seed)
     return names
+
+
+def served_models(p, served: Path) -> dict[str, Path]:
+    """The folder that stands in for each model of a server, by the model's name there."""
+    folders = {}
+    for other in all_of(p).values():
+        if other.server:
+            source = other.source or HOSTED
+            here = ROOT / source
+            folders[other.server.model] = here if here.is_dir() else served / "models" / source
+    return folders
 
 
 def write(path: Path, content: Content) -> None:

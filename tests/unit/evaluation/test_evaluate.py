@@ -13,7 +13,15 @@ from sm70lib.asking import asking, fitting, runs
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
 from sm70lib.benchmarks.details import Details
-from sm70lib.evaluation import batches, candidates, evaluating, first_look, lines, scoring
+from sm70lib.evaluation import (
+    answering,
+    batches,
+    candidates,
+    evaluating,
+    first_look,
+    lines,
+    scoring,
+)
 from sm70lib.models import loading, local, writing
 from sm70lib.models.backend import Local
 from sm70lib.protocols.protocol import Protocol
@@ -455,7 +463,7 @@ def test_other_models_are_looked_for_before_any_is_scored(study):
         (str(folder), "cannot be read"),
         (
             f"{folder / 'base/model'} quant=int3",
-            "quant=int3 is not understood; allowed are quant=nf4 or none",
+            "quant=int3 is not understood; allowed are .*quant=nf4",
         ),
     ):
         p.eval_models = {"other": line}
@@ -477,7 +485,7 @@ def scored(study, monkeypatch):
     p.eval_protocols = ["sm70-2023"]
     written, evaluate_, load = [], evaluating.evaluate, loading.load
     monkeypatch.setattr(
-        scoring,
+        answering,
         "evaluate",
         lambda *given, **named: (
             written.append(f"{given[2].parent.name} {given[2].stem}"),

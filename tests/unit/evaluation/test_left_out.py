@@ -18,7 +18,7 @@ from peft import LoraConfig, get_peft_model
 from sm70lib import benchmarks
 from sm70lib.analysis import accuracies, frames, quoted
 from sm70lib.asking import asking, runs
-from sm70lib.evaluation import batches, candidates, leftout, scoring
+from sm70lib.evaluation import answering, batches, candidates, leftout, scoring
 from sm70lib.models import loading, writing
 from sm70lib.sizes import budget_scoring
 from sm70lib.statistics import stats
@@ -189,9 +189,9 @@ def test_batches_are_smaller_where_memory_is_short(study, monkeypatch, capsys):
     )
     given = []
     monkeypatch.setattr(
-        scoring, "evaluate", lambda *_, batch_tokens, **__: given.append(batch_tokens)
+        answering, "evaluate", lambda *_, batch_tokens, **__: given.append(batch_tokens)
     )
-    monkeypatch.setattr(scoring, "rescore", lambda *_: {})
+    monkeypatch.setattr(answering, "rescore", lambda *_: {})
     scoring.score_model(which, p, runs.runs(p, folder / "data/benchmarks"), folder)
     assert (
         given == [1024] and "base is scored in batches of 1,024 tokens" in capsys.readouterr().out
