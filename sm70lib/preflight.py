@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from sm70lib.parameters.fields import Study
-from sm70lib.steps import kept, steps
+from sm70lib.steps import kept, steps, weights
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.study.provenance import declared
 
@@ -137,4 +137,4 @@ def _needs_hub(study: Study) -> bool:
     models = [line.split()[0] for line in study.eval_models.values()]
     if study.base_model:
         models.append(study.base_model)
-    return not all((ROOT / model).is_dir() for model in models)
+    return not all((ROOT / weights.place(model)).is_dir() for model in models)

@@ -36,6 +36,7 @@ WINGS = (
     "analysis",
     "claims",
     "planning",
+    "smollm2",
     "display",
     "report",
     "preflight",

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from sm70lib.models import loading
+from sm70lib.steps import weights
 from sm70lib.steps.steps import digest
 from sm70lib.study.params import StudyError
 
@@ -29,9 +30,10 @@ class Model:
 
     def identity(self) -> str:
         """The sha256 (hex) of weights (or hub name), adapter, and how both are loaded and asked."""
-        weights = _digest(Path(self.source)) if Path(self.source).is_dir() else self.source
+        place = Path(weights.place(self.source))
+        base = _digest(place) if place.is_dir() else self.source
         adapter = self.adapter and digest(self.adapter)
-        text = f"{self.quantised} {self.chat} {weights} {adapter}"
+        text = f"{self.quantised} {self.chat} {base} {adapter}"
         return hashlib.sha256(text.encode()).hexdigest()
 
 
