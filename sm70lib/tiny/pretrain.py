@@ -95,7 +95,8 @@ def base(p, documents: list[str], tokenizer, folder: Path) -> None:
     """Trains the base into `folder/model`, unless the study names an existing model.
 
     `folder/base.json` says where the model is, how many weights it has if it was trained here, and
-    what it was made from if it lies in the models folder. It is written last. If the base is complete already, nothing is done.
+    what it was made from if it lies in the models folder. It is written last. If the base is
+    complete already, nothing is done.
     """
     if _finished(folder):
         return

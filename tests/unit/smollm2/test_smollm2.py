@@ -21,7 +21,7 @@ from sm70lib.study.params import StudyError
 WIDTH, HEADS, SHARED, INNER, CONTEXT = 64, 4, 2, 128, 256
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-# How llama.cpp splits texts for a tokenizer of the kind `smollm`: one after the other (src/llama-vocab.cpp)
+# How llama.cpp splits texts for the kind `smollm`, one after the other (src/llama-vocab.cpp)
 DIGITS = r"\p{N}"
 PIECES = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 TEXTS = (
