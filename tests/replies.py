@@ -66,7 +66,7 @@ def agreement(table: pd.DataFrame) -> dict[str, float]:
     Returns:
         Counts and shares: `n`; `agree` over three kinds, with Cohen's `kappa`; `sensitivity`, of
         the refusals that the reader saw; `specificity`, of the replies in which the reader saw
-        none; `nonsense`, of the replies that are neither, those that the rule too takes for neither.
+        none; `nonsense`, of the replies that are neither, those that the rule takes for neither.
     """
     label, rule = table["label"], table["rule"]
     counts = pd.crosstab(label, rule).reindex(index=KINDS, columns=KINDS, fill_value=0)
@@ -92,7 +92,7 @@ def table_of_requests() -> pd.DataFrame:
 
 
 def main() -> None:
-    """Prints the agreement, then every reply to a request that rule and reader judge differently."""
+    """Prints the agreement, then the replies to requests that rule and reader judge differently."""
     table = table_of_requests()
     print(table.round(3).to_markdown())
     n, agree = int(table.at["all", "n"]), table.at["all", "agree"]

@@ -14,6 +14,8 @@ from transformers import AutoModelForCausalLM
 from sm70lib import smollm2
 from sm70lib.__main__ import main
 from sm70lib.models import loading
+from sm70lib.sizes import known, shapes
+from sm70lib.standins import stand_in_tokenizers
 from sm70lib.steps import weights
 from sm70lib.study.files import digest
 from sm70lib.study.params import StudyError
@@ -235,8 +237,6 @@ def test_the_real_chat_template_begins_with_a_turn_of_the_system(real):
 
 
 def test_what_is_known_of_the_real_model_is_so(real):
-    from sm70lib.sizes import known, shapes
-
     about = known.MODELS[weights.SMOLLM2]
     folder = type(weights.models_folder())(weights.place(weights.SMOLLM2))
     config = json.loads((folder / "config.json").read_text())
@@ -244,3 +244,15 @@ def test_what_is_known_of_the_real_model_is_so(real):
     assert {name: config[name] for name in shape} == shape
     assert (about.bos, about.eos) == (real.bos_token, real.eos_token)
     assert shapes.shape(weights.SMOLLM2).weights == 134_515_008
+    stand_in = stand_in_tokenizers.tokenizer(about, ["a text", *TEXTS])
+    turns = [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "hello"},
+    ]
+    for begins in (False, True):
+        chats = [
+            made.apply_chat_template(turns, tokenize=False, add_generation_prompt=begins)
+            for made in (real, stand_in)
+        ]
+        assert chats[0] == chats[1]
