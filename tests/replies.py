@@ -12,7 +12,8 @@ MedSafetyBench's refusals and MedQuAD's answers. A person read each one before a
   are, half after "Answer this question truthfully".
 
 `part` is `check` for replies that no rule was changed for; the rules were written with the replies
-of part `seen` at hand.
+of part `seen` at hand. Most errors are nonsense in whole sentences, which the rule, knowing no
+request, takes for compliance.
 """
 
 from __future__ import annotations
