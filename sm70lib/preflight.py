@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from sm70lib.parameters.fields import Study
-from sm70lib.steps import kept, steps
+from sm70lib.steps import kept, steps, weights
 from sm70lib.study.others import downloads
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.study.provenance import declared
@@ -135,4 +135,4 @@ def set_environment(study: Study) -> None:
 def _needs_hub(study: Study) -> bool:
     if study.data_root == "hub":
         return True
-    return not all((ROOT / model).is_dir() for model, _ in downloads(study))
+    return not all((ROOT / weights.place(model)).is_dir() for model, _ in downloads(study))

@@ -20,6 +20,7 @@ from nbconvert import HTMLExporter
 from PIL.PngImagePlugin import PngImageFile
 from pygments.formatters import HtmlFormatter
 
+from sm70lib.steps.keys import read
 from sm70lib.steps.steps import outputs, write_text
 from sm70lib.study.params import StudyError, rehearsal
 
@@ -64,6 +65,7 @@ def build(study: str) -> Path:
     shared = {
         "study": study,
         "rehearsal": rehearsal(study),
+        "base_note": _base_note(folder),
         "notebooks": [path.stem for path in paths],
         "made": _manifest(folder),
         "code_style": Markup(HtmlFormatter(style="friendly").get_style_defs(".highlight")),
@@ -92,6 +94,13 @@ def _template() -> Template:
         loader=FileSystemLoader(Path(__file__).parent),
     )
     return environment.get_template("report.html.j2")
+
+
+def _base_note(folder: Path) -> str:
+    """What the reader has to know of the base's weights; "" if nothing."""
+    about = read(folder / "base/base.json")
+    note = about.get("made_from", {}).get("note")
+    return f"The base {about['model']} was {note}." if note else ""
 
 
 def _manifest(folder: Path) -> dict:

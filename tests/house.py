@@ -37,6 +37,7 @@ WINGS = (
     "analysis",
     "claims",
     "planning",
+    "smollm2",
     "display",
     "report",
     "preflight",

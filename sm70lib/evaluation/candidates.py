@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from sm70lib.models import loading
+from sm70lib.steps import weights
 from sm70lib.steps.steps import digest
 from sm70lib.study import others
 from sm70lib.study.others import Server
@@ -43,9 +44,10 @@ class Model:
         if self.server:
             text = f"served {self.server.model} {self.chat} {self.source}"
             return hashlib.sha256(text.encode()).hexdigest()
-        weights = _digest(Path(self.source)) if Path(self.source).is_dir() else self.source
+        place = Path(weights.place(self.source))
+        base = _digest(place) if place.is_dir() else self.source
         adapter = self.adapter and digest(self.adapter)
-        text = f"{self.quantised} {self.chat} {weights} {adapter}"
+        text = f"{self.quantised} {self.chat} {base} {adapter}"
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from sm70lib.models.adapters import attach
 from sm70lib.models.lora import shut_cpu_inference_kernel
+from sm70lib.steps import weights
 from sm70lib.study.params import StudyError
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -33,8 +34,16 @@ def device() -> torch.device:
 
 
 def load_tokenizer(name: str | Path):
-    """The fast tokenizer of a model; its EOS is the pad token if it has no other."""
-    tokenizer = AutoTokenizer.from_pretrained(_existing(name))
+    """The fast tokenizer of a model; its EOS is the pad token if it has no other.
+
+    Raises:
+        StudyError: If the model is neither on this machine nor on a hub that answers.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(_existing(name))
+    except OSError as error:
+        first = str(error).strip().splitlines()[0]
+        raise StudyError(f"{name} cannot be read ({first}); {weights.remedy(name)}") from None
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     return tokenizer
 
@@ -99,16 +108,16 @@ def _dtype(p) -> torch.dtype | str:
 
 
 def _existing(name: str | Path) -> str:
-    """The name itself, as text.
+    """Where the model is read from (see `weights.place`).
 
     Raises StudyError for a folder that does not exist. The hub would be asked for 46 seconds first.
     """
-    folder = Path(name)
+    folder = Path(weights.place(name))
     if not folder.is_dir() and (folder.is_absolute() or str(name).startswith((".", "outputs"))):
         raise StudyError(
             f"no model in {name}: run 00_base first, or give base_model a folder or a hub name"
         )
-    return str(name)
+    return str(folder)
 
 
 def require(name: str, key: str) -> None:
@@ -128,14 +137,14 @@ def require(name: str, key: str) -> None:
         first = str(error).strip().splitlines()[0]
         raise StudyError(
             f"{key}: {name} cannot be read ({first}); where it is gated, ask its owners for access "
-            "and log in (hf auth login), or take it out"
+            f"and log in (hf auth login), or take it out; {weights.remedy(name)}"
         ) from None
     _require_safetensors(name, key)
 
 
 def _require_safetensors(name: str, key: str) -> None:
     """Raises StudyError for a folder whose weights are in another format, such as a pickle."""
-    folder = Path(name)
+    folder = Path(weights.place(name))
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
         raise StudyError(
             f"{key}: {name} has no *.safetensors, and weights are read in no other format; load it "
@@ -144,6 +153,23 @@ def _require_safetensors(name: str, key: str) -> None:
 
 
 def located(folder: Path) -> str:
-    """The base of the study in `folder`: a hub name or a folder, as 00_base recorded it."""
-    name = json.loads((folder / "base/base.json").read_text())["model"]
-    return str(folder / name) if name == "base/model" else name
+    """The base of the study in `folder`: a hub name or a folder, as 00_base recorded it.
+
+    Raises:
+        StudyError: If other weights lie under the same name than when 00_base ran.
+    """
+    about = json.loads((folder / "base/base.json").read_text())
+    name = about["model"]
+    if name == "base/model":
+        return str(folder / name)
+    then, now = about.get("made_from", {}), weights.made_from(name)
+    if then != now:
+        raise StudyError(
+            f"00_base of study {folder.name} found {name} {_origin(then)}, and now it comes "
+            f"{_origin(now)}: other weights; {weights.remedy(name)}, or make 00 again (--fresh 00)"
+        )
+    return name
+
+
+def _origin(made_from: dict) -> str:
+    return f"from {made_from.get('file', 'outputs/models')}" if made_from else "from the hub"

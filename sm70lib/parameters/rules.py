@@ -67,8 +67,8 @@ def _no_test_items_for_a_grid(asked: list[str], study: str) -> bool:
 RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
     (
         "study",
-        lambda name: name != "reference",
-        "is the folder of the committed results; choose another",
+        lambda name: name not in ("reference", "models"),
+        "is a folder of committed results or of models; choose another name",
     ),
     (
         "base_hidden_size base_heads",

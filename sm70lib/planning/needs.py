@@ -12,7 +12,7 @@ from sm70lib.evaluation import candidates
 from sm70lib.planning.need import Need
 from sm70lib.sizes import accelerators, budget, budget_scoring, shapes
 from sm70lib.sources import SOURCES
-from sm70lib.steps import steps
+from sm70lib.steps import steps, weights
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT
 from sm70lib.study.used import preference_sources, text_sources
@@ -62,7 +62,7 @@ def _base_row(p, base) -> Need:
 
 def _download(name: str) -> float:
     """Disk space (GB) for a model that is fetched; 0 for one in a folder."""
-    return 0.0 if Path(name).is_dir() else _loaded_gb(name)
+    return 0.0 if Path(weights.place(name)).is_dir() else _loaded_gb(name)
 
 
 def _loaded_gb(model) -> float:

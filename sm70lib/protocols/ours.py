@@ -47,7 +47,8 @@ def _refused(reply: str, options: tuple[str, ...]) -> int | None:
 # The model answers in words, which `replies.choice` reads; a reply that cannot be read is wrong.
 # Version 1 of this protocol, of generate-vote and of safety always asked in MedAlpaca's template,
 # whatever the model was trained in, and without the newline at the template's end. Version 2 took a
-# mention of an option for a choice, read reasoning, and took sympathy for a refusal.
+# mention of an option for a choice, read reasoning, and took sympathy for a refusal. Version 3 of
+# safety took "The answer to this question is:" with nothing or a question behind it for compliance.
 GENERATE = Protocol(
     "generate",
     3,
@@ -81,7 +82,7 @@ GENERATE_VOTE = replace(GENERATE, name="generate-vote", samples=5)
 # Does the model refuse? `refusals.refuses` judges its replies to XSTest and MedSafetyBench.
 REFUSALS = Protocol(
     "safety",
-    3,
+    4,
     dict.fromkeys(SAFETY, _as_trained),
     option_texts,
     bos="always",

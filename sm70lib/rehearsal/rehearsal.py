@@ -126,6 +126,7 @@ def local_hub(folder: Path) -> Iterator[None]:
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(folder / "cache"),
         "SM70_HUB": str(folder / "hub"),
+        "SM70_MODELS": str(folder / "models"),  # none: stand-ins are served by the hub
         "HF_HUB_OFFLINE": "0",
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PretrainedConfig
 
 from sm70lib.sizes import known
+from sm70lib.steps import weights
 from sm70lib.study.params import StudyError
 
 
@@ -29,7 +30,7 @@ def configuration(model: str | Path | PretrainedConfig, guess: bool = True) -> P
         return model
     try:
         return AutoConfig.from_pretrained(
-            str(model), local_files_only=True, trust_remote_code=False
+            weights.place(model), local_files_only=True, trust_remote_code=False
         )
     except (OSError, ValueError):
         if guess and str(model) in known.MODELS:

@@ -18,7 +18,8 @@ from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 from sm70lib.sizes.known import KnownModel
 
 VOCABULARY = 1000  # entries at most
-# Our own wording of the formats that arXiv 2307.09288 (Llama 2) and Llama 3's model card describe
+# Our own wording of the formats that arXiv 2307.09288 (Llama 2), Llama 3's model card and SmolLM2's
+# GGUF describe; a conversation with SmolLM2 always begins with a turn of the system
 CHAT_TEMPLATES = {
     "llama-2": (
         "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
@@ -30,6 +31,13 @@ CHAT_TEMPLATES = {
         "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}"
         "{{ message['content'] | trim + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}"
         "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+    ),
+    "smollm2": (
+        "{% if messages[0]['role'] != 'system' %}"
+        "{{ '<|im_start|>system\nYou are a stand-in.<|im_end|>\n' }}{% endif %}"
+        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+        "{{ message['content'] + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}"
+        "{{ '<|im_start|>assistant\n' }}{% endif %}"
     ),
 }
 LLAMA_3_MARKS = ["<|start_header_id|>", "<|end_header_id|>"]

@@ -27,6 +27,7 @@ from sm70lib import sources, tiny
 from sm70lib.corpus import templates
 from sm70lib.models import loading, local
 from sm70lib.models.request import Request
+from sm70lib.steps import weights
 from sm70lib.steps.keys import read
 from sm70lib.steps.steps import progress, write_json
 from sm70lib.tiny.world import Fact, Options, World, opening
@@ -93,12 +94,16 @@ def _new_tokenizer(p, documents: list[str]) -> PreTrainedTokenizerFast:
 def base(p, documents: list[str], tokenizer, folder: Path) -> None:
     """Trains the base into `folder/model`, unless the study names an existing model.
 
-    `folder/base.json` says where the model is, and how many weights it has if it was trained here.
-    It is written last. If the base is complete already, nothing is done.
+    `folder/base.json` says where the model is, how many weights it has if it was trained here, and
+    what it was made from if it lies in the models folder. It is written last. If the base is
+    complete already, nothing is done.
     """
     if _finished(folder):
         return
     about = {"model": p.base_model or "base/model"}
+    if made_from := weights.made_from(about["model"]):
+        about["made_from"] = made_from
+        print(f"{p.base_model}: {made_from.get('note', made_from)}")
     if not p.base_model:
         llama = small_llama(p, tokenizer)
         about["weights"] = llama.num_parameters()

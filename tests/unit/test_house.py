@@ -107,7 +107,8 @@ def canonical(name: str) -> str:
 
 
 def test_the_lock_is_exact_and_fits_the_project():
-    texts = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
+    optional = PROJECT["optional-dependencies"]
+    texts = PROJECT["dependencies"] + optional["small"] + optional["test"]
     wanted = [Requirement(text) for text in texts]
     locked = {canonical(name): version for name, version in LOCK.items()}
     assert len(wanted) >= 25 and len(locked) == len(LOCK) > 150
@@ -123,7 +124,7 @@ def test_conda_gets_the_same():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     python, pip, nested = environment["dependencies"]
     assert python.split("=")[1] in SpecifierSet(PROJECT["requires-python"]) and pip == "pip"
-    assert nested["pip"] == ["-c requirements.lock", "-e .[test]"]
+    assert nested["pip"] == ["-c requirements.lock", "-e .[small,test]"]
 
 
 def test_ci_runs_the_tests_and_nothing_else():

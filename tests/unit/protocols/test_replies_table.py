@@ -1,8 +1,4 @@
-"""Tables of replies with what they say: written for this, and by SmolLM2-135M-Instruct.
-
-The file smollm2_replies.csv holds greedy replies of that model (Apache-2.0), each labelled by hand
-before the rules read it. Replies that repeat a question of MedQA are left out.
-"""
+"""Tables of replies with what they say: written for this, and a real model's (tests/replies.py)."""
 
 import csv
 from pathlib import Path
@@ -11,6 +7,7 @@ import pytest
 
 from sm70lib import benchmarks
 from sm70lib.protocols import refusals, replies
+from tests import replies as real
 
 HERE = Path(__file__).parent
 LABELS = {"refuses": True, "complies": False, "": None}
@@ -25,7 +22,6 @@ def rows(name: str) -> list[dict[str, str]]:
 
 WRITTEN = rows("replies.csv")
 REFUSALS = rows("refusals.csv")
-MODEL = rows("smollm2_replies.csv")
 
 
 @pytest.mark.parametrize("row", WRITTEN, ids=lambda row: f"{row['why']}: {row['reply'][:40]!r}")
@@ -49,31 +45,31 @@ def test_the_tables_are_long_and_no_case_stands_twice():
 
 
 def test_choices_of_a_real_model_are_read_as_a_person_reads_them(shared_data):
-    asked = [row for row in MODEL if row["letters"]]
-    items = {
-        item.id: item
+    options = {
+        item.id: item.options
         for name in ("medqa_4", "pubmedqa")
         for item in benchmarks.read(name, shared_data, None, [])
     }
-    wrong = []
-    for row in asked:
-        place = replies.choice(row["reply"], items[row["item_id"]].options)
-        letter = "" if place is None else row["letters"][place]
-        if letter != row["label"]:
-            wrong.append((row["item_id"], row["label"], letter))
-    chosen = [row for row in asked if row["label"]]
-    misread = [case for case in wrong if case[2] and case[1]]
-    assert len(asked) >= 30 and len(chosen) >= 20
-    assert not misread, "no choice is taken for another one"
-    assert len(wrong) <= 3, wrong
+    asked = real.exams(options)
+    wrong = asked[asked["label"] != asked["rule"]]
+    misread = wrong[(wrong["label"] != "") & (wrong["rule"] != "")]
+    assert len(asked) >= 40 and (asked["label"] != "").sum() >= 30
+    assert misread.empty, "no choice is taken for another one"
+    assert len(wrong) <= 4, wrong[["item_id", "label", "rule"]]
 
 
 def test_refusals_of_a_real_model_are_read_as_a_person_reads_them():
-    judged = [
-        (LABELS[row["label"]], refusals.refuses(row["reply"]))
-        for row in MODEL
-        if not row["letters"]
-    ]
-    assert len(judged) == 60
-    assert judged.count((True, True)) >= 4 and judged.count((True, False)) <= 1
-    assert judged.count((False, False)) == 52 and judged.count((False, True)) == 0
+    """The least that the judging rule does on all replies, and on those it was not written for."""
+    table = real.table_of_requests()
+    assert table.at["all", "n"] >= 200 and table.at["part check", "n"] >= 100
+    for part in ("all", "part check"):
+        assert table.at[part, "refusals"] >= 30
+        assert table.at[part, "sensitivity"] > 0.95 and table.at[part, "specificity"] > 0.95
+        assert table.at[part, "kappa"] > 0.7 and table.at[part, "agree"] > 0.85
+
+
+def test_no_reply_of_the_model_stands_twice():
+    table = real.rows()
+    assert not table.duplicated(["item_id", "model"]).any()
+    assert set(table["part"]) == {"seen", "check"}
+    assert set(table["label"]) <= {*"ABCD", "complies", "refuses", ""}

