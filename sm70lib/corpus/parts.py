@@ -22,6 +22,7 @@ from sm70lib import sources
 from sm70lib.corpus.audit import Checks
 from sm70lib.corpus.examples import KINDS, LENGTHS, encoded
 from sm70lib.corpus.findings import Findings
+from sm70lib.parameters import own
 from sm70lib.sources import Defect, Row
 from sm70lib.steps import steps
 from sm70lib.study.files import holds, record
@@ -36,7 +37,7 @@ def limit(p, name: str) -> int | None:
 
 def folder_of(folder: Path, kind: str, name: str) -> Path:
     """The folder of a part; `kind` is train, text or preferences."""
-    return folder / "parts" / f"{kind}-{name}"
+    return folder / "parts" / f"{kind}-{own.title(name)}"
 
 
 def finished(part: Path, name: str, root: Path, questions: str) -> bool:
@@ -57,8 +58,8 @@ def finished(part: Path, name: str, root: Path, questions: str) -> bool:
 
 
 def _files(name: str, root: Path) -> dict[str, Path]:
-    """The files of a source by their path below `root`."""
-    return {path.relative_to(root).as_posix(): path for path in sources.files(name, root)}
+    """The files of a source by what tables call them."""
+    return {sources.shown(path, root): path for path in sources.files(name, root)}
 
 
 def write(

@@ -9,7 +9,7 @@ from huggingface_hub import try_to_load_from_cache
 
 from sm70lib.benchmarks import BENCHMARKS
 from sm70lib.sizes import known
-from sm70lib.sources import SOURCES, hub_folder
+from sm70lib.sources import hub_folder
 from sm70lib.sources.causal import CAUSAL, REFERENCE
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import sources_of
@@ -105,7 +105,7 @@ def _benchmark(name: str) -> Wanted | None:
 
 
 def _source(name: str) -> Wanted | None:
-    about = SOURCES[name]
+    about = sources.about(name)
     if about.hub or _in_place(about.folder, *about.files):
         return None
     return Wanted(name, about.folder, about.files[0], about.by_hand)

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+from sm70lib.parameters import own
 from sm70lib.steps import steps
 from sm70lib.study.params import StudyError
 
@@ -67,6 +68,25 @@ def find(root: Path, folder: str, hub: str | None, patterns: tuple[str, ...]) ->
         if paths:
             return paths
     return []
+
+
+def own_file(name: str) -> Path:
+    """The user's own file of that path; raises StudyError if there is none."""
+    path = own.place(name)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "is not there"
+        raise StudyError(
+            f"{name}: {path} {what}; give the path of a file, from the repository root or in full."
+        )
+    return path
+
+
+def shown(path: Path, root: Path) -> str:
+    """How tables name a file: below the data folder, else below the repository, else in full."""
+    for folder in (Path(root), steps.ROOT):
+        if path.is_relative_to(folder):
+            return path.relative_to(folder).as_posix()
+    return path.as_posix()
 
 
 def _hidden(path: Path) -> bool:
