@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 from sm70lib.asking.asking import Prompts
 from sm70lib.asking.runs import Run, runs
-from sm70lib.corpus.templates import trained_in
+from sm70lib.corpus.templates import CHAT, trained_in
 from sm70lib.evaluation import leftout, predictions
 from sm70lib.evaluation.candidates import Model, models
 from sm70lib.evaluation.evaluating import evaluate
@@ -80,8 +80,15 @@ def template_of(which: Model, run: Run) -> dict[str, str]:
     asked = {"asked_in": run.template}
     if which.adapter is None:
         return asked
-    trained = trained_in(which.adapter, run.template)
+    trained = trained_in(which.adapter, run.template, _chat_template(which, run))
     return asked | {"trained_in": trained or "not known, its folder has no template.json"}
+
+
+def _chat_template(which: Model, run: Run) -> str | None:
+    """The text of the model's chat template, if the study's template is `chat`."""
+    if run.template != CHAT:
+        return None
+    return loading.load_tokenizer(which.source).get_chat_template()
 
 
 def keep(found: list[Model], asked: list[Run], folder: Path) -> None:

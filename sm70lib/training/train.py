@@ -124,7 +124,10 @@ def _finish(trainer, stage: Path, template: str) -> None:
                 f"{scratch}: {name} is all zero, so nothing was learned there; raise the learning "
                 "rate"
             )
-    templates.leave_digest(scratch, template)
+    chat_template = None
+    if template == templates.CHAT:
+        chat_template = trainer.processing_class.get_chat_template()
+    templates.leave_digest(scratch, template, chat_template)
     shutil.rmtree(stage / "adapter", ignore_errors=True)
     os.replace(scratch, stage / "adapter")
     write_json(
