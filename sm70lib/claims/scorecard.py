@@ -79,7 +79,7 @@ def _study(answers: pd.DataFrame, compared: pd.DataFrame, p, how: stats.How, fol
         compared=compared[compared["study"] == p.study],
         protocol=p.eval_primary_protocol,
         shots=p.eval_primary_shots,
-        primary=list(p.eval_primary_benchmarks),
+        primary=own.titles(p.eval_primary_benchmarks),
         quotes=quoted.usable(quoted.read()),
         folder=folder,
     )

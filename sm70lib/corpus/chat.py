@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
-from typing import cast
+from typing import NamedTuple, cast
 
 from jinja2.exceptions import TemplateError
 
@@ -31,13 +31,26 @@ DATE = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
 SYSTEM, QUESTION, ANSWER = ("system", "Be brief."), ("user", "Which?"), ("assistant", "This.")
 
 
+def text_of(tokenizer) -> str:
+    """The text of a tokenizer's chat template; raises StudyError if rows cannot stand in it."""
+    Chat(tokenizer)
+    return tokenizer.get_chat_template()
+
+
 def conversation(row: Row) -> Turns:
     """The turns of a row before its answer."""
     return row.turns or asked(row.instruction, row.input)
 
 
-def question(template: str, tokenizer, instruction: str, input: str) -> tuple[str, list[int]]:
-    """A question as rows of a study have it in front of their answers: its text, and its tokens.
+class Question(NamedTuple):
+    """A question as rows of a study have it in front of their answers: its text, its token ids."""
+
+    text: str
+    ids: list[int]
+
+
+def question(template: str, tokenizer, instruction: str, input: str) -> Question:
+    """A question as a study's rows have it.
 
     Args:
         template: `data_template`.
@@ -47,9 +60,9 @@ def question(template: str, tokenizer, instruction: str, input: str) -> tuple[st
     """
     if template != CHAT:
         text = templates.render(template, instruction, input)
-        return text, prompt_ids([text], tokenizer)[0]
+        return Question(text, prompt_ids([text], tokenizer)[0])
     chat, turns = Chat(tokenizer), asked(instruction, input)
-    return chat.text(turns, True), chat.prompt_ids(turns)
+    return Question(chat.text(turns, True), chat.prompt_ids(turns))
 
 
 def document(template: str, row: Row) -> str:

@@ -109,9 +109,7 @@ def _in_chat(
     talks = [row for row in batch if row.instruction or row.input]
     texts = [("", row.output, (0, 0)) for row in batch if not (row.instruction or row.input)]
     in_chat = iter(Chat(tokenizer).encode(talks, max_length, overlong, loss))
-    alone = iter(
-        tokens.encode_batch(texts, tokenizer, max_length, overlong, loss) if texts else []
-    )
+    alone = iter(tokens.encode_batch(texts, tokenizer, max_length, overlong, loss) if texts else [])
     return [next(in_chat if row.instruction or row.input else alone) for row in batch]
 
 

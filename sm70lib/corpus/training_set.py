@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sm70lib import sources
+from sm70lib import benchmarks, sources
 from sm70lib.benchmarks import Item, items_digest
-from sm70lib.parameters import own
 from sm70lib.corpus import parts
 from sm70lib.corpus.audit import Audit, Checks
 from sm70lib.corpus.examples import LENGTHS
 from sm70lib.corpus.parts import limit
+from sm70lib.parameters import own
+from sm70lib.sources.causal import REFERENCE
 from sm70lib.steps import steps
-from sm70lib.study import params
+from sm70lib.study import params, used
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import loss_of, preference_sources, text_sources
 
@@ -80,6 +81,21 @@ def prepare(
     back = _drawn(len(lengths), p.data_holdout, p.seed)
     parts.join(folder, "train", p.data_sources, ["train", "holdout"], back)
     return audit, lengths
+
+
+def outside(p, root: Path) -> dict[str, Path]:
+    """What the data of a study come from: folders of `data_root`, and the user's own files.
+
+    Files are called by their paths, as the study names them.
+    """
+    mine = used.own_files(p)
+    paths = [*root.glob(f"{REFERENCE}/*")]
+    for name in used.sources_of(p):
+        paths += [] if name in mine else sources.files(name, root)
+    for name in p.eval_benchmarks:
+        paths += [] if name in mine else benchmarks.files(name, root)
+    folders = sorted({path.relative_to(root).parts[0] for path in paths})
+    return sources.outside(p, [*folders, *mine])
 
 
 def _bytes(wanted: dict[str, list[str]], root: Path) -> int:

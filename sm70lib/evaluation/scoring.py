@@ -78,17 +78,11 @@ def template_of(which: Model, run: Run) -> dict[str, str]:
     if which.chat:
         return {"asked_in": "its chat template"}
     asked = {"asked_in": run.template}
+    words = which.chat_template() if run.template == CHAT else None
     if which.adapter is None:
         return asked
-    trained = trained_in(which.adapter, run.template, _chat_template(which, run))
+    trained = trained_in(which.adapter, run.template, words)
     return asked | {"trained_in": trained or "not known, its folder has no template.json"}
-
-
-def _chat_template(which: Model, run: Run) -> str | None:
-    """The text of the model's chat template, if the study's template is `chat`."""
-    if run.template != CHAT:
-        return None
-    return loading.load_tokenizer(which.source).get_chat_template()
 
 
 def keep(found: list[Model], asked: list[Run], folder: Path) -> None:

@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Sequence
 
+from sm70lib import sources
 from sm70lib.planning import byhand, needs
 from sm70lib.planning.need import Need
 from sm70lib.sizes import accelerators

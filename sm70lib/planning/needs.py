@@ -8,6 +8,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+from sm70lib import sources
 from sm70lib.evaluation import candidates
 from sm70lib.planning.need import Need
 from sm70lib.sizes import accelerators, budget, budget_scoring, shapes

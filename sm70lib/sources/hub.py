@@ -81,6 +81,20 @@ def own_file(name: str) -> Path:
     return path
 
 
+def outside(p, names: list[str]) -> dict[str, Path]:
+    """What a step read from outside the study, for its mark.
+
+    Args:
+        p: the study.
+        names: paths of the user's own files, and folders of `data_root`. Of a generated world
+            these belong to the study itself, and are left out.
+    """
+    mine = {name: own.place(name) for name in names if own.is_file(name)}
+    if p.data_root == "world":
+        return mine
+    return {name: root(p) / name for name in names if name not in mine} | mine
+
+
 def shown(path: Path, root: Path) -> str:
     """How tables name a file: below the data folder, else below the repository, else in full."""
     for folder in (Path(root), steps.ROOT):

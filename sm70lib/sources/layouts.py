@@ -126,9 +126,9 @@ def asked(turns: Turns) -> dict:
 def turns_of(messages: list[dict]) -> Turns:
     """Role and text of each message, as OpenAI or ShareGPT write one."""
     speakers = {"human": "user", "gpt": "assistant"}
-    said = []
+    said: list[tuple[str, str]] = []
     for message in messages:
-        speaker = message.get("role") or message.get("from")
+        speaker = str(message.get("role") or message.get("from"))
         said.append((speakers.get(speaker, speaker), _content(message)))
     return tuple(said)
 

@@ -1,5 +1,7 @@
 """Records of the user's own files, in the layouts that the field writes training rows in."""
 
+from typing import Any
+
 from sm70lib.sources.layouts import Turns, asked, before, pair_of, row_of, text_of, turns_of
 from sm70lib.sources.problems import problem
 
@@ -79,7 +81,7 @@ def _row_of_talk(turns: Turns) -> dict | str:
     return asked(turns[:-1]) | {"output": turns[-1][1]}
 
 
-def _plain(content: object) -> object:
+def _plain(content: Any) -> Any:
     """The text of a message, whose content may be a list of parts; anything else as it is."""
     if isinstance(content, str):
         return content.strip()

@@ -63,7 +63,7 @@ def tokenizer(p, documents: list[str], folder: Path) -> PreTrainedTokenizerFast:
     if p.base_model:
         chosen = loading.load_tokenizer(p.base_model)
         if p.data_template == CHAT:
-            chat.Chat(chosen)  # refuses a base without a chat template now, and not after 01's audit
+            chat.Chat(chosen)  # a base without a chat template is refused now, not in 01
     else:
         chosen = _new_tokenizer(p, documents)
     chosen.save_pretrained(folder)

@@ -149,9 +149,10 @@ def test_a_long_row_loses_the_end_of_its_last_input_and_nothing_else():
         assert 20 <= cut.cut < 26 and cut.cut == len(whole.input_ids) - len(cut.input_ids)
         assert cut.targets == whole.targets
         text = made.decode(cut.input_ids)
-        assert text.replace("word", "").split() == made.decode(whole.input_ids).replace(
-            "word", ""
-        ).split()
+        assert (
+            text.replace("word", "").split()
+            == made.decode(whole.input_ids).replace("word", "").split()
+        )
         for length, overlong in ((20, "cut"), (len(whole.input_ids) - 20, "drop")):
             (reason,) = Chat(made).encode([row], length, overlong, "response")
             assert reason == "conversation too long for data_max_length"
