@@ -22,7 +22,7 @@ from sm70lib import sources
 from sm70lib.corpus.audit import Checks
 from sm70lib.corpus.examples import KINDS, LENGTHS, encoded
 from sm70lib.corpus.findings import Findings
-from sm70lib.corpus.templates import CHAT
+from sm70lib.corpus.templates import unfit
 from sm70lib.parameters import own
 from sm70lib.sources import Defect, Row
 from sm70lib.steps import steps
@@ -85,8 +85,8 @@ def write(
     lengths: list[np.ndarray] = [np.zeros((0, len(LENGTHS)), np.int32)]
     seen_before = len(checks.seen)
     files = {file: record(path) for file, path in _files(name, root).items()}
-    unfit = partial(_unfit, kind, p.data_template)
-    rows = sources.read(name, root, found.defects, limit(p, name), p.seed, unfit)
+    why = partial(unfit, kind, p.data_template)
+    rows = sources.read(name, root, found.defects, limit(p, name), p.seed, why)
     features, encoder = KINDS[kind]
     encode = partial(encoder, p=p, tokenizer=tokenizer)
     with _writer(part / "rows.arrow", features) as file:
@@ -97,19 +97,6 @@ def write(
     np.save(part / "lengths.npy", np.concatenate(lengths))
     np.save(part / "seen.npy", np.fromiter(islice(checks.seen, seen_before, None), np.uint64))
     _write_findings(part, found, files, questions)
-
-
-def _unfit(kind: str, template: str, fields: dict) -> str:
-    """Why a row cannot be used as this kind; "" if it can."""
-    pair = bool(fields.get("rejected"))
-    if kind == "preferences" and not pair:
-        return "no better and worse answer (chosen, rejected)"
-    if fields.get("turns") and not pair and template != CHAT:
-        return (
-            "a system line or earlier turns, for which only data_template chat has a place, and "
-            f"not {template}"
-        )
-    return ""
 
 
 def _counted(rows: Iterable[Row], bar) -> Iterator[Row]:

@@ -61,6 +61,25 @@ def response(template: str, output: str) -> str:
     return _template(template)["response"].replace("{output}", output)
 
 
+def unfit(kind: str, template: str, fields: dict) -> str:
+    """Why a row cannot be used; "" if it can.
+
+    Args:
+        kind: train, text or preferences: what it is read for.
+        template: the study's template.
+        fields: of the row, as its layout gives them.
+    """
+    pair = bool(fields.get("rejected"))
+    if kind == "preferences" and not pair:
+        return "no better and worse answer (chosen, rejected)"
+    if fields.get("turns") and not pair and template != CHAT:
+        return (
+            "a system line or earlier turns, for which only data_template chat has a place, and "
+            f"not {template}"
+        )
+    return ""
+
+
 def digest(template: str, chat_template: str | None = None) -> str:
     """sha256 (hex) of a template's text.
 

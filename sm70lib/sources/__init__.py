@@ -1,7 +1,7 @@
 """Rows and documents to train on, from files and the hub."""
 
 from sm70lib.sources.catalogue import SOURCES, about, files, read
-from sm70lib.sources.hub import find, hub_folder, outside, root, shown
+from sm70lib.sources.hub import find, hub_folder, outside, own_file, root, shown
 from sm70lib.sources.layouts import Defect, Row
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "find",
     "hub_folder",
     "outside",
+    "own_file",
     "read",
     "root",
     "shown",
