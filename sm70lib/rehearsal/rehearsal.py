@@ -75,7 +75,7 @@ def rehearse(
         texts = {name: json.dumps(value) for name, value in changed.items()}  # JSON is YAML too
         all_overrides = overrides | texts
         again = f"{runner.command_line('rehearse', files, overrides)} --resume"
-        with _kernel(fresh_kernels):
+        with kernel(fresh_kernels):
             code = runner.run(files, all_overrides, command=again)
             if code == 0:
                 _ask(folder.name, files, all_overrides)
@@ -173,7 +173,7 @@ def _print_cuts(study: Study, changed: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _kernel(fresh: bool) -> Iterator[None]:
+def kernel(fresh: bool) -> Iterator[None]:
     """Makes papermill run all notebooks in one warm kernel, unless each needs a fresh one."""
     if fresh:
         yield
