@@ -144,3 +144,9 @@ def test_a_file_that_was_edited_is_read_again_and_one_that_was_moved_away_is_not
         assert status._changed_file(finished, study, mark) == ""
     finally:
         parquet.write_bytes(content)
+
+
+def test_a_rehearsal_draws_little_from_own_files():
+    cut = rehearsal.cuts(params.load(TINY, EXAMPLES / "exam.yml"))
+    assert (cut["data_limit"], cut["eval_limit"]) == (200, 50)
+    assert "data_limit" not in rehearsal.cuts(params.load(TINY)), "stand-ins are small"
