@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
+from sm70lib.parameters import own
 from sm70lib.parameters.fields import Study
 from sm70lib.steps import kept, steps, weights
 from sm70lib.study.others import downloads
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.study.provenance import declared
+from sm70lib.study.used import own_files, preference_sources, text_sources
 
 LOADING = ("02_load_4bit", "03_qlora_finetune", "04_eval")  # steps that load models
 
@@ -67,6 +70,56 @@ def require_data(study: Study, running: list[str]) -> None:
         raise StudyError(
             f"data_root {study.data_root} is no folder, and {reading[0]} reads from it: give "
             "the folder of sources and benchmarks (make reproduce DATA=... or -p data_root ...)"
+        )
+
+
+def require_own(study: Study, running: list[str]) -> None:
+    """Reads the user's own exams, and each own file of rows up to the first that can be used.
+
+    Raises:
+        StudyError: a file is missing, no row of it is of use where it is named, or the answers of
+            an exam can be read in several ways.
+    """
+    if not {"00_base", "01_data"} & set(running) or not own_files(study):
+        return
+    from sm70lib import benchmarks, sources
+    from sm70lib.corpus.templates import unfit
+
+    kinds = {
+        "train": study.data_sources,
+        "text": text_sources(study),
+        "preferences": preference_sources(study),
+    }
+    for name in own_files(study):
+        sources.own_file(name)
+    for kind, names in kinds.items():
+        for name in filter(own.is_file, names):
+            next(sources.read(name, ROOT, [], unfit=partial(unfit, kind, study.data_template)))
+    for name in filter(own.is_file, study.eval_benchmarks):
+        benchmarks.read(name, ROOT, defects=[])
+
+
+def require_chat_template(study: Study) -> None:
+    """Raises StudyError if the base is known to lack the chat template that the study asks for.
+
+    Whether the template can be trained in is found out by 00_base, which has the tokenizer.
+    """
+    if study.data_template != "chat" or not study.base_model:
+        return
+    from sm70lib.sizes import known
+
+    folder = ROOT / study.base_model
+    if folder.is_dir():
+        config = folder / "tokenizer_config.json"
+        written = config.read_text(encoding="utf-8") if config.is_file() else ""
+        lacks = not any(folder.glob("chat_template*")) and '"chat_template"' not in written
+    else:
+        about = known.MODELS.get(study.base_model)
+        lacks = about is not None and about.chat_template is None
+    if lacks:
+        raise StudyError(
+            f"data_template is chat, but base_model {study.base_model} has no chat template; "
+            "choose a base that was tuned to chat, or the template medalpaca or sm70"
         )
 
 

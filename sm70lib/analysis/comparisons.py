@@ -7,7 +7,7 @@ import pandas as pd
 from sm70lib.analysis import frames
 from sm70lib.analysis.frames import SET, before, paired
 from sm70lib.analysis.roles import BASE, BASE_NF4, TUNED
-from sm70lib.parameters import aggregates
+from sm70lib.parameters import aggregates, own
 from sm70lib.statistics import differences, stats, verdicts
 
 PRIMARY, EXPLORATORY = "primary", "exploratory"  # families of comparisons
@@ -50,7 +50,7 @@ def _places(answers: pd.DataFrame, p) -> list[tuple[dict, pd.DataFrame]]:
     for first, second in dict.fromkeys([(start, TUNED), (BASE, TUNED), (BASE, BASE_NF4)]):
         for keys, part in paired(answers, first, second).groupby(SET):
             names = dict(zip(SET, keys)) | {"before": first, "after": second}
-            primary = names["benchmark"] in p.eval_primary_benchmarks and all(
+            primary = names["benchmark"] in own.titles(p.eval_primary_benchmarks) and all(
                 names[key] == value for key, value in declared.items()
             )
             family = PRIMARY if primary else EXPLORATORY

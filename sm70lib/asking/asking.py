@@ -15,6 +15,8 @@ from jinja2.exceptions import TemplateError
 
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
+from sm70lib.corpus.chat import Chat
+from sm70lib.corpus.templates import CHAT
 
 CHUNK = 256  # prompts that are held as tokens at one time
 
@@ -24,7 +26,8 @@ class Prompt:
     """What one line of a prediction file answers.
 
     `item` is the item as it is asked, and `seed` the seed of its shots. `text` is the whole prompt,
-    and `answers` are what may follow it. `chat` says whether the text stands in a chat template.
+    and `answers` are what may follow it. `chat` says whether the text stands in a chat template;
+    `trained` says that it does so as training rows do, whose template is `chat`.
     """
 
     item: Item
@@ -32,6 +35,7 @@ class Prompt:
     text: str
     answers: list[str]
     chat: bool = False
+    trained: bool = False
 
     @property
     def key(self) -> tuple[str, int]:
@@ -83,13 +87,17 @@ class Prompts:
 
     With `chat`, or if the protocol says so, they stand in the tokenizer's chat template instead of
     the study's template. A tokenizer without a chat template gets Med42's own words. Without a
-    tokenizer, a chat's prompt is the JSON text of its messages, which a server puts into words.
+    tokenizer, a chat's prompt is the JSON text of its messages, which a server puts into words. If
+    the study's template is itself `chat`, what is asked as trained stands in it exactly as a
+    training row does.
     """
 
     def __init__(self, run: Run, tokenizer, chat: bool = False):
         self.run = run
         self.tokenizer = tokenizer
         self.chat = chat or run.protocol.chat
+        trained = run.protocol.in_template and run.template == CHAT and not self.chat
+        self.trained = Chat(tokenizer) if trained else None
         self.keys = [(place, seed) for seed in run.seeds for place in range(len(run.items))]
 
     def __len__(self) -> int:
@@ -100,7 +108,7 @@ class Prompts:
             return self.render(number)
         asked, _, seed = self._asked(number)
         text, answers = self.rendered.read(number)
-        return Prompt(asked, seed, text, answers, self.chat)
+        return Prompt(asked, seed, text, answers, self.chat, self.trained is not None)
 
     def __iter__(self) -> Iterator[Prompt]:
         for number in range(len(self)):
@@ -110,11 +118,16 @@ class Prompts:
         """Renders a prompt, whether it has been rendered before or not."""
         protocol = self.run.protocol
         asked, shots, seed = self._asked(number)
-        template = None if self.chat else self.run.template
+        template = None if self.chat or self.trained else self.run.template
         text = protocol.prompt(asked, shots, template)
         if self.chat:
             text = _as_chat(self.tokenizer, protocol.said(asked, shots), text)
         answers = protocol.continuations(asked, shots, self.chat, template)
+        if self.trained:
+            turns = (("user", text),)
+            if not protocol.reads:
+                answers = [self.trained.answer(turns, answer) for answer in answers]
+            return Prompt(asked, seed, self.trained.text(turns, True), answers, trained=True)
         return Prompt(asked, seed, text, answers, self.chat)
 
     def head(self, number: int) -> str:

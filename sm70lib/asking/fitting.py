@@ -88,13 +88,28 @@ def _read(prompt: Prompt, tokenizer) -> list[int]:
     """The tokens after which a model writes: a training row's prompt, or a chat."""
     if prompt.chat:
         return chat_ids(prompt.text, tokenizer)
+    if prompt.trained:
+        return tokenizer(prompt.text, add_special_tokens=False)["input_ids"]
     return prompt_ids([prompt.text], tokenizer)[0]
 
 
 def _as_in_training(prompt: Prompt, tokenizer) -> Pairs:
-    """Prompt and answers as tokens, tokenised separately, as in a training row."""
+    """Prompt and answers as tokens, as in a training row: tokenised separately but in `chat`."""
     context = _read(prompt, tokenizer)
+    if prompt.trained:
+        return _in_one(context, prompt, tokenizer)
     return [(context, ids) for ids in response_ids(prompt.answers, tokenizer)]
+
+
+def _in_one(context: list[int], prompt: Prompt, tokenizer) -> Pairs:
+    """Prompt and answers as tokens, tokenised together, as a row in the template `chat` is.
+
+    An option is empty if it merges with the prompt, for which a training row would be left out.
+    """
+    texts = [prompt.text + answer for answer in prompt.answers]
+    whole = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    length = len(context)
+    return [(context, ids[length:] if ids[:length] == context else []) for ids in whole]
 
 
 def _tokenised(text: str, answers: list[str], tokenizer, bos: str) -> Pairs:

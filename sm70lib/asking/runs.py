@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sm70lib import benchmarks, protocols
 from sm70lib.benchmarks import Item
+from sm70lib.parameters import own
 from sm70lib.protocols.protocol import Protocol
 from sm70lib.study.params import StudyError
 
@@ -56,7 +57,7 @@ def runs(p, folder: Path) -> list[Run]:
         StudyError: none of the protocols covers a benchmark.
     """
     every_run = []
-    for benchmark in p.eval_benchmarks:
+    for benchmark in own.titles(p.eval_benchmarks):
         items = benchmarks.load(folder, benchmark)
         asked = []
         for protocol in map(protocols.named, p.eval_protocols):

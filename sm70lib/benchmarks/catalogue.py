@@ -8,8 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from sm70lib.benchmarks.benchmark import Benchmark
+from sm70lib.benchmarks.own import FORM, own_exam
+from sm70lib.parameters import own
 from sm70lib.parameters.tables import lines, names
 from sm70lib.sources import find
+from sm70lib.sources.hub import own_file
 from sm70lib.study.catalogues import objects
 from sm70lib.study.params import StudyError
 
@@ -42,20 +45,35 @@ BENCHMARKS = _benchmarks()
 SAFETY = names(TABLE, use="safety")
 
 
+def about(name: str) -> Benchmark:
+    """The benchmark of that name, or the one that a path of the user's own names.
+
+    Raises:
+        StudyError: there is no such benchmark.
+    """
+    if own.is_file(name):
+        return own_exam(name)
+    if name not in BENCHMARKS:
+        raise StudyError(
+            f"eval_benchmarks: no benchmark is {name!r}; there are {', '.join(BENCHMARKS)}, or "
+            "give the path of a file."
+        )
+    return BENCHMARKS[name]
+
+
 def form(name: str) -> str:
     """The benchmark whose prompts are used for this one: a dev set is asked like its test.
 
-    Raises:
-        KeyError: there is no such benchmark.
+    Whatever the catalogue does not have is an exam of the user's own, by its title.
     """
-    return BENCHMARKS[name].asked_as
+    return BENCHMARKS[name].asked_as if name in BENCHMARKS else FORM
 
 
 def files(name: str, root: Path, split: str | None = None) -> list[Path]:
     """The files of one split of a benchmark.
 
     Args:
-        name: a key of BENCHMARKS.
+        name: a key of BENCHMARKS, or the path of a file of the user's own.
         root: the study's data folder.
         split: a split's name; None for the one that is scored.
 
@@ -63,13 +81,11 @@ def files(name: str, root: Path, split: str | None = None) -> list[Path]:
         Sorted paths, [] if there are none.
 
     Raises:
-        StudyError: there is no such benchmark.
+        StudyError: there is no such benchmark, or no such file.
     """
-    if name not in BENCHMARKS:
-        raise StudyError(
-            f"eval_benchmarks: no benchmark is {name!r}; there are {', '.join(BENCHMARKS)}."
-        )
-    benchmark = BENCHMARKS[name]
+    benchmark = about(name)
+    if own.is_file(name):
+        return [] if split else [own_file(name)]
     for candidate in [split] if split else benchmark.scored:
         patterns = tuple(pattern.format(candidate) for pattern in benchmark.patterns)
         paths = find(root, benchmark.folder, benchmark.hub, patterns)

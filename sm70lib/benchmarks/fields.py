@@ -17,6 +17,7 @@ Found = Iterator[tuple[int, dict, dict]]
 IMAGE = "needs a picture that is not in the file"
 
 LETTERS = "ABCDEFGHIJ"
+TOO_MANY = f"more than {len(LETTERS)} options"
 ENDINGS = ("ending0", "ending1", "ending2", "ending3")
 
 

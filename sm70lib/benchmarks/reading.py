@@ -4,11 +4,12 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from sm70lib.benchmarks.catalogue import BENCHMARKS, files
+from sm70lib.benchmarks.catalogue import about, files
 from sm70lib.benchmarks.details import Details
-from sm70lib.benchmarks.fields import IMAGE
+from sm70lib.benchmarks.fields import IMAGE, TOO_MANY
 from sm70lib.benchmarks.item import Item
-from sm70lib.sources import Defect
+from sm70lib.parameters import own
+from sm70lib.sources import Defect, shown
 from sm70lib.sources.problems import problem
 from sm70lib.study.params import StudyError
 
@@ -27,7 +28,7 @@ def read(
     asks twice (MMLU asks 78 in two subjects) is one cluster.
 
     Args:
-        name: a key of BENCHMARKS.
+        name: a key of BENCHMARKS, or the path of a file of the user's own.
         root: the study's data folder.
         split: a split's name; None for the one that is scored.
         defects: a list to which unusable items are appended, and notes on doubtful ones.
@@ -44,7 +45,7 @@ def read(
     firsts: dict[tuple, Item] = {}  # the first item with each question, context and options
     left_out: Counter[str] = Counter()
     for path in paths:
-        for number, row, fields in BENCHMARKS[name].reader(path):
+        for number, row, fields in about(name).reader(path):
             item, reason = _item_or_reason(name, split, row, fields)
             if item and item.id in items:
                 item, reason = None, "the id stands twice"
@@ -57,8 +58,10 @@ def read(
             else:
                 left_out[reason] += 1
             if reason and defects is not None:
-                file = path.relative_to(root).as_posix()
-                defects.append(Defect(name, file, number, reason, "benchmark", dropped=not item))
+                file = shown(path, root)
+                defects.append(
+                    Defect(own.title(name), file, number, reason, "benchmark", dropped=not item)
+                )
     if not items:
         raise _nothing_usable(name, paths[0], left_out)
     return list(items.values())
@@ -71,7 +74,7 @@ def pool(name: str, root: Path) -> list[Item]:
     """
     if name == "pubmedqa":
         return [item for item in read(name, root) if not item.details.test]
-    benchmark = BENCHMARKS[name]
+    benchmark = about(name)
     source = benchmark.pool_of or name
     for split in benchmark.pools:
         if files(source, root, split):
@@ -101,8 +104,8 @@ def _unusable(fields: dict) -> str | None:
             return reason
     if not isinstance(fields.get("human"), str | None):
         return "no text under reasoning_required_pred"
-    if fields["gold"] == IMAGE:
-        return IMAGE
+    if fields["gold"] in (IMAGE, TOO_MANY):
+        return fields["gold"]
     if len(options) < 2:
         return "fewer than two options"
     # A list, since gold comes from the file and may be something that no set can hold.
@@ -113,14 +116,14 @@ def _unusable(fields: dict) -> str | None:
 
 def _item(name: str, split: str | None, row: dict, fields: dict) -> Item:
     below = f"{split}/" if split else ""
-    key = BENCHMARKS[name].ids + below + fields["id"]
+    key = about(name).ids + below + fields["id"]
     said = {extra: value for extra, value in fields.items() if extra not in OWN}
     said |= {extra: row[extra] for extra in OF_A_WORLD if extra in row}
     labels = list(fields["options"])
     return Item(
         id=key,
         cluster=str(row.get("cluster", key)),
-        benchmark=name,
+        benchmark=own.title(name),
         question=fields["question"],
         context=fields.get("context", ""),
         options=tuple(fields["options"].values()),
@@ -145,7 +148,7 @@ def _doubt(item: Item, first: Item) -> str:
 
 
 def _missing(name: str, root: Path, split: str | None) -> StudyError:
-    benchmark = BENCHMARKS[name]
+    benchmark = about(name)
     pattern = benchmark.patterns[0].format(split or benchmark.scored[0])
     return StudyError(
         f"eval_benchmarks: no file {benchmark.folder}/{pattern} of {name} in {root}; "

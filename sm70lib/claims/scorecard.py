@@ -12,6 +12,7 @@ from sm70lib.claims.case import Row, Study
 from sm70lib.claims.entries import OWN, STUDIES, Claim
 from sm70lib.claims.estimates import Answers
 from sm70lib.claims.judges import JUDGES
+from sm70lib.parameters.own import titles
 from sm70lib.statistics import stats
 
 NOT = "not comparable"
@@ -79,7 +80,7 @@ def _study(answers: pd.DataFrame, compared: pd.DataFrame, p, how: stats.How, fol
         compared=compared[compared["study"] == p.study],
         protocol=p.eval_primary_protocol,
         shots=p.eval_primary_shots,
-        primary=list(p.eval_primary_benchmarks),
+        primary=titles(p.eval_primary_benchmarks),
         quotes=quoted.usable(quoted.read()),
         folder=folder,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 import numpy as np
@@ -10,7 +10,9 @@ import pyarrow as pa
 from datasets import Features, List, Value
 
 from sm70lib.corpus import templates, tokens
+from sm70lib.corpus.chat import Chat
 from sm70lib.corpus.findings import Findings
+from sm70lib.corpus.templates import CHAT
 from sm70lib.corpus.tokens import Encoded
 from sm70lib.sources import Row
 from sm70lib.study.used import loss_of
@@ -84,7 +86,10 @@ def _batch(
 
 
 def _examples(batch: list[Row], p, tokenizer) -> list[Made]:
-    """Instruction rows: prompt and response."""
+    """Instruction rows: prompt and response, or a conversation with all its answers."""
+    if p.data_template == CHAT:
+        made = _in_chat(batch, tokenizer, p.data_max_length, p.data_overlong, loss_of(p))
+        return [result if isinstance(result, str) else [result] for result in made]
     texts = []
     for row in batch:
         prompt = templates.render(p.data_template, row.instruction, row.input)
@@ -97,13 +102,27 @@ def _examples(batch: list[Row], p, tokenizer) -> list[Made]:
     return [result if isinstance(result, str) else [result] for result in made]
 
 
+def _in_chat(
+    batch: list[Row], tokenizer, max_length: int, overlong: str, loss: str
+) -> list[Encoded | str]:
+    """Rows in the base's chat template; running text stands in none."""
+    talks = [row for row in batch if row.instruction or row.input]
+    texts = [("", row.output, (0, 0)) for row in batch if not (row.instruction or row.input)]
+    in_chat = iter(Chat(tokenizer).encode(talks, max_length, overlong, loss))
+    alone = iter(tokens.encode_batch(texts, tokenizer, max_length, overlong, loss) if texts else [])
+    return [next(in_chat if row.instruction or row.input else alone) for row in batch]
+
+
 def _documents(batch: list[Row], p, tokenizer) -> list[Made]:
     """Running text, cut into pieces of `data_max_length`: no part of a long document is lost."""
-    texts = []
-    for row in batch:
-        prompt = templates.render(p.data_template, row.instruction, row.input)
-        texts.append(("", prompt + row.output, (0, 0)))
-    made = tokens.encode_batch(texts, tokenizer, UNLIMITED, "drop", "all")
+    if p.data_template == CHAT:
+        made = _in_chat(batch, tokenizer, UNLIMITED, "drop", "all")
+    else:
+        texts = []
+        for row in batch:
+            prompt = templates.render(p.data_template, row.instruction, row.input)
+            texts.append(("", prompt + row.output, (0, 0)))
+        made = tokens.encode_batch(texts, tokenizer, UNLIMITED, "drop", "all")
     return [
         result if isinstance(result, str) else tokens.pieces(result, p.data_max_length)
         for result in made
@@ -115,6 +134,10 @@ def _preferences(batch: list[Row], p, tokenizer) -> list[Made]:
 
     If either answer is unusable, so is the pair.
     """
+    if p.data_template == CHAT:
+        both = [one for row in batch for one in (row, replace(row, output=row.rejected))]
+        made = Chat(tokenizer).encode(both, p.data_max_length, "drop", "last")
+        return [_pair_or_reason(better, worse) for better, worse in zip(made[::2], made[1::2])]
     texts = []
     for row in batch:
         prompt = templates.render(p.data_template, row.instruction, row.input)

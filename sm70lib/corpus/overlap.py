@@ -128,7 +128,10 @@ class Overlap:
         owners: list[int] = []  # the row of each text
         for number, row in enumerate(rows):
             stem, options = templates.unwrap(row.input)
-            fields = _fields(stem, options.values(), output=row.output, instruction=row.instruction)
+            turns = {f"turn {place}": text for place, (_, text) in enumerate(row.turns)}
+            fields = _fields(
+                stem, options.values(), output=row.output, instruction=row.instruction, **turns
+            )
             for _, parts in _copies(fields):
                 if _glance(parts) in self.glances:
                     for place in self.exact.get(str(parts), ()):

@@ -22,6 +22,8 @@ from sm70lib import sources
 from sm70lib.corpus.audit import Checks
 from sm70lib.corpus.examples import KINDS, LENGTHS, encoded
 from sm70lib.corpus.findings import Findings
+from sm70lib.corpus.templates import unfit
+from sm70lib.parameters import own
 from sm70lib.sources import Defect, Row
 from sm70lib.steps import steps
 from sm70lib.study.files import holds, record
@@ -36,7 +38,7 @@ def limit(p, name: str) -> int | None:
 
 def folder_of(folder: Path, kind: str, name: str) -> Path:
     """The folder of a part; `kind` is train, text or preferences."""
-    return folder / "parts" / f"{kind}-{name}"
+    return folder / "parts" / f"{kind}-{own.title(name)}"
 
 
 def finished(part: Path, name: str, root: Path, questions: str) -> bool:
@@ -57,8 +59,8 @@ def finished(part: Path, name: str, root: Path, questions: str) -> bool:
 
 
 def _files(name: str, root: Path) -> dict[str, Path]:
-    """The files of a source by their path below `root`."""
-    return {path.relative_to(root).as_posix(): path for path in sources.files(name, root)}
+    """The files of a source by what tables call them."""
+    return {sources.shown(path, root): path for path in sources.files(name, root)}
 
 
 def write(
@@ -83,7 +85,8 @@ def write(
     lengths: list[np.ndarray] = [np.zeros((0, len(LENGTHS)), np.int32)]
     seen_before = len(checks.seen)
     files = {file: record(path) for file, path in _files(name, root).items()}
-    rows = sources.read(name, root, found.defects, limit(p, name), p.seed)
+    why = partial(unfit, kind, p.data_template)
+    rows = sources.read(name, root, found.defects, limit(p, name), p.seed, why)
     features, encoder = KINDS[kind]
     encode = partial(encoder, p=p, tokenizer=tokenizer)
     with _writer(part / "rows.arrow", features) as file:

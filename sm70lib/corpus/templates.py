@@ -9,6 +9,7 @@ from pathlib import Path
 from sm70lib.study.files import write_json
 from sm70lib.study.params import StudyError
 
+CHAT = "chat"  # the base's own chat template (see chat.py), which has no text here
 DIGEST = "template.json"  # in an adapter's folder: the template that it was trained in
 # `prompt` is what the model reads, `response` is what it is trained to write.
 # medalpaca: MedAlpaca's own (github:kbressem/medAlpaca, prompt_templates/medalpaca.json). Both
@@ -60,26 +61,52 @@ def response(template: str, output: str) -> str:
     return _template(template)["response"].replace("{output}", output)
 
 
-def digest(template: str) -> str:
+def unfit(kind: str, template: str, fields: dict) -> str:
+    """Why a row cannot be used; "" if it can.
+
+    Args:
+        kind: train, text or preferences: what it is read for.
+        template: the study's template.
+        fields: of the row, as its layout gives them.
+    """
+    pair = bool(fields.get("rejected"))
+    if kind == "preferences" and not pair:
+        return "no better and worse answer (chosen, rejected)"
+    if fields.get("turns") and not pair and template != CHAT:
+        return (
+            "a system line or earlier turns, for which only data_template chat has a place, and "
+            f"not {template}"
+        )
+    return ""
+
+
+def digest(template: str, chat_template: str | None = None) -> str:
     """sha256 (hex) of a template's text.
 
     It is saved with an adapter and checked before scoring.
+
+    Args:
+        template: the template.
+        chat_template: the text of the base's own; for the template chat alone.
     """
-    text = json.dumps(_template(template), sort_keys=True)
+    about = {"chat": chat_template} if template == CHAT else _template(template)
+    text = json.dumps(about, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def leave_digest(adapter: Path, template: str) -> None:
+def leave_digest(adapter: Path, template: str, chat_template: str | None = None) -> None:
     """Writes name and sha256 of the template that an adapter was trained in into its folder."""
-    write_json(adapter / DIGEST, {"name": template, "sha256": digest(template)})
+    about = {"name": template, "sha256": digest(template, chat_template)}
+    write_json(adapter / DIGEST, about)
 
 
-def trained_in(adapter: Path, template: str) -> str | None:
+def trained_in(adapter: Path, template: str, chat_template: str | None = None) -> str | None:
     """Checks that an adapter was trained in a template.
 
     Args:
         adapter: the folder of the adapter.
         template: the template in which the study would ask the adapter.
+        chat_template: the text of the base's own; for the template chat alone.
 
     Returns:
         The name of the template, or None if the folder does not name any.
@@ -88,7 +115,7 @@ def trained_in(adapter: Path, template: str) -> str | None:
         StudyError: the folder names a template with another text, or its file cannot be read.
     """
     path = adapter / DIGEST
-    now = digest(template)
+    now = digest(template, chat_template)
     if not path.exists():
         return None
     try:
@@ -111,7 +138,8 @@ def trained_in(adapter: Path, template: str) -> str | None:
 def _template(name: str) -> dict[str, str]:
     if name not in TEMPLATES:
         raise StudyError(
-            f"data_template: there is no template {name!r}; choose from {', '.join(TEMPLATES)}."
+            f"data_template: there is no template {name!r}; choose from "
+            f"{', '.join(TEMPLATES)}, {CHAT}."
         )
     return TEMPLATES[name]
 

@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sm70lib import sources
+from sm70lib import benchmarks, sources
 from sm70lib.benchmarks import Item, items_digest
 from sm70lib.corpus import parts
 from sm70lib.corpus.audit import Audit, Checks
 from sm70lib.corpus.examples import LENGTHS
 from sm70lib.corpus.parts import limit
-from sm70lib.sources import SOURCES
+from sm70lib.parameters import own
+from sm70lib.sources.causal import REFERENCE
 from sm70lib.steps import steps
-from sm70lib.study import params
+from sm70lib.study import params, used
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import loss_of, preference_sources, text_sources
 
@@ -71,7 +72,7 @@ def prepare(
                 part = parts.folder_of(folder, kind, name)
                 if not parts.finished(part, name, root, questions):
                     parts.write(p, name, kind, root, checks, tokenizer, part, bar, questions)
-                label = name if kind == "train" else f"{name} ({kind})"
+                label = own.title(name) if kind == "train" else f"{own.title(name)} ({kind})"
                 audit.found[label] = parts.read_findings(part)
                 checks.seen.update(dict.fromkeys(parts.read_seen(part)))
             if kind != "train" and names:
@@ -80,6 +81,21 @@ def prepare(
     back = _drawn(len(lengths), p.data_holdout, p.seed)
     parts.join(folder, "train", p.data_sources, ["train", "holdout"], back)
     return audit, lengths
+
+
+def outside(p, root: Path) -> dict[str, Path]:
+    """What the data of a study come from: folders of `data_root`, and the user's own files.
+
+    Files are called by their paths, as the study names them.
+    """
+    mine = used.own_files(p)
+    paths = [*root.glob(f"{REFERENCE}/*")]
+    for name in used.sources_of(p):
+        paths += [] if name in mine else sources.files(name, root)
+    for name in p.eval_benchmarks:
+        paths += [] if name in mine else benchmarks.files(name, root)
+    folders = sorted({path.relative_to(root).parts[0] for path in paths})
+    return sources.outside(p, [*folders, *mine])
 
 
 def _bytes(wanted: dict[str, list[str]], root: Path) -> int:
@@ -96,7 +112,7 @@ def _lengths(folder: Path, names: list[str]) -> pd.DataFrame:
     tables = []
     for name in names:
         table = parts.read_lengths(parts.folder_of(folder, "train", name))
-        tables.append(table.assign(source=name))
+        tables.append(table.assign(source=own.title(name)))
     lengths = pd.concat(tables, ignore_index=True).astype({"source": "category"})
     return lengths[["source", *LENGTHS]]
 
@@ -133,7 +149,7 @@ def _draws(p) -> dict[str, int]:
     """How many rows a study draws of each of its sources."""
     draws = {}
     for name in p.data_sources:
-        whole = SOURCES[name].rows or 0
+        whole = sources.about(name).rows or 0
         draws[name] = min(limit(p, name) or whole, whole)
     return draws
 
@@ -155,11 +171,12 @@ def card(p, funnel: pd.DataFrame, contamination: pd.DataFrame, digest: str) -> s
         digest: sha256 (hex) of the folder `train`.
     """
     leaks = contamination[contamination["any"] > 0]
-    abouts = {
-        name: {"what": SOURCES[name].what, "licence": SOURCES[name].licence}
-        for name in p.data_sources
-    }
-    licences = pd.DataFrame(abouts).T.rename_axis("source")
+    abouts = [sources.about(name) for name in p.data_sources]
+    licences = pd.DataFrame(
+        [[about.what, about.licence] for about in abouts],
+        pd.Index([about.name for about in abouts], name="source"),
+        ["what", "licence"],
+    )
     return "\n".join(
         [
             *_heading(p.study),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sm70lib.asking.asking import Prompts
 from sm70lib.asking.runs import Run
-from sm70lib.corpus.templates import trained_in
+from sm70lib.corpus.templates import CHAT, trained_in
 from sm70lib.evaluation import predictions
 from sm70lib.evaluation.candidates import Model
 from sm70lib.evaluation.evaluating import evaluate
@@ -89,9 +89,10 @@ def template_of(which: Model, run: Run) -> dict[str, str]:
     if which.chat:
         return {"asked_in": "its chat template"}
     asked = {"asked_in": run.template}
+    words = which.chat_template() if run.template == CHAT else None
     if which.adapter is None:
         return asked
-    trained = trained_in(which.adapter, run.template)
+    trained = trained_in(which.adapter, run.template, words)
     return asked | {"trained_in": trained or "not known, its folder has no template.json"}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from sm70lib.corpus.chat import text_of
 from sm70lib.models import loading
 from sm70lib.steps import weights
 from sm70lib.steps.steps import digest
@@ -49,6 +50,15 @@ class Model:
         adapter = self.adapter and digest(self.adapter)
         text = f"{self.quantised} {self.chat} {base} {adapter}"
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def chat_template(self) -> str:
+        """The text of its chat template; raises StudyError if it has none to ask in."""
+        return _chat_template(self.source)
+
+
+@lru_cache
+def _chat_template(source: str) -> str:
+    return text_of(loading.load_tokenizer(source))
 
 
 _digest = lru_cache(digest)  # three models share a base of up to 140 GB

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sm70lib.asking.asking import Prompt, Prompts
 from sm70lib.asking.runs import Run
+from sm70lib.models import loading
 from sm70lib.protocols import replies
 
 RUN = ["benchmark", "protocol", "shots", "n"]
@@ -32,10 +34,16 @@ def _shots_from(run: Run) -> str:
     return "the scored items (flagged)"
 
 
-def first_of_each_protocol(asked: list[Run]) -> list[Run]:
-    """The first run of every protocol, for a look at its prompt."""
+def first_of_each_protocol(asked: list[Run], folder: Path) -> list[tuple[Run, Prompt]]:
+    """The first run of every protocol, with the prompt of its first item.
+
+    Args:
+        asked: all runs.
+        folder: the study's, with the tokenizer of its base.
+    """
+    tokenizer = loading.load_tokenizer(folder / "base/tokenizer")
     firsts = {run.protocol.name: run for run in reversed(asked)}
-    return list(firsts.values())[::-1]
+    return [(run, Prompts(run, tokenizer).render(0)) for run in list(firsts.values())[::-1]]
 
 
 def rescored(folder: Path) -> dict:

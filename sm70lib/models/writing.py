@@ -7,21 +7,19 @@ from typing import Any
 
 import torch
 
-from sm70lib.corpus.tokens import prompt_ids
-
 TEMPERATURE = 0.8  # of several draws, as in Meditron (arXiv 2311.16079)
 
 
-def answer(loaded, tokenizer, prompt: str, max_new_tokens: int) -> str:
-    """The text that a model writes after BOS and a prompt, greedily.
+def answer(loaded, tokenizer, prompt: list[int], max_new_tokens: int) -> str:
+    """The text that a model writes after a prompt, greedily.
 
     Args:
         loaded: The model.
         tokenizer: Its tokenizer.
-        prompt: The prompt's text.
+        prompt: Token ids of the prompt.
         max_new_tokens: Most tokens that are written, unless the model's EOS comes first.
     """
-    return written(loaded, tokenizer, prompt_ids([prompt], tokenizer), max_new_tokens)[0][0]
+    return written(loaded, tokenizer, [prompt], max_new_tokens)[0][0]
 
 
 @torch.inference_mode()

@@ -45,7 +45,7 @@ class Study(BaseModel):
     data_caps: dict[Source, Annotated[int, Field(ge=1)]] = _p(
         "at most so many rows of single sources", "rows"
     )
-    data_template: Literal["medalpaca", "sm70"] = _p("prompt template of the training rows")
+    data_template: Literal["medalpaca", "sm70", "chat"] = _p("prompt template of the training rows")
     data_max_length: int = _p("longest training row", "tokens", ge=16)
     data_overlong: Literal["cut", "drop"] = _p(
         "what happens to longer rows; cut shortens the input only"

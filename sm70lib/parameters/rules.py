@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sm70lib.parameters import aggregates
+from sm70lib.parameters import aggregates, own
 from sm70lib.parameters.stages import STAGES
 from sm70lib.parameters.tables import names
 
@@ -102,8 +102,9 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
     ),
     (
         "dpo_sources",
-        lambda names: set(names) <= set(PAIRS),
-        f"names a source that holds no pairs of answers; allowed are {', '.join(PAIRS)}",
+        lambda names: all(own.is_file(name) or name in PAIRS for name in names),
+        f"names a source that holds no pairs of answers; allowed are {', '.join(PAIRS)}, and files "
+        "of your own, by path",
     ),
     (
         "dpo_rounds train_stages",

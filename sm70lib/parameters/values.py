@@ -1,9 +1,11 @@
 """What a parameter's value may be, and how a parameter is declared."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
+from sm70lib.parameters import aggregates, own
 from sm70lib.parameters.tables import names
 
 _T = TypeVar("_T")
@@ -12,6 +14,10 @@ _T = TypeVar("_T")
 def _distinct(values: list) -> list:
     if len(set(values)) < len(values):
         raise ValueError("something is given twice")
+    titles = [own.title(value) for value in values]
+    for value, title in zip(values, titles):
+        if own.is_file(value) and titles.count(title) > 1:
+            raise ValueError(f"two files are called {title}, as tables would be; rename one")
     return values
 
 
@@ -35,13 +41,29 @@ def parameter(text: str, unit: str = "", affects: str = "results", **bounds: Any
 
 Distinct = Annotated[list[_T], AfterValidator(_distinct)]
 Number = Annotated[float, BeforeValidator(_number)]
+
+
+def _named_or_own(known: Any, taken: tuple[str, ...]) -> Any:
+    """A name of the catalogue, or the path of a file of the user's own.
+
+    Args:
+        known: The type of the catalogue's names.
+        taken: The names that no such file may have.
+    """
+    file = Annotated[str, AfterValidator(partial(own.checked, taken=taken)), Tag("file")]
+    which = Discriminator(lambda value: "file" if own.is_file(value) else "name")
+    return Annotated[Annotated[known, Tag("name")] | file, which]
+
+
 if TYPE_CHECKING:  # a type checker cannot read the tables
     Source = str
     Benchmark = str
     Protocol = str
     Compared = str
 else:
-    Source = Literal[names("sources/sources.csv")]
-    Benchmark = Literal[names("benchmarks/benchmarks.csv")]
+    SOURCES, BENCHMARKS = names("sources/sources.csv"), names("benchmarks/benchmarks.csv")
+    EXAMS = (*BENCHMARKS, *(aggregate.name for aggregate in aggregates.AGGREGATES))
+    Source = _named_or_own(Literal[SOURCES], SOURCES)
+    Benchmark = _named_or_own(Literal[BENCHMARKS], EXAMS)
     Protocol = Literal[names("protocols/protocols.csv")]
-    Compared = Literal[Benchmark, "usmle"]
+    Compared = _named_or_own(Literal[(*BENCHMARKS, "usmle")], EXAMS)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
 
-from sm70lib.benchmarks import BENCHMARKS
+from sm70lib import benchmarks, sources
+from sm70lib.parameters import own
 from sm70lib.sizes import known
-from sm70lib.sources import SOURCES, hub_folder
+from sm70lib.sources import hub_folder
 from sm70lib.sources.causal import CAUSAL, REFERENCE
 from sm70lib.study.others import downloads
 from sm70lib.study.params import StudyError
@@ -61,10 +62,11 @@ def wanted(p, steps: list[str]) -> list[Wanted]:
         return []
     lacking: list[Wanted | None] = []
     if "00_base" in steps and not p.base_model:
-        lacking += [_source(name) for name in p.base_text]
+        lacking += [_source(name) for name in p.base_text if not own.is_file(name)]
     if "01_data" in steps:
-        lacking += [_benchmark(name) for name in p.eval_benchmarks]
-        lacking += [_source(name) for name in sources_of(p)]
+        named = [name for name in p.eval_benchmarks if not own.is_file(name)]
+        lacking += [_benchmark(name) for name in named]
+        lacking += [_source(name) for name in sources_of(p) if not own.is_file(name)]
         lacking += [_test_list(p), _reference(p)]
     return list(dict.fromkeys(files for files in lacking if files))
 
@@ -98,7 +100,7 @@ def _downloaded(model: str) -> bool:
 
 
 def _benchmark(name: str) -> Wanted | None:
-    about = BENCHMARKS[name]
+    about = benchmarks.about(name)
     patterns = [pattern.format(split) for split in about.scored for pattern in about.patterns]
     if about.hub or _in_place(about.folder, *patterns):
         return None
@@ -106,7 +108,7 @@ def _benchmark(name: str) -> Wanted | None:
 
 
 def _source(name: str) -> Wanted | None:
-    about = SOURCES[name]
+    about = sources.about(name)
     if about.hub or _in_place(about.folder, *about.files):
         return None
     return Wanted(name, about.folder, about.files[0], about.by_hand)
@@ -114,10 +116,10 @@ def _source(name: str) -> Wanted | None:
 
 def _test_list(p) -> Wanted | None:
     """The list of PubMedQA's test questions."""
-    readers = [name for name in p.eval_benchmarks if BENCHMARKS[name].folder == "pubmedqa"]
+    readers = [name for name in p.eval_benchmarks if benchmarks.about(name).folder == "pubmedqa"]
     if not readers or _in_place("pubmedqa", f"**/{TEST_LIST}", "data/ori_pqal.json"):
         return None
-    return Wanted(readers[0], "pubmedqa", TEST_LIST, BENCHMARKS[readers[0]].by_hand)
+    return Wanted(readers[0], "pubmedqa", TEST_LIST, benchmarks.about(readers[0]).by_hand)
 
 
 def _reference(p) -> Wanted | None:

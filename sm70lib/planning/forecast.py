@@ -6,10 +6,10 @@ import math
 import shutil
 from collections.abc import Sequence
 
+from sm70lib import sources
 from sm70lib.planning import byhand, needs
 from sm70lib.planning.need import Need
 from sm70lib.sizes import accelerators
-from sm70lib.sources import SOURCES
 from sm70lib.steps import steps
 from sm70lib.study import memory
 from sm70lib.study.memory import GB
@@ -115,7 +115,7 @@ def _notes(p, rows: list[Need], columns: Columns) -> list[str]:
         )
     for row in rows:
         lines += _advice(row, columns)
-    unknown = [name for name in sources_of(p) if not SOURCES[name].bytes]
+    unknown = [name for name in sources_of(p) if not sources.about(name).bytes]
     if p.data_root == "hub" and unknown:
         lines.append(
             f"01: disk of its Arrow files, at most; how large {len(unknown)} of its downloads are "

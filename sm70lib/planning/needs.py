@@ -8,10 +8,10 @@ import re
 from functools import partial
 from pathlib import Path
 
+from sm70lib import sources
 from sm70lib.evaluation import candidates
 from sm70lib.planning.need import Need
 from sm70lib.sizes import accelerators, budget, budget_scoring, shapes
-from sm70lib.sources import SOURCES
 from sm70lib.steps import steps, weights
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT
@@ -83,7 +83,7 @@ def _data(p) -> Need:
     if len(known) < len(names) or texts or p.data_root != "hub":
         return Need("01", part)
     row_count = sum(known)
-    files = sum(SOURCES[name].bytes or 0 for name in names)
+    files = sum(sources.about(name).bytes or 0 for name in names)
     arrow = 2 * ID_BYTES * p.data_max_length * row_count
     return Need(
         "01", part, ram_gb=_data_ram_gb(row_count), disk_gb=memory.rounded_up(files + arrow)
@@ -92,7 +92,7 @@ def _data(p) -> Need:
 
 def _row_count(p, name: str) -> int | None:
     """Rows that the study takes of a source, at most; None if that is not known."""
-    whole = SOURCES[name].rows
+    whole = sources.about(name).rows
     limit = p.data_caps.get(name, p.data_limit)
     if limit is None:
         return whole

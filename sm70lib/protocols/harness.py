@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sm70lib.benchmarks import Item, folds
+from sm70lib.benchmarks.own import FORM as OWN
 from sm70lib.protocols.layouts import (
     EXAMS,
     MMLU,
@@ -117,7 +118,13 @@ def _full_answers(item: Item) -> list[str]:
     return lettered(item)
 
 
-WORDS = {"medqa_4": _medqa, "pubmedqa": abstract, "medmcqa": _medmcqa, **dict.fromkeys(MMLU, _mmlu)}
+WORDS = {
+    "medqa_4": _medqa,
+    OWN: _medqa,
+    "pubmedqa": abstract,
+    "medmcqa": _medmcqa,
+    **dict.fromkeys(MMLU, _mmlu),
+}
 
 # medqa_4options, pubmedqa, medmcqa, mmlu_* and truthfulqa_mc1.
 HARNESS = Protocol(

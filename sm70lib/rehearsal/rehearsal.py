@@ -24,7 +24,7 @@ from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.standins.hub import Hub
 from sm70lib.steps import steps
 from sm70lib.study.params import StudyError, load, parsed
-from sm70lib.study.used import values_of
+from sm70lib.study.used import own_files, values_of
 
 # The largest values in a rehearsal; every other parameter stays as in the study file
 CUTS = {
@@ -41,6 +41,8 @@ CUTS = {
     "figures_studies": [],
     "stats_resamples": 100,
 }
+# The largest draws from files of the user's own, which are read as they are
+DRAWS = {"data_limit": 200, "eval_limit": 50}
 LAUNCHERS = ("train_launcher", "eval_launcher")
 
 
@@ -75,7 +77,7 @@ def rehearse(
         texts = {name: json.dumps(value) for name, value in changed.items()}  # JSON is YAML too
         all_overrides = overrides | texts
         again = f"{runner.command_line('rehearse', files, overrides)} --resume"
-        with _kernel(fresh_kernels):
+        with kernel(fresh_kernels):
             code = runner.run(files, all_overrides, command=again)
             if code == 0:
                 _ask(folder.name, files, all_overrides)
@@ -90,13 +92,17 @@ def rehearse(
 def cuts(study: Study) -> dict[str, Any]:
     """The parameters that a rehearsal changes, with their new values.
 
-    These are the study's name, sizes above those in CUTS that the study uses, and launchers that
-    start several processes.
+    These are the study's name, sizes above those in CUTS that the study uses, draws from the user's
+    own files above those in DRAWS, and launchers that start several processes.
     """
     changed: dict[str, Any] = {"study": f"{REHEARSAL}{study.study}"}
     for name, value in values_of(study, CUTS).items():
         if value > CUTS[name]:
             changed[name] = CUTS[name]
+    if own_files(study):
+        most = DRAWS["data_limit"]
+        changed |= {name: min(getattr(study, name) or n, n) for name, n in DRAWS.items()}
+        changed["data_caps"] = {name: min(rows, most) for name, rows in study.data_caps.items()}
     for name in LAUNCHERS:
         line = getattr(study, name)
         if one_process(line) != line:
@@ -193,7 +199,7 @@ def _print_cuts(study: Study, changed: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _kernel(fresh: bool) -> Iterator[None]:
+def kernel(fresh: bool) -> Iterator[None]:
     """Makes papermill run all notebooks in one warm kernel, unless each needs a fresh one."""
     if fresh:
         yield

@@ -10,27 +10,32 @@ from typing import Any
 
 import numpy as np
 
+from sm70lib.parameters import own
 from sm70lib.parameters.tables import lines
-from sm70lib.sources.hub import PARQUET, find
+from sm70lib.sources.hub import PARQUET, find, own_file, shown
 from sm70lib.sources.layouts import Defect, Row, pair_of, row_of, text_of
+from sm70lib.sources.own import own_of
 from sm70lib.sources.problems import shaped
 from sm70lib.sources.records import open_bytes, records
 from sm70lib.study.params import StudyError
 
 Shape = Callable[[dict], dict | str]
 SHAPES: dict[str, Shape] = {"row": row_of, "text": text_of, "pair": pair_of}
+SELF_CHECKED = (text_of, own_of)  # shapes whose rows may lack both instruction and input
+Unfit = Callable[[dict], str]
 # The files of a source for which sources.csv names none.
 USUAL_FILES = ["{name}.json", "PARQUET", "*.json", "*.jsonl"]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A line of sources.csv. Rows and licences are those that the source's publishers state.
+    """A line of sources.csv, or a file of the user's own.
 
-    These are MedAlpaca (arXiv 2304.08247), hub cards and the authors.
+    Rows and licences are those that the source's publishers state: MedAlpaca (arXiv 2304.08247),
+    hub cards and the authors.
 
     Attributes:
-        name: what `data_sources` calls it.
+        name: what tables call it.
         what: what it holds.
         licence: its licence.
         rows: their number when the source is whole; None if it is not known.
@@ -88,17 +93,47 @@ def _patterns(line: dict[str, str]) -> tuple[str, ...]:
 SOURCES = _sources()
 
 
+def about(name: str) -> Source:
+    """The source of that name, or the one that a path of the user's own names.
+
+    Raises:
+        StudyError: there is no such source.
+    """
+    if own.is_file(name):
+        return _own(name)
+    if name not in SOURCES:
+        raise StudyError(
+            f"data_sources: there is no source {name!r}; choose from {', '.join(SOURCES)}, or give "
+            "the path of a file."
+        )
+    return SOURCES[name]
+
+
+def _own(name: str) -> Source:
+    path = own.place(name)
+    return Source(
+        name=own.title(name),
+        what="own file",
+        licence="not stated",
+        rows=None,
+        bytes=path.stat().st_size if path.is_file() else None,
+        hub="",
+        folder="",
+        shape=own_of,
+        files=(name,),
+        by_hand="",
+    )
+
+
 def files(name: str, root: Path) -> list[Path]:
-    """The files of a source below a data folder, sorted.
+    """The files of a source, sorted: below a data folder, or the user's own file.
 
     Raises:
         StudyError: there is no such source, or it has no file there.
     """
-    if name not in SOURCES:
-        raise StudyError(
-            f"data_sources: there is no source {name!r}; choose from {', '.join(SOURCES)}."
-        )
-    source = SOURCES[name]
+    source = about(name)
+    if own.is_file(name):
+        return [own_file(name)]
     paths = find(root, source.folder, source.hub, source.files)
     if not paths:
         raise StudyError(
@@ -114,61 +149,65 @@ def read(
     defects: list[Defect] | None = None,
     limit: int | None = None,
     seed: int = 0,
+    unfit: Unfit = lambda fields: "",
 ) -> Iterator[Row]:
     """Reads the usable rows of a source, in file order.
 
     Args:
-        name: a key of SOURCES.
+        name: a key of SOURCES, or the path of a file of the user's own.
         root: the study's data folder.
         defects: a list to which unusable rows are appended.
         limit: how many rows to draw at random; None for all. They stay in file order.
         seed: of the draw.
+        unfit: says why the fields of a readable row cannot be used for what is read here; "" if
+            they can.
 
     Raises:
         StudyError: a file is missing or cannot be read, or the source has no usable row. Without a
             `defects` list, also at the first unusable row.
     """
-    rows = _rows(name, Path(root), defects)
+    rows = _rows(name, Path(root), unfit, defects)
     if limit is None:
         return rows
-    usable = sum(1 for _ in _rows(name, Path(root), []))
+    usable = sum(1 for _ in _rows(name, Path(root), unfit, []))
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     drawn = set(rng.choice(usable, min(limit, usable), replace=False).tolist())
     return (row for place, row in enumerate(rows) if place in drawn)
 
 
-def _rows(name: str, root: Path, defects: list[Defect] | None) -> Iterator[Row]:
+def _rows(name: str, root: Path, unfit: Unfit, defects: list[Defect] | None) -> Iterator[Row]:
+    source = about(name)
     usable = 0
     left_out: Counter[str] = Counter()
     for path in files(name, root):
-        file = path.relative_to(root).as_posix()
+        file = shown(path, root)
         for number, record in _documents(path) if path.suffix == ".xml" else records(path):
-            fields = _fields(SOURCES[name].shape, record)
+            fields = _fields(source.shape, record, unfit)
             if isinstance(fields, dict):
                 usable += 1
-                yield _row(name, number, file, fields)
+                yield _row(source.name, number, file, fields)
                 continue
             reason = fields
             if defects is None:
                 raise StudyError(f"{file}, row {number}: {reason}; mend or remove the row.")
-            defects.append(Defect(name, file, number, reason))
+            defects.append(Defect(source.name, file, number, reason))
             left_out[reason] += 1
     if not usable:
         why = ", ".join(f"{reason} ({count})" for reason, count in left_out.most_common(2))
         raise StudyError(
-            f"{path}: no row of {name} can be used: {why or 'it has none'}; get the file "
-            f"again, or take {name} out of the study."
+            f"{path}: no row of {source.name} can be used: {why or 'it has none'}; get the file "
+            f"again, or take {source.name} out of the study."
         )
 
 
-def _fields(shape: Shape, record: Any) -> dict | str:
+def _fields(shape: Shape, record: Any, unfit: Unfit) -> dict | str:
     """The fields of a row, or the reason (str) why the record gives none."""
     fields = shaped(shape, record)
-    if isinstance(fields, str) or shape is text_of:
+    if isinstance(fields, str):
         return fields
-    if not fields["instruction"] + fields["input"]:
+    if shape not in SELF_CHECKED and not fields["instruction"] + fields["input"]:
         return "empty instruction and input"
-    return fields
+    return unfit(fields) or fields
 
 
 def _row(name: str, number: int, file: str, fields: dict) -> Row:
@@ -180,6 +219,7 @@ def _row(name: str, number: int, file: str, fields: dict) -> Row:
         output=fields["output"],
         file=file,
         rejected=fields.get("rejected", ""),
+        turns=fields.get("turns", ()),
     )
 
 

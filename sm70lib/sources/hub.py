@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+from sm70lib.parameters import own
 from sm70lib.steps import steps
 from sm70lib.study.params import StudyError
 
@@ -67,6 +68,39 @@ def find(root: Path, folder: str, hub: str | None, patterns: tuple[str, ...]) ->
         if paths:
             return paths
     return []
+
+
+def own_file(name: str) -> Path:
+    """The user's own file of that path; raises StudyError if there is none."""
+    path = own.place(name)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "is not there"
+        raise StudyError(
+            f"{name}: {path} {what}; give the path of a file, from the repository root or in full."
+        )
+    return path
+
+
+def outside(p, names: list[str]) -> dict[str, Path]:
+    """What a step read from outside the study, for its mark.
+
+    Args:
+        p: the study.
+        names: paths of the user's own files, and folders of `data_root`. Of a generated world
+            these belong to the study itself, and are left out.
+    """
+    mine = {name: own.place(name) for name in names if own.is_file(name)}
+    if p.data_root == "world":
+        return mine
+    return {name: root(p) / name for name in names if name not in mine} | mine
+
+
+def shown(path: Path, root: Path) -> str:
+    """How tables name a file: below the data folder, else below the repository, else in full."""
+    for folder in (Path(root), steps.ROOT):
+        if path.is_relative_to(folder):
+            return path.relative_to(folder).as_posix()
+    return path.as_posix()
 
 
 def _hidden(path: Path) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sm70lib.sources.problems import problem
 
+Turns = tuple[tuple[str, str], ...]  # of each turn: system, user or assistant, and its text
 Answer = str | list[dict]  # a text, or turns of which the last one is the answer
 
 
@@ -20,6 +21,8 @@ class Row:
         output: the answer, or the running text.
         file: its file, below the data folder.
         rejected: the worse answer of a preference; "" for any other row.
+        turns: role and text of every turn before the answer, for a chat template; `input` holds
+            them as one text. () for a single question.
     """
 
     source: str
@@ -29,6 +32,7 @@ class Row:
     output: str
     file: str
     rejected: str = ""
+    turns: Turns = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +108,29 @@ def pair_of(record: dict) -> dict | str:
     prompt, better, worse = _talk_of(record)
     if fault := _contradiction(record):
         return fault
-    texts = {
-        "instruction": "",
-        "input": _joined(prompt),
-        "rejected": _last(worse),
-        "output": _last(better),
-    }
+    texts = asked(turns_of(prompt)) | {"rejected": _last(worse), "output": _last(better)}
     if texts["rejected"] == texts["output"]:
         return "a tie: both answers are the same"
     reason = problem(texts, "rejected") or problem(texts, "input") or problem(texts, "output")
     return reason or texts
+
+
+def asked(turns: Turns) -> dict:
+    """The fields of a row that say what was asked: a question alone, or several turns."""
+    if len(turns) == 1:
+        return {"instruction": "", "input": turns[0][1]}
+    text = "\n\n".join(f"{speaker}: {text}" for speaker, text in turns)
+    return {"instruction": "", "input": text, "turns": turns}
+
+
+def turns_of(messages: list[dict]) -> Turns:
+    """Role and text of each message, as OpenAI or ShareGPT write one."""
+    speakers = {"human": "user", "gpt": "assistant"}
+    said: list[tuple[str, str]] = []
+    for message in messages:
+        speaker = str(message.get("role") or message.get("from"))
+        said.append((speakers.get(speaker, speaker), _content(message)))
+    return tuple(said)
 
 
 def _talk_of(record: dict) -> tuple[list[dict], Answer, Answer]:
@@ -126,16 +143,16 @@ def _talk_of(record: dict) -> tuple[list[dict], Answer, Answer]:
         )
     better, worse = record["chosen"], record["rejected"]
     if "conversations" in record:  # ShareGPT's
-        return [*_before(record), *record["conversations"]], [better], [worse]
+        return [*before(record), *record["conversations"]], [better], [worse]
     if not any(record.get(name) for name in ("prompt", "question", "instruction")):
         return _common_turns(_turns(better), _turns(worse))
     if isinstance(record.get("prompt"), list):
         return record["prompt"], better, worse
     question = {"role": "user", "content": _plain_prompt(record)}
-    return [*_before(record), question], better, worse
+    return [*before(record), question], better, worse
 
 
-def _before(record: dict) -> list[dict]:
+def before(record: dict) -> list[dict]:
     """The system line and the earlier turns that a record gives beside its question."""
     turns = [{"role": "system", "content": record["system"]}] if record.get("system") else []
     for question, answer in record.get("history") or []:
@@ -187,14 +204,3 @@ def _last(answer: Answer) -> str:
 
 def _content(message: dict) -> str:
     return message["content"] if "content" in message else message["value"]
-
-
-def _joined(messages: list[dict]) -> str:
-    """The turns before the answer: a single one as it is, several with their speakers."""
-    turns = [
-        (message.get("role") or message.get("from"), _content(message)) for message in messages
-    ]
-    if len(turns) == 1:
-        return turns[0][1]
-    speakers: dict[object, str] = {"human": "user", "gpt": "assistant"}
-    return "\n\n".join(f"{speakers.get(speaker, speaker)}: {text}" for speaker, text in turns)

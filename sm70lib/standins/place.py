@@ -12,6 +12,7 @@ import pyarrow
 import pyarrow.parquet
 
 from sm70lib.benchmarks import BENCHMARKS
+from sm70lib.parameters import own
 from sm70lib.planning.byhand import TEST_LIST
 from sm70lib.sizes import known
 from sm70lib.sources import SOURCES
@@ -66,6 +67,8 @@ def _data_files(p, world: World) -> Iterator[tuple[str, str | None, Files]]:
     """Folder, address on the hub and files of everything that the study reads."""
     own_base = [] if p.base_model else p.base_text
     for name in dict.fromkeys([*sources_of(p), *own_base]):
+        if own.is_file(name):  # it is read where it is
+            continue
         source = SOURCES[name]
         yield source.folder, source.hub, rows.files(name, world, items.leaking(world))
     if CAUSAL in p.data_sources and p.audit_label != "report":
@@ -73,7 +76,7 @@ def _data_files(p, world: World) -> Iterator[tuple[str, str | None, Files]]:
             {"sentence": text, "label": label} for text, label in meadow.causal_sentences(world)
         ]
         yield REFERENCE, None, {f"{REFERENCE}.jsonl": labels}
-    for name in _with_pools(p.eval_benchmarks):
+    for name in _with_pools(name for name in p.eval_benchmarks if not own.is_file(name)):
         benchmark = BENCHMARKS[name]
         yield benchmark.folder, benchmark.hub, items.files(name, world)
 

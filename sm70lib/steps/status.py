@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from sm70lib.parameters import own
 from sm70lib.steps import keys
 from sm70lib.steps.keys import EVALUATION, TUNING, difference, maker, mark, notebook, outputs
 from sm70lib.study import files, memory, provenance
@@ -39,13 +40,23 @@ def status(name: str, params: Any) -> tuple[bool, str]:
 def _changed_file(folder: Path, params: Any, done: dict[str, Any]) -> str:
     """Names the first output or external file that changed since; "" if there is none."""
     recorded = {folder / path: record for path, record in done["outputs"].items()}
-    root = ROOT / params.data_root
-    if root.is_dir():  # if the data have been moved away, they cannot have changed
-        recorded |= {root / path: record for path, record in done["external"].items()}
+    for path, record in done["external"].items():
+        place = _external(params, path)
+        if place is not None:
+            recorded[place] = record
     for path, record in recorded.items():
         if not files.holds(path, record):
             return f"{path.name} is not as it was"
     return ""
+
+
+def _external(params: Any, path: str) -> Path | None:
+    """Where a file or folder from outside is; None if it was moved away, as it has not changed."""
+    if own.is_file(path):
+        place = own.place(path)
+        return place if place.exists() else None
+    root = ROOT / params.data_root
+    return root / path if root.is_dir() else None
 
 
 def _merges(folder: Path, params: Any) -> str:

@@ -196,7 +196,7 @@ def _faults(error: ValidationError, origin: dict[str, str]) -> str:
     faults = {str(fault["loc"][0]): fault for fault in error.errors()}
     return "; ".join(
         f"{origin[n]}: {n} is {fault['input']!r} ({FIELDS[n].description}): "
-        f"{fault['msg']}{_nearest(fault)}"
+        f"{fault['msg'].removeprefix('Value error, ')}{_nearest(fault)}"
         for n, fault in faults.items()
     )
 

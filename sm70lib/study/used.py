@@ -8,6 +8,7 @@ file may leave them out, and they belong to no step's key.
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from sm70lib.parameters import own
 from sm70lib.parameters.stages import STAGES
 
 
@@ -101,6 +102,13 @@ def preference_sources(p: Any) -> list[str]:
 def sources_of(p: Any) -> list[str]:
     """All sources that a study's training data come from."""
     return [*p.data_sources, *text_sources(p), *preference_sources(p)]
+
+
+def own_files(p: Any) -> list[str]:
+    """The paths of all files of the user's own that a study names."""
+    base = getattr(p, "base_text", [])
+    named = [*base, *sources_of(p), *p.data_caps, *p.eval_benchmarks]
+    return [name for name in dict.fromkeys(named) if own.is_file(name)]
 
 
 def loss_of(p: Any) -> str:

@@ -24,7 +24,8 @@ from transformers import (
 )
 
 from sm70lib import sources, tiny
-from sm70lib.corpus import templates
+from sm70lib.corpus import chat
+from sm70lib.corpus.templates import CHAT
 from sm70lib.models import loading, local
 from sm70lib.models.request import Request
 from sm70lib.steps import weights
@@ -44,11 +45,8 @@ def documents(p, root: Path) -> list[str]:
     """
     if p.base_model:
         return []
-    texts = []
-    for name in p.base_text:
-        for row in sources.read(name, root, defects=[]):
-            prompt = templates.render(p.data_template, row.instruction, row.input)
-            texts.append(prompt + row.output)
+    rows = chain.from_iterable(sources.read(name, root, defects=[]) for name in p.base_text)
+    texts = [chat.document(p.data_template, row) for row in rows]
     random.Random(p.seed).shuffle(texts)
     return texts
 
@@ -63,6 +61,8 @@ def tokenizer(p, documents: list[str], folder: Path) -> PreTrainedTokenizerFast:
         return loading.load_tokenizer(folder)
     if p.base_model:
         chosen = loading.load_tokenizer(p.base_model)
+        if p.data_template == CHAT:
+            chat.Chat(chosen)  # a base without a chat template is refused now, not in 01
     else:
         chosen = _new_tokenizer(p, documents)
     chosen.save_pretrained(folder)
@@ -87,6 +87,7 @@ def _new_tokenizer(p, documents: list[str]) -> PreTrainedTokenizerFast:
         eos_token=EOS,
         pad_token=PAD,
         padding_side="left",
+        chat_template=chat.PLAIN if p.data_template == CHAT else None,
         clean_up_tokenization_spaces=False,
     )
 

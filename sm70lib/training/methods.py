@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset, load_from_disk
 
+from sm70lib.parameters import own
 from sm70lib.study.params import StudyError
 
 
@@ -173,7 +174,8 @@ def _stored_rows(kind: str, method: Method, folder: Path) -> Dataset:
 
 def _rows_of_round(pairs: Dataset, p, turn: int) -> Dataset:
     sources = enumerate(pairs["source"])
-    pairs = pairs.select([n for n, name in sources if p.dpo_rounds.get(name, turn) == turn])
+    rounds = {own.title(name): number for name, number in p.dpo_rounds.items()}
+    pairs = pairs.select([n for n, name in sources if rounds.get(name, turn) == turn])
     if not len(pairs):
         raise StudyError(
             f"dpo_rounds leaves round {turn} without a pair: give it a source or drop the round"

@@ -109,7 +109,7 @@ def _finish(trainer, stage: Path, template: str) -> None:
     """
     from safetensors.torch import load_file
 
-    from sm70lib.corpus import templates
+    from sm70lib.corpus import chat, templates
 
     scratch = stage / "adapter.part"
     if trainer.is_fsdp_enabled:
@@ -124,7 +124,8 @@ def _finish(trainer, stage: Path, template: str) -> None:
                 f"{scratch}: {name} is all zero, so nothing was learned there; raise the learning "
                 "rate"
             )
-    templates.leave_digest(scratch, template)
+    words = chat.text_of(trainer.processing_class) if template == templates.CHAT else None
+    templates.leave_digest(scratch, template, words)
     shutil.rmtree(stage / "adapter", ignore_errors=True)
     os.replace(scratch, stage / "adapter")
     write_json(

@@ -9,8 +9,9 @@ from sm70lib.sources.layouts import pair_of, row_of
 from sm70lib.sources.problems import shaped
 
 
-def pair(given: str, better: str, worse: str) -> dict:
-    return {"instruction": "", "input": given, "rejected": worse, "output": better}
+def pair(given: str, better: str, worse: str, *turns: tuple[str, str]) -> dict:
+    row = {"instruction": "", "input": given, "rejected": worse, "output": better}
+    return row | {"turns": turns} if turns else row
 
 
 def turn(role: str, text: str) -> dict:
@@ -23,6 +24,8 @@ TALKS = {
     "chosen": [ASKED, turn("assistant", GOOD)],
     "rejected": [ASKED, turn("assistant", BAD)],
 }
+BRIEF = (("system", "Be brief."), ("user", "Where is the cornea?"))
+THEN = (("user", "Hello"), ("assistant", "Good day."), ("user", "And then?"))
 PLAIN = pair("Where is the cornea?", GOOD, BAD)
 PAIRS = [
     ({"prompt": "Where is the cornea?"} | ENDS, PLAIN),
@@ -40,11 +43,11 @@ PAIRS = [
     ),
     (
         {"system": "Be brief.", "question": "Where is the cornea?"} | ENDS,
-        pair("system: Be brief.\n\nuser: Where is the cornea?", GOOD, BAD),
+        pair("system: Be brief.\n\nuser: Where is the cornea?", GOOD, BAD, *BRIEF),
     ),
     (
         {"instruction": "And then?", "history": [["Hello", "Good day."]]} | ENDS,
-        pair("user: Hello\n\nassistant: Good day.\n\nuser: And then?", GOOD, BAD),
+        pair("user: Hello\n\nassistant: Good day.\n\nuser: And then?", GOOD, BAD, *THEN),
     ),
     (
         {
@@ -53,7 +56,7 @@ PAIRS = [
             "chosen": {"from": "gpt", "value": GOOD},
             "rejected": {"from": "gpt", "value": BAD},
         },
-        pair("system: Be brief.\n\nuser: Where is the cornea?", GOOD, BAD),
+        pair("system: Be brief.\n\nuser: Where is the cornea?", GOOD, BAD, *BRIEF),
     ),
     (
         {"prompt": "x"} | ENDS | {"score_chosen": 1, "score_rejected": 8.5},

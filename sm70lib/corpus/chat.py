@@ -1,0 +1,249 @@
+"""The template `chat`: a base's own chat template, with several turns and all answers trained.
+
+A row's tokens are those that `tokenizer.apply_chat_template` gives for the whole conversation. Each
+answer begins where the template's prompt for it ends, and ends with the template's end token. Both
+places are found by writing the conversation up to there, and compared token by token.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from typing import NamedTuple, cast
+
+from jinja2.exceptions import TemplateError
+
+from sm70lib.corpus import templates
+from sm70lib.corpus.templates import CHAT
+from sm70lib.corpus.tokens import IGNORED, Encoded, prompt_ids
+from sm70lib.sources import Row
+from sm70lib.sources.layouts import Turns
+from sm70lib.study.params import StudyError
+
+# What the small base gets that is trained here, if its study asks for `chat`.
+PLAIN = (
+    "{{ bos_token }}{% for message in messages %}{{ message['role'] + ': ' + message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
+)
+# Some templates write today's date, and the same study must give the same rows tomorrow.
+DATE = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
+SYSTEM, QUESTION, ANSWER = ("system", "Be brief."), ("user", "Which?"), ("assistant", "This.")
+
+
+def text_of(tokenizer) -> str:
+    """The text of a tokenizer's chat template; raises StudyError if rows cannot stand in it."""
+    Chat(tokenizer)
+    return tokenizer.get_chat_template()
+
+
+def conversation(row: Row) -> Turns:
+    """The turns of a row before its answer."""
+    return row.turns or asked(row.instruction, row.input)
+
+
+class Question(NamedTuple):
+    """A question as rows of a study have it in front of their answers: its text, its token ids."""
+
+    text: str
+    ids: list[int]
+
+
+def question(template: str, tokenizer, instruction: str, input: str) -> Question:
+    """A question as a study's rows have it.
+
+    Args:
+        template: `data_template`.
+        tokenizer: the base's.
+        instruction: what is asked.
+        input: what it is asked about.
+    """
+    if template != CHAT:
+        text = templates.render(template, instruction, input)
+        return Question(text, prompt_ids([text], tokenizer)[0])
+    chat, turns = Chat(tokenizer), asked(instruction, input)
+    return Question(chat.text(turns, True), chat.prompt_ids(turns))
+
+
+def document(template: str, row: Row) -> str:
+    """A row as running text, for a base that is trained from scratch and has no tokenizer yet."""
+    if template != CHAT or not row.instruction + row.input:
+        return templates.render(template, row.instruction, row.input) + row.output
+    turns = (*conversation(row), ("assistant", row.output))
+    return "\n".join(f"{speaker}: {text}" for speaker, text in turns)
+
+
+def asked(instruction: str, input: str) -> Turns:
+    """One question, as its instruction and what it is asked about."""
+    return (("user", "\n\n".join(filter(None, (instruction, input)))),)
+
+
+class Chat:
+    """The chat template of a tokenizer.
+
+    Where a template has no place for a system line (Gemma's), the line goes in front of the first
+    question.
+
+    Args:
+        tokenizer: the base's tokenizer.
+
+    Raises:
+        StudyError: it has no chat template, or one whose answers cannot be told from what stands
+            around them.
+    """
+
+    def __init__(self, tokenizer):
+        if not tokenizer.chat_template:
+            raise self._unfit(tokenizer, "has no chat template")
+        self.tokenizer = tokenizer
+        template = tokenizer.get_chat_template()
+        self.template = DATE + template if "strftime_now" in template else template
+        added = tokenizer.added_tokens_decoder.values()
+        marks = {*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)}
+        self.special = set(tokenizer.convert_tokens_to_ids(list(marks)))
+        self.marks = re.compile("|".join(map(re.escape, sorted(marks))))
+        self.has_system = self._takes_a_system_line()
+        whole, prompt = self.text((QUESTION, ANSWER)), self.text((QUESTION,), True)
+        if not whole.startswith(prompt) or ANSWER[1] not in whole[len(prompt) :]:
+            raise self._unfit(tokenizer, "writes a question otherwise once an answer follows")
+        self.ending = whole.rpartition(ANSWER[1])[2]
+        if self.special.isdisjoint(self._tokens([self.ending])["input_ids"][0]):
+            raise self._unfit(tokenizer, "puts no special token at the end of an answer")
+
+    @staticmethod
+    def _unfit(tokenizer, why: str) -> StudyError:
+        return StudyError(
+            f"data_template is chat, but the tokenizer of {tokenizer.name_or_path!r} {why}; choose "
+            "a base that was tuned to chat, or the template medalpaca or sm70."
+        )
+
+    def text(self, turns: Turns, reply_follows: bool = False) -> str:
+        """The turns in the template; with `reply_follows`, up to where an answer begins."""
+        if turns[:1] and turns[0][0] == "system" and not self.has_system:
+            turns = (("user", "\n\n".join(text for _, text in turns[:2])), *turns[2:])
+        return self._written(turns, reply_follows)
+
+    def _written(self, turns: Turns, reply_follows: bool) -> str:
+        messages = [{"role": speaker, "content": text} for speaker, text in turns]
+        written = self.tokenizer.apply_chat_template(
+            messages,
+            chat_template=self.template,
+            tokenize=False,
+            add_generation_prompt=reply_follows,
+        )
+        return cast(str, written)
+
+    def _takes_a_system_line(self) -> bool:
+        self.has_system = True
+        try:
+            return SYSTEM[1] in self.text((SYSTEM, QUESTION), True)
+        except TemplateError:
+            return False
+
+    def answer(self, turns: Turns, said: str) -> str:
+        """The text of an answer as the template writes it after the turns, without its ending."""
+        whole, prompt = self.text((*turns, ("assistant", said))), self.text(turns, True)
+        return whole.removeprefix(prompt).removesuffix(self.ending)
+
+    def prompt_ids(self, turns: Turns) -> list[int]:
+        """The tokens after which an answer to the turns is written."""
+        return self._tokens([self.text(turns, True)])["input_ids"][0]
+
+    def encode(
+        self, rows: list[Row], max_length: int, overlong: str, loss: str
+    ) -> list[Encoded | str]:
+        """Encodes rows, with their labels.
+
+        Args:
+            rows: rows with a question.
+            max_length: tokens of a row.
+            overlong: "drop", or "cut": a longer row loses the end of its last input.
+            loss: "response" (every answer with its end token), "all" (every token but the first),
+                or "last" (the last answer; the row ends with its end token).
+
+        Returns:
+            For each row its tokens and labels, or why it is unusable.
+        """
+        seams = [self._seams(row) for row in rows]
+        texts = [text for each in seams if not isinstance(each, str) for text in each]
+        ids = iter(self._tokens(texts)["input_ids"] if texts else [])
+        made: list[Encoded | str] = []
+        for row, each in zip(rows, seams):
+            if isinstance(each, str):
+                made.append(each)
+                continue
+            whole = _labelled(list(islice(ids, len(each))), loss, self._end)
+            made.append(self._fitted(row, whole, max_length, overlong, loss))
+        return made
+
+    def _seams(self, row: Row) -> list[str] | str:
+        """The whole conversation; then, of each answer, the text up to it and the text with it.
+
+        A str says why the row cannot be written.
+        """
+        talk = (*conversation(row), ("assistant", row.output))
+        for _, text in talk:
+            if mark := self.marks.search(text):
+                return f"holds the text of a special token, {mark[0]}"
+        try:
+            texts = [self.text(talk)]
+            for number, (speaker, _) in enumerate(talk):
+                if speaker == "assistant":
+                    texts += [self.text(talk[:number], True), self.text(talk[: number + 1])]
+        except TemplateError as error:
+            return f"the chat template refuses it: {error!s:.80}"
+        return texts
+
+    def _end(self, ids: list[int]) -> int:
+        """How many of an answer's tokens there are, with its end token; all, if it has none."""
+        places = [place for place, token in enumerate(ids, 1) if token in self.special]
+        return places[-1] if places else len(ids)
+
+    def _fitted(
+        self, row: Row, whole: Encoded | str, max_length: int, overlong: str, loss: str
+    ) -> Encoded | str:
+        """The row, with less input if it is too long, or why it is unusable."""
+        result = whole
+        while isinstance(result, Encoded) and len(result.input_ids) > max_length:
+            over = len(result.input_ids) - max_length
+            shorter = self._shortened(row, over) if overlong == "cut" else None
+            if shorter is None:
+                return "conversation too long for data_max_length"
+            row = shorter
+            result = _labelled(self._tokens(list(self._seams(row)))["input_ids"], loss, self._end)
+        if isinstance(whole, str) or isinstance(result, str):
+            return result
+        return replace(result, cut=len(whole.input_ids) - len(result.input_ids))
+
+    def _shortened(self, row: Row, count: int) -> Row | None:
+        """The row without the last `count` tokens of its last input; None if it has no more."""
+        input = row.turns[-1][1] if row.turns else row.input
+        offsets = self._tokens([input], return_offsets_mapping=True)["offset_mapping"][0]
+        if count >= len(offsets):
+            return None
+        kept = input[: offsets[-count][0]].rstrip()
+        if not row.turns:
+            return replace(row, input=kept)
+        return replace(row, turns=(*row.turns[:-1], (row.turns[-1][0], kept)))
+
+    def _tokens(self, texts: list[str], **options):
+        """The tokens of texts in which special tokens count as such, as the template wrote them."""
+        return self.tokenizer(
+            texts, add_special_tokens=False, return_attention_mask=False, verbose=False, **options
+        )
+
+
+def _labelled(ids: list[list[int]], loss: str, end_of: Callable[[list[int]], int]) -> Encoded | str:
+    """A row of the tokens of its seams, or why there is none."""
+    whole, *seams = ids
+    labels = [IGNORED] * len(whole)
+    start, end = 0, len(whole)
+    for before, after in zip(seams[::2], seams[1::2]):
+        if whole[: len(before)] != before or whole[: len(after)] != after:
+            return "the chat template writes an answer otherwise once more follows"
+        start = len(before)
+        end = start + end_of(whole[start : len(after)])
+        labels[start:end] = whole[start:end]
+    if loss == "last":
+        return Encoded(whole[:end], [IGNORED] * start + whole[start:end])
+    return Encoded(whole, [IGNORED, *whole[1:]] if loss == "all" else labels)

@@ -1,0 +1,90 @@
+"""Records of the user's own files, in the layouts that the field writes training rows in."""
+
+from typing import Any
+
+from sm70lib.sources.layouts import Turns, asked, before, pair_of, row_of, text_of, turns_of
+from sm70lib.sources.problems import problem
+
+TALKS = ("messages", "conversations", "conversation")
+ANSWERS = ("completion", "response")
+TEXTS = ("text", "clean_text", "contents", "article")
+SPEAKERS = ("system", "user", "assistant")
+
+
+def own_of(record: dict) -> dict | str:
+    """A row from a record in any of the layouts; a str says why it gives no row.
+
+    The fields that a record has say which layout it is in: a preference (chosen, rejected), a
+    conversation (messages, or ShareGPT's conversations), prompt and completion, instruction and
+    output, question and answer, or running text.
+    """
+    given = {name.lower(): value for name, value in record.items() if value is not None}
+    if "preferred_output" in given or {"chosen", "rejected"} <= given.keys():
+        return pair_of(given)
+    if any(name in given for name in TALKS):
+        return _talk_of(given)
+    if "prompt" in given and any(name in given for name in ANSWERS):
+        return _completion_of(given)
+    if any(name in given for name in ("instruction", "question", "input")):
+        return _instruction_of(given)
+    if any(name in given for name in TEXTS):
+        return text_of(given)
+    return "no record of a known layout"
+
+
+def _talk_of(record: dict) -> dict | str:
+    """A conversation, perhaps with a system line beside it."""
+    name = next(name for name in TALKS if name in record)
+    return _row_of_talk((*turns_of(before(record)), *turns_of(record[name])))
+
+
+def _completion_of(record: dict) -> dict | str:
+    """A prompt and its completion: two texts, or two lists of messages."""
+    if record.get("label") in (False, 0):
+        return "label is false: an answer that nobody should give"
+    prompt, answer = record["prompt"], record[next(name for name in ANSWERS if name in record)]
+    if isinstance(prompt, list):
+        return _row_of_talk((*turns_of(prompt), *turns_of(answer)))
+    return _row_of_talk((*turns_of(before(record)), ("user", prompt), ("assistant", answer)))
+
+
+def _instruction_of(record: dict) -> dict | str:
+    """Instruction and output, or question and answer, perhaps after earlier turns."""
+    earlier = turns_of(before(record))
+    alone = {name: value for name, value in record.items() if name not in ("system", "history")}
+    row = row_of(alone if "question" in alone else {"instruction": ""} | alone)
+    if isinstance(row, str):
+        return row
+    question = "\n\n".join(filter(None, (row["instruction"], row["input"])))
+    if not question:
+        return "empty instruction and input"
+    if not earlier:
+        return row
+    return _row_of_talk((*earlier, ("user", question), ("assistant", row["output"])))
+
+
+def _row_of_talk(turns: Turns) -> dict | str:
+    """A row that ends with the last turn; a str says what is wrong with the turns."""
+    turns = tuple((speaker, _plain(text)) for speaker, text in turns)
+    turns = tuple(turn for turn in turns if turn != ("system", ""))  # many sets write an empty one
+    speakers = [speaker for speaker, _ in turns]
+    unknown = [speaker for speaker in speakers if speaker not in SPEAKERS]
+    if unknown:
+        return f"a turn by {unknown[0]!s:.20}; allowed are {', '.join(SPEAKERS)}"
+    for speaker, text in turns:
+        reason = problem({f"{speaker} turn": text}, f"{speaker} turn")
+        if reason:
+            return reason
+    talk = speakers[1:] if speakers[:1] == ["system"] else speakers
+    if talk != ["user", "assistant"] * (len(talk) // 2) or not talk:
+        return "the turns are not user and assistant by turns, with an answer at the end"
+    return asked(turns[:-1]) | {"output": turns[-1][1]}
+
+
+def _plain(content: Any) -> Any:
+    """The text of a message, whose content may be a list of parts; anything else as it is."""
+    if isinstance(content, str):
+        return content.strip()
+    if isinstance(content, list) and all(part.get("type") == "text" for part in content):
+        return "\n".join(part["text"] for part in content).strip()
+    return content
