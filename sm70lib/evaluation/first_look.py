@@ -39,9 +39,9 @@ def first_of_each_protocol(asked: list[Run], folder: Path) -> list[tuple[Run, Pr
 
     Args:
         asked: all runs.
-        folder: the study's, with the tokenizer of its base.
+        folder: the study's, which says where its base is.
     """
-    tokenizer = loading.load_tokenizer(folder / "base/tokenizer")
+    tokenizer = loading.load_tokenizer(loading.located(folder))
     firsts = {run.protocol.name: run for run in reversed(asked)}
     return [(run, Prompts(run, tokenizer).render(0)) for run in list(firsts.values())[::-1]]
 

@@ -110,11 +110,11 @@ def test_asking_without_the_adapter_is_asking_the_base(study, capsys):
         loading.load(folder / "base/model", p),
         loading.load_tokenizer(folder / "base/model"),
     )
-    prompts = cells("07_ask", p, folder)["prompts_of"]
+    prompts = cells("07_ask", p, folder)["prompts"]
     said = capsys.readouterr().out
     assert len(prompts) == 3
     for prompt in prompts:
-        assert f"base: {writing.answer(bare, tokenizer, prompt, 8)}\n" in said
+        assert f"base: {writing.answer(bare, tokenizer, prompt.ids, 8)}\n" in said
     assert len(set(re.findall(r"(?:base|tuned): (.*)", said))) > 3, (
         "the adapter says something else"
     )
