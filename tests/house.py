@@ -31,6 +31,7 @@ WINGS = (
     "sizes",
     "training",
     "asking",
+    "inspection",
     "evaluation",
     "tiny",
     "analysis",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from sm70lib.inspection import places
 from sm70lib.models import loading
 from sm70lib.steps.steps import digest
-from sm70lib.study.params import StudyError
+from sm70lib.study.params import StudyError, placed
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,29 @@ class Model:
         weights = _digest(Path(self.source)) if Path(self.source).is_dir() else self.source
         adapter = self.adapter and digest(self.adapter)
         text = f"{self.quantised} {self.chat} {weights} {adapter}"
+        if self.tokenizer != self.source:
+            text += f" {digest(Path(self.tokenizer) / TOKENIZER)}"
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @property
+    def tokenizer(self) -> str:
+        """The folder or hub name of its tokenizer: the adapter's, if that has one of its own."""
+        own = self.adapter is not None and _has_words_of_its_own(self.adapter, self.source)
+        return str(self.adapter) if own else self.source
 
+
+@lru_cache
+def _has_words_of_its_own(adapter: Path, base: str) -> bool:
+    """Whether an adapter brings a tokenizer that differs from its base's."""
+    if not (adapter / TOKENIZER).is_file():
+        return False
+    own, other = (loading.load_tokenizer(name) for name in (adapter, base))
+    return any(
+        getattr(own, name) != getattr(other, name) for name in ("special_tokens_map", "chat_template")
+    ) or (own.get_vocab() != other.get_vocab())
+
+
+TOKENIZER = "tokenizer.json"  # which holds all of a fast tokenizer
 _digest = lru_cache(digest)  # three models share a base of up to 140 GB
 
 
@@ -48,7 +69,7 @@ def models(p, folder: Path) -> list[Model]:
         folder: the study's outputs.
 
     Raises:
-        StudyError: a model cannot be read, or its line in `eval_models` is not understood.
+        StudyError: an adapter is not there, or a line in `eval_models` is not understood.
     """
     base = loading.located(folder)
     four_bits = p.quant_type != "none"
@@ -79,8 +100,9 @@ def _other_seed(adapter: Path) -> bool:
 
 def _other(name: str, line: str) -> Model:
     model = described(name, line)
-    loading.require(model.source, f"eval_models: {name}")
-    return model
+    if model.adapter is None:
+        return model
+    return replace(model, adapter=places.adapter(model.adapter, f"eval_models: {name}"))
 
 
 def described(name: str, line: str) -> Model:
@@ -88,7 +110,8 @@ def described(name: str, line: str) -> Model:
 
     Args:
         name: the model's name.
-        line: its source, then `quant=`, `adapter=` and `chat=` as needed.
+        line: its source, then `quant=`, `adapter=` and `chat=` as needed. Relative folders start
+            at the repository.
 
     Raises:
         StudyError: the line is not understood.
@@ -108,8 +131,8 @@ def described(name: str, line: str) -> Model:
             )
     return Model(
         name,
-        source,
+        placed(source),
         quantised=given.get("quant") == "nf4",
-        adapter=Path(adapter) if adapter else None,
+        adapter=Path(placed(adapter)) if adapter else None,
         chat=given.get("chat") == "yes",
     )

@@ -20,6 +20,7 @@ from sm70lib.evaluation.candidates import Model, models
 from sm70lib.evaluation.evaluating import evaluate
 from sm70lib.evaluation.lines import about_run, finished, gather, lines
 from sm70lib.evaluation.rescoring import rescore
+from sm70lib.inspection.look import look_at_all
 from sm70lib.models import loading
 from sm70lib.models.backend import Local
 from sm70lib.models.proof import PLAIN
@@ -35,7 +36,7 @@ os.environ.setdefault("TRANSFORMERS_SDPA_FORCE_GQA", str(int(loading.device().ty
 def score_all(p, asked: list[Run], folder: Path) -> None:
     """Scores every run under every model.
 
-    All models are checked before any time is spent on one. If there is too little memory for a
+    All models are looked at before any time is spent on one. If there is too little memory for a
     model, it is not loaded: `left_out.json` records it, and 04 adds it when it runs again with more
     memory.
 
@@ -49,6 +50,7 @@ def score_all(p, asked: list[Run], folder: Path) -> None:
             template than it would be asked in.
     """
     found = models(p, folder)
+    look_at_all(found, p)
     for which in found:
         for run in asked:
             template_of(which, run)
@@ -103,7 +105,7 @@ def keep(found: list[Model], asked: list[Run], folder: Path) -> None:
         to_compare = [run for run in asked if predictions.may_match(folder, places[run])]
         if not to_compare:
             continue
-        identity, tokenizer = which.identity(), loading.load_tokenizer(which.source)
+        identity, tokenizer = which.identity(), loading.load_tokenizer(which.tokenizer)
         for run in to_compare:
             about = about_run(Prompts(run, tokenizer, which.chat), identity)
             predictions.keep_matching(folder, places[run], about)
@@ -123,7 +125,7 @@ def score_model(which: Model, p, asked: list[Run], folder: Path) -> dict | None:
     Returns:
         None; or what is lacking, if there is too little memory even for batches of one prompt.
     """
-    identity, tokenizer = which.identity(), loading.load_tokenizer(which.source)
+    identity, tokenizer = which.identity(), loading.load_tokenizer(which.tokenizer)
     places = _places(which, asked, folder)
     prompts = {run: Prompts(run, tokenizer, which.chat) for run in asked}
     complete = []
@@ -159,7 +161,7 @@ def score_here(
         tokens: tokens that a batch may have.
     """
     asked = list(prompts)
-    places, tokenizer = _places(which, asked, folder), loading.load_tokenizer(which.source)
+    places, tokenizer = _places(which, asked, folder), loading.load_tokenizer(which.tokenizer)
     loaded = loading.load(which.source, p if which.quantised else None, which.adapter)
     backend = Local(loaded, tokenizer, max(run.protocol.max_context for run in asked))
     _say_if_plain(which.name, backend, asked)
@@ -233,7 +235,7 @@ def main(task: Path) -> None:
     about = json.loads(task.read_text())
     p, folder = SimpleNamespace(**about["params"]), Path(about["folder"])
     (which,) = [model for model in models(p, folder) if model.name == about["name"]]
-    tokenizer = loading.load_tokenizer(which.source)
+    tokenizer = loading.load_tokenizer(which.tokenizer)
     asked = runs(p, folder / "data/benchmarks")
     prompts = {run: Prompts(run, tokenizer, which.chat) for run in asked}
     score_here(which, p, prompts, folder, about["identity"], p.eval_batch_tokens)

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -19,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from sm70lib.models.adapters import attach
 from sm70lib.models.lora import shut_cpu_inference_kernel
-from sm70lib.study.params import StudyError
+from sm70lib.study.params import StudyError, placed
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -34,7 +33,7 @@ def device() -> torch.device:
 
 def load_tokenizer(name: str | Path):
     """The fast tokenizer of a model; its EOS is the pad token if it has no other."""
-    tokenizer = AutoTokenizer.from_pretrained(_existing(name))
+    tokenizer = AutoTokenizer.from_pretrained(existing(name))
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     return tokenizer
 
@@ -62,7 +61,7 @@ def load(
         StudyError: If the folder does not exist, or the adapter does not fit the model.
     """
     model: PreTrainedModel | PeftModel = AutoModelForCausalLM.from_pretrained(
-        _existing(name),
+        existing(name),
         quantization_config=quantisation(p),
         dtype=_dtype(p),
         use_safetensors=True,
@@ -98,52 +97,26 @@ def _dtype(p) -> torch.dtype | str:
     return "auto" if p is None else getattr(torch, p.quant_compute_dtype)
 
 
-def _existing(name: str | Path) -> str:
-    """The name itself, as text.
+def existing(name: str | Path) -> str:
+    """The path of a model's folder, or its hub name.
 
-    Raises StudyError for a folder that does not exist. The hub would be asked for 46 seconds first.
+    Args:
+        name: Folder or hub name; a relative folder starts at the repository.
+
+    Raises:
+        StudyError: If it can only be a folder, and there is none. The hub would be asked for 46
+            seconds first.
     """
-    folder = Path(name)
-    if not folder.is_dir() and (folder.is_absolute() or str(name).startswith((".", "outputs"))):
+    place = placed(name)
+    local = Path(name).is_absolute() or str(name).startswith((".", "~", "outputs"))
+    if not Path(place).is_dir() and (local or str(name).count("/") > 1):
         raise StudyError(
             f"no model in {name}: run 00_base first, or give base_model a folder or a hub name"
         )
-    return str(name)
-
-
-def require(name: str, key: str) -> None:
-    """Checks that a model can be read, from its folder or from the hub.
-
-    Args:
-        name: Folder or hub name of the model.
-        key: The parameter that names it, for the error's sentence.
-
-    Raises:
-        StudyError: If the model cannot be read, for example because it is gated, or its folder has
-            no weights as safetensors.
-    """
-    try:
-        AutoConfig.from_pretrained(_existing(name), trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise StudyError(
-            f"{key}: {name} cannot be read ({first}); where it is gated, ask its owners for access "
-            "and log in (hf auth login), or take it out"
-        ) from None
-    _require_safetensors(name, key)
-
-
-def _require_safetensors(name: str, key: str) -> None:
-    """Raises StudyError for a folder whose weights are in another format, such as a pickle."""
-    folder = Path(name)
-    if folder.is_dir() and not any(folder.glob("*.safetensors")):
-        raise StudyError(
-            f"{key}: {name} has no *.safetensors, and weights are read in no other format; load it "
-            "once in transformers and save it with save_pretrained"
-        )
+    return place
 
 
 def located(folder: Path) -> str:
     """The base of the study in `folder`: a hub name or a folder, as 00_base recorded it."""
     name = json.loads((folder / "base/base.json").read_text())["model"]
-    return str(folder / name) if name == "base/model" else name
+    return str(folder / name) if name == "base/model" else placed(name)

@@ -14,7 +14,7 @@ from sm70lib.sizes import accelerators, budget, budget_scoring, shapes
 from sm70lib.sources import SOURCES
 from sm70lib.steps import steps
 from sm70lib.study import memory
-from sm70lib.study.params import ROOT
+from sm70lib.study.params import ROOT, placed
 from sm70lib.study.used import preference_sources, text_sources
 
 ID_BYTES = 8  # a token of an instruction row takes four bytes for its id and four for its label
@@ -49,7 +49,7 @@ def rows(p, speed: float | None = None) -> list[Need]:
 def base_of(p):
     """The base: its name on the hub, its folder if 00_base has made it, or else its shape."""
     if p.base_model:
-        return p.base_model
+        return placed(p.base_model)
     folder = steps.outputs() / p.study / "base/model"
     return str(folder) if folder.is_dir() else shapes.made_here(p)
 
@@ -62,7 +62,7 @@ def _base_row(p, base) -> Need:
 
 def _download(name: str) -> float:
     """Disk space (GB) for a model that is fetched; 0 for one in a folder."""
-    return 0.0 if Path(name).is_dir() else _loaded_gb(name)
+    return 0.0 if Path(placed(name)).is_dir() else _loaded_gb(name)
 
 
 def _loaded_gb(model) -> float:
