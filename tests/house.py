@@ -40,6 +40,7 @@ WINGS = (
     "display",
     "report",
     "preflight",
+    "kernels",
     "runner",
     "standins",
     "rehearsal",

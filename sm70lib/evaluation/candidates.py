@@ -51,7 +51,8 @@ def _has_words_of_its_own(adapter: Path, base: str) -> bool:
         return False
     own, other = (loading.load_tokenizer(name) for name in (adapter, base))
     return any(
-        getattr(own, name) != getattr(other, name) for name in ("special_tokens_map", "chat_template")
+        getattr(own, name) != getattr(other, name)
+        for name in ("special_tokens_map", "chat_template")
     ) or (own.get_vocab() != other.get_vocab())
 
 

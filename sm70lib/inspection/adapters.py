@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ def check(adapter: Path, base: str, config: PretrainedConfig, key: str) -> tuple
     """
     about = _configuration(adapter, key)
     with torch.device("meta"):
-        built = AutoModelForCausalLM.from_config(config)
+        built = AutoModelForCausalLM.from_config(deepcopy(config))  # which resizing changes
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # nothing can be copied to where nothing is stored

@@ -9,6 +9,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PretrainedConf
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.quantizers import AutoHfQuantizer
 
+from sm70lib.models import loading
 from sm70lib.study.params import StudyError
 
 # Checkpoints without a language model's head: transformers would draw a random one.
@@ -83,7 +84,7 @@ def _not_loadable(config: PretrainedConfig, quantised: bool) -> str:
         )
     try:
         quantizer = AutoHfQuantizer.from_config(stored, pre_quantized=True)
-        quantizer.validate_environment(device_map={"": "cpu"})
+        quantizer.validate_environment(device_map={"": loading.device()})
     except (ImportError, RuntimeError, ValueError, OSError) as error:
         first = str(error).strip().splitlines()[0][:200]
         return f"is stored quantised ({method}), which cannot be loaded here: {first}"

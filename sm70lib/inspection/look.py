@@ -11,7 +11,7 @@ from sm70lib.study import memory
 
 
 def look_at_all(found: Iterable, p) -> None:
-    """Prints a sentence on every model (see `look`), but one for all that share base and tokenizer."""
+    """Prints a sentence on every model (see `look`)."""
     for which in found:
         print(look(which, p))
 

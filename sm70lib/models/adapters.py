@@ -40,8 +40,9 @@ def attach(model, adapter: str | Path, trainable: bool = False) -> PeftModel:
             f"the adapter {adapter} does not fit its base: {mismatch[0]}; give the base that it "
             f"was trained on, with the tokens that were added to it{_named(adapter)}"
         ) from None
-    # Without the flag, PEFT asks the hub whether the base's vocabulary was resized.
-    places = set(get_peft_model_state_dict(tuned, save_embedding_layers=False))
+    # Without the flag, PEFT asks the hub whether the base's vocabulary was resized. With it, the
+    # names are there that PEFT writes where it was.
+    places = set(get_peft_model_state_dict(tuned, save_embedding_layers=True))
     places |= {name for name, _ in tuned.named_parameters()}
     strangers = sorted(given.keys() - places)
     if strangers:
@@ -83,7 +84,7 @@ def _make_room(model, given: dict[str, tuple[int, ...]], adapter: str | Path) ->
 
 
 def _rows(model, given: dict[str, tuple[int, ...]], module) -> int | None:
-    """Rows that the adapter has for a module of the base in place of its own; None if it has none."""
+    """Rows of the matrix that the adapter has in place of a module's; None if it has none."""
     name = next((name for name, each in model.named_modules() if each is module), None)
     wanted = (f"base_model.model.{name}.weight", f"base_model.model.{name}.base_layer.weight")
     return next((given[key][0] for key in wanted if key in given), None)

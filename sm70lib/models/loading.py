@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -58,21 +59,37 @@ def load(
         where: The device; by default that of this process.
 
     Raises:
-        StudyError: If the folder does not exist, or the adapter does not fit the model.
+        StudyError: If the folder does not exist or lacks weights, or the adapter does not fit the
+            model.
     """
-    model: PreTrainedModel | PeftModel = AutoModelForCausalLM.from_pretrained(
+    ours = quantisation(p)
+    # Even None would replace the quantisation that a checkpoint was stored with.
+    how = {} if ours is None else {"quantization_config": ours}
+    model: PreTrainedModel | PeftModel
+    model, info = AutoModelForCausalLM.from_pretrained(
         existing(name),
-        quantization_config=quantisation(p),
         dtype=_dtype(p),
         use_safetensors=True,
         trust_remote_code=False,
         device_map=None if sharded() else {"": where or device()},
+        output_loading_info=True,
+        **how,
     )
+    _require_all(info["missing_keys"], name)
     shut_cpu_inference_kernel(model)
     if adapter is not None:
         model = attach(model, adapter, trainable)
     model.config.use_cache = False
     return model.eval()
+
+
+def _require_all(missing: Collection[str], name: str | Path) -> None:
+    """Raises StudyError if weights are missing, for which transformers would draw random ones."""
+    if missing:
+        raise StudyError(
+            f"{name} lacks {len(missing)} of the model's weights, such as {min(missing)}: copy or "
+            "download it again, or give the causal language model itself"
+        )
 
 
 def quantisation(p) -> BitsAndBytesConfig | None:

@@ -48,9 +48,7 @@ def written(
     pad = _pad(loaded, tokenizer)
     width = max(map(len, prompts))
     padding = [width - len(prompt) for prompt in prompts]
-    ids = torch.tensor(
-        [[pad] * count + list(prompt) for count, prompt in zip(padding, prompts)]
-    )
+    ids = torch.tensor([[pad] * count + list(prompt) for count, prompt in zip(padding, prompts)])
     seen = torch.tensor([[0] * count + [1] * (width - count) for count in padding])
     how: dict[str, Any] = {"do_sample": False}
     if samples > 1:
