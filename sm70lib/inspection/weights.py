@@ -8,6 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from sm70lib.inspection import places
+from sm70lib.models import loading
 from sm70lib.study.params import StudyError
 
 INDEX = "model.safetensors.index.json"
@@ -25,7 +26,7 @@ def check(name: str, folder: Path, key: str) -> None:
     Raises:
         StudyError: If there are no safetensors, or one of the files is missing or damaged.
     """
-    if Path(places.loading.existing(name)).is_dir():
+    if Path(loading.existing(name)).is_dir():
         _check_files(name, folder, key)
         return
     listed = places.weights_on_hub(name)
