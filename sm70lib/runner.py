@@ -137,7 +137,7 @@ def command_line(verb: str, files: list[str], overrides: dict[str, str]) -> str:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Locks a study against a second run; the lock ends with this process, however it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
+    steps.require_writable(folder)
     try:
         lock = FileLock(folder / "lock").acquire(timeout=0)
     except Timeout:
@@ -212,7 +212,10 @@ def execute(name: str, study: Study, folder: Path, display: Display | None = Non
         The last line of the notebook's error; "" if there was none.
     """
     display = display or Display(name, folder)
-    import papermill  # takes 2 s, and a finished study does not need it
+    # These take 2 s, and a finished study does not need them.
+    import papermill
+
+    from sm70lib import kernels
 
     values = values_of(study, declared(steps.notebook(name)))
     _output(name, folder).parent.mkdir(parents=True, exist_ok=True)
@@ -226,6 +229,8 @@ def execute(name: str, study: Study, folder: Path, display: Display | None = Non
                 progress_bar=False,
                 on_cell_execute=display.on_cell,
                 extra_arguments=["--log-level=CRITICAL"],
+                kernel_name=kernels.NAME,
+                kernel_manager_class=kernels.Here,
             )
     except papermill.PapermillExecutionError as error:
         lines = error.evalue.strip().splitlines()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 from sm70lib.corpus.chat import text_of
+from sm70lib.inspection import places
 from sm70lib.models import loading
 from sm70lib.steps import weights
 from sm70lib.steps.steps import digest
 from sm70lib.study import others
 from sm70lib.study.others import Server
+from sm70lib.study.params import placed
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Model:
 
     def tokenizer(self):
         """Its tokenizer; None if only a server has it."""
-        return loading.load_tokenizer(self.source) if self.source else None
+        return loading.load_tokenizer(self.words) if self.source else None
 
     def identity(self) -> str:
         """The sha256 (hex) of weights (or hub name), adapter, and how both are loaded and asked.
@@ -49,11 +51,19 @@ class Model:
         base = _digest(place) if place.is_dir() else self.source
         adapter = self.adapter and digest(self.adapter)
         text = f"{self.quantised} {self.chat} {base} {adapter}"
+        if self.words != self.source:
+            text += f" {digest(Path(self.words) / TOKENIZER)}"
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def words(self) -> str:
+        """The folder or hub name of its tokenizer: the adapter's, if that has one of its own."""
+        own = self.adapter is not None and _has_words_of_its_own(self.adapter, self.source)
+        return str(self.adapter) if own else self.source
 
     def chat_template(self) -> str:
         """The text of its chat template; raises StudyError if it has none to ask in."""
-        return _chat_template(self.source)
+        return _chat_template(self.words)
 
 
 @lru_cache
@@ -61,6 +71,19 @@ def _chat_template(source: str) -> str:
     return text_of(loading.load_tokenizer(source))
 
 
+@lru_cache
+def _has_words_of_its_own(adapter: Path, base: str) -> bool:
+    """Whether an adapter brings a tokenizer that differs from its base's."""
+    if not (adapter / TOKENIZER).is_file():
+        return False
+    own, other = (loading.load_tokenizer(name) for name in (adapter, base))
+    return any(
+        getattr(own, name) != getattr(other, name)
+        for name in ("special_tokens_map", "chat_template")
+    ) or (own.get_vocab() != other.get_vocab())
+
+
+TOKENIZER = "tokenizer.json"  # which holds all of a fast tokenizer
 _digest = lru_cache(digest)  # three models share a base of up to 140 GB
 
 
@@ -74,7 +97,7 @@ def models(p, folder: Path) -> list[Model]:
         folder: the study's outputs.
 
     Raises:
-        StudyError: a model cannot be read, or its line in `eval_models` is not understood.
+        StudyError: an adapter is not there, or a line in `eval_models` is not understood.
     """
     base = loading.located(folder)
     four_bits = p.quant_type != "none"
@@ -105,17 +128,18 @@ def _other_seed(adapter: Path) -> bool:
 
 def _other(name: str, line: str) -> Model:
     model = described(name, line)
-    if model.server is None:
-        loading.require(model.source, f"eval_models: {name}")
-    return model
+    if model.adapter is None:
+        return model
+    return replace(model, adapter=places.adapter(model.adapter, f"eval_models: {name}"))
 
 
 def described(name: str, line: str) -> Model:
-    """The model of one entry of `eval_models`.
+    """The model of one entry of `eval_models`; relative folders start at the repository.
 
     Raises:
         StudyError: the line is not understood.
     """
     other = others.read(name, line)
-    adapter = Path(other.adapter) if other.adapter else None
-    return Model(name, other.source, other.quantised, adapter, other.chat, other.server)
+    adapter = Path(placed(other.adapter)) if other.adapter else None
+    source = placed(other.source) if other.source else ""
+    return Model(name, source, other.quantised, adapter, other.chat, other.server)

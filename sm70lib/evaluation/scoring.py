@@ -25,6 +25,7 @@ from sm70lib.evaluation.answering import (
 )
 from sm70lib.evaluation.candidates import Model, models
 from sm70lib.evaluation.lines import about_run, gather
+from sm70lib.inspection.look import look_at_all
 from sm70lib.steps.steps import write_json
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT, StudyError
@@ -34,7 +35,7 @@ from sm70lib.training.launch import launcher
 def score_all(p, asked: list[Run], folder: Path) -> None:
     """Scores every run under every model.
 
-    All models are checked before any time is spent on one. If there is too little memory for a
+    All models are looked at before any time is spent on one. If there is too little memory for a
     model, it is not loaded: `left_out.json` records it, and 04 adds it when it runs again with more
     memory. A server that cannot score options is asked only what is answered in writing.
 
@@ -48,6 +49,7 @@ def score_all(p, asked: list[Run], folder: Path) -> None:
             template than it would be asked in.
     """
     found = models(p, folder)
+    look_at_all(found, p)
     for which in found:
         for run in asked:
             template_of(which, run)

@@ -16,10 +16,11 @@ from sm70lib.study.params import StudyError
 def attach(model, adapter: str | Path, trainable: bool = False) -> PeftModel:
     """Puts an adapter on a model.
 
-    PEFT only warns of weights that fit nothing; such an adapter would answer as its base does.
+    PEFT only warns of weights that fit nothing; such an adapter would answer as its base does. An
+    adapter that brings embeddings for tokens of its own gets room for them.
 
     Args:
-        model: The base.
+        model: The base. One on PyTorch's `meta` device shows whether all fits, and loads nothing.
         adapter: Folder of the adapter.
         trainable: Whether it can be trained; else it is frozen.
 
@@ -27,6 +28,8 @@ def attach(model, adapter: str | Path, trainable: bool = False) -> PeftModel:
         StudyError: If a weight of the adapter has another size than the base wants, or fits nothing
             in it.
     """
+    given = shapes(Path(adapter))
+    _make_room(model, given, adapter)
     try:
         tuned = PeftModel.from_pretrained(model, str(adapter), is_trainable=trainable)
     except RuntimeError as error:
@@ -37,11 +40,11 @@ def attach(model, adapter: str | Path, trainable: bool = False) -> PeftModel:
             f"the adapter {adapter} does not fit its base: {mismatch[0]}; give the base that it "
             f"was trained on, with the tokens that were added to it{_named(adapter)}"
         ) from None
-    given = _names(Path(adapter))
-    # Without the flag, PEFT asks the hub whether the base's vocabulary was resized.
-    places = set(get_peft_model_state_dict(tuned, save_embedding_layers=False))
+    # Without the flag, PEFT asks the hub whether the base's vocabulary was resized. With it, the
+    # names are there that PEFT writes where it was.
+    places = set(get_peft_model_state_dict(tuned, save_embedding_layers=True))
     places |= {name for name, _ in tuned.named_parameters()}
-    strangers = sorted(given - places)
+    strangers = sorted(given.keys() - places)
     if strangers:
         raise StudyError(
             f"{len(strangers)} of {len(given)} weights of the adapter {adapter} fit nothing in its "
@@ -50,13 +53,41 @@ def attach(model, adapter: str | Path, trainable: bool = False) -> PeftModel:
     return tuned
 
 
-def _names(adapter: Path) -> set[str]:
-    """The names of an adapter's weights."""
+def shapes(adapter: Path) -> dict[str, tuple[int, ...]]:
+    """The sizes of an adapter's weights, by name."""
     weights = adapter / "adapter_model.safetensors"
     if weights.exists():
         with safe_open(weights, "pt") as file:
-            return set(file.keys())
-    return set(load_peft_weights(str(adapter), device="cpu"))
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+    loaded = load_peft_weights(str(adapter), device="cpu")  # reads a pickle with weights_only
+    return {name: tuple(weight.shape) for name, weight in loaded.items()}
+
+
+def _make_room(model, given: dict[str, tuple[int, ...]], adapter: str | Path) -> None:
+    """Gives the base as many embeddings as the adapter brings, if it brings other ones.
+
+    Raises StudyError if it brings no rows for a head of its own: they would be random.
+    """
+    inner, outer = model.get_input_embeddings(), model.get_output_embeddings()
+    rows = _rows(model, given, inner)
+    head = _rows(model, given, outer)
+    if {rows, head} <= {None, inner.weight.shape[0]}:
+        return
+    tied = outer is None or outer.weight is inner.weight
+    if rows is None or (head is None and not tied) or head not in (None, rows):
+        raise StudyError(
+            f"the adapter {adapter} brings {rows or 'no'} rows of input embeddings and "
+            f"{head or 'no'} rows of the head: they must be as many, so save it again with both in "
+            "modules_to_save"
+        )
+    model.resize_token_embeddings(rows, mean_resizing=False)
+
+
+def _rows(model, given: dict[str, tuple[int, ...]], module) -> int | None:
+    """Rows of the matrix that the adapter has in place of a module's; None if it has none."""
+    name = next((name for name, each in model.named_modules() if each is module), None)
+    wanted = (f"base_model.model.{name}.weight", f"base_model.model.{name}.base_layer.weight")
+    return next((given[key][0] for key in wanted if key in given), None)
 
 
 def _named(adapter: str | Path) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
 from peft import PeftModel
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 from sm70lib.models.adapters import attach
 from sm70lib.models.lora import shut_cpu_inference_kernel
 from sm70lib.steps import weights
-from sm70lib.study.params import StudyError
+from sm70lib.study.params import StudyError, placed
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -40,7 +40,7 @@ def load_tokenizer(name: str | Path):
         StudyError: If the model is neither on this machine nor on a hub that answers.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(_existing(name))
+        tokenizer = AutoTokenizer.from_pretrained(existing(name))
     except OSError as error:
         first = str(error).strip().splitlines()[0]
         raise StudyError(f"{name} cannot be read ({first}); {weights.remedy(name)}") from None
@@ -68,21 +68,37 @@ def load(
         where: The device; by default that of this process.
 
     Raises:
-        StudyError: If the folder does not exist, or the adapter does not fit the model.
+        StudyError: If the folder does not exist or lacks weights, or the adapter does not fit the
+            model.
     """
-    model: PreTrainedModel | PeftModel = AutoModelForCausalLM.from_pretrained(
-        _existing(name),
-        quantization_config=quantisation(p),
+    ours = quantisation(p)
+    # Even None would replace the quantisation that a checkpoint was stored with.
+    how = {} if ours is None else {"quantization_config": ours}
+    model: PreTrainedModel | PeftModel
+    model, info = AutoModelForCausalLM.from_pretrained(
+        existing(name),
         dtype=_dtype(p),
         use_safetensors=True,
         trust_remote_code=False,
         device_map=None if sharded() else {"": where or device()},
+        output_loading_info=True,
+        **how,
     )
+    _require_all(info["missing_keys"], name)
     shut_cpu_inference_kernel(model)
     if adapter is not None:
         model = attach(model, adapter, trainable)
     model.config.use_cache = False
     return model.eval()
+
+
+def _require_all(missing: Collection[str], name: str | Path) -> None:
+    """Raises StudyError if weights are missing, for which transformers would draw random ones."""
+    if missing:
+        raise StudyError(
+            f"{name} lacks {len(missing)} of the model's weights, such as {min(missing)}: copy or "
+            "download it again, or give the causal language model itself"
+        )
 
 
 def quantisation(p) -> BitsAndBytesConfig | None:
@@ -107,49 +123,23 @@ def _dtype(p) -> torch.dtype | str:
     return "auto" if p is None else getattr(torch, p.quant_compute_dtype)
 
 
-def _existing(name: str | Path) -> str:
-    """Where the model is read from (see `weights.place`).
+def existing(name: str | Path) -> str:
+    """The path of a model's folder, or its hub name (see `weights.place`).
 
-    Raises StudyError for a folder that does not exist. The hub would be asked for 46 seconds first.
+    Args:
+        name: Folder or hub name; a relative folder starts at the repository.
+
+    Raises:
+        StudyError: If it can only be a folder, and there is none. The hub would be asked for 46
+            seconds first.
     """
-    folder = Path(weights.place(name))
-    if not folder.is_dir() and (folder.is_absolute() or str(name).startswith((".", "outputs"))):
+    place = weights.place(name)
+    local = Path(name).is_absolute() or str(name).startswith((".", "~", "outputs"))
+    if not Path(place).is_dir() and (local or str(name).count("/") > 1):
         raise StudyError(
             f"no model in {name}: run 00_base first, or give base_model a folder or a hub name"
         )
-    return str(folder)
-
-
-def require(name: str, key: str) -> None:
-    """Checks that a model can be read, from its folder or from the hub.
-
-    Args:
-        name: Folder or hub name of the model.
-        key: The parameter that names it, for the error's sentence.
-
-    Raises:
-        StudyError: If the model cannot be read, for example because it is gated, or its folder has
-            no weights as safetensors.
-    """
-    try:
-        AutoConfig.from_pretrained(_existing(name), trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise StudyError(
-            f"{key}: {name} cannot be read ({first}); where it is gated, ask its owners for access "
-            f"and log in (hf auth login), or take it out; {weights.remedy(name)}"
-        ) from None
-    _require_safetensors(name, key)
-
-
-def _require_safetensors(name: str, key: str) -> None:
-    """Raises StudyError for a folder whose weights are in another format, such as a pickle."""
-    folder = Path(weights.place(name))
-    if folder.is_dir() and not any(folder.glob("*.safetensors")):
-        raise StudyError(
-            f"{key}: {name} has no *.safetensors, and weights are read in no other format; load it "
-            "once in transformers and save it with save_pretrained"
-        )
+    return place
 
 
 def located(folder: Path) -> str:
@@ -168,7 +158,7 @@ def located(folder: Path) -> str:
             f"00_base of study {folder.name} found {name} {_origin(then)}, and now it comes "
             f"{_origin(now)}: other weights; {weights.remedy(name)}, or make 00 again (--fresh 00)"
         )
-    return name
+    return placed(name)
 
 
 def _origin(made_from: dict) -> str:

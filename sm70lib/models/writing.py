@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jinja2.exceptions import TemplateError
 
 TEMPERATURE = 0.8  # of several draws, as in Meditron (arXiv 2311.16079)
 
@@ -17,7 +18,7 @@ def answer(loaded, tokenizer, prompt: list[int], max_new_tokens: int) -> str:
         loaded: The model.
         tokenizer: Its tokenizer.
         prompt: Token ids of the prompt.
-        max_new_tokens: Most tokens that are written, unless the model's EOS comes first.
+        max_new_tokens: Most tokens that are written, unless an end token comes first.
     """
     return written(loaded, tokenizer, [prompt], max_new_tokens)[0][0]
 
@@ -37,19 +38,19 @@ def written(
         loaded: The model.
         tokenizer: Its tokenizer.
         prompts: Token ids of each prompt.
-        max_new_tokens: Most tokens of a text, unless the model's EOS comes first.
+        max_new_tokens: Most tokens of a text, unless an end token comes first (see `end_tokens`).
         samples: 1 for greedy text; more for as many draws at TEMPERATURE.
         seed: Seed of the draws.
 
     Returns:
         For each prompt its `samples` texts.
     """
+    ends = end_tokens(loaded.generation_config, tokenizer)
+    pad = _pad(loaded, tokenizer)
     width = max(map(len, prompts))
     padding = [width - len(prompt) for prompt in prompts]
-    ids = torch.tensor(
-        [[tokenizer.pad_token_id] * pad + list(prompt) for pad, prompt in zip(padding, prompts)]
-    )
-    seen = torch.tensor([[0] * pad + [1] * (width - pad) for pad in padding])
+    ids = torch.tensor([[pad] * count + list(prompt) for count, prompt in zip(padding, prompts)])
+    seen = torch.tensor([[0] * count + [1] * (width - count) for count in padding])
     how: dict[str, Any] = {"do_sample": False}
     if samples > 1:
         how = {"do_sample": True, "temperature": TEMPERATURE, "top_k": 0}
@@ -60,9 +61,54 @@ def written(
         attention_mask=seen.to(loaded.device),
         use_cache=True,
         max_new_tokens=max_new_tokens,
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=pad,
+        eos_token_id=ends or None,
         **how,
     )
-    decoded = tokenizer.batch_decode(rows[:, width:], skip_special_tokens=True)
+    replies = [_before_end(row, ends) for row in rows[:, width:].tolist()]
+    decoded = tokenizer.batch_decode(replies, skip_special_tokens=True)
     texts = [text.strip() for text in decoded]
     return [texts[start : start + samples] for start in range(0, len(texts), samples)]
+
+
+def end_tokens(generation_config, tokenizer) -> list[int]:
+    """The ids of all tokens that end a reply.
+
+    They are those of the model's `generation_config.json`, the tokenizer's EOS, and what its chat
+    template writes behind a last reply, such as `<|im_end|>`. Many checkpoints name only some.
+
+    Args:
+        generation_config: The model's.
+        tokenizer: Its tokenizer.
+    """
+    named = generation_config.eos_token_id
+    ends = list(named) if isinstance(named, (list, tuple)) else [named]
+    return sorted({*ends, tokenizer.eos_token_id, _end_of_turn(tokenizer)} - {None})
+
+
+def _end_of_turn(tokenizer) -> int | None:
+    """The special token that the chat template writes behind a last reply; None without one."""
+    if not tokenizer.chat_template:
+        return None
+    reply = "reply"
+    talk = [{"role": "user", "content": "question"}, {"role": "assistant", "content": reply}]
+    try:
+        text = tokenizer.apply_chat_template(talk, tokenize=False)
+    except TemplateError:
+        return None
+    behind = tokenizer(text[text.rfind(reply) + len(reply) :], add_special_tokens=False)
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    return next((token for token in behind["input_ids"] if token in special), None)
+
+
+def _pad(loaded, tokenizer) -> int:
+    """An id to fill up short prompts with; it is masked, so any that the model knows will do."""
+    pad = tokenizer.pad_token_id
+    known = pad is not None and pad < loaded.get_input_embeddings().weight.shape[0]
+    return pad if known else 0
+
+
+def _before_end(ids: list[int], ends: list[int]) -> list[int]:
+    """The tokens before the first end token, which a tokenizer may not count as special."""
+    first = next((place for place, token in enumerate(ids) if token in ends), len(ids))
+    return ids[:first]

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 
 from sm70lib import sources
+from sm70lib.inspection.look import look
 from sm70lib.planning import byhand, needs
 from sm70lib.planning.need import Need
 from sm70lib.sizes import accelerators
@@ -174,7 +175,11 @@ def short(p, running: list[str]) -> list[str]:
     Args:
         p: the study.
         running: names of the steps that will run, such as `04_eval`.
+
+    Raises:
+        StudyError: a model that these steps load could not be used.
     """
+    _look(p, running)
     there = memory.at_hand()
     ram = memory.ram_gb()
     numbers = {name[:2] for name in running}
@@ -190,6 +195,16 @@ def short(p, running: list[str]) -> list[str]:
     if numbers & {"00", "04"}:
         lines += _gated(p)
     return lines
+
+
+def _look(p, running: list[str]) -> None:
+    """Looks at the base that the study names, and at its other models if they will be scored."""
+    wanted = {"base", "base-nf4"} if p.base_model else set()
+    if "04_eval" in running:
+        wanted |= set(p.eval_models)
+    for which in needs.expected(p, needs.base_of(p)):
+        if which.name in wanted:
+            look(which, p)
 
 
 def _too_large(row: Need, there: memory.Memory, ram: float) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 from jupyter_client.manager import KernelManager
 from papermill.engines import NBClientEngine
 
+from sm70lib.kernels import HereWaiting
+
 # A notebook leaves nothing to the next one but the modules that it imported. Modules are never
 # garbage: freezing them saves the collector half a second each time.
 RESET = """
@@ -27,7 +29,7 @@ class WarmKernel(NBClientEngine):
     def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
         """Called by papermill for each notebook."""
         if cls.manager is None or not cls.manager.is_alive():
-            cls.manager = KernelManager(kernel_name=kernel_name)
+            cls.manager = HereWaiting(kernel_name=kernel_name)
             cls.manager.start_kernel(extra_arguments=options.get("extra_arguments", []))
         else:
             cls._empty(cls.manager)

@@ -1,6 +1,7 @@
 """Start and finish steps, and record what they wrote. A step is one notebook."""
 
 import os
+import tempfile
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ __all__ = [
     "notebook",
     "outputs",
     "progress",
+    "require_writable",
     "status",
     "write_json",
     "write_manifest",
@@ -57,6 +59,7 @@ def begin(name: str, params: Any) -> "Step":
     folder = outputs() / params.study
     now = keys.of_step(name, params)
     _require_inputs(name, folder, now)
+    require_writable(folder)
     kept.make_way(name, params)
     kept.begun(folder, name, now)
     os.environ["SM70_STUDY_FOLDER"] = str(folder)  # for progress(), also in child processes
@@ -69,6 +72,23 @@ def begin(name: str, params: Any) -> "Step":
         started=time.monotonic(),
         energy=provenance.energy(),
     )
+
+
+def require_writable(folder: Path) -> None:
+    """Makes the folder of a study.
+
+    Raises:
+        StudyError: Nothing can be written there, for example in a checkout that is read-only.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StudyError(
+            f"nothing can be written to {folder} ({error.strerror}): set the environment variable "
+            "SM70_OUTPUTS to a folder where the outputs of all studies may be"
+        ) from None
 
 
 def _require_inputs(name: str, folder: Path, key: Key) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sm70lib.steps.keys import outputs, read
+from sm70lib.study.params import placed
 
 MADE_FROM = "made_from.json"  # in a model's folder: which files it was converted from
 # Models that a command puts into the models folder, for a machine that reaches no hub
@@ -27,8 +28,9 @@ def place(name: str | Path) -> str:
         Its folder, if it has one: the one that is named, or `outputs/models/<hub name>`. Otherwise
         the name, which the hub is asked for.
     """
+    folder = placed(name)
     kept = models_folder() / name
-    return str(kept if kept.is_dir() and not Path(name).is_dir() else name)
+    return str(kept) if kept.is_dir() and not Path(folder).is_dir() else folder
 
 
 def made_from(name: str | Path) -> dict[str, Any]:
@@ -39,7 +41,7 @@ def made_from(name: str | Path) -> dict[str, Any]:
         folder.
     """
     folder = Path(place(name))
-    moved = {} if str(folder) == str(name) else {"read_from": "outputs/models"}
+    moved = {} if str(folder) == placed(name) else {"read_from": "outputs/models"}
     return moved | read(folder / MADE_FROM)
 
 

@@ -35,6 +35,15 @@ def affects(name: str) -> str:
     return about["affects"]
 
 
+def placed(name: str | Path) -> str:
+    """The path of a folder, which starts at the repository if it is relative; a hub name as it is.
+
+    Notebooks run in several folders: the runner's in the repository, JupyterLab's in notebooks/.
+    """
+    folder = ROOT / Path(name).expanduser()
+    return str(folder) if folder.is_dir() else str(name)
+
+
 class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses a repeated key; YAML itself would silently keep the last one."""
 

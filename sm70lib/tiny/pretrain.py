@@ -26,6 +26,7 @@ from transformers import (
 from sm70lib import sources, tiny
 from sm70lib.corpus import chat
 from sm70lib.corpus.templates import CHAT
+from sm70lib.corpus.tokens import prompt_ids
 from sm70lib.models import loading, local
 from sm70lib.models.request import Request
 from sm70lib.steps import weights
@@ -239,7 +240,7 @@ def _completed(
     drawn = [options.draw(fact, 4) for fact in facts]
     requests = []
     for fact, (choices, _) in zip(facts, drawn):
-        context = [words.bos_token_id, *_ids(words, opening(fact, rng))]
+        context = prompt_ids([opening(fact, rng)], words)[0]
         requests.append(Request(context, [_ids(words, f" {choice}") for choice in choices]))
     likelihoods = local.loglikelihoods(llama, requests)
     return [values.index(max(values)) == answer for values, (_, answer) in zip(likelihoods, drawn)]

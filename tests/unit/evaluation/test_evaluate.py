@@ -459,7 +459,7 @@ def test_other_models_are_looked_for_before_any_is_scored(study):
     )
     assert len({found["base"].identity(), found["other"].identity()}) == 2
     for line, sentence in (
-        ("outputs/nowhere", "no model in outputs/nowhere"),
+        ("outputs/nowhere", "there is no folder outputs/nowhere"),
         (str(folder), "cannot be read"),
         (
             f"{folder / 'base/model'} quant=int3",

@@ -1,4 +1,4 @@
-"""Scores of many families of models, packed or plain, against transformers' own eager attention.
+"""Many families of models: scores against transformers' own eager attention, and training in NF4.
 
 Every model is tiny and random, and has weights large enough that a lost window, scale or cap moves
 its scores by nats. What is compared with is a second load of the same files, with attention written
@@ -10,13 +10,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from sm70lib.models import backend, loading, proof
+from sm70lib.models import backend, loading, packed, proof
 from sm70lib.models.proof import PACKED, PLAIN
 from sm70lib.models.request import Request
 from sm70lib.study.params import StudyError
 from sm70lib.training import trainers
+from tests import small
 
 VOCABULARY = 400
 WINDOW = 32  # far shorter than the prompts below
@@ -59,6 +61,19 @@ PACK = {  # family: what its configuration says beyond SIZE
     "gpt2": {"n_embd": 64, "n_layer": 4, "n_head": 4, "n_positions": 2048},
     "gpt_neox": {},
     "opt": {"ffn_dim": 128, "word_embed_proj_dim": 64},
+    "gemma3": {  # MedGemma's: the language model stands inside, beside a tower for images
+        "text_config": SIZE
+        | {"head_dim": 16, "sliding_window": WINDOW, "layer_types": ALTERNATING},
+        "vision_config": {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 28,
+            "patch_size": 14,
+        },
+        "mm_tokens_per_image": 4,
+    },
 }
 GO_PLAINLY = {  # capped logits, sinks, a state, chunks, or attention of their own
     "gemma2": {"head_dim": 16, "sliding_window": WINDOW},
@@ -91,6 +106,7 @@ GO_PLAINLY = {  # capped logits, sinks, a state, chunks, or attention of their o
     "mamba": {},
 }
 FAMILIES = PACK | GO_PLAINLY
+TARGETS = {"mamba": ["in_proj", "x_proj"]}  # PEFT refuses the others of Mamba's layers
 
 
 def saved(family: str, folder) -> str:
@@ -161,3 +177,55 @@ def test_a_base_that_cannot_read_packed_rows_is_refused_in_a_sentence(tmp_path):
     sentence = "sft_packing: gemma-2 cannot be trained on packed rows, as its code does not pack"
     with pytest.raises(StudyError, match=f"{sentence}.*; set sft_packing to false"):
         trainers._attend_within_rows(loaded, "gemma-2", p, "sft")
+
+
+def in_nf4(family: str, folder):
+    """The family in NF4 with an adapter on all its linear layers, ready to be trained."""
+    loaded = loading.load(saved(family, folder), small.parameters())
+    torch.manual_seed(1)
+    targets = TARGETS.get(family, "all-linear")
+    tuned = get_peft_model(loaded, LoraConfig(r=2, target_modules=targets))
+    for name, weight in tuned.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, 0, 0.05)
+    return tuned  # in evaluation mode, as some families drop units in training
+
+
+def rows() -> list[torch.Tensor]:
+    """Two rows that are longer than the window."""
+    draw = np.random.default_rng(2)
+    return [torch.tensor(draw.integers(3, VOCABULARY, length)) for length in (70, 45)]
+
+
+def loss_and_gradients(model, logits: list[torch.Tensor]) -> tuple[float, torch.Tensor]:
+    """The mean loss (nats) of the rows, and the gradient of the adapter's weights."""
+    targets = torch.cat([row[1:] for row in rows()])
+    predicted = torch.cat([values[:-1] for values in logits])
+    loss = torch.nn.functional.cross_entropy(predicted.float(), targets)
+    loss.backward()
+    trained = [weight for _, weight in model.named_parameters() if weight.grad is not None]
+    gradients = torch.cat([weight.grad.flatten() for weight in trained])
+    model.zero_grad(set_to_none=True)
+    return loss.item(), gradients
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_training_step_in_nf4_is_the_same_packed_or_not(family, tmp_path):
+    """A family that cannot be packed is trained without; the test above shows the refusal."""
+    model = in_nf4(family, tmp_path)
+    alone = [model(input_ids=row[None], use_cache=False).logits[0] for row in rows()]
+    loss, gradients = loss_and_gradients(model, alone)
+    assert np.isfinite(loss) and gradients.norm() > 0
+    if family in GO_PLAINLY:
+        return
+    lengths = [len(row) for row in rows()]
+    packed.enter(model)
+    together = model(
+        input_ids=torch.cat(rows())[None],
+        position_ids=torch.cat([torch.arange(length) for length in lengths])[None],
+        cu_seq_lens_q=torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32),
+        use_cache=False,
+    ).logits[0]
+    other_loss, other_gradients = loss_and_gradients(model, list(together.split(lengths)))
+    assert abs(loss - other_loss) < 1e-4
+    assert (gradients - other_gradients).norm() < 1e-3 * gradients.norm()

@@ -90,12 +90,3 @@ def test_packed_rows_do_not_see_each_other(tmp_path):
     assert (loaded(**padded, use_cache=False).logits[1, :12] - alone[-12:]).abs().max() < 1e-4, (
         "padding has its mask"
     )
-
-
-def test_weights_in_another_format_are_refused_before_anything_is_loaded(tmp_path):
-    small.base(tmp_path)
-    folder = tmp_path / "base/model"
-    loading.require(str(folder), "eval_models: mine")
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(StudyError, match=r"eval_models: mine: .* has no \*.safetensors"):
-        loading.require(str(folder), "eval_models: mine")
