@@ -49,10 +49,10 @@ def score_all(p, asked: list[Run], folder: Path) -> None:
             template than it would be asked in.
     """
     found = models(p, folder)
-    look_at_all(found, p)
     for which in found:
         for run in asked:
             template_of(which, run)
+    look_at_all(found, p)
     keep(found, asked, folder)
     for which in found:
         require_server(which, asked, folder)
