@@ -50,10 +50,10 @@ def score_all(p, asked: list[Run], folder: Path) -> None:
             template than it would be asked in.
     """
     found = models(p, folder)
-    look_at_all(found, p)
     for which in found:
         for run in asked:
             template_of(which, run)
+    look_at_all(found, p)
     keep(found, asked, folder)
     scored = {which.name: score_model(which, p, asked, folder) for which in found}
     lacking = {name: lack for name, lack in scored.items() if lack}
