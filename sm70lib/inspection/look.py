@@ -62,7 +62,7 @@ def _stored(which, config) -> str:
 def _needs(which, p) -> str:
     """The least memory that scoring takes, and the memory here."""
     saved = 0.0
-    if which.adapter and Path(which.adapter).is_dir():
+    if which.adapter and any((Path(which.adapter) / name).is_file() for name in adapters.WEIGHTS):
         saved = budget_scoring.saved_adapter_bytes(which.adapter)
     least = budget_scoring.scoring(which.source, p, which.quantised, saved, tokens=1, guess=False)
     there = memory.at_hand()

@@ -15,6 +15,10 @@ ADAPTER = (*SMALL, "adapter_model.safetensors", "adapter_model.bin")
 BELOW = "*/*"  # checkpoints and other formats, which stand in folders of their own
 
 
+class Unreachable(StudyError):
+    """A model is not here, and the hub cannot be reached to ask for it."""
+
+
 def model(name: str | Path, key: str) -> Path:
     """A folder with all files of a model but, on the hub, its weights.
 
@@ -60,7 +64,10 @@ def _folder(name: str | Path, key: str, patterns: tuple[str, ...]) -> Path:
     except GatedRepoError:
         trouble = "is gated: ask its owners for access and log in (hf auth login), or take it out"
     except LocalEntryNotFoundError:
-        trouble = "is no folder of the repository, and the hub cannot be reached to ask for it"
+        raise Unreachable(
+            f"{key}: {name} is no folder of the repository, and the hub cannot be reached to ask "
+            "for it"
+        ) from None
     except (HfHubHTTPError, OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0][:150]
         trouble = (

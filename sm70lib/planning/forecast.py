@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 
 from sm70lib import sources
 from sm70lib.inspection.look import look
+from sm70lib.inspection.places import Unreachable
 from sm70lib.planning import byhand, needs
 from sm70lib.planning.need import Need
 from sm70lib.sizes import accelerators
@@ -204,7 +206,8 @@ def _look(p, running: list[str]) -> None:
         wanted |= set(p.eval_models)
     for which in needs.expected(p, needs.base_of(p)):
         if which.name in wanted:
-            look(which, p)
+            with suppress(Unreachable):  # the plan is made without a network too
+                look(which, p)
 
 
 def _too_large(row: Need, there: memory.Memory, ram: float) -> str:

@@ -108,6 +108,27 @@ def test_fresh_and_looks(finished, tmp_path):
     )
 
 
+def test_the_kernel_is_of_this_environment_whatever_is_installed(toy, tmp_path, monkeypatch):
+    """Case 21: a kernel python3 of another environment, and a notebook that names a third one."""
+    spec = tmp_path / "kernels/python3/kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text('{"argv": ["/nowhere/python"], "display_name": "x", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    notebook = toy.folder / "notebooks/00_base.ipynb"
+    notebook.write_text(notebook.read_text().replace('"name": "python3"', '"name": "of-a-friend"'))
+    ended = toy.run("--until", "00")
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_outputs_that_cannot_be_written_are_one_sentence(toy):
+    """Case 22: a checkout that is read-only."""
+    toy.environment["SM70_OUTPUTS"] = "/proc/sm70"
+    ended = toy.run()
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: nothing can be written to /proc/sm70/tiny (")
+    assert "set the environment variable SM70_OUTPUTS" in ended.stderr and not ended.stdout
+
+
 def test_until_stops_after_a_step_and_the_rest_follows_later(toy):
     assert ran(toy.run("--until", "02")) == ["00", "01", "02"]
     assert ran(toy.run()) == ["03", "04", "05", "06"]

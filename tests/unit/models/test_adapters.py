@@ -56,6 +56,7 @@ def test_an_adapter_that_fits_moves_the_scores_of_its_base(base, adapter):
 
 
 def test_an_adapter_whose_weights_fit_nothing_is_refused(base, adapter, tmp_path):
+    """Case 08."""
     renamed = changed(
         adapter,
         tmp_path / "renamed",

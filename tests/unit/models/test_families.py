@@ -106,7 +106,9 @@ GO_PLAINLY = {  # capped logits, sinks, a state, chunks, or attention of their o
     "mamba": {},
 }
 FAMILIES = PACK | GO_PLAINLY
-TARGETS = {"mamba": ["in_proj", "x_proj"]}  # PEFT refuses the others of Mamba's layers
+# Their layers are no plain linear ones, or their code reads the weights beside them: PEFT and
+# bitsandbytes refuse an adapter or four bits there.
+NOT_IN_NF4 = ("llama4_text", "mamba")
 
 
 def saved(family: str, folder) -> str:
@@ -183,8 +185,7 @@ def in_nf4(family: str, folder):
     """The family in NF4 with an adapter on all its linear layers, ready to be trained."""
     loaded = loading.load(saved(family, folder), small.parameters())
     torch.manual_seed(1)
-    targets = TARGETS.get(family, "all-linear")
-    tuned = get_peft_model(loaded, LoraConfig(r=2, target_modules=targets))
+    tuned = get_peft_model(loaded, LoraConfig(r=2, target_modules="all-linear"))
     for name, weight in tuned.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, 0, 0.05)
@@ -209,7 +210,7 @@ def loss_and_gradients(model, logits: list[torch.Tensor]) -> tuple[float, torch.
     return loss.item(), gradients
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in NOT_IN_NF4])
 def test_a_training_step_in_nf4_is_the_same_packed_or_not(family, tmp_path):
     """A family that cannot be packed is trained without; the test above shows the refusal."""
     model = in_nf4(family, tmp_path)
