@@ -11,6 +11,7 @@ from pydantic import ValidationError, create_model
 
 from sm70lib.parameters.fields import FIELDS, Study
 from sm70lib.parameters.rules import REHEARSAL, contradiction
+from sm70lib.parameters.stages import for_every_kind
 from sm70lib.study.cells import assigned
 from sm70lib.study.used import counts, lacking, values_of
 
@@ -228,13 +229,13 @@ def check(scope: dict[str, Any]) -> Any:
             injected = assigned(cell)
         else:
             own |= assigned(cell)
-    values = {n: scope[n] for n in FIELDS if n in scope and n in (own or scope)}
+    declared = [n for n in FIELDS if n in (for_every_kind(own) or scope)]
+    values = {n: scope[n] for n in declared if n in scope}
     absent = [n for n in values if n not in injected and counts(n, values)]
     if absent and injected.get("study", own.get("study")) != own.get("study"):
         raise StudyError(
             f"study {injected['study']} came without {', '.join(absent)}; give papermill the "
             f"whole study file (-f params/{injected['study']}.yml), or tiny values slip in"
         )
-    declared = list(values)
     values |= {n: value for n, value in injected.items() if n not in FIELDS}
     return _validate(values, declared, dict.fromkeys(values, "notebook"), "notebook")

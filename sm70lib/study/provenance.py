@@ -17,6 +17,7 @@ from typing import Any
 import pynvml
 
 from sm70lib.parameters.fields import FIELDS
+from sm70lib.parameters.stages import for_every_kind
 from sm70lib.parameters.tables import named_modules
 from sm70lib.study.cells import assigned
 from sm70lib.study.files import digest
@@ -55,8 +56,8 @@ def _sources(notebook: Path, parameters: bool) -> str:
 
 
 def declared(notebook: Path) -> list[str]:
-    """The parameters that a notebook's parameters cell declares."""
-    names = assigned(_sources(notebook, parameters=True))
+    """The parameters that a notebook's parameters cell declares, for every kind of stage."""
+    names = for_every_kind(assigned(_sources(notebook, parameters=True)))
     return [name for name in FIELDS if name in names]
 
 
