@@ -130,6 +130,7 @@ def local_hub(folder: Path) -> Iterator[None]:
         "HF_HUB_OFFLINE": "0",
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TORCHDYNAMO_DISABLE": "1",  # nothing is worth compiling for two steps
         "OMP_NUM_THREADS": "1",  # a second thread slows models this small down by a quarter
     }
     before = {name: os.environ.get(name) for name in settings}

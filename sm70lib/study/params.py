@@ -36,7 +36,11 @@ def affects(name: str) -> str:
     return about["affects"]
 
 
-class _Loader(yaml.SafeLoader):
+# libyaml reads a study file in a tenth of the time; some builds of PyYAML lack it.
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SafeLoader):
     """Safe YAML that refuses a repeated key; YAML itself would silently keep the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
@@ -229,7 +233,8 @@ def check(scope: dict[str, Any]) -> Any:
             injected = assigned(cell)
         else:
             own |= assigned(cell)
-    declared = [n for n in FIELDS if n in (for_every_kind(own) or scope)]
+    wanted = for_every_kind(own.keys() & scope.keys()) or scope  # a warm kernel kept older cells
+    declared = [n for n in FIELDS if n in wanted]
     values = {n: scope[n] for n in declared if n in scope}
     absent = [n for n in values if n not in injected and counts(n, values)]
     if absent and injected.get("study", own.get("study")) != own.get("study"):

@@ -145,7 +145,6 @@ def circumstances() -> dict[str, Any]:
         of this process and of its largest child.
     """
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-    versions = {name: version(name) for name in PACKAGES}
     peaks = [
         resource.getrusage(who).ru_maxrss  # KiB
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -153,10 +152,15 @@ def circumstances() -> dict[str, Any]:
     return {
         "commit": _commit(),
         "hub_offline": offline,
-        "versions": {"python": platform.python_version()} | versions,
+        "versions": {"python": platform.python_version()} | _versions(),
         "hardware": _hardware(),
         "peak_memory_gb": round(sum(peaks) * 1024 / 1e9, 3),
     }
+
+
+@functools.cache  # a process keeps the packages that it imported
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
 
 
 def _commit() -> str | None:
@@ -181,6 +185,7 @@ def _hardware() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def processor() -> str:
     """The model name of this machine's processor."""
     text = _output_of("lscpu") or _output_of("sysctl", "-n", "machdep.cpu.brand_string")
