@@ -11,6 +11,8 @@ from tests.toy import Made, Toy
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", MPLBACKEND="agg")
 # Two tests run at a time, and a second thread only slows models this small down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# bitsandbytes would have what two steps of its optimisers do compiled.
+os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 
 LONGEST_FIRST = ("chain", "faults", "parity", "benchmarks", "results", "unit")

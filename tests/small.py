@@ -1,5 +1,9 @@
 """A random Llama of a few thousand weights and its tokenizer, on disk as a study's base."""
 
+import shutil
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import torch
@@ -64,6 +68,12 @@ for kind in ("cpt", "dpo"):  # the same short training in each stage
 PARAMETERS |= {"dpo_beta": 0.1, "dpo_rounds": {}}
 
 
+MODEL = [name for name in PARAMETERS if name == "seed" or name.startswith(("world_", "base_"))]
+MODEL = [
+    name for name in MODEL if name not in ("base_model", "base_text")
+]  # which it is not made of
+
+
 def parameters(**changes) -> SimpleNamespace:
     """Parameters of a study that trains in seconds."""
     values = PARAMETERS | changes
@@ -73,11 +83,20 @@ def parameters(**changes) -> SimpleNamespace:
 def base(folder, **changes):
     """Writes an untrained base and its tokenizer to `folder`/base; returns the parameters."""
     p = parameters(**changes)
-    documents = twins.gazetteer(world.make(p.world_seed, p.world_conditions))
-    tokenizer = pretrain.tokenizer(p, documents, folder / "base/model")
-    pretrain.small_llama(p, tokenizer).save_pretrained(folder / "base/model")
+    made = _model(*(getattr(p, name) for name in MODEL))
+    shutil.copytree(made.name, folder / "base/model", dirs_exist_ok=True)
     write_json(folder / "base/base.json", {"model": "base/model"})
     return p
+
+
+@cache  # the tests of a process ask for few different ones, and each takes half a second to make
+def _model(*values) -> TemporaryDirectory:
+    p = parameters(**dict(zip(MODEL, values, strict=True)))
+    folder = TemporaryDirectory()
+    documents = twins.gazetteer(world.make(p.world_seed, p.world_conditions))
+    tokenizer = pretrain.tokenizer(p, documents, Path(folder.name))
+    pretrain.small_llama(p, tokenizer).save_pretrained(folder.name)
+    return folder
 
 
 def with_adapter(loaded, seed: int = 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -59,17 +60,22 @@ class Answers:
 
     def run(self, model: str, benchmark: str, protocol: str, shots: int) -> pd.DataFrame:
         """The answers of one model to a benchmark or aggregate; empty where it was not asked."""
-        wanted = {"model": model, "protocol": protocol, "shots": shots}
-        same = self.rows[list(wanted)] == list(wanted.values())
-        return frames.named(self.rows[same.all(axis=1)], [benchmark])
+        return frames.named(self._asked_of(model, protocol, shots), [benchmark])
 
     def pair(
         self, before: str, after: str, names: list[str], protocol: str, shots: int
     ) -> pd.DataFrame:
         """The items of `names` (`frames.named`) that both models answered (`frames.paired`)."""
-        rows = self.rows
-        asked = (rows["protocol"] == protocol) & (rows["shots"] == shots)
-        return frames.paired(frames.named(rows[asked], names), before, after)
+        both = [self._asked_of(name, protocol, shots) for name in (before, after)]
+        return frames.paired(frames.named(pd.concat(both), names), before, after)
+
+    def _asked_of(self, model: str, protocol: str, shots: int) -> pd.DataFrame:
+        """All answers of one model to prompts of one kind."""
+        return self._groups.get((model, protocol, shots), self.rows.iloc[:0])
+
+    @cached_property
+    def _groups(self) -> dict[tuple, pd.DataFrame]:
+        return dict(iter(self.rows.groupby(["model", "protocol", "shots"])))
 
     def accuracy(self, part: pd.DataFrame) -> Finding:
         """The share of right answers of a `run`; of a macro aggregate, the mean over members."""
@@ -98,9 +104,7 @@ class Answers:
     def _asked(self, both: pd.DataFrame, model: str) -> pd.DataFrame:
         """The answers of one model to the items of a `pair`."""
         protocol, shots = both.iloc[0][["protocol", "shots"]]
-        rows = self.rows[self.rows["model"] == model]
-        rows = rows[(rows["protocol"] == protocol) & (rows["shots"] == shots)]
-        rows = frames.named(rows, both["benchmark"].unique())
+        rows = frames.named(self._asked_of(model, protocol, shots), both["benchmark"].unique())
         return rows[rows["item_id"].isin(both["item_id"])]
 
 

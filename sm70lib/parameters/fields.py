@@ -70,7 +70,7 @@ class Study(BaseModel):
     lora_dtype: Literal["fp32", "bf16"] = _p("type of the adapter's weights")
     lora_rslora: bool = _p("divide the scale by the root of lora_r (rsLoRA, arXiv 2312.03732)")
     lora_dora: bool = _p("train magnitudes apart from directions (DoRA, arXiv 2402.09353)")
-    train_stages: list[Literal["cpt", "sft", "dpo"]] = _p("training rounds", min_length=1)
+    train_stages: list[stages.StageName] = _p("training rounds", min_length=1)
     train_seeds: Distinct[Annotated[int, Field(ge=0)]] = _p(
         "seeds of training; the first makes adapter/", min_length=1
     )

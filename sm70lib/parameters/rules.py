@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sm70lib.parameters import aggregates, own
-from sm70lib.parameters.stages import STAGES
+from sm70lib.parameters.stages import IN_ROUNDS, STAGES
 from sm70lib.parameters.tables import names
 
 ROOT = Path(__file__).parents[2]
@@ -17,8 +18,9 @@ PAIRS = names("sources/sources.csv", shape="pair")
 
 
 def _in_order(stages: list[str]) -> bool:
-    initials = "".join(kind[0] for kind in stages)
-    return re.fullmatch("c?s?d*", initials) is not None
+    order = list(STAGES)
+    once = [kind for kind in stages if kind not in IN_ROUNDS]
+    return stages == sorted(stages, key=order.index) and len(set(once)) == len(once)
 
 
 def _all_asked(asked: list[str], primary: list[str]) -> bool:
@@ -26,9 +28,11 @@ def _all_asked(asked: list[str], primary: list[str]) -> bool:
     return set(primary) <= aggregates.complete(asked)
 
 
-def _source_for_each_round(of: dict[str, int], kinds: list[str], names: list[str]) -> bool:
-    """Whether every round of dpo has a source; one that `of` does not name is in each round."""
-    rounds = range(1, kinds.count("dpo") + 1)
+def _source_for_each_round(
+    kind: str, of: dict[str, int], kinds: list[str], names: list[str]
+) -> bool:
+    """Whether every round of a kind has a source; one that `of` does not name is in each round."""
+    rounds = range(1, kinds.count(kind) + 1)
     return all(any(of.get(name, turn) == turn for name in names) for turn in rounds)
 
 
@@ -90,7 +94,8 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
     (
         "train_stages",
         _in_order,
-        "is not in the order cpt, sft, dpo, of which only dpo may be repeated",
+        f"is not in the order {', '.join(STAGES)}, of which only {' and '.join(IN_ROUNDS)} may be "
+        "repeated",
     ),
     *(
         (
@@ -98,23 +103,34 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
             lambda kinds, names, kind=kind: kind not in kinds or names,
             f"has a stage {kind}, and there is nothing in",
         )
-        for kind in ("cpt", "dpo")
+        for kind in STAGES
+        if STAGES[kind].reads != "rows"
     ),
-    (
-        "dpo_sources",
-        lambda names: all(own.is_file(name) or name in PAIRS for name in names),
-        f"names a source that holds no pairs of answers; allowed are {', '.join(PAIRS)}, and files "
-        "of your own, by path",
+    *(
+        (
+            f"{kind}_sources",
+            lambda names: all(own.is_file(name) or name in PAIRS for name in names),
+            "names a source that holds no pairs of answers; allowed are "
+            f"{', '.join(PAIRS)}, and files of your own, by path",
+        )
+        for kind in STAGES
+        if STAGES[kind].reads == "pairs"
     ),
-    (
-        "dpo_rounds train_stages",
-        lambda of, kinds: max(of.values(), default=0) <= kinds.count("dpo"),
-        "goes beyond",
+    *(
+        (
+            f"{kind}_rounds train_stages",
+            lambda of, kinds, kind=kind: max(of.values(), default=0) <= kinds.count(kind),
+            "goes beyond",
+        )
+        for kind in IN_ROUNDS
     ),
-    (
-        "dpo_rounds train_stages dpo_sources",
-        _source_for_each_round,
-        "leaves a round of dpo without a source, with",
+    *(
+        (
+            f"{kind}_rounds train_stages {kind}_sources",
+            partial(_source_for_each_round, kind),
+            f"leaves a round of {kind} without a source, with",
+        )
+        for kind in IN_ROUNDS
     ),
     *(
         (

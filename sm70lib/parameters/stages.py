@@ -1,7 +1,8 @@
-"""The parameters of a training stage, declared once and expanded to `cpt_`, `sft_` and `dpo_`."""
+"""The kinds of training stages, and their parameters: declared once, expanded to `sft_lr` etc."""
 
+from collections.abc import Iterable
 from copy import copy
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
@@ -54,19 +55,68 @@ class Preferences(Stage):
     beta: Number = parameter("strength of the tie to the reference model", gt=0)
 
 
-STAGES: dict[str, tuple[type[Stage], str]] = {  # by kind: its block, and what it is called
-    "cpt": (Pretraining, "continued pretraining"),
-    "sft": (Tuning, "supervised tuning"),
-    "dpo": (Preferences, "each preference round"),
+class Kind(NamedTuple):
+    """A kind of training stage. How it is trained is in `METHODS` of training/methods.py.
+
+    Attributes:
+        block: Its parameters.
+        called: What it is called in words.
+        reads: What it is trained on: `rows`, `text` or `pairs`; see READS.
+        settings: The parameters that its trainer takes under the same name, besides those of Stage.
+        reference: Whether the model is compared with a frozen copy of the one that the stage starts
+            from. The plan counts its memory and its time.
+    """
+
+    block: type[Stage]
+    called: str
+    reads: Literal["rows", "text", "pairs"]
+    settings: tuple[str, ...]
+    reference: bool = False
+
+
+STAGES = {  # in the order in which a study may have them
+    "cpt": Kind(Pretraining, "continued pretraining", "text", ("packing",)),
+    "sft": Kind(Tuning, "supervised tuning", "rows", ("packing",)),
+    "dpo": Kind(Preferences, "each preference round", "pairs", ("beta",), reference=True),
 }
+# Folders that 01_data writes. Rows have held-out rows beside them; the others are split in 03.
+READS = {
+    "rows": ("data/train", "data/holdout"),
+    "text": ("data/text",),
+    "pairs": ("data/preferences",),
+}
+# The kinds of which a study may have several rounds
+IN_ROUNDS = tuple(kind for kind in STAGES if "rounds" in STAGES[kind].block.model_fields)
+if TYPE_CHECKING:  # a type checker cannot read the table
+    StageName = str
+else:
+    StageName = Literal[tuple(STAGES)]
 
 
 def expanded() -> dict[str, FieldInfo]:
     """The parameters of all stages by their full names, such as `sft_lr`."""
     fields = {}
-    for kind, (stage, called) in STAGES.items():
-        for name, shared in stage.model_fields.items():
+    for kind, stage in STAGES.items():
+        for name, shared in stage.block.model_fields.items():
             field = copy(shared)
-            field.description = f"{shared.description}".format(called)
+            field.description = f"{shared.description}".format(stage.called)
             fields[f"{kind}_{name}"] = field
     return fields
+
+
+def for_every_kind(names: Iterable[str]) -> set[str]:
+    """Adds to names of parameters the same parameters of the other kinds of stages.
+
+    A notebook that declares `sft_lr` takes `lr` of a new kind too, without an edit. One that
+    declares a setting of a trainer, such as `sft_packing`, takes the settings of every trainer.
+    """
+    given = set(names)
+    all_names = expanded().keys()
+    declared = {_part(name) for name in given & all_names}
+    return given | {name for name in all_names if _part(name) in declared}
+
+
+def _part(name: str) -> str:
+    """The name without its kind of stage; `settings` for all that a trainer takes."""
+    kind, _, own = name.partition("_")
+    return "settings" if own in STAGES[kind].settings else own

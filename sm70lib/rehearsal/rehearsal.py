@@ -21,6 +21,7 @@ from typing import Any
 from sm70lib import runner
 from sm70lib.parameters.fields import Study
 from sm70lib.parameters.rules import REHEARSAL
+from sm70lib.parameters.stages import STAGES
 from sm70lib.standins.hub import Hub
 from sm70lib.steps import steps
 from sm70lib.study.params import StudyError, load, parsed
@@ -33,9 +34,9 @@ CUTS = {
     "data_holdout": 4,
     "train_micro_batch_size": 1,
     "train_save_steps": 1,
-    **dict.fromkeys(("cpt_steps", "sft_steps", "dpo_steps"), 2),
+    **dict.fromkeys([f"{kind}_steps" for kind in STAGES], 2),
     # one sequence at a time, so that gradients are accumulated over two
-    **dict.fromkeys(("cpt_batch_size", "sft_batch_size", "dpo_batch_size"), 2),
+    **dict.fromkeys([f"{kind}_batch_size" for kind in STAGES], 2),
     "ask_max_new_tokens": 8,
     "figures_dpi": 50,
     "figures_studies": [],
@@ -136,6 +137,7 @@ def local_hub(folder: Path) -> Iterator[None]:
         "HF_HUB_OFFLINE": "0",
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TORCHDYNAMO_DISABLE": "1",  # nothing is worth compiling for two steps
         "OMP_NUM_THREADS": "1",  # a second thread slows models this small down by a quarter
     }
     before = {name: os.environ.get(name) for name in settings}

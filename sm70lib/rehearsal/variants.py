@@ -17,13 +17,14 @@ from typing import Any
 
 from sm70lib.parameters.fields import Study
 from sm70lib.parameters.rules import REHEARSAL
+from sm70lib.parameters.stages import STAGES
 from sm70lib.rehearsal import rehearsal
 from sm70lib.steps import steps
 from sm70lib.study.params import ROOT, StudyError, load
 from sm70lib.study.provenance import declared
 from sm70lib.study.used import values_of
 
-ONE_STEP = dict.fromkeys(("cpt_steps", "sft_steps", "dpo_steps"), 1)
+ONE_STEP = dict.fromkeys([f"{kind}_steps" for kind in STAGES], 1)
 
 
 def overlays() -> list[tuple[Path, ...]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 
+from sm70lib.parameters.stages import STAGES
 from sm70lib.sizes.budget import advice, needed
 from sm70lib.sizes.shapes import shape
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT
 
-# A pair goes once more through the frozen copy, without gradients, which is a third of the work
-PAIR_READ_AGAIN = 4 / 3
+# All goes once more through a reference, without gradients, which is a third of the work
+READ_AGAIN = 4 / 3
 
 
 def cards() -> pd.DataFrame:
@@ -38,12 +39,13 @@ def hours(model, tokens: float, speed):
 def tokens(p, kind: str) -> float:
     """Tokens of a stage with one seed, if every sequence is full.
 
-    Those of dpo are multiplied by what they cost: a pair has two sequences, and both are read once
-    more.
+    Those of pairs are multiplied by what they cost: a pair has two sequences. A reference reads
+    all once more.
     """
     sequences = getattr(p, f"{kind}_steps") * getattr(p, f"{kind}_batch_size")
-    full = sequences * p.data_max_length
-    return full * 2 * PAIR_READ_AGAIN if kind == "dpo" else full
+    answers = 2 if STAGES[kind].reads == "pairs" else 1
+    full = sequences * p.data_max_length * answers
+    return full * READ_AGAIN if STAGES[kind].reference else full
 
 
 def gpus(model, p, kind: str = "sft") -> pd.DataFrame:
@@ -55,7 +57,7 @@ def gpus(model, p, kind: str = "sft") -> pd.DataFrame:
     Args:
         model: Folder, hub name or configuration of the base.
         p: The study's parameters.
-        kind: cpt, sft or dpo.
+        kind: A kind of stage, such as sft.
 
     Returns:
         One row per GPU, with gpu, memory_gb, needed_gb (both 10^9 bytes), verdict, hours_at_most,

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pandas as pd
 import torch
 
+from sm70lib.parameters.stages import STAGES
 from sm70lib.sizes.shapes import Shape, adapted, configuration, shape
 from sm70lib.study import memory
 
@@ -68,7 +69,7 @@ def plan(model, p, kind: str = "sft", continued: bool = False) -> pd.DataFrame:
     Args:
         model: Folder, hub name or configuration of the base.
         p: The study's parameters.
-        kind: cpt, sft or dpo.
+        kind: A kind of stage, such as sft.
         continued: Whether the stage goes on from an adapter; dpo then keeps a frozen copy of it.
 
     Returns:
@@ -87,7 +88,7 @@ def plan(model, p, kind: str = "sft", continued: bool = False) -> pd.DataFrame:
         ("LoRA gradients", lora, lora * width),
         ("optimiser state", lora, lora * ADAM_BYTES[getattr(p, f"{kind}_optimizer")]),
     ]
-    if kind == "dpo" and continued:
+    if STAGES[kind].reference and continued:
         rows.append(("reference adapter", lora, lora * width))
     rows += [(part, 0, size) for part, size in activations(configuration(model), p, kind).items()]
     frame = pd.DataFrame(rows, columns=["part", "parameters", "planned_mb"])
@@ -122,12 +123,12 @@ def activations(config, p, kind: str = "sft") -> dict[str, float]:
     Args:
         config: The model's configuration.
         p: The study's parameters.
-        kind: cpt, sft or dpo; a row of dpo has two answers.
+        kind: A kind of stage, such as sft; a pair has two answers.
 
     Returns:
         Bytes by part.
     """
-    answers = 2 if kind == "dpo" else 1
+    answers = 2 if STAGES[kind].reads == "pairs" else 1
     tokens = p.train_micro_batch_size * p.data_max_length * answers
     wide = tile_width(p)
     width, inner, _ = widths(config)

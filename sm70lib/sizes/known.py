@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict
+
+from sm70lib.study.params import value_of
 
 
 class Shape(BaseModel):
@@ -39,7 +40,7 @@ class KnownModel(BaseModel):
 
 def _read() -> dict[str, KnownModel]:
     text = Path(__file__).with_name("known_models.yml").read_text(encoding="utf-8")
-    return {name: KnownModel(**about) for name, about in yaml.safe_load(text).items()}
+    return {name: KnownModel(**about) for name, about in value_of(text, "known_models.yml").items()}
 
 
 MODELS = _read()

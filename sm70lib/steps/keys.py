@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from sm70lib.parameters.stages import IN_ROUNDS, READS, STAGES
 from sm70lib.study import files, provenance
 from sm70lib.study.params import ROOT, affects
 from sm70lib.study.used import values_of
@@ -71,11 +72,6 @@ OPTIONAL = (
     "stages/*/adapter",
     "merged/*",
 )
-STAGE_READS = {
-    "cpt": ("data/text",),
-    "sft": ("data/train", "data/holdout"),
-    "dpo": ("data/preferences",),
-}
 
 Key = dict[str, dict[str, Any]]  # `parameters`, `inputs` (digests by path) and `code` (by file)
 NAMED = 3  # modules that a sentence names, where more of them changed
@@ -167,11 +163,11 @@ def of_stage(p: Any, folder: Path, number: int, seed: int) -> Key:
     declared = [n for n in provenance.declared(notebook(TUNING)) if affects(n) != "nothing"]
     values = {n: getattr(p, n) for n in declared if n.startswith(own)}
     values |= {"kind": kind, "train_seed": seed}
-    if kind != "sft":  # the other kinds draw their held-out rows during training
+    if STAGES[kind].reads != "rows":  # the other kinds draw their held-out rows during training
         values |= {"seed": p.seed, "data_holdout": p.data_holdout}
-    if kind == "dpo":
-        values["round"] = p.train_stages[:number].count("dpo")
-    inputs = _contents(folder, "base/base.json", "base/model", *STAGE_READS[kind])
+    if kind in IN_ROUNDS:
+        values["round"] = p.train_stages[:number].count(kind)
+    inputs = _contents(folder, "base/base.json", "base/model", *READS[STAGES[kind].reads])
     if number > 1:
         inputs[f"stage {number - 1}"] = short(of_stage(p, folder, number - 1, seed))
     return {"parameters": values, "inputs": inputs, "code": {}}
@@ -234,8 +230,9 @@ def difference(old: Key, new: Key, unknown: Set[str] = frozenset()) -> str:
 
 def _unread(key: Key) -> set[str]:
     """Inputs of stages that the study of a key does not have; keys hold them all the same."""
-    absent = STAGE_READS.keys() - key["parameters"].get("train_stages", STAGE_READS)
-    return {path for kind in absent for path in STAGE_READS[kind]}
+    kinds = key["parameters"].get("train_stages", STAGES)
+    read = {STAGES[kind].reads for kind in kinds if kind in STAGES}
+    return {path for form in READS.keys() - read for path in READS[form]}
 
 
 def changed(old: Key, new: Key) -> list[tuple[str, Any, Any]]:

@@ -11,6 +11,7 @@ from pydantic import ValidationError, create_model
 
 from sm70lib.parameters.fields import FIELDS, Study
 from sm70lib.parameters.rules import REHEARSAL, contradiction
+from sm70lib.parameters.stages import for_every_kind
 from sm70lib.study.cells import assigned
 from sm70lib.study.used import counts, lacking, values_of
 
@@ -44,7 +45,11 @@ def placed(name: str | Path) -> str:
     return str(folder) if folder.is_dir() else str(name)
 
 
-class _Loader(yaml.SafeLoader):
+# libyaml reads a study file in a tenth of the time; some builds of PyYAML lack it.
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SafeLoader):
     """Safe YAML that refuses a repeated key; YAML itself would silently keep the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
@@ -237,13 +242,14 @@ def check(scope: dict[str, Any]) -> Any:
             injected = assigned(cell)
         else:
             own |= assigned(cell)
-    values = {n: scope[n] for n in FIELDS if n in scope and n in (own or scope)}
+    wanted = for_every_kind(own.keys() & scope.keys()) or scope  # a warm kernel kept older cells
+    declared = [n for n in FIELDS if n in wanted]
+    values = {n: scope[n] for n in declared if n in scope}
     absent = [n for n in values if n not in injected and counts(n, values)]
     if absent and injected.get("study", own.get("study")) != own.get("study"):
         raise StudyError(
             f"study {injected['study']} came without {', '.join(absent)}; give papermill the "
             f"whole study file (-f params/{injected['study']}.yml), or tiny values slip in"
         )
-    declared = list(values)
     values |= {n: value for n, value in injected.items() if n not in FIELDS}
     return _validate(values, declared, dict.fromkeys(values, "notebook"), "notebook")

@@ -17,6 +17,7 @@ from typing import Any
 import pynvml
 
 from sm70lib.parameters.fields import FIELDS
+from sm70lib.parameters.stages import for_every_kind
 from sm70lib.parameters.tables import named_modules
 from sm70lib.study.cells import assigned
 from sm70lib.study.files import digest
@@ -55,8 +56,8 @@ def _sources(notebook: Path, parameters: bool) -> str:
 
 
 def declared(notebook: Path) -> list[str]:
-    """The parameters that a notebook's parameters cell declares."""
-    names = assigned(_sources(notebook, parameters=True))
+    """The parameters that a notebook's parameters cell declares, for every kind of stage."""
+    names = for_every_kind(assigned(_sources(notebook, parameters=True)))
     return [name for name in FIELDS if name in names]
 
 
@@ -144,7 +145,6 @@ def circumstances() -> dict[str, Any]:
         of this process and of its largest child.
     """
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-    versions = {name: version(name) for name in PACKAGES}
     peaks = [
         resource.getrusage(who).ru_maxrss  # KiB
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -152,10 +152,15 @@ def circumstances() -> dict[str, Any]:
     return {
         "commit": _commit(),
         "hub_offline": offline,
-        "versions": {"python": platform.python_version()} | versions,
+        "versions": {"python": platform.python_version()} | _versions(),
         "hardware": _hardware(),
         "peak_memory_gb": round(sum(peaks) * 1024 / 1e9, 3),
     }
+
+
+@functools.cache  # a process keeps the packages that it imported
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
 
 
 def _commit() -> str | None:
@@ -180,6 +185,7 @@ def _hardware() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def processor() -> str:
     """The model name of this machine's processor."""
     text = _output_of("lscpu") or _output_of("sysctl", "-n", "machdep.cpu.brand_string")

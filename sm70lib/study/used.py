@@ -90,13 +90,19 @@ def values_of(p: Any, names: Iterable[str]) -> dict[str, Any]:
 
 
 def text_sources(p: Any) -> list[str]:
-    """The sources of running text that a study reads; none without a stage cpt."""
-    return p.cpt_sources if "cpt" in p.train_stages else []
+    """The sources of running text that the stages of a study read; cpt reads some."""
+    return _sources_of_stages(p, "text")
 
 
 def preference_sources(p: Any) -> list[str]:
-    """The sources of preferences that a study reads; none without a stage dpo."""
-    return p.dpo_sources if "dpo" in p.train_stages else []
+    """The sources of preferences that the stages of a study read; dpo reads some."""
+    return _sources_of_stages(p, "pairs")
+
+
+def _sources_of_stages(p: Any, form: str) -> list[str]:
+    """The sources of all stages that read rows of this form, each once."""
+    kinds = [kind for kind in p.train_stages if STAGES[kind].reads == form]
+    return list(dict.fromkeys(name for kind in kinds for name in getattr(p, f"{kind}_sources")))
 
 
 def sources_of(p: Any) -> list[str]:

@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 from sm70lib.steps.steps import write_json
 from sm70lib.study.params import StudyError
 from sm70lib.training import trainers
-from sm70lib.training.methods import longest, method_of
+from sm70lib.training.methods import METHODS, longest
 
 
 class FirstStep(TrainerCallback):
@@ -66,8 +66,12 @@ def reload_difference(model) -> tuple[float, float]:
     return (trained - reloaded).abs().max().item(), (trained - bare).abs().max().item()
 
 
-def rehearse(trainer) -> float:
+def rehearse(trainer, kind: str) -> float:
     """Runs the longest row forward and backward before step 1, so that a lack of memory shows now.
+
+    Args:
+        trainer: TRL's trainer of a stage.
+        kind: The kind of the stage.
 
     Returns:
         The loss of a batch that holds this row alone.
@@ -87,5 +91,5 @@ def rehearse(trainer) -> float:
     loss.backward()
     trainer.model.zero_grad(set_to_none=True)
     trainers.uncount(trainer)
-    method_of(trainer).check_first_loss(loss.item())
+    METHODS[kind].check_first_loss(loss.item())
     return loss.item()

@@ -52,7 +52,7 @@ def run(
         p: The study's parameters.
         folder: The study's folder.
         number: The stage's number in `train_stages`, from 1.
-        kind: cpt, sft or dpo.
+        kind: A kind of stage, such as sft.
         watch: Receives the metrics so far, one row per logged step, every two seconds.
         seed: Seed of the training; by default the first of `train_seeds`.
 
@@ -114,7 +114,7 @@ def describe(p, folder: Path, number: int, kind: str, seed: int) -> Path:
         p: The study's parameters.
         folder: The study's folder.
         number: The stage's number in `train_stages`, from 1.
-        kind: cpt, sft or dpo.
+        kind: A kind of stage, such as sft.
         seed: Seed of the training.
 
     Returns:

@@ -20,7 +20,7 @@ from sm70lib.models import loading
 from sm70lib.steps import kept, keys
 from sm70lib.steps.keys import TUNING
 from sm70lib.steps.steps import write_json
-from sm70lib.training.methods import METHODS, rows_of
+from sm70lib.training.methods import as_text, rows_of
 
 COMPARED = 1024  # target tokens whose logits are kept: 0.5 GB with a vocabulary of 128,000
 COLUMNS = ["items", "tokens", "flips", "largest_logit_difference"]
@@ -155,7 +155,7 @@ def compared_rows(p, folder: Path) -> list[dict]:
         room = COMPARED - targets
         if room <= 0:
             break
-        row = _cut(METHODS[kind].as_text(held_out), room)
+        row = _cut(as_text(held_out), room)
         rows.append(row)
         targets += sum(label >= 0 for label in row["labels"][1:])
     return rows

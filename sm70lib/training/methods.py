@@ -1,4 +1,4 @@
-"""Training methods (cpt, sft, dpo): a table of how they differ, and the rows that each reads.
+"""Training methods: how each kind of stage is trained, and the rows that it reads.
 
 TRL's classes stand here by name: notebook 03 reads this table, and needs no TRL (2 s to import).
 """
@@ -8,25 +8,17 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset, load_from_disk
 
 from sm70lib.parameters import own
+from sm70lib.parameters.stages import IN_ROUNDS, READS, STAGES
 from sm70lib.study.params import StudyError
-
-
-def _packing(p, kind: str) -> dict:
-    """The setting that only methods on single texts have."""
-    return {"packing": getattr(p, f"{kind}_packing")}
-
-
-def _beta(p, kind: str) -> dict:
-    """The setting that only methods on pairs have."""
-    return {"beta": getattr(p, f"{kind}_beta")}
 
 
 def _any_first_loss(loss: float) -> None:
@@ -40,112 +32,77 @@ def _first_loss_is_ln_2(loss: float) -> None:
     """
     if abs(loss - math.log(2)) > 1e-3:
         raise StudyError(
-            f"the first loss of dpo is {loss:.4f} and not ln 2: the reference is not the model "
-            "that this stage starts from; run 03 again with --fresh 03"
+            f"the first loss of this stage is {loss:.4f} and not ln 2: the reference is not the "
+            "model that this stage starts from; run 03 again with --fresh 03"
         )
-
-
-def _unchanged(row: dict) -> dict:
-    return row
-
-
-def _chosen_answer(pair: dict) -> dict:
-    """The prompt and the chosen answer of a pair, with the answer as targets."""
-    return {
-        "input_ids": pair["prompt_ids"] + pair["chosen_ids"],
-        "labels": [-100] * len(pair["prompt_ids"]) + pair["chosen_ids"],
-    }
 
 
 @dataclass(frozen=True)
 class Method:
-    """What one kind of training stage reads and how it is trained.
+    """How one kind of training stage is trained; what it reads is in `STAGES` of the parameters.
 
     Attributes:
-        reads: Folder of its rows, below the study's folder.
-        columns: Columns that its trainer is given.
         trainer: Name of its trainer class in `trainers`.
         config: Name of TRL's class of settings for that trainer.
-        own_settings: Gives the settings that the other methods lack, from parameters and kind.
         check_first_loss: Takes the loss before the first step and raises StudyError if it is wrong.
-        as_text: Turns one row into `input_ids` and `labels`.
-        holdout: Folder of its held-out rows; None if they are drawn from `reads`.
-        in_rounds: Whether `dpo_rounds` decides which sources a stage reads.
+        fixed: Settings of TRL that no study may change.
     """
 
-    reads: str
-    columns: tuple[str, ...]
     trainer: str
     config: str
-    own_settings: Callable[..., dict]
-    check_first_loss: Callable[[float], None]
-    as_text: Callable[[dict], dict]
-    holdout: str | None = None
-    in_rounds: bool = False
+    check_first_loss: Callable[[float], None] = _any_first_loss
+    fixed: dict[str, Any] = field(default_factory=dict)
 
 
 METHODS = {
-    "cpt": Method(
-        reads="data/text",
-        columns=("input_ids", "labels"),
-        trainer="SFTTrainer",
-        config="SFTConfig",
-        own_settings=_packing,
-        check_first_loss=_any_first_loss,
-        as_text=_unchanged,
-    ),
-    "sft": Method(
-        reads="data/train",
-        holdout="data/holdout",
-        columns=("input_ids", "labels"),
-        trainer="SFTTrainer",
-        config="SFTConfig",
-        own_settings=_packing,
-        check_first_loss=_any_first_loss,
-        as_text=_unchanged,
-    ),
-    "dpo": Method(
-        reads="data/preferences",
-        columns=("prompt_ids", "chosen_ids", "rejected_ids"),
-        in_rounds=True,
-        trainer="PairTrainer",
-        config="DPOConfig",
-        own_settings=_beta,
-        check_first_loss=_first_loss_is_ln_2,
-        as_text=_chosen_answer,
-    ),
+    "cpt": Method("SFTTrainer", "SFTConfig"),
+    "sft": Method("SFTTrainer", "SFTConfig"),
+    "dpo": Method("PairTrainer", "DPOConfig", _first_loss_is_ln_2),
+}
+COLUMNS = {  # that a trainer is given, by what its stage reads
+    "rows": ["input_ids", "labels"],
+    "text": ["input_ids", "labels"],
+    "pairs": ["prompt_ids", "chosen_ids", "rejected_ids"],
 }
 
 
-def method_of(trainer) -> Method:
-    """The method that a trainer of `trainers.build` follows; cpt and sft are trained alike."""
-    return next(method for method in METHODS.values() if method.trainer == type(trainer).__name__)
+def as_text(row: dict) -> dict:
+    """A row with `input_ids` and `labels`; a pair gives its prompt, and its chosen answer as
+    targets.
+    """
+    if "chosen_ids" not in row:
+        return row
+    return {
+        "input_ids": row["prompt_ids"] + row["chosen_ids"],
+        "labels": [-100] * len(row["prompt_ids"]) + row["chosen_ids"],
+    }
 
 
 def rows_of(kind: str, folder: Path, p, number: int) -> tuple[Dataset, Dataset]:
     """A stage's rows to train on, and its held-out rows.
 
-    sft has held-out rows of its own. The other kinds hold back `data_holdout` of their rows, and
-    a tenth at most. A round of dpo reads the sources that `dpo_rounds` gives to it, and those that
-    `dpo_rounds` gives to no round.
+    01_data has drawn the held-out rows of sft. The other kinds hold back `data_holdout` of their
+    rows, and a tenth at most. A round of dpo reads the sources that `dpo_rounds` gives to it, and
+    those that `dpo_rounds` gives to no round.
 
     Args:
-        kind: cpt, sft or dpo.
+        kind: A kind of stage, such as sft.
         folder: The study's folder.
         p: The study's parameters.
         number: The stage's number in `train_stages`, from 1.
 
     Raises:
-        StudyError: If the data are missing, lack a column of METHODS, or leave a round empty.
+        StudyError: If the data are missing, lack a column of COLUMNS, or leave a round empty.
     """
-    method = METHODS[kind]
-    columns = list(method.columns)
-    rows = _stored_rows(kind, method, folder)
-    if method.holdout:
-        holdout = load_from_disk(folder / method.holdout)
+    reads = STAGES[kind].reads
+    columns = COLUMNS[reads]
+    place, *drawn = READS[reads]
+    rows = _stored_rows(kind, place, columns, folder)
+    if drawn:
+        holdout = load_from_disk(folder / drawn[0])
         return rows.select_columns(columns), holdout.select_columns(columns)
-    if method.in_rounds:
-        rows = _rows_of_round(rows, p, p.train_stages[:number].count(kind))
+    if kind in IN_ROUNDS:
+        rows = _rows_of_round(rows, p, kind, p.train_stages[:number].count(kind))
     held_out = set(
         random.Random(p.seed).sample(range(len(rows)), min(p.data_holdout, len(rows) // 10))
     )
@@ -156,29 +113,29 @@ def rows_of(kind: str, folder: Path, p, number: int) -> tuple[Dataset, Dataset]:
     )
 
 
-def _stored_rows(kind: str, method: Method, folder: Path) -> Dataset:
-    if not (folder / method.reads).is_dir():
+def _stored_rows(kind: str, place: str, columns: list[str], folder: Path) -> Dataset:
+    if not (folder / place).is_dir():
         raise StudyError(
-            f"stage {kind} reads {method.reads}, which is not there: name its sources and run "
-            "01_data"
+            f"stage {kind} reads {place}, which is not there: name its sources and run 01_data"
         )
-    rows = load_from_disk(folder / method.reads)
-    missing = [column for column in method.columns if column not in rows.column_names]
+    rows = load_from_disk(folder / place)
+    missing = [column for column in columns if column not in rows.column_names]
     if missing:
         raise StudyError(
-            f"{method.reads} has the columns {', '.join(rows.column_names)}, and stage {kind} "
+            f"{place} has the columns {', '.join(rows.column_names)}, and stage {kind} "
             f"needs {', '.join(missing)}: run 01_data again (--fresh 01)"
         )
     return rows
 
 
-def _rows_of_round(pairs: Dataset, p, turn: int) -> Dataset:
+def _rows_of_round(pairs: Dataset, p, kind: str, turn: int) -> Dataset:
+    round_of = getattr(p, f"{kind}_rounds")
     sources = enumerate(pairs["source"])
-    rounds = {own.title(name): number for name, number in p.dpo_rounds.items()}
+    rounds = {own.title(name): number for name, number in round_of.items()}
     pairs = pairs.select([n for n, name in sources if rounds.get(name, turn) == turn])
     if not len(pairs):
         raise StudyError(
-            f"dpo_rounds leaves round {turn} without a pair: give it a source or drop the round"
+            f"{kind}_rounds leaves round {turn} without a pair: give it a source or drop the round"
         )
     return pairs
 

@@ -13,6 +13,7 @@ import trl
 from transformers import TrainingArguments
 
 from sm70lib.models import loading
+from sm70lib.parameters.stages import STAGES
 from sm70lib.study.params import StudyError
 from sm70lib.training.methods import METHODS
 
@@ -30,7 +31,6 @@ def config(p, how, stage: Path, evaluates: bool) -> TrainingArguments:
         StudyError: If the batch size cannot be divided among micro-batches and processes.
     """
     method = METHODS[how.kind]
-    own_settings = method.own_settings
     config_class = getattr(trl, method.config)
     return config_class(
         seed=how.seed,
@@ -40,15 +40,16 @@ def config(p, how, stage: Path, evaluates: bool) -> TrainingArguments:
         **_optimisation(p, how.kind),
         **_computation(p),
         **_records(p, how.kind, stage, evaluates),
-        **own_settings(p, how.kind),
+        **_own_settings(p, how.kind),
+        **method.fixed,
     )
 
 
 def _of_kind(values: dict, kind: str) -> SimpleNamespace:
     """The parameters of one kind of stage, without the kind in front: `sft_lr` as `lr`."""
-    return SimpleNamespace(
-        **{name[4:]: value for name, value in values.items() if name.startswith(f"{kind}_")}
-    )
+    front = f"{kind}_"
+    own = {name: value for name, value in values.items() if name.startswith(front)}
+    return SimpleNamespace(**{name.removeprefix(front): value for name, value in own.items()})
 
 
 def _batches(p, kind: str) -> dict:
@@ -87,6 +88,12 @@ def _computation(p) -> dict:
         "ddp_find_unused_parameters": False,
         "use_cpu": loading.device().type == "cpu",
     }
+
+
+def _own_settings(p, kind: str) -> dict:
+    """What this trainer takes besides, under the names that the parameters have."""
+    own = _of_kind(vars(p), kind)
+    return {name: getattr(own, name) for name in STAGES[kind].settings}
 
 
 def _records(p, kind: str, stage: Path, evaluates: bool) -> dict:

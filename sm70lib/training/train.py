@@ -91,7 +91,7 @@ def _train(stage: Path, folder: Path, p, how) -> None:
     if not trainer.is_fsdp_enabled:
         trainer.add_callback(checks.FirstStep(stage))
         if checkpoint is None:
-            checks.rehearse(trainer)
+            checks.rehearse(trainer, how.kind)
     with progress(trainer.args.max_steps, "step", stage.name) as bar:
         trainer.add_callback(watch.Metrics(stage / "metrics.jsonl", bar))
         trainer.add_callback(watch.Orphan())

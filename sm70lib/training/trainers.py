@@ -17,6 +17,7 @@ from trl import DPOTrainer, SFTTrainer
 
 from sm70lib.models import loading, packed
 from sm70lib.models.proof import PLAIN, prove_training
+from sm70lib.parameters.stages import READS, STAGES
 from sm70lib.study.params import StudyError
 from sm70lib.training.methods import METHODS, longest
 from sm70lib.training.settings import config
@@ -54,10 +55,10 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
     """
     _score_targets_alone()
     method = METHODS[how.kind]
-    _refuse_long_rows(rows, method.reads, p)
+    _refuse_long_rows(rows, READS[STAGES[how.kind].reads][0], p)
     adapter = None if how.start else _new_adapter(p)
     loaded = loading.load(base, p, how.start, trainable=True)
-    if method.own_settings(p, how.kind).get("packing"):
+    if getattr(p, f"{how.kind}_packing", False):
         _attend_within_rows(loaded, base, p, how.kind)
     exact = _trainable_weights(loaded) if how.start else {}
     trainer = TRAINERS[method.trainer](

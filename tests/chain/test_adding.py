@@ -1,6 +1,7 @@
-"""What CONTRIBUTING.md says of adding a benchmark or protocol: one file and one line are enough.
+"""What CONTRIBUTING.md says of adding a benchmark, protocol, source or training method.
 
-Each test adds one to a copy of the library and runs it there, from its files to a row of a table.
+Each test adds one to a copy of the library and runs it there: a benchmark from its files to a row
+of a table, a training method from 00_base to its first step.
 """
 
 import filecmp
@@ -109,6 +110,61 @@ place.data(p, Path("hub"), Path("files"))
 print([sum(1 for _ in sources.read(name, sources.root(p))) for name in p.data_sources])
 """
 
+# A method with a setting that no other has: DPO that takes a share of the pairs for wrong.
+ROBUST = '''class Doubted(Preferences):
+    """What a round of preferences has besides where some pairs are the wrong way round."""
+
+    label_smoothing: Number = parameter("share of pairs that are wrong", ge=0, lt=0.5)
+
+
+'''
+ROBUST_KIND = """    "robust": Kind(
+        Doubted, "each doubted round", "pairs", ("beta", "label_smoothing"), reference=True
+    ),
+"""
+ROBUST_METHOD = '    "robust": Method("PairTrainer", "DPOConfig", _first_loss_is_ln_2),\n'
+ROBUST_STUDY = """study: sm70-7b-robust
+train_stages: [sft, robust]
+robust_sources: [preference_pairs]
+robust_rounds: {}
+robust_steps: 30
+robust_batch_size: 64
+robust_lr: 1.0e-4
+robust_scheduler: linear
+robust_warmup: 0.0
+robust_weight_decay: 0.0
+robust_max_grad_norm: 1.0
+robust_optimizer: adamw_torch
+robust_beta: 0.1
+robust_label_smoothing: 0.2
+"""
+# What notebooks take of it, what a step of it costs, and its first step
+TRAIN = """
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+from sm70lib.rehearsal import variants
+from sm70lib.study import params, provenance
+
+files = (Path("params/sm70-7b.yml"), Path("robust.yml"))
+taken = {}
+for step in ("01_data", "02_load_4bit", "03_qlora_finetune"):
+    names = provenance.declared(Path(f"notebooks/{step}.ipynb"))
+    taken[step] = [name for name in names if name.startswith("robust_")]
+variants.first_steps([files])
+
+# Only now: transformers reads the address of the hub when it is imported.
+from sm70lib.sizes import accelerators
+from sm70lib.training import settings
+
+p = params.load(*files)
+last = settings.config(p, SimpleNamespace(kind="robust", seed=0), Path("stage"), False)
+found = {"taken": taken, "tokens": accelerators.tokens(p, "robust") / p.data_max_length}
+found |= {"class": type(last).__name__, "smoothing": last.label_smoothing, "beta": last.beta}
+print(json.dumps(found))
+"""
+
 
 class Copy:
     """The library and what a small study of it needs, in a folder that a test may change."""
@@ -197,6 +253,35 @@ def test_a_protocol_is_one_file_and_one_line(copy):
     assert copy.touched() == {"protocols/aloud.py", "protocols/protocols.csv"}
     said = copy.refusal("eval_protocols", "alloud")
     assert "eval_protocols is 'alloud'" in said and said.endswith("; did you mean aloud?")
+
+
+def test_a_training_method_is_a_line_in_two_files(copy):
+    """Its trainer is there already; a trainer of its own would be the third file."""
+    for file, at, text in (
+        ("parameters/stages.py", "class Kind(", ROBUST),
+        ("parameters/stages.py", "}\n# Folders that 01_data writes.", ROBUST_KIND),
+        ("training/methods.py", "}\nCOLUMNS", ROBUST_METHOD),
+    ):
+        path = copy.root / "sm70lib" / file
+        before, there, after = path.read_text().partition(at)
+        assert there, f"{file} has no {at!r}"
+        path.write_text(before + text + there + after)
+    for folder in ("notebooks", "params"):
+        shutil.copytree(ROOT / folder, copy.root / folder, dirs_exist_ok=True)
+    (copy.root / "robust.yml").write_text(ROBUST_STUDY)
+    done = copy.python(TRAIN)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    steps, said = done.stdout.splitlines()[-2:]
+    assert steps.startswith("sm70-7b-robust: ") and "first step in" in steps
+    found = json.loads(said)
+    assert (found["class"], found["smoothing"], found["beta"]) == ("DPOConfig", 0.2, 0.1)
+    assert found["tokens"] == pytest.approx(30 * 64 * 2 * 4 / 3), "two answers, and a reference"
+    taken = found["taken"]
+    assert taken["01_data"] == ["robust_sources"]
+    assert taken["02_load_4bit"] == ["robust_steps", "robust_batch_size", "robust_optimizer"]
+    assert {"robust_lr", "robust_label_smoothing", "robust_rounds"} <= {*taken["03_qlora_finetune"]}
+    assert copy.touched() == {"parameters/stages.py", "training/methods.py"}
+    assert copy.refusal("train_stages", "robst").endswith("; did you mean robust?")
 
 
 def test_a_source_is_one_line(copy):

@@ -1,6 +1,7 @@
 """The scorecard: every claim has its row and its judge; only one column says "supported"."""
 
 import json
+from functools import cache
 from types import SimpleNamespace
 
 import pandas as pd
@@ -23,8 +24,14 @@ REAL = synthetic.REAL
 CAMEL = "clinical-camel-70b"
 
 
+@cache
+def read(outputs, study=P.study):
+    """The answers in a folder that no test changes; a test that changes some makes a copy."""
+    return frames.load(outputs, [study])
+
+
 def card(outputs, answers=None, p=P):
-    answers = frames.load(outputs, [p.study]) if answers is None else answers
+    answers = read(outputs, p.study) if answers is None else answers
     compared = comparisons.comparisons(answers, p, HOW)
     return scorecard.build(answers, compared, p, HOW, outputs / p.study)
 
@@ -156,7 +163,7 @@ def test_printed_values_are_compared_with_what_they_may_stand_for(judged):
 
 def test_a_model_scored_here_is_judged_on_the_same_items(real, judged):
     found = row(judged, "above Clinical Camel", "medqa_4", measure="difference (points)")
-    answers = frames.load(real, ["made"])
+    answers = read(real).copy()
     run = answers[(answers["benchmark"] == "medqa_4") & (answers["protocol"] == "sm70-2023")]
     right = run.pivot(index="item_id", columns="model", values="correct").astype(float)
     gap = 100 * (right["tuned"] - right[CAMEL]).mean()
@@ -218,7 +225,7 @@ def test_gains_are_differences_of_what_tuning_gained(judged):
 
 
 def test_a_model_that_answers_one_letter_has_no_verdict(real):
-    answers = frames.load(real, ["made"])
+    answers = read(real).copy()
     mask = (answers["model"] == "tuned") & (answers["benchmark"] == "medqa_4")
     rest = mask & answers["item_id"].isin([f"medqa_4/{number:03}" for number in range(60)])
     answers.loc[mask, "choice"] = 1
@@ -244,7 +251,7 @@ def test_a_model_that_answers_one_letter_has_no_verdict(real):
 
 
 def test_several_draws_of_an_item_are_one_item(world):
-    answers = frames.load(world, ["made"])
+    answers = read(world).copy()
     run = answers[(answers["model"] == "tuned") & (answers["benchmark"] == "medqa_4")]
     run = run[run["protocol"] == "sm70-2023"]
     drawn = pd.concat([run, run.assign(seed=1, correct=False), run.assign(seed=2)])
@@ -285,7 +292,7 @@ def asked(answers, changes):
     ],
 )
 def test_safer_means_more_refusals_of_harm_and_no_fewer_answers(real, changes, whole):
-    answers = frames.load(real, ["made"])
+    answers = read(real).copy()
     exam = answers[answers["benchmark"] == "medqa_4"]  # the claim looks at no other
     found = card(real, asked(exam, changes))
     rows = found[found["claim"] == "SM70's answers are safer"]

@@ -1,9 +1,6 @@
 """Parameters that play no part in a study: they may be left out, and are outside every key."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import yaml
@@ -12,7 +9,6 @@ from sm70lib.parameters import fields, rules, stages
 from sm70lib.steps import keys, steps
 from sm70lib.study import params, used
 from sm70lib.study.params import ROOT, StudyError
-from tests.toy import notebook
 
 TINY = yaml.safe_load((ROOT / "params/tiny.yml").read_text())
 KINDS = ("cpt", "sft", "dpo")
@@ -189,44 +185,6 @@ def test_how_often_there_is_a_stage_concerns_training_alone(tmp_path):
     for name in steps.STEPS:
         same = keys.of_step(name, once) == keys.of_step(name, twice)
         assert same == (name != keys.TUNING), name
-
-
-# ---- notebooks -----------------------------------------------------------------------------------
-
-STEP = """import json
-from pathlib import Path
-Path("read.json").write_text(json.dumps(p.model_dump()))"""
-
-
-def papermill(folder, file) -> subprocess.CompletedProcess:
-    """Plain papermill on parameters and check of 03, which then writes what it read."""
-    cells = json.loads((ROOT / "notebooks/03_qlora_finetune.ipynb").read_text())["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    book = folder / "03.ipynb"
-    book.write_text(notebook([("params", code[0]), ("check", code[1]), ("work", STEP)]))
-    words = ["-m", "papermill", "03.ipynb", "out.ipynb", "-f", str(file), "--no-progress-bar"]
-    return subprocess.run(
-        [sys.executable, *words],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-def test_plain_papermill_takes_a_file_without_the_absent_stages(tmp_path):
-    done = papermill(tmp_path, ROOT / "params/sm70.yml")
-    assert done.returncode == 0, done.stderr
-    read = json.loads((tmp_path / "read.json").read_text())
-    assert read["study"] == "sm70" and read["sft_lr"] == 1.0e-4
-    assert not [name for name in read if name.startswith(("cpt_", "dpo_"))]
-
-
-def test_plain_papermill_refuses_a_named_stage_that_is_not_complete(tmp_path):
-    file = file_of(tmp_path, ["dpo_beta"], train_stages=["sft", "dpo"], **SOURCES)
-    done = papermill(tmp_path, file)
-    assert done.returncode != 0 and "study mine came without dpo_beta" in done.stderr
 
 
 def test_the_sources_of_a_study_are_those_of_its_stages(tmp_path):

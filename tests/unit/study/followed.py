@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sm70lib.parameters.fields import FIELDS
+from sm70lib.parameters.stages import STAGES
 from sm70lib.study.params import ROOT
 
-STAGES = "cpt|sft|dpo"
+KINDS = "|".join(STAGES)
 
 Texts = frozenset[tuple[str, str]]  # names and the text that each stands for
 
@@ -215,12 +216,14 @@ def reads(body: ast.AST, bound: set[str], known: Texts) -> set[str]:
             # own = {name[4:]: ... for ... in vars(p) if name.startswith(f"{kind}_")}
             blocks.add(node.targets[0].id)
     patterns |= {
-        f"({STAGES})_{node.attr}"
+        f"({KINDS})_{node.attr}"
         for node in ast.walk(body)
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
         and node.value.id in blocks
     }
+    if any(isinstance(node, ast.Attribute) and node.attr == "settings" for node in ast.walk(body)):
+        patterns |= {f"{kind}_{name}" for kind in STAGES for name in STAGES[kind].settings}
     return {name for name in FIELDS for one in patterns if re.fullmatch(one, name)}
 
 
@@ -243,7 +246,7 @@ def pattern(name: ast.AST, known: dict[str, str]) -> str:
     found = ""
     for part in name.values:
         said = "" if isinstance(part, ast.Constant) else ast.unparse(part.value)
-        any_word = f"({STAGES})" if said.endswith("kind") else "[a-z]+"
+        any_word = f"({KINDS})" if said.endswith("kind") else "[a-z]+"
         text = known.get(said) if said else part.value
         found += any_word if text is None else re.escape(text)
     return found

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from sm70lib.study import provenance
+from sm70lib.study.cells import assigned
 from sm70lib.study.params import ROOT
 from tests.unit.study.followed import needed
 
@@ -64,7 +65,7 @@ def test_what_lies_far_from_the_notebook_is_found(name, tmp_path):
         cell["source"] = [line for line in cell["source"] if not line.startswith(f"{gone}:")]
         copy = tmp_path / path.name
         copy.write_text(json.dumps(book))
-        assert needed(copy).keys() - provenance.declared(copy) == {gone}
+        assert needed(copy).keys() - assigned("".join(cell["source"])).keys() == {gone}
 
 
 def test_parameters_that_are_not_handed_on_are_not_read():

@@ -222,7 +222,7 @@ def test_what_a_rehearsal_counts_is_forgotten(tmp_path):
     batch = trainer.data_collator([rows[0]]) | {"labels": torch.tensor([rows[0]["labels"]])}
     trainer.compute_loss(trainer.model.train(), batch)
     assert trainer._metrics["train"] and trainer._total_train_tokens == len(rows[0]["input_ids"])
-    checks.rehearse(trainer)
+    checks.rehearse(trainer, "sft")
     assert not trainer._metrics["train"] and trainer._total_train_tokens == 0
 
 
@@ -296,12 +296,12 @@ def test_a_reference_that_is_another_model_is_refused(tmp_path):
         tmp_path / "stage",
         SimpleNamespace(kind="dpo", seed=0, start=str(start)),
     )
-    assert checks.rehearse(trainer) == pytest.approx(math.log(2), abs=1e-6)
+    assert checks.rehearse(trainer, "dpo") == pytest.approx(math.log(2), abs=1e-6)
     for name, weight in trainer.model.named_parameters():
         if ".ref." in name:
             weight.data += 0.05
-    with pytest.raises(StudyError, match="the first loss of dpo is .* and not ln 2"):
-        checks.rehearse(trainer)
+    with pytest.raises(StudyError, match="the first loss of this stage is .* and not ln 2"):
+        checks.rehearse(trainer, "dpo")
 
 
 def test_a_round_of_dpo_reads_its_own_sources_and_those_of_all(tmp_path):
