@@ -14,7 +14,6 @@ from sm70lib.steps import weights
 from sm70lib.steps.steps import digest
 from sm70lib.study import others
 from sm70lib.study.others import Server
-from sm70lib.study.params import placed
 
 
 @dataclass(frozen=True)
@@ -140,6 +139,6 @@ def described(name: str, line: str) -> Model:
         StudyError: the line is not understood.
     """
     other = others.read(name, line)
-    adapter = Path(placed(other.adapter)) if other.adapter else None
-    source = placed(other.source) if other.source else ""
+    adapter = Path(weights.placed(other.adapter)) if other.adapter else None
+    source = weights.placed(other.source) if other.source else ""
     return Model(name, source, other.quantised, adapter, other.chat, other.server)

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from sm70lib.inspection.weights import damage
 from sm70lib.models.adapters import attach, shapes
-from sm70lib.study.params import StudyError, placed
+from sm70lib.steps.weights import placed
+from sm70lib.study.params import StudyError
 
 CONFIGURATION = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")

@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 from sm70lib.models.adapters import attach
 from sm70lib.models.lora import shut_cpu_inference_kernel
 from sm70lib.steps import weights
-from sm70lib.study.params import StudyError, placed
+from sm70lib.study.params import StudyError
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -158,7 +158,7 @@ def located(folder: Path) -> str:
             f"00_base of study {folder.name} found {name} {_origin(then)}, and now it comes "
             f"{_origin(now)}: other weights; {weights.remedy(name)}, or make 00 again (--fresh 00)"
         )
-    return placed(name)
+    return weights.placed(name)
 
 
 def _origin(made_from: dict) -> str:

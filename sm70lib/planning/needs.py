@@ -14,7 +14,7 @@ from sm70lib.planning.need import Need
 from sm70lib.sizes import accelerators, budget, budget_scoring, shapes
 from sm70lib.steps import steps, weights
 from sm70lib.study import memory
-from sm70lib.study.params import ROOT, placed
+from sm70lib.study.params import ROOT
 from sm70lib.study.used import preference_sources, text_sources
 
 ID_BYTES = 8  # a token of an instruction row takes four bytes for its id and four for its label
@@ -49,7 +49,7 @@ def rows(p, speed: float | None = None) -> list[Need]:
 def base_of(p):
     """The base: its name on the hub, its folder if 00_base has made it, or else its shape."""
     if p.base_model:
-        return placed(p.base_model)
+        return weights.placed(p.base_model)
     folder = steps.outputs() / p.study / "base/model"
     return str(folder) if folder.is_dir() else shapes.made_here(p)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sm70lib.steps.keys import outputs, read
-from sm70lib.study.params import placed
+from sm70lib.study.params import ROOT
 
 MADE_FROM = "made_from.json"  # in a model's folder: which files it was converted from
 # Models that a command puts into the models folder, for a machine that reaches no hub
@@ -16,6 +16,15 @@ MADE_BY = {SMOLLM2: "make smollm2"}
 def models_folder() -> Path:
     """Where models lie that are read instead of the hub's: $SM70_MODELS, or outputs/models."""
     return Path(os.environ.get("SM70_MODELS", outputs() / "models")).resolve()
+
+
+def placed(name: str | Path) -> str:
+    """The path of a folder, which starts at the repository if it is relative; a hub name as it is.
+
+    Notebooks run in several folders: the runner's in the repository, JupyterLab's in notebooks/.
+    """
+    folder = ROOT / Path(name).expanduser()
+    return str(folder) if folder.is_dir() else str(name)
 
 
 def place(name: str | Path) -> str:

@@ -36,15 +36,6 @@ def affects(name: str) -> str:
     return about["affects"]
 
 
-def placed(name: str | Path) -> str:
-    """The path of a folder, which starts at the repository if it is relative; a hub name as it is.
-
-    Notebooks run in several folders: the runner's in the repository, JupyterLab's in notebooks/.
-    """
-    folder = ROOT / Path(name).expanduser()
-    return str(folder) if folder.is_dir() else str(name)
-
-
 # libyaml reads a study file in a tenth of the time; some builds of PyYAML lack it.
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
