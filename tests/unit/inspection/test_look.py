@@ -21,7 +21,7 @@ from sm70lib.inspection.look import look
 from sm70lib.models import loading
 from sm70lib.models.backend import Local
 from sm70lib.models.request import Request
-from sm70lib.study import params
+from sm70lib.steps import weights
 from sm70lib.study.params import StudyError
 from tests import small
 
@@ -161,7 +161,7 @@ def test_what_is_said_of_a_model(base, p, tmp_path):
 
 def test_relative_folders_start_at_the_repository(base, p, tmp_path, monkeypatch):
     """Case 20: JupyterLab's kernel runs in notebooks/, the runner's in the repository."""
-    monkeypatch.setattr(params, "ROOT", base.parent)
+    monkeypatch.setattr(weights, "ROOT", base.parent)
     monkeypatch.chdir(tmp_path)
     which, _ = seen(p, "model")
     assert which.source == str(base) and loading.load("model").config.model_type == "llama"
@@ -241,7 +241,7 @@ def test_an_adapter_of_others_scores_as_in_peft(base, p, tmp_path, kind):
     adapter = published(base, tmp_path, kind)
     which, said = seen(p, f"{base} adapter={adapter}")
     assert "all of which fit" in said
-    assert which.tokenizer == str(adapter if kind == "resized" else base)
+    assert which.words == str(adapter if kind == "resized" else base)
     model = Local(loading.load(which.source, None, which.adapter), None, longest=100)
     alone = Local(loading.load(base), None, longest=100).loglikelihoods([ASKED])
     scores = model.loglikelihoods([ASKED])

@@ -106,8 +106,7 @@ GO_PLAINLY = {  # capped logits, sinks, a state, chunks, or attention of their o
     "mamba": {},
 }
 FAMILIES = PACK | GO_PLAINLY
-# Their layers are no plain linear ones, or their code reads the weights beside them: PEFT and
-# bitsandbytes refuse an adapter or four bits there.
+# An adapter on all linear layers fails there in four bits, inside PEFT or bitsandbytes
 NOT_IN_NF4 = ("llama4_text", "mamba")
 
 

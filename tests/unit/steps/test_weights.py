@@ -7,6 +7,7 @@ import pytest
 
 from sm70lib import preflight
 from sm70lib.evaluation.candidates import Model
+from sm70lib.inspection import places
 from sm70lib.models import loading
 from sm70lib.parameters.rules import contradiction
 from sm70lib.sizes import shapes
@@ -35,7 +36,7 @@ def test_a_hub_name_is_read_from_the_models_folder(kept, tmp_path):
     found = loading.load(NAME).state_dict()
     assert trained.keys() == found.keys() and all((found[n] == trained[n]).all() for n in trained)
     assert len(loading.load_tokenizer(NAME)) == 600
-    loading.require(NAME, "base_model")
+    assert places.model(NAME, "base_model") == kept[1]
     assert shapes.configuration(NAME).vocab_size == 600
     assert weights.place("someone/else") == "someone/else"
     assert weights.place(tmp_path / "trained/base/model") == str(tmp_path / "trained/base/model")
