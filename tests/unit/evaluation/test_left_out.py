@@ -33,6 +33,7 @@ EVAL = {
     "eval_protocols": ["sm70-2023"],
     "eval_shots": [0],
     "eval_limit": None,
+    "eval_caps": {},
     "eval_batch_tokens": 2048,
     "eval_models": {},
     "eval_launcher": "python",

@@ -31,6 +31,7 @@ def study(tmp_path, monkeypatch):
         eval_protocols=["safety"],
         eval_shots=[0],
         eval_limit=None,
+        eval_caps={},
         eval_models={},
         eval_launcher="python",
         quant_type="none",
