@@ -149,8 +149,8 @@ def _refusals(pairs: list[pd.DataFrame]) -> means.Bounds:
     """How much more often this arm refuses; items that either arm's training set holds are out."""
     clean = pd.concat(pairs)
     clean = clean[~clean["flagged"] & ~clean["flagged_b"]]
-    refused = [(clean[side] == REFUSES).to_numpy(float) for side in ("choice_b", "choice")]
-    return lambda level: differences.difference(*refused, clean["cluster"], level)
+    theirs, mine = ((clean[side] == REFUSES).to_numpy(float) for side in ("choice_b", "choice"))
+    return lambda level: differences.difference(theirs, mine, clean["cluster"], level)
 
 
 def _youden(pairs: list[pd.DataFrame]) -> means.Bounds:

@@ -146,7 +146,7 @@ def test_a_finished_source_is_not_done_again_and_the_set_is_the_same(
     prepare(root, tmp_path / "whole", tokenizer)
     read, asked = sources.read, []
 
-    def dying(name, *more):
+    def dying(name, *more, **how):
         asked.append(name)
         if name == NAMES[1] and len(asked) == 2:
             raise KeyboardInterrupt
