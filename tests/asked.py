@@ -67,6 +67,7 @@ def study_with_items(folder: Path):
         eval_caps={},
         eval_batch_tokens=300,
         eval_models={},
+        eval_own=["base", "base-nf4", "stages", "merged", "tuned"],
         eval_launcher="python",
         quant_type="none",
     )

@@ -150,7 +150,7 @@ def test_a_finished_source_is_not_done_again_and_the_set_is_the_same(
         asked.append(name)
         if name == NAMES[1] and len(asked) == 2:
             raise KeyboardInterrupt
-        return read(name, *more)
+        return read(name, *more, **how)
 
     monkeypatch.setattr(sources, "read", dying)
     with pytest.raises(KeyboardInterrupt):

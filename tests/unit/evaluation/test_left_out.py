@@ -36,6 +36,7 @@ EVAL = {
     "eval_caps": {},
     "eval_batch_tokens": 2048,
     "eval_models": {},
+    "eval_own": ["base", "base-nf4", "stages", "merged", "tuned"],
     "eval_launcher": "python",
     "ask_question": None,
     "ask_max_new_tokens": 3,

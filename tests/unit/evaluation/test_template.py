@@ -33,6 +33,7 @@ def study(tmp_path, monkeypatch):
         eval_limit=None,
         eval_caps={},
         eval_models={},
+        eval_own=["base", "base-nf4", "stages", "merged", "tuned"],
         eval_launcher="python",
         quant_type="none",
     )

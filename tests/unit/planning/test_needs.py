@@ -29,6 +29,7 @@ EVAL = {
     "eval_caps": {},
     "eval_batch_tokens": 300,
     "eval_models": {},
+    "eval_own": ["base", "base-nf4", "stages", "merged", "tuned"],
     "eval_launcher": "python",
 }
 
