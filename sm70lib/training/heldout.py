@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 
+from sm70lib.corpus.tokens import IGNORED
 from sm70lib.steps.steps import write_text
 
+TOGETHER = 8  # rows of a forward pass: a base in four bits is decoded anew in each
 BEFORE, AFTER = "loss_before", "loss_after"  # nats, summed over a row's targets
 
 
@@ -32,20 +36,31 @@ def measure(trainer, documents: Path, stage: Path, column: str) -> None:
     if column in table:  # a killed run measured it before its first step
         return
     rows = [trainer.eval_dataset[place] for place in table["place"].tolist()]
-    losses, targets = zip(*(_loss(trainer.model, row) for row in rows))
-    table = table.assign(**{"targets": targets, column: losses})
+    found = []
+    for start in range(0, len(rows), TOGETHER):
+        found += _losses(trainer.model, rows[start : start + TOGETHER])
+    table[column], table["targets"] = zip(*found)
     write_text(path, table.to_csv(index=False))
 
 
 @torch.no_grad()
-def _loss(model, row: dict) -> tuple[float, int]:
-    """The summed loss of one row (nats), and the number of its targets."""
+def _losses(model, rows: list[dict]) -> list[tuple[float, int]]:
+    """The summed loss (nats) and the number of targets of each row."""
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    ids = torch.tensor([row["input_ids"]], device=device)
-    labels = torch.tensor(row["labels"][1:], device=device)
-    logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
-    loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+    ids, labels = _padded(rows, "input_ids", 0), _padded(rows, "labels", IGNORED)
+    seen = _padded([{"ones": [1] * len(row["labels"])} for row in rows], "ones", 0)
+    logits = model(input_ids=ids.to(device), attention_mask=seen.to(device), use_cache=False).logits
     model.train(was_training)
-    return loss.item(), int((labels != -100).sum())
+    found = []
+    for scores, targets in zip(logits[:, :-1], labels[:, 1:].to(device)):
+        counted = targets != IGNORED
+        loss = cross_entropy(scores[counted].float(), targets[counted], reduction="sum")
+        found.append((loss.item(), int(counted.sum())))
+    return found
+
+
+def _padded(rows: list[dict], name: str, filler: int) -> torch.Tensor:
+    """A column of rows (rows, longest), filled up on the right."""
+    return pad_sequence([torch.tensor(row[name]) for row in rows], True, filler)
