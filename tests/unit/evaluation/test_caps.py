@@ -21,7 +21,10 @@ def test_a_cap_is_for_one_benchmark_and_a_higher_one_keeps_the_items_of_a_lower(
         benchmarks.save(tmp_path, name, _items(100))
         benchmarks.save(tmp_path, f"{name}.pool", [])
     p = small.parameters(
-        eval_benchmarks=["medqa_4", "medmcqa"], eval_shots=[0], eval_protocols=["harness"]
+        eval_benchmarks=["medqa_4", "medmcqa"],
+        eval_shots=[0],
+        eval_protocols=["harness"],
+        eval_limit=None,
     )
     drawn = []
     for cap in (10, 40):
@@ -36,7 +39,7 @@ def test_a_cap_is_for_one_benchmark_and_a_higher_one_keeps_the_items_of_a_lower(
 def test_only_the_models_that_are_named_are_scored(tmp_path):
     (tmp_path / "base").mkdir()
     (tmp_path / "base/base.json").write_text(json.dumps({"model": "base/model"}))
-    p = small.parameters(quant_type="nf4")
+    p = small.parameters(quant_type="nf4", eval_models={})
     names = {}
     for own in (["tuned"], ["base-nf4", "tuned"], ["base"]):
         p.eval_own = own
