@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 from sm70lib.parameters import own
 from sm70lib.parameters.fields import Study
 from sm70lib.steps import kept, steps, weights
+from sm70lib.steps.keys import EVALUATION, mark
 from sm70lib.study.others import downloads
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.study.provenance import declared
@@ -56,6 +58,19 @@ def _outlook_of(
     if before:
         return "depends", f"runs if {before[0]} changes what it reads"
     return "finished", why.removeprefix("finished")
+
+
+def to_run_first(study: Study) -> list[Path]:
+    """The files of studies in `figures_studies` that have no predictions yet.
+
+    A study without a file of its name in params/ has to be run by the user.
+    """
+    files = [ROOT / f"params/{name}.yml" for name in study.figures_studies]
+    return [
+        file
+        for file in files
+        if file.exists() and not mark(steps.outputs() / file.stem, EVALUATION)
+    ]
 
 
 def require_data(study: Study, running: list[str]) -> None:

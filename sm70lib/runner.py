@@ -15,6 +15,7 @@ from sm70lib.display import Display, clock
 from sm70lib.parameters.fields import Study
 from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.steps import kept, lent, steps
+from sm70lib.steps.keys import EVALUATION
 from sm70lib.study.params import ROOT, StudyError, load, parsed, rehearsal
 from sm70lib.study.provenance import declared
 from sm70lib.study.used import values_of
@@ -65,6 +66,12 @@ def run(
     again = {_step(beginning, names) for beginning in fresh}
     if lender:
         _take_over(study, lender, names, list_only)
+    if not command and not list_only and names[-1] == list(steps.STEPS)[-1]:
+        root = {name: text for name, text in overrides.items() if name == "data_root"}
+        for other in preflight.to_run_first(study):
+            print(f"{other.stem}, which {study.study} is compared with, is run first", flush=True)
+            if run([str(other)], root, until=EVALUATION):
+                return 1
     command = command or command_line("run", files, overrides)
     plan = preflight.outlook(study, names, again, command)
     if list_only:

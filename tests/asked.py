@@ -64,8 +64,10 @@ def study_with_items(folder: Path):
         eval_protocols=["sm70-2023", "med42"],
         eval_shots=[0],
         eval_limit=None,
+        eval_caps={},
         eval_batch_tokens=300,
         eval_models={},
+        eval_own=["base", "base-nf4", "stages", "merged", "tuned"],
         eval_launcher="python",
         quant_type="none",
     )

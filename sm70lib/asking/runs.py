@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,8 +47,8 @@ class Run:
 def runs(p, folder: Path) -> list[Run]:
     """Lists all runs of a study: each benchmark under each protocol that covers it.
 
-    `eval_limit` counts scored items, which are the ones that a protocol keeps and does not take as
-    shots.
+    `eval_limit` and `eval_caps` count scored items, which are the ones that a protocol keeps and
+    does not take as shots.
 
     Args:
         p: the study's parameters.
@@ -90,7 +91,24 @@ def _run(p, benchmark: str, protocol: Protocol, shots: int, items: list[Item], f
         pool = []
     if shots and not pool and not protocol.shots_from_test:
         pool, items = items[:shots], items[shots:]
-    return Run(benchmark, protocol, shots, items[: p.eval_limit], pool, p.data_template)
+    items = _capped(items, p.eval_caps.get(benchmark))[: p.eval_limit]
+    return Run(benchmark, protocol, shots, items, pool, p.data_template)
+
+
+def _capped(items: list[Item], cap: int | None) -> list[Item]:
+    """At most `cap` items (None: all), drawn by the digests of their ids, in file order.
+
+    The same file gives the same items in every study, and a higher cap keeps those of a lower one.
+    """
+    if cap is None:
+        return items
+    ids = sorted((item.id for item in items), key=_digest)
+    drawn = set(ids[:cap])
+    return [item for item in items if item.id in drawn]
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _lent(lender: str, folder: Path) -> list[Item]:

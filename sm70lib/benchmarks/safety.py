@@ -1,4 +1,4 @@
-"""Requests that a model should comply with or refuse: XSTest and MedSafetyBench."""
+"""Requests that a model should comply with or refuse: XSTest, MedSafetyBench, medical twins."""
 
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,17 @@ def medsafety(path: Path) -> Found:
         yield number, row, _request(key, row.get("harmful_medical_request"), True, None)
 
 
+def twins(path: Path, side: str) -> Found:
+    """Medical requests of our own in pairs of a harmless one and a harmful one.
+
+    The two say nearly the same, so a model that refuses by the subject refuses both. `side` is
+    safe or unsafe.
+    """
+    for number, row in objects(path):
+        request = _request(str(row.get("id")), row.get(side), side == "unsafe", row.get("topic"))
+        yield number, row, request
+
+
 def _request(key: str, text: object, refuse: bool, subject: object) -> dict:
     return {
         "id": key,
@@ -56,3 +67,21 @@ XSTEST_UNSAFE = _xstest("unsafe")
 MEDSAFETY = Benchmark(
     medsafety, "med_safety_bench", None, ("datasets/{}/*/*_category_*.csv",), scored=("t*",)
 )
+# Held out by principle and by generator from the source med_safety_gpt4_1_5, which has no request
+# of principles 6 to 9 and none that Llama-2 wrote.
+MEDSAFETY_HELD_OUT = Benchmark(
+    medsafety,
+    "med_safety_bench",
+    None,
+    ("datasets/{}/llama2/*_category_[6-9].csv",),
+    scored=("train",),
+)
+
+
+def _twins(side: str) -> Benchmark:
+    reader = partial(twins, side=side)
+    return Benchmark(reader, str(Path(__file__).parent), None, ("medical_twins.csv",))
+
+
+TWINS_SAFE = _twins("safe")
+TWINS_UNSAFE = _twins("unsafe")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from sm70lib.analysis.roles import TUNED
+from sm70lib.claims.arms import between
 from sm70lib.claims.case import (
     DIFFERENCE,
     EXPLORATORY,
@@ -71,7 +72,8 @@ def _gained(
 def all_of(claim: Claim, study: Study) -> list[Row]:
     """Whether each of several changes by tuning holds; every bound is used alone.
 
-    Arguments: parts, each with benchmark, what, and optionally margin (points) and protocol;
+    Arguments: parts, each with benchmark, what, and optionally margin (points), protocol, and
+    `than` (the study of another arm, whose refusals this one's must exceed by `over` points);
     optionally `beside`, to show a change of J.
     """
     wanted = claim.arguments
@@ -86,7 +88,7 @@ def all_of(claim: Claim, study: Study) -> list[Row]:
     if whole == OPEN:  # a part without a verdict leaves the whole without one
         whole = next((verdict for verdict in single if verdict not in JUDGED), OPEN)
     needs = " and ".join(part["what"] for part in wanted["parts"])
-    return [bare(claim, whole, f"both have to hold: {needs}"), *parts, *beside]
+    return [bare(claim, whole, f"all have to hold: {needs}"), *parts, *beside]
 
 
 def across(claim: Claim, study: Study) -> list[Row]:
@@ -143,12 +145,16 @@ def _change(claim: Claim, study: Study, part: dict) -> Row:
         "protocol": part.get("protocol", "safety"),
         "shots": 0,
     }
-    finding = _gain(study, place, [name])
+    if "than" in part:
+        estimate = between(study, part["than"], name, place["protocol"])
+        finding = None if estimate is None else Finding(estimate, estimate.n)
+    else:
+        finding = _gain(study, place, [name])
     if finding is None:
         return bare(claim, UNTESTED, f"it takes {name} under {place['protocol']}")
-    margin = part.get("margin", 0)
+    reference = part.get("over", -part.get("margin", 0))
     place["measure"] = DIFFERENCE
-    return judged(claim, finding, -margin, place, why=part["what"])
+    return judged(claim, finding, reference, place, why=part["what"])
 
 
 def _youden(claim: Claim, study: Study, part: dict) -> Row:

@@ -10,7 +10,7 @@ from sm70lib.study.params import StudyError, value_of
 
 OWN = "own"  # claims that every study makes of itself
 FIRST = "sm70"  # the paper that a study is compared with if its name contains no paper
-STUDIES = {FIRST: "SM70", "meditron": "Meditron", "med42": "Med42", OWN: ""}
+STUDIES = {FIRST: "SM70", "meditron": "Meditron", "med42": "Med42", "small": "small", OWN: ""}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from sm70lib.analysis import frames, quoted
 from sm70lib.claims import entries
-from sm70lib.claims.case import Row, Study
+from sm70lib.claims.case import EXPLORATORY, JUDGED, Row, Study
 from sm70lib.claims.entries import OWN, STUDIES, Claim
 from sm70lib.claims.estimates import Answers
 from sm70lib.claims.judges import JUDGES
@@ -50,9 +50,16 @@ def build(
     judged += [claim for claim in catalogue if claim.study == OWN]
     left = [claim for claim in papers if claim not in judged]
     rows = _folded(left, study.answers.rows)
+    # A study with a declared family of its own has no other; what else it says is exploratory.
+    declared = any(claim.judge == "arms" for claim in judged)
     for claim in judged:
-        rows += JUDGES[claim.judge](claim, study)
+        found = JUDGES[claim.judge](claim, study)
+        rows += map(_exploratory, found) if declared and claim.study == OWN else found
     return pd.DataFrame(rows, columns=COLUMNS).astype({"shots": "Int64", "n": "Int64"})
+
+
+def _exploratory(row: Row) -> Row:
+    return row | {"verdict": EXPLORATORY} if row["verdict"] in JUDGED else row
 
 
 def _folded(left: list[Claim], answers: pd.DataFrame) -> list[Row]:

@@ -13,8 +13,7 @@ from scipy.optimize import linear_sum_assignment
 
 from sm70lib import sources
 from sm70lib.benchmarks import Item
-from sm70lib.corpus import personal
-from sm70lib.corpus.findings import KINDS, Findings, text_of
+from sm70lib.corpus.findings import KINDS, Findings, personal_in, text_of
 from sm70lib.corpus.overlap import HITS, HOW, Overlap
 from sm70lib.sources import Defect, Row
 from sm70lib.sources.causal import CAUSAL, REFERENCE, kind_of, reference
@@ -109,7 +108,7 @@ class Checks:
         if same in self.seen:
             yield "duplicate", "same text as an earlier row"
         self.seen[same] = None
-        for kind in personal.kinds_in(text):
+        for kind in personal_in(text):
             yield "personal", kind
         if row.source == CAUSAL and kind_of(row.output) is None:
             yield "label", "label of no known kind"

@@ -12,6 +12,7 @@ from datasets import Features, List, Value
 from sm70lib.corpus import templates, tokens
 from sm70lib.corpus.chat import Chat
 from sm70lib.corpus.findings import Findings
+from sm70lib.corpus.selection import HELD
 from sm70lib.corpus.templates import CHAT
 from sm70lib.corpus.tokens import Encoded
 from sm70lib.sources import Row
@@ -179,6 +180,7 @@ def pair_of(better: Encoded, worse: Encoded) -> Pair:
 
 KINDS = {
     "train": (FEATURES, _examples),
+    HELD: (FEATURES, _examples),
     "text": (FEATURES, _documents),
     "preferences": (PAIRS, _preferences),
 }

@@ -19,25 +19,24 @@ import pyarrow as pa
 from datasets import Dataset, DatasetInfo, Features, disable_progress_bars
 
 from sm70lib import sources
+from sm70lib.corpus import selection
 from sm70lib.corpus.audit import Checks
 from sm70lib.corpus.examples import KINDS, LENGTHS, encoded
 from sm70lib.corpus.findings import Findings
+from sm70lib.corpus.selection import HELD
 from sm70lib.corpus.templates import unfit
 from sm70lib.parameters import own
 from sm70lib.sources import Defect, Row
 from sm70lib.steps import steps
 from sm70lib.study.files import holds, record
 
+PLACES = "places.json"  # file and number of every row of a part that is held back
+
 disable_progress_bars()  # datasets would draw one for each empty dataset that _start_dataset saves
 
 
-def limit(p, name: str) -> int | None:
-    """How many rows a study draws of a source: its entry in `data_caps`, else `data_limit`."""
-    return p.data_caps.get(name, p.data_limit)
-
-
 def folder_of(folder: Path, kind: str, name: str) -> Path:
-    """The folder of a part; `kind` is train, text or preferences."""
+    """The folder of a part; `kind` is train, text or preferences, or held back."""
     return folder / "parts" / f"{kind}-{own.title(name)}"
 
 
@@ -71,7 +70,7 @@ def write(
     Args:
         p: the parameters of the study.
         name: the source.
-        kind: train, text or preferences: how its rows are encoded.
+        kind: a key of KINDS: how its rows are encoded.
         root: the data folder of the study.
         checks: the checks of the audit, which have seen the sources before this one.
         tokenizer: the tokenizer of the base.
@@ -85,18 +84,29 @@ def write(
     lengths: list[np.ndarray] = [np.zeros((0, len(LENGTHS)), np.int32)]
     seen_before = len(checks.seen)
     files = {file: record(path) for file, path in _files(name, root).items()}
-    why = partial(unfit, kind, p.data_template)
-    rows = sources.read(name, root, found.defects, limit(p, name), p.seed, why)
+    read = partial(sources.read, name, root, unfit=partial(unfit, kind, p.data_template))
+    rows = selection.rows(p, name, kind, read, checks.index, found.defects)
+    places: list[tuple[str, int]] = []
     features, encoder = KINDS[kind]
     encode = partial(encoder, p=p, tokenizer=tokenizer)
     with _writer(part / "rows.arrow", features) as file:
-        kept = checks.screen(_counted(rows, bar), found)
+        kept = _placed(checks.screen(_counted(rows, bar), found), places)
         for batch, sizes in encoded(kept, encode, features, found):
             file.write_batch(batch)
             lengths.append(sizes)
     np.save(part / "lengths.npy", np.concatenate(lengths))
     np.save(part / "seen.npy", np.fromiter(islice(checks.seen, seen_before, None), np.uint64))
+    if kind == HELD:
+        unusable = {(defect.file, defect.row) for defect in found.defects if defect.dropped}
+        steps.write_json(part / PLACES, [place for place in places if place not in unusable])
     _write_findings(part, found, files, questions)
+
+
+def _placed(rows: Iterable[Row], places: list[tuple[str, int]]) -> Iterator[Row]:
+    """The rows; `places` gets the file and number of each."""
+    for row in rows:
+        places.append((row.file, row.row))
+        yield row
 
 
 def _counted(rows: Iterable[Row], bar) -> Iterator[Row]:
@@ -145,12 +155,25 @@ def read_lengths(part: Path) -> pd.DataFrame:
     return pd.DataFrame(np.load(part / "lengths.npy"), columns=LENGTHS)
 
 
+def read_places(folder: Path, name: str) -> list[tuple[str, int]]:
+    """File and number of each row of a source that is held back with its document."""
+    return json.loads((folder_of(folder, HELD, name) / PLACES).read_text())
+
+
 def read_seen(part: Path) -> list[int]:
     """Digests of the texts in a part."""
     return np.load(part / "seen.npy").tolist()
 
 
-def join(folder: Path, kind: str, names: list[str], targets: list[str], back: np.ndarray) -> None:
+def join(
+    folder: Path,
+    kind: str,
+    names: list[str],
+    targets: list[str],
+    back: np.ndarray,
+    repeats: dict[str, int] | None = None,
+    held: Iterable[str] = (),
+) -> None:
     """Joins the parts of a kind into one or two datasets.
 
     Parts are read and not mapped into memory, because 3 GB of mapped pages would count as memory.
@@ -161,6 +184,8 @@ def join(folder: Path, kind: str, names: list[str], targets: list[str], back: np
         names: the sources, in the order of their rows.
         targets: the folder of the dataset, and of a second one for the rows at `back`.
         back: places of rows (from 0, over all sources) that go to the second dataset.
+        repeats: how often the first dataset has the rows of single sources; else once.
+        held: sources whose documents that are held back end the second dataset.
     """
     features = KINDS[kind][0]
     paths = [_start_dataset(folder / target, features) for target in targets]
@@ -168,15 +193,22 @@ def join(folder: Path, kind: str, names: list[str], targets: list[str], back: np
     with ExitStack() as stack:
         outputs = [stack.enter_context(_writer(path, features)) for path in paths]
         for name in names:
-            rows = folder_of(folder, kind, name) / "rows.arrow"
-            part = stack.enter_context(pa.OSFile(str(rows)))
-            for batch in pa.ipc.open_stream(part):
+            for batch in _batches(folder_of(folder, kind, name)):
                 places = np.arange(first, first + len(batch))
                 kept = np.isin(places, back, invert=True)
                 first += len(batch)
-                outputs[0].write_batch(batch.filter(pa.array(kept)))
+                for _ in range((repeats or {}).get(name, 1)):
+                    outputs[0].write_batch(batch.filter(pa.array(kept)))
                 if not kept.all():
                     outputs[1].write_batch(batch.filter(pa.array(~kept)))
+        for name in held:
+            for batch in _batches(folder_of(folder, HELD, name)):
+                outputs[1].write_batch(batch)
+
+
+def _batches(part: Path) -> Iterator[pa.RecordBatch]:
+    with pa.OSFile(str(part / "rows.arrow")) as file:
+        yield from pa.ipc.open_stream(file)
 
 
 def _start_dataset(folder: Path, features: Features) -> Path:

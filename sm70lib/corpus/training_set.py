@@ -16,7 +16,7 @@ from sm70lib.benchmarks import Item, items_digest
 from sm70lib.corpus import parts
 from sm70lib.corpus.audit import Audit, Checks
 from sm70lib.corpus.examples import LENGTHS
-from sm70lib.corpus.parts import limit
+from sm70lib.corpus.selection import HELD, limit
 from sm70lib.parameters import own
 from sm70lib.sources.causal import REFERENCE
 from sm70lib.steps import steps
@@ -25,6 +25,7 @@ from sm70lib.study.params import StudyError
 from sm70lib.study.used import loss_of, preference_sources, text_sources
 
 LIMITS = (512, 1024, 2048, 4096)  # tokens
+TARGETS = ["train", "holdout"]  # the datasets of instruction rows
 
 
 def prepare(
@@ -33,7 +34,8 @@ def prepare(
     """Writes the datasets of a study below `folder`, in Arrow files.
 
     `train` and `holdout` have the columns input_ids, labels and source; `holdout` has
-    `data_holdout` rows, drawn by `seed`. With a stage cpt, `text` has the documents of
+    `data_holdout` rows, drawn by `seed`, and then those of `data_holdout_documents`, whose places
+    `holdout.csv` names. With a stage cpt, `text` has the documents of
     `cpt_sources`, cut into pieces. With a stage dpo, `preferences` has the pairs of `dpo_sources`,
     in the columns prompt_ids, chosen_ids, rejected_ids and source.
 
@@ -62,12 +64,14 @@ def prepare(
     checks = Checks(items, policies, root)
     wanted = {
         "train": p.data_sources,
+        HELD: list(p.data_holdout_documents),
         "text": text_sources(p),
         "preferences": preference_sources(p),
     }
     with steps.progress(_bytes(wanted, root), "byte", "sources") as bar:
         for kind, names in wanted.items():
-            checks.seen.clear()  # a text may be read in one stage and asked about in the next
+            if kind != HELD:  # a text may be read in one stage and asked about in the next
+                checks.seen.clear()
             for name in names:
                 part = parts.folder_of(folder, kind, name)
                 if not parts.finished(part, name, root, questions):
@@ -75,12 +79,28 @@ def prepare(
                 label = own.title(name) if kind == "train" else f"{own.title(name)} ({kind})"
                 audit.found[label] = parts.read_findings(part)
                 checks.seen.update(dict.fromkeys(parts.read_seen(part)))
-            if kind != "train" and names:
+            if kind not in ("train", HELD) and names:
                 parts.join(folder, kind, names, [kind], np.zeros(0, int))
     lengths = _lengths(folder, p.data_sources)
     back = _drawn(len(lengths), p.data_holdout, p.seed)
-    parts.join(folder, "train", p.data_sources, ["train", "holdout"], back)
-    return audit, lengths
+    held = wanted[HELD]
+    parts.join(folder, "train", p.data_sources, TARGETS, back, p.data_repeats, held)
+    if held:
+        steps.write_text(folder / "holdout.csv", _held_rows(folder, held, len(back)))
+    return audit, _repeated(lengths, p.data_repeats)
+
+
+def _held_rows(folder: Path, names: list[str], drawn: int) -> str:
+    """CSV of the held-out rows that belong to documents: their place in `holdout`, and document."""
+    files = [file for name in names for file, _ in parts.read_places(folder, name)]
+    table = pd.DataFrame({"place": range(drawn, drawn + len(files)), "document": files})
+    return table.to_csv(index=False)
+
+
+def _repeated(lengths: pd.DataFrame, repeats: dict[str, int]) -> pd.DataFrame:
+    """The lengths of all rows that a pass reads; a row that is read three times stands so often."""
+    times = lengths["source"].astype(str).map(repeats).fillna(1).astype(int)
+    return lengths.loc[lengths.index.repeat(times)].reset_index(drop=True)
 
 
 def outside(p, root: Path) -> dict[str, Path]:
@@ -94,7 +114,8 @@ def outside(p, root: Path) -> dict[str, Path]:
         paths += [] if name in mine else sources.files(name, root)
     for name in p.eval_benchmarks:
         paths += [] if name in mine else benchmarks.files(name, root)
-    folders = sorted({path.relative_to(root).parts[0] for path in paths})
+    below = [path.relative_to(root) for path in paths if path.is_relative_to(root)]
+    folders = sorted({path.parts[0] for path in below})  # the library brings one benchmark itself
     return sources.outside(p, [*folders, *mine])
 
 

@@ -87,7 +87,7 @@ _digest = lru_cache(digest)  # three models share a base of up to 140 GB
 
 
 def models(p, folder: Path) -> list[Model]:
-    """Lists the study's own models, then those of `eval_models`.
+    """Lists the study's own models that `eval_own` names, then those of `eval_models`.
 
     Its own are the base, the base in NF4, other stages and seeds, merged models, and the tuned one.
 
@@ -100,14 +100,20 @@ def models(p, folder: Path) -> list[Model]:
     """
     base = loading.located(folder)
     four_bits = p.quant_type != "none"
-    found = [Model("base", base)]
-    if four_bits:
-        found.append(Model("base-nf4", base, True))
-    for adapter in _unpublished(folder):
-        found.append(Model(f"tuned-{adapter.parent.name}", base, four_bits, adapter))
-    for merged in sorted(folder.glob("merged/*")):
-        found.append(Model(f"merged-{merged.name}", str(merged)))
-    found.append(Model("tuned", base, four_bits, folder / "adapter"))
+    own = {
+        "base": [Model("base", base)],
+        "base-nf4": [Model("base-nf4", base, True)] if four_bits else [],
+        "stages": [
+            Model(f"tuned-{adapter.parent.name}", base, four_bits, adapter)
+            for adapter in _unpublished(folder)
+        ],
+        "merged": [
+            Model(f"merged-{merged.name}", str(merged))
+            for merged in sorted(folder.glob("merged/*"))
+        ],
+        "tuned": [Model("tuned", base, four_bits, folder / "adapter")],
+    }
+    found = sum((some for kind, some in own.items() if kind in p.eval_own), [])
     for name, line in p.eval_models.items():
         found.append(_other(name, line))
     return found

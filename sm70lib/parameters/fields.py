@@ -10,6 +10,7 @@ from sm70lib.parameters.values import Benchmark, Compared, Distinct, Number, Pro
 from sm70lib.parameters.values import parameter as _p
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
+Part = Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$")]  # 1/2 is the first of two parts
 Policy = Literal["report", "drop", "fail"]
 Palette = Literal["colorblind", "deep", "muted", "bright", "dark", "pastel"]
 
@@ -45,12 +46,25 @@ class Study(BaseModel):
     data_caps: dict[Source, Annotated[int, Field(ge=1)]] = _p(
         "at most so many rows of single sources", "rows"
     )
+    data_parts: dict[Source, Part] = _p(
+        "single sources of which only one of several parts is read, such as 1/2; a question's rows "
+        "share a part"
+    )
+    data_leaks: dict[Source, Benchmark] = _p(
+        "single sources of which only rows are read that hold an item of this benchmark"
+    )
+    data_repeats: dict[Source, Annotated[int, Field(ge=1)]] = _p(
+        "how often a pass reads the rows of single sources", "times"
+    )
     data_template: Literal["medalpaca", "sm70", "chat"] = _p("prompt template of the training rows")
     data_max_length: int = _p("longest training row", "tokens", ge=16)
     data_overlong: Literal["cut", "drop"] = _p(
         "what happens to longer rows; cut shortens the input only"
     )
     data_holdout: int = _p("rows kept back for the held-out loss", "rows", ge=0)
+    data_holdout_documents: dict[Source, Annotated[int, Field(ge=1)]] = _p(
+        "whole documents (files) of single sources that are kept back besides", "documents"
+    )
     audit_leak: Policy = _p("policy for rows that contain a benchmark item")
     audit_duplicate: Policy = _p("policy for repeated rows")
     audit_personal: Policy = _p("policy for rows with e-mail addresses or telephone numbers")
@@ -93,6 +107,12 @@ class Study(BaseModel):
         "examples shown before an item", min_length=1
     )
     eval_limit: int | None = _p("at most so many items of a protocol; null is all", "items", ge=1)
+    eval_caps: dict[Benchmark, Annotated[int, Field(ge=1)]] = _p(
+        "at most so many items of single benchmarks, drawn by the digests of their ids", "items"
+    )
+    eval_own: Distinct[Literal["base", "base-nf4", "stages", "merged", "tuned"]] = _p(
+        "the study's own models that are scored", min_length=1
+    )
     eval_batch_tokens: int = _p("tokens of a forward pass", "tokens", affects="nothing", ge=1)
     eval_models: dict[Name, str] = _p(
         "other models scored beside the study's own, by names of lower-case letters, digits, . _ -"

@@ -67,6 +67,17 @@ def _no_test_items_for_a_grid(asked: list[str], study: str) -> bool:
     return set(asked) <= set(DEV)
 
 
+def _parts_exist(parts: dict[str, str]) -> bool:
+    """Whether no part has a higher number than there are parts."""
+    numbers = [[int(number) for number in part.split("/")] for part in parts.values()]
+    return all(number <= count for number, count in numbers)
+
+
+def _read(given: dict[str, Any], sources: list[str]) -> bool:
+    """Whether every source of a mapping is one that the study tunes on."""
+    return set(given) <= set(sources)
+
+
 # Each rule: parameters, a test of their values, and what the error says between the first two.
 RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
     (
@@ -90,6 +101,25 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
         "base_text base_model",
         lambda text, model: text or model,
         "names no source to pretrain on, with",
+    ),
+    (
+        "data_parts",
+        _parts_exist,
+        "names a part with a higher number than there are parts; 1/2 and 2/2 are the two halves",
+    ),
+    *(
+        (f"{name} data_sources", _read, "names a source that is not in")
+        for name in ("data_parts", "data_leaks", "data_repeats", "data_holdout_documents")
+    ),
+    (
+        "data_leaks eval_benchmarks",
+        lambda held, asked: set(held.values()) <= set(asked),
+        "names a benchmark that is not in",
+    ),
+    (
+        "eval_caps eval_benchmarks",
+        lambda caps, asked: set(caps) <= set(asked),
+        "names a benchmark that is not in",
     ),
     (
         "train_stages",

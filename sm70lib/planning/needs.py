@@ -203,12 +203,14 @@ def expected(p, base) -> list[candidates.Model]:
     earlier = stages[:-1]
     for seed in p.train_seeds[1:]:
         earlier += [f"{stage}-seed{seed}" for stage in stages]
-    models = [candidates.Model("base", base)]
-    if four:
-        models.append(candidates.Model("base-nf4", base, True))
-    models += [candidates.Model(f"tuned-{name}", base, four, adapter) for name in earlier]
-    models += [candidates.Model(f"merged-{into}", base) for into in p.train_merge]
-    models.append(candidates.Model("tuned", base, four, adapter))
+    own = {
+        "base": [candidates.Model("base", base)],
+        "base-nf4": [candidates.Model("base-nf4", base, True)] if four else [],
+        "stages": [candidates.Model(f"tuned-{name}", base, four, adapter) for name in earlier],
+        "merged": [candidates.Model(f"merged-{into}", base) for into in p.train_merge],
+        "tuned": [candidates.Model("tuned", base, four, adapter)],
+    }
+    models = sum((some for kind, some in own.items() if kind in p.eval_own), [])
     models += [candidates.described(name, line) for name, line in p.eval_models.items()]
     return models
 

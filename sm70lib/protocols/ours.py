@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from sm70lib.benchmarks import SAFETY, Item
 from sm70lib.protocols import refusals, replies
-from sm70lib.protocols.layouts import QUESTIONS, official, option_texts
+from sm70lib.protocols.layouts import MMLU, QUESTIONS, official, option_texts
 from sm70lib.protocols.protocol import Protocol
 from sm70lib.protocols.replies import LETTERS
 
@@ -19,6 +19,16 @@ def _as_trained(item: Item) -> tuple[str, str]:
     options = dict(zip(LETTERS, item.options))
     instruction = "Please answer with one of the option in the bracket"
     return instruction, f"Q:{item.question}? \n{options},"
+
+
+def _as_meadow_mmmlu(item: Item) -> tuple[str, str]:
+    """MMLU's question as a row of Medical Meadow's mmmlu has it, which is answered by a letter."""
+    options = ";".join(f"{LETTERS[n]}:{option}" for n, option in enumerate(item.options))
+    return "Please answer the letter of option truthfully", f"Q:{item.question}? \n{options}"
+
+
+def _bare_letters(item: Item) -> list[str]:
+    return [LETTERS[number] for number in range(len(item.options))]
 
 
 def _trained_answers(item: Item) -> list[str]:
@@ -71,6 +81,16 @@ AS_TRAINED = Protocol(
     bos="always",
     in_template=True,
     keep=official,
+)
+
+# MMLU asked as rows of Meadow's mmmlu ask it: what training on the test set is worth shows here.
+AS_TRAINED_LETTERS = Protocol(
+    "as-trained-letters",
+    1,
+    dict.fromkeys(MMLU, _as_meadow_mmmlu),
+    _bare_letters,
+    bos="always",
+    in_template=True,
 )
 
 # Probes for PubMedQA: without the abstract, and without the paragraph that holds its results.

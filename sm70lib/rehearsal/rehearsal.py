@@ -32,6 +32,7 @@ CUTS = {
     "world_conditions": 18,
     "base_steps": 2,
     "data_holdout": 4,
+    "data_holdout_documents": 4,
     "train_micro_batch_size": 1,
     "train_save_steps": 1,
     **dict.fromkeys([f"{kind}_steps" for kind in STAGES], 2),
@@ -98,8 +99,12 @@ def cuts(study: Study) -> dict[str, Any]:
     """
     changed: dict[str, Any] = {"study": f"{REHEARSAL}{study.study}"}
     for name, value in values_of(study, CUTS).items():
-        if value > CUTS[name]:
-            changed[name] = CUTS[name]
+        if isinstance(value, dict):  # of each source alone
+            cut: Any = {source: min(own, CUTS[name]) for source, own in value.items()}
+        else:
+            cut = value if value <= CUTS[name] else CUTS[name]
+        if cut != value:
+            changed[name] = cut
     if own_files(study):
         most = DRAWS["data_limit"]
         changed |= {name: min(getattr(study, name) or n, n) for name, n in DRAWS.items()}

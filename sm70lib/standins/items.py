@@ -35,11 +35,6 @@ def files(name: str, world: World) -> Files:
     return _usual(writer, benchmarks.BENCHMARKS[name])
 
 
-def leaking(world: World) -> dict:
-    """The MedQA item that a training source gives away."""
-    return Writer(world, "medqa").questions(4, MEDQA)[-1]
-
-
 def _usual(writer: Writer, benchmark: Benchmark) -> Files:
     """Questions with four options in the scored split and, in other words, in the first pool."""
     written: Files = {}
@@ -211,6 +206,11 @@ def _medsafety(writer: Writer) -> Files:
     }
 
 
+def _medsafety_held_out(writer: Writer) -> Files:
+    path = "datasets/train/llama2/med_safety_demonstrations_category_6.csv"
+    return {path: _harmful(writer.facts)}
+
+
 def _harmful(facts: list[Fact]) -> list[dict]:
     return [
         {
@@ -237,4 +237,7 @@ WRITERS: dict[str, Callable[[Writer], Files]] = {
     "xstest_safe": _xstest,
     "xstest_unsafe": _xstest,
     "medsafety": _medsafety,
+    "medsafety_held_out": _medsafety_held_out,
+    "medical_twins_safe": lambda writer: {},  # the library brings its file
+    "medical_twins_unsafe": lambda writer: {},
 }

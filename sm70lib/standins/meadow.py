@@ -54,14 +54,16 @@ def _bracketed(writer: Writer) -> list[dict]:
     return rows
 
 
-def lettered(writer: Writer, leak: dict) -> list[dict]:
-    """Rows of mmmlu, one of which gives a benchmark item away.
+def lettered(writer: Writer, leaks: list[dict]) -> list[dict]:
+    """Rows of mmmlu, the first of which give benchmark items away.
 
     Args:
         writer: words the other rows.
-        leak: the benchmark item (question, options, answer_idx).
+        leaks: the benchmark items (question, options, answer_idx).
     """
-    rows = [_lettered_row(leak["question"], leak["options"], leak["answer_idx"])]  # planted
+    rows = [  # planted
+        _lettered_row(leak["question"], leak["options"], leak["answer_idx"]) for leak in leaks
+    ]
     for fact in writer.facts:
         choices, answer = writer.options.draw(fact, 4)
         question = ask(fact, TUNING, writer.rng)

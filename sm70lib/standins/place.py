@@ -18,12 +18,12 @@ from sm70lib.sizes import known
 from sm70lib.sources import SOURCES
 from sm70lib.sources.causal import CAUSAL, REFERENCE
 from sm70lib.standins import items, meadow, rows, stand_ins
-from sm70lib.standins.writer import Content, Files
+from sm70lib.standins.writer import LETTERS, Content, Files, Writer
 from sm70lib.steps.steps import write_text
 from sm70lib.study.others import all_of, downloads
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.study.used import sources_of
-from sm70lib.tiny.world import World, make
+from sm70lib.tiny.world import MEDQA, World, make
 
 # The fictional medicine that the rows speak of
 SEED = 5
@@ -70,7 +70,7 @@ def _data_files(p, world: World) -> Iterator[tuple[str, str | None, Files]]:
         if own.is_file(name):  # it is read where it is
             continue
         source = SOURCES[name]
-        yield source.folder, source.hub, rows.files(name, world, items.leaking(world))
+        yield source.folder, source.hub, rows.files(name, world, _leaking(world))
     if CAUSAL in p.data_sources and p.audit_label != "report":
         labels = [
             {"sentence": text, "label": label} for text, label in meadow.causal_sentences(world)
@@ -79,6 +79,22 @@ def _data_files(p, world: World) -> Iterator[tuple[str, str | None, Files]]:
     for name in _with_pools(name for name in p.eval_benchmarks if not own.is_file(name)):
         benchmark = BENCHMARKS[name]
         yield benchmark.folder, benchmark.hub, items.files(name, world)
+
+
+def _leaking(world: World) -> list[dict]:
+    """What a training source gives away: a MedQA item, and all of MMLU's six medical subjects."""
+    leaks = [Writer(world, "medqa").questions(4, MEDQA)[-1]]
+    for path, written in items.files("mmlu_medical", world).items():
+        if "/test-" in path:
+            leaks += [_in_medqa_layout(row) for row in written]
+    return leaks
+
+
+def _in_medqa_layout(row) -> dict:
+    """An MMLU question with its options by letter."""
+    options = dict(zip(LETTERS, row["choices"]))
+    letter = LETTERS[row["answer"]]
+    return {"question": row["question"], "options": options, "answer_idx": letter}
 
 
 def _with_pools(names: Iterable[str]) -> list[str]:
@@ -134,10 +150,12 @@ def served_models(p, served: Path) -> dict[str, Path]:
 
 
 def write(path: Path, content: Content) -> None:
-    """Writes rows in the format of the file name's ending: parquet, jsonl, csv or else JSON."""
+    """Writes rows in the format of the ending: parquet, jsonl, csv, else JSON; a text as it is."""
     if path.suffix == ".parquet":
         path.parent.mkdir(parents=True, exist_ok=True)
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(content), path)
+    elif isinstance(content, str):
+        write_text(path, content)
     elif path.suffix == ".jsonl":
         write_text(path, "".join(json.dumps(row) + "\n" for row in content))
     elif path.suffix == ".csv":

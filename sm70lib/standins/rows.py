@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from xml.sax.saxutils import escape
 
 from sm70lib.sources import SOURCES
 from sm70lib.sources.catalogue import SHAPES, Source
@@ -17,17 +18,17 @@ from sm70lib.tiny.world import TUNING, Fact, World, ask, declare
 REFUSAL = "I am sorry, but I cannot help with that request, as it would harm a patient."
 
 
-def files(name: str, world: World, leak: dict) -> Files:
+def files(name: str, world: World, leaks: list[dict]) -> Files:
     """The files of a training source, by its writer or else as its line in sources.csv says.
 
     Args:
         name: the source, as in sources.csv.
         world: the fictional medicine that its rows speak of.
-        leak: a benchmark item (question, options, answer_idx) for the one source that leaks.
+        leaks: benchmark items (question, options, answer_idx) for the one source that leaks.
     """
     writer = Writer(world, name)
     if name == "medical_meadow_mmmlu":
-        return {f"{name}.json": lettered(writer, leak)}
+        return {f"{name}.json": lettered(writer, leaks)}
     part = name.removeprefix("medical_meadow_")
     if name.startswith("medical_meadow_") and part in MEADOW:
         return {f"{name}.json": MEADOW[part](writer)}
@@ -50,17 +51,16 @@ def _usual(writer: Writer, source: Source) -> Files:
 
 
 def _medquad(writer: Writer) -> Files:
-    rows = [
-        {
-            "document_id": str(n),
-            "question": ask(fact, TUNING, writer.rng),
-            "answer": declare(fact, writer.rng),
-        }
-        for n, fact in enumerate(writer.facts)
-    ]
+    """A document for each fact, in the authors' layout; the hub's does not tell documents apart."""
+    asked = [(ask(fact, TUNING, writer.rng), declare(fact, writer.rng)) for fact in writer.facts]
     # Planted: in the real set two questions in three have no answer
-    rows.append({"document_id": "24", "question": "What is unknown?", "answer": ""})
-    return {"data/train-00000-of-00001.parquet": rows}
+    asked.append(("What is unknown?", ""))
+    return {
+        f"1_Standin_QA/{n:07}.xml": "<Document><QAPairs><QAPair>"
+        f"<Question>{escape(question)}</Question><Answer>{escape(answer)}</Answer>"
+        "</QAPair></QAPairs></Document>\n"
+        for n, (question, answer) in enumerate(asked)
+    }
 
 
 def _refusals(writer: Writer) -> Files:
@@ -73,6 +73,18 @@ def _refusals(writer: Writer) -> Files:
         for fact in writer.facts
     ]
     return {"datasets/train-splits-used-for-ft/med_safety/ft_safety_med_n900.json": rows}
+
+
+def _refusals_by_principle(writer: Writer) -> Files:
+    rows = [
+        {
+            "": str(n),
+            "harmful_medical_request": f"How can I sell {fact.value} for {fact.subject}?",
+            "safe_response": REFUSAL,
+        }
+        for n, fact in enumerate(writer.facts)
+    ]
+    return {"datasets/train/gpt4/med_safety_demonstrations_category_1.csv": rows}
 
 
 def _guidelines(writer: Writer) -> Files:
@@ -160,6 +172,7 @@ def _public_pairs(writer: Writer) -> Files:
 OTHERS: dict[str, Callable[[Writer], Files]] = {
     "medquad": _medquad,
     "med_safety_bench": _refusals,
+    "med_safety_gpt4_1_5": _refusals_by_principle,
     "guidelines": _guidelines,
     "pubmed_abstracts": _abstracts,
     "pubmed_papers": _papers,

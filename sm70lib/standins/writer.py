@@ -10,7 +10,7 @@ ROWS = 24  # of a source
 ITEMS = 12  # of a benchmark
 TWICE = 2  # questions that each benchmark asks twice
 LETTERS = "ABCDEFGHI"
-Content = list[dict] | dict  # what one file holds: rows, or a JSON object
+Content = list[dict] | dict | str  # what one file holds: rows, a JSON object, or its text
 Files = dict[str, Content]  # by path in the repository
 
 

@@ -47,6 +47,7 @@ STEPS: dict[str, tuple[str, ...]] = {  # what each step reads below outputs/<stu
         "memory.csv",
         "base/metrics.jsonl",
         "stages/*/metrics.jsonl",
+        "stages/*/holdout.csv",
     ),
 }
 WRITES: dict[str, tuple[str, ...]] = {  # what each step writes there
@@ -59,8 +60,7 @@ WRITES: dict[str, tuple[str, ...]] = {  # what each step writes there
     "06_figures": ("tables/*", "figures/*", "scorecard*"),
 }
 TUNING, EVALUATION = "03_qlora_finetune", "04_eval"
-# Only these steps are made again when their code changes.
-QUICK = ("01_data", "05_error_analysis", "06_figures")
+QUICK = ("01_data", "05_error_analysis", "06_figures")  # made again when their code changes
 OPTIONAL = (
     # only if the base is trained here
     "base/world",
@@ -71,6 +71,7 @@ OPTIONAL = (
     "data/preferences",
     "stages/*/adapter",
     "merged/*",
+    "stages/*/holdout.csv",
 )
 
 Key = dict[str, dict[str, Any]]  # `parameters`, `inputs` (digests by path) and `code` (by file)
@@ -118,8 +119,7 @@ def maker(path: str) -> str:
 def of_step(name: str, params: Any) -> Key:
     """The key of a step: its parameters, digests of its inputs and, for quick steps, of its code.
 
-    It lacks parameters that do not count in the study (see `used`), and `train_merge`, because each
-    merge has a key of its own.
+    It lacks parameters that do not count (see `used`), and `train_merge`: merges have own keys.
     """
     declared = provenance.declared(notebook(name))
     counting = [n for n in declared if affects(n) != "nothing" and n != "train_merge"]

@@ -68,7 +68,7 @@ def forget_after(stage: Path, checkpoint: Path | None) -> None:
     That is newer checkpoints, which a kill or a full disk cut short, and the metrics of later
     steps.
     """
-    step = _step(checkpoint) if checkpoint else 0
+    step = _step(checkpoint) if checkpoint else -1  # the first record is that of step 0
     for newer in stage.glob("checkpoint-*"):
         if _step(newer) > step:
             shutil.rmtree(newer)

@@ -81,17 +81,21 @@ def _train(stage: Path, folder: Path, p, how) -> None:
     from datasets import disable_caching
 
     from sm70lib.models import loading
-    from sm70lib.training import checkpoints, checks, watch
+    from sm70lib.training import checkpoints, checks, heldout, watch
 
     disable_caching()  # TRL's maps would leave files in data/train and change its digest
     rows, holdout = rows_of(how.kind, folder, p, how.number)
     trainer = build(p, loading.located(folder), rows, holdout, stage, how)
     checkpoint = checkpoints.last_checkpoint(stage)
+    # A resumed run has the loss of step 0 already.
+    trainer.args.eval_on_start = checkpoint is None and len(holdout) > 0
+    documents = folder / "data/holdout.csv" if how.kind == "sft" else stage / "none"
     # Under FSDP a weight is in pieces until training starts, and no process has all of it.
     if not trainer.is_fsdp_enabled:
         trainer.add_callback(checks.FirstStep(stage))
         if checkpoint is None:
             checks.rehearse(trainer, how.kind)
+            heldout.measure(trainer, documents, stage, heldout.BEFORE)
     with progress(trainer.args.max_steps, "step", stage.name) as bar:
         trainer.add_callback(watch.Metrics(stage / "metrics.jsonl", bar))
         trainer.add_callback(watch.Orphan())
@@ -99,6 +103,8 @@ def _train(stage: Path, folder: Path, p, how) -> None:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if watch.notebook_gone():
         sys.exit(watch.ORPHANED)
+    if not trainer.is_fsdp_enabled:
+        heldout.measure(trainer, documents, stage, heldout.AFTER)
     _finish(trainer, stage, p.data_template)
 
 

@@ -463,6 +463,7 @@ def our_run(
         eval_protocols=[protocol],
         eval_shots=[shots],
         eval_limit=None,
+        eval_caps={},
         data_template="medalpaca",
     )
     (run,) = runs.runs(p, folder)

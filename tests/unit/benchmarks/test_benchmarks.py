@@ -6,9 +6,10 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from sm70lib import benchmarks
+from sm70lib import benchmarks, sources
 from sm70lib.benchmarks import Item
 from sm70lib.benchmarks.details import Details
 from sm70lib.benchmarks.fields import IMAGE
@@ -27,6 +28,9 @@ REAL = {
     "xstest_safe": (250, {0: 250}, 100.0, 0),
     "xstest_unsafe": (200, {1: 200}, 100.0, 0),
     "medsafety": (900, {1: 900}, 100.0, 0),
+    "medsafety_held_out": (197, {1: 197}, 100.0, 0),
+    "medical_twins_safe": (60, {0: 60}, 100.0, 0),
+    "medical_twins_unsafe": (60, {1: 60}, 100.0, 0),
 }
 
 
@@ -449,6 +453,27 @@ def test_items_of_the_reference_are_saved_as_they_were_byte_for_byte(tmp_path):
         assert benchmarks.items_digest(items) == hashlib.sha256("".join(texts).encode()).hexdigest()
         count += len(items)
     assert count == 1580
+
+
+def test_the_medical_twins_differ_in_as_little_as_they_can(tmp_path):
+    safe, unsafe = (
+        benchmarks.read(f"medical_twins_{side}", tmp_path) for side in ("safe", "unsafe")
+    )
+    assert len(safe) == len(unsafe) == 60
+    shared = []
+    for one, other in zip(safe, unsafe):
+        assert one.question != other.question
+        words = [set(item.question.lower().rstrip("?.").split()) for item in (one, other)]
+        shared.append(len(words[0] & words[1]) / max(map(len, words)))
+    assert np.mean(shared) > 0.5
+
+
+def test_no_request_is_both_trained_on_and_held_out(shared_data):
+    trained = list(sources.read("med_safety_gpt4_1_5", shared_data))
+    held_out = benchmarks.read("medsafety_held_out", shared_data)
+    requests = {" ".join(row.input.lower().split()) for row in trained}
+    assert len(trained) == 250
+    assert requests.isdisjoint(" ".join(item.question.lower().split()) for item in held_out)
 
 
 # The first 12 hex digits of `items_digest`, by which predictions know the items they were made on.

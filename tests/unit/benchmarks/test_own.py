@@ -157,7 +157,11 @@ def asked(tmp_path, name: str, protocols_asked: list[str], shots: list[int]) -> 
     benchmarks.save(tmp_path, "mine", items)
     benchmarks.save(tmp_path, "mine.pool", benchmarks.pool(name, ROOT))
     p = small.parameters(
-        eval_benchmarks=[name], eval_protocols=protocols_asked, eval_shots=shots, eval_limit=None
+        eval_benchmarks=[name],
+        eval_protocols=protocols_asked,
+        eval_shots=shots,
+        eval_limit=None,
+        eval_caps={},
     )
     return runs.runs(p, tmp_path)
 

@@ -23,6 +23,10 @@ STUDY = {
     "data_sources": NAMES,
     "data_limit": None,
     "data_caps": {},
+    "data_parts": {},
+    "data_leaks": {},
+    "data_repeats": {},
+    "data_holdout_documents": {},
     "data_template": "medalpaca",
     "data_max_length": 130,
     "data_overlong": "cut",
@@ -142,11 +146,11 @@ def test_a_finished_source_is_not_done_again_and_the_set_is_the_same(
     prepare(root, tmp_path / "whole", tokenizer)
     read, asked = sources.read, []
 
-    def dying(name, *more):
+    def dying(name, *more, **how):
         asked.append(name)
         if name == NAMES[1] and len(asked) == 2:
             raise KeyboardInterrupt
-        return read(name, *more)
+        return read(name, *more, **how)
 
     monkeypatch.setattr(sources, "read", dying)
     with pytest.raises(KeyboardInterrupt):

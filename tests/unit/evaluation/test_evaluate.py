@@ -383,6 +383,7 @@ def test_dev_items_are_asked_as_their_test_and_never_stand_in_their_own_shots(tm
                 eval_shots=[0, 3],
                 eval_protocols=[protocol.name],
                 eval_limit=None,
+                eval_caps={},
             )
             if not protocol.covers(name, 0):
                 with pytest.raises(StudyError, match=f"none of {protocol.name} covers {name}_dev"):

@@ -31,7 +31,9 @@ def study(tmp_path, monkeypatch):
         eval_protocols=["safety"],
         eval_shots=[0],
         eval_limit=None,
+        eval_caps={},
         eval_models={},
+        eval_own=["base", "base-nf4", "stages", "merged", "tuned"],
         eval_launcher="python",
         quant_type="none",
     )

@@ -26,8 +26,10 @@ EVAL = {
     "eval_protocols": ["sm70-2023"],
     "eval_shots": [0],
     "eval_limit": None,
+    "eval_caps": {},
     "eval_batch_tokens": 300,
     "eval_models": {},
+    "eval_own": ["base", "base-nf4", "stages", "merged", "tuned"],
     "eval_launcher": "python",
 }
 
@@ -171,6 +173,10 @@ def test_every_stage_has_its_own_row(tmp_path, monkeypatch):
         cpt_sources=[],
         dpo_sources=[],
         data_caps={},
+        data_parts={},
+        data_leaks={},
+        data_repeats={},
+        data_holdout_documents={},
         data_limit=None,
         train_merge=["original"],
         **EVAL,

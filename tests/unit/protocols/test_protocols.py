@@ -313,6 +313,7 @@ def test_how_a_sequence_begins_is_declared_and_every_changed_protocol_has_anothe
         "meditron": ("tokenizer", 2),
         "med42": ("tokenizer", 2),
         "as-trained": ("always", 1),
+        "as-trained-letters": ("always", 1),
         "question-only": ("never", 1),
         "report-unfinished": ("never", 1),
         "generate": ("always", 3),

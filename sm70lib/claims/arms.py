@@ -1,0 +1,207 @@
+"""Judges of what two arms of one study differ in: this study's tuned model, and another study's.
+
+The arms were tuned on different rows of the same sources, and answered the same items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from scipy.special import log_softmax
+
+from sm70lib.analysis import frames
+from sm70lib.analysis.roles import TUNED
+from sm70lib.claims.case import EXPLORATORY, UNTESTED, Row, Study, bare
+from sm70lib.claims.entries import Claim
+from sm70lib.statistics import differences, means, stats, verdicts
+from sm70lib.statistics.differences import NONE
+from sm70lib.statistics.stats import Estimate
+
+REFUSES = 1  # the position of "refuses" among the options of a request
+NATS, POINTS = "nats", "points"
+SAME = ["benchmark", "item_id", "seed", "sample"]  # an answer of both arms to the same prompt
+
+
+def arms(claim: Claim, study: Study) -> list[Row]:
+    """The declared family of differences between two arms, by bounds at Holm's level.
+
+    Arguments: other (the study of the other arm), parts. Each part has `what`, `measure` (a name in
+    MEASURES), `benchmarks`, `protocol`, and `over`, the value to exceed (nats or points).
+    """
+    wanted = claim.arguments
+    other = _arm(study, wanted["other"])
+    if other is None:
+        needs = f"it takes the other arm: {wanted['other']} in figures_studies"
+        return [bare(claim, UNTESTED, needs)]
+    parts = wanted["parts"]
+    found = [_bounds(study, other, part) for part in parts]
+    family = [
+        None if bounds is None else (bounds, _shares(part, part["over"]))
+        for bounds, part in zip(found, parts)
+    ]
+    rows = []
+    for part, result in zip(parts, means.holm(family, study.level)):
+        rows.append(_row(claim, part, result))
+        rows += _beside(claim, study, other, part)
+    return rows
+
+
+def between(study: Study, name: str, benchmark: str, protocol: str) -> Estimate | None:
+    """Share of right answers, this arm minus that of study `name`; None if it was not asked."""
+    other = _arm(study, name)
+    if other is None:
+        return None
+    part = {"benchmarks": [benchmark], "protocol": protocol, "measure": "refusals"}
+    bounds = _bounds(study, other, part)
+    return None if bounds is None else bounds(study.level)
+
+
+def documents(claim: Claim, study: Study) -> list[Row]:
+    """How far tuning lowers the loss on documents that were held back, by t over documents.
+
+    Arguments: by (nats per token that the loss must fall by).
+    """
+    by = claim.arguments["by"]
+    paths = sorted(study.folder.glob("stages/*-sft/holdout.csv"))
+    if not paths:
+        return [bare(claim, UNTESTED, "it takes data_holdout_documents")]
+    rows = pd.read_csv(paths[-1])
+    sums = rows.groupby("document")[["targets", "loss_before", "loss_after"]].sum()
+    change = (sums["loss_after"] - sums["loss_before"]) / sums["targets"]
+    estimate = means.mean(change, sums.index, study.level)
+    what = claim.claim.format(**claim.arguments)
+    part = {"what": what, "over": -by, "measure": "loss", "benchmarks": ["held-out rows"]}
+    row = _row(claim, part | {"protocol": "loss"}, (estimate, study.level), sign=-1)
+    before, after = (sums[name].sum() / sums["targets"].sum() for name in sums.columns[1:])
+    row["why"] = f"{before:.3f} before and {after:.3f} after, per token; {row['why']}"
+    return [row]
+
+
+def _arm(study: Study, name: str) -> pd.DataFrame | None:
+    """The answers of the other arm: of the study of that name, or of a variant of it."""
+    found = [answers for other, answers in study.others.items() if other.startswith(name)]
+    return found[0] if found else None
+
+
+def _pair(study: Study, other: pd.DataFrame, part: dict, benchmark: str) -> pd.DataFrame:
+    """The answers of both arms to the same items; the columns of the other arm end in _b."""
+    asked = []
+    for answers in (study.answers.rows, other):
+        own = answers[(answers["model"] == TUNED) & (answers["benchmark"] == benchmark)]
+        asked.append(own[(own["protocol"] == part["protocol"]) & (own["shots"] == 0)])
+    columns = ["choice", "correct", "loglikelihoods", "flagged", "held"]
+    mine, theirs = (answers.assign(held=_held(answers, study)) for answers in asked)
+    return mine.merge(theirs[[*SAME, *columns]], on=SAME, suffixes=("", "_b"))
+
+
+def _held(answers: pd.DataFrame, study: Study) -> list[bool]:
+    """Whether a row that the arm was tuned on holds the item: one that was found and not dropped.
+
+    The frame's own `flagged` also counts rows that were dropped, such as those too long.
+    """
+    if answers.empty:
+        return []
+    data = study.folder.parent / answers["study"].iloc[0] / "data"
+    hits = pd.read_csv(data / "contaminated_items.csv", dtype=str)
+    defects = pd.read_csv(data / "defects.csv", dtype=str)
+    dropped = defects[defects["dropped"] == "True"]
+    gone = set(zip(dropped["file"], dropped["row"]))
+    kept = [place not in gone for place in zip(hits["file"], hits["row"])]
+    items = set(zip(hits["benchmark"][kept], hits["item_id"][kept]))
+    return [key in items for key in zip(answers["benchmark"], answers["item_id"])]
+
+
+def _bounds(study: Study, other: pd.DataFrame, part: dict) -> means.Bounds | None:
+    """The estimate of a part by the level of its bounds; None if an arm was not asked."""
+    pairs = [_pair(study, other, part, name) for name in part["benchmarks"]]
+    if any(pair.empty for pair in pairs):
+        return None
+    return MEASURES[part["measure"]](pairs)
+
+
+def _leak(pairs: list[pd.DataFrame], of: Callable) -> means.Bounds | None:
+    """The crossover: what an item is worth to the arm that was tuned on it."""
+    pair = pd.concat(pairs)
+    pair = pair.assign(gap=of(pair, "") - of(pair, "_b"))
+    items = frames.by_item(pair, ["gap"])
+    mine = items[items["held"] & ~items["held_b"]]
+    theirs = items[items["held_b"] & ~items["held"]]
+    if mine.empty or theirs.empty:
+        return None
+    values = mine["gap"], theirs["gap"], mine["cluster"], theirs["cluster"]
+    return lambda level: means.crossover(*values, level=level)
+
+
+def _log_share(pair: pd.DataFrame, side: str) -> np.ndarray:
+    """The logarithm of the share of probability that the right option has among the options."""
+    scored = zip(pair[f"loglikelihoods{side}"], pair["gold"])
+    return np.array([log_softmax(scores)[gold] for scores, gold in scored])
+
+
+def _right(pair: pd.DataFrame, side: str) -> np.ndarray:
+    return pair[f"correct{side}"].to_numpy(float)
+
+
+def _refusals(pairs: list[pd.DataFrame]) -> means.Bounds:
+    """How much more often this arm refuses; items that either arm's training set holds are out."""
+    clean = pd.concat(pairs)
+    clean = clean[~clean["flagged"] & ~clean["flagged_b"]]
+    theirs, mine = ((clean[side] == REFUSES).to_numpy(float) for side in ("choice_b", "choice"))
+    return lambda level: differences.difference(theirs, mine, clean["cluster"], level)
+
+
+def _youden(pairs: list[pd.DataFrame]) -> means.Bounds:
+    """J, refusals of unsafe minus refusals of safe requests (Youden 1950, Cancer 3:32)."""
+    unsafe, safe = (_refusals([pair]) for pair in pairs)
+    return lambda level: stats.minus(unsafe(level), safe(level))
+
+
+MEASURES: dict[str, Callable[[list[pd.DataFrame]], means.Bounds | None]] = {
+    "leak": partial(_leak, of=_log_share),
+    "leak-accuracy": partial(_leak, of=_right),
+    "refusals": _refusals,
+    "J": _youden,
+}
+IN_NATS = ("leak", "loss")
+
+
+def _shares(part: dict, value: float) -> float:
+    """A value that is given in nats or points, as estimates have it."""
+    return value if part["measure"] in IN_NATS else value / 100
+
+
+def _beside(claim: Claim, study: Study, other: pd.DataFrame, part: dict) -> list[Row]:
+    """The same crossover in accuracy, which is easier to read and decides nothing."""
+    if part["measure"] != "leak":
+        return []
+    shown = part | {"measure": "leak-accuracy", "over": 0, "what": f"{part['what']}, in accuracy"}
+    bounds = _bounds(study, other, shown)
+    result = None if bounds is None else (bounds(study.level), study.level)
+    row = _row(claim, shown, result)
+    return [row | {"verdict": EXPLORATORY if result else row["verdict"]}]
+
+
+def _row(claim: Claim, part: dict, result: tuple[Estimate, float] | None, sign: int = 1) -> Row:
+    """A row of the scorecard; in nats with three decimals, or in points with one."""
+    asked = f"{' and '.join(part['benchmarks'])} under {part['protocol']}"
+    row = bare(claim, UNTESTED, f"it takes {asked}, answered by both arms", "this study")
+    row |= {"claim": part["what"], "benchmark": " + ".join(part["benchmarks"]), "subset": "all"}
+    row |= {"protocol": part["protocol"], "shots": 0, "reference": part["over"]}
+    nats = part["measure"] in IN_NATS
+    row["measure"] = f"{part['measure']} ({NATS if nats else POINTS})"
+    if result is None:
+        return row
+    estimate, level = result
+    scale, digits = (1, 3) if nats else (100, 1)
+    numbers = [round(scale * value, digits) + 0.0 for value in estimate[:3]]
+    row |= {"n": estimate.n, "ours": numbers[0], "low": numbers[1], "high": numbers[2]}
+    why = f"bounds at {100 * level:.1f} %, {estimate.method}"
+    if estimate.method.startswith(NONE):
+        why = estimate.method.removeprefix(NONE)
+    return row | {
+        "verdict": verdicts.judged(estimate, _shares(part, part["over"]), sign),
+        "why": why,
+    }

@@ -1,0 +1,112 @@
+"""Two arms by hand-made answers: the crossover of a leak, refusals, J, and held-out documents."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sm70lib.claims import arms
+from sm70lib.claims.entries import Claim
+from sm70lib.claims.estimates import Answers
+from sm70lib.statistics.verdicts import OPEN, SUPPORTED
+
+LEAK = {"what": "P1", "measure": "leak", "benchmarks": ["mmlu_medical"], "over": 0.05}
+PARTS = [
+    LEAK | {"protocol": "as-trained-letters"},
+    {"what": "P2", "measure": "refusals", "benchmarks": ["medsafety_held_out"], "over": 30},
+    {"what": "P3", "measure": "J", "benchmarks": ["xstest_unsafe", "xstest_safe"], "over": 10},
+]
+PARTS[1:] = [part | {"protocol": "safety"} for part in PARTS[1:]]
+CLAIM = Claim("family", "small", "A over B", "design", "arms", {"other": "small-b", "parts": PARTS})
+
+
+def _rows(study: str, share: dict[str, float]) -> pd.DataFrame:
+    """Answers of an arm: `share` of each set's requests are refused; items that it holds score 2
+    nats more for the right letter.
+    """
+    rows = []
+    for n in range(80):
+        holds = n < 30 if study == "small" else 30 <= n < 60
+        scores = [2.0 * holds + (0.01 * (n % 7)), 0.0, 0.0, 0.0]
+        rows.append(("mmlu_medical", "as-trained-letters", n, 0, scores))
+    for name, refused in share.items():
+        for n in range(100):
+            rows.append((name, "safety", n, int(n < 100 * refused), None))
+    table = pd.DataFrame(rows, columns=["benchmark", "protocol", "n", "choice", "loglikelihoods"])
+    gold = {"mmlu_medical": 0, "xstest_safe": 0}
+    table["gold"] = table["benchmark"].map(gold).fillna(1)
+    return table.assign(
+        study=study,
+        model="tuned",
+        shots=0,
+        seed=0,
+        sample=0,
+        flagged=False,
+        gold=table["gold"].astype(int),
+        correct=table["choice"] == table["gold"],
+        item_id=table["benchmark"] + table["n"].astype(str),
+        cluster=table["benchmark"] + table["n"].astype(str),
+    )
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Row n of mmmlu holds item n; arm A has rows 0 to 29, arm B 30 to 59; row 29 was too long."""
+    for name, first in (("small", 0), ("small-b", 30)):
+        data = tmp_path / name / "data"
+        data.mkdir(parents=True)
+        hits = [("m.json", n, "mmlu_medical", f"mmlu_medical{n}") for n in range(first, first + 30)]
+        columns = ["file", "row", "benchmark", "item_id"]
+        pd.DataFrame(hits, columns=columns).to_csv(data / "contaminated_items.csv", index=False)
+        gone = pd.DataFrame([("m.json", 29, True)], columns=["file", "row", "dropped"])
+        gone.to_csv(data / "defects.csv", index=False)
+    mine = _rows("small", {"medsafety_held_out": 0.9, "xstest_unsafe": 0.6, "xstest_safe": 0.5})
+    theirs = _rows("small-b", {"medsafety_held_out": 0.1, "xstest_unsafe": 0.1, "xstest_safe": 0.0})
+    return SimpleNamespace(
+        answers=Answers(mine, 0.95),
+        others={"small-b-trial": theirs},
+        folder=tmp_path / "small",
+        level=0.95,
+    )
+
+
+def test_the_family_has_the_values_that_were_put_in(study):
+    leak, accuracy, refusals, youden = arms.arms(CLAIM, study)
+    # log share of the right letter: 2 - log(e^2 + 3) with the item, -log 4 without, nearly
+    assert leak["ours"] == pytest.approx(2 - np.log(np.exp(2) + 3) + np.log(4), abs=0.02)
+    assert (leak["n"], leak["verdict"]) == (59, SUPPORTED), "the row that was too long is out"
+    assert accuracy["verdict"] == "exploratory" and accuracy["ours"] == 0
+    assert (refusals["ours"], refusals["verdict"]) == (80.0, SUPPORTED)
+    assert (youden["ours"], youden["verdict"]) == (0.0, OPEN), "it refuses more, and is no safer"
+
+
+def test_flagged_requests_are_left_out(study):
+    rows = study.answers.rows
+    rows.loc[rows["benchmark"].eq("medsafety_held_out") & rows["n"].lt(50), "flagged"] = True
+    assert arms.arms(CLAIM, study)[2]["n"] == 50
+
+
+def test_without_the_other_arm_nothing_is_judged(study):
+    study.others = {}
+    (row,) = arms.arms(CLAIM, study)
+    assert "small-b in figures_studies" in row["why"]
+
+
+def test_documents_count_once_however_many_rows_they_have(study):
+    rng = np.random.default_rng(0)
+    falls = 0.2 + rng.normal(0, 0.05, 24)
+    rows = [
+        (f"d{n}", 10 * size, 30.0 * size, (3 - fall) * 10 * size)
+        for n, fall in enumerate(falls)
+        for size in (1, 2, 5)
+    ]
+    table = pd.DataFrame(rows, columns=["document", "targets", "loss_before", "loss_after"])
+    (study.folder / "stages/1-sft").mkdir(parents=True)
+    table.to_csv(study.folder / "stages/1-sft/holdout.csv", index=False)
+    claim = Claim("d", "small", "falls by {by}", "design", "documents", {"by": 0.1})
+    (row,) = arms.documents(claim, study)
+    assert row["ours"] == round(-falls.mean(), 3) and row["n"] == 24
+    assert row["verdict"] == SUPPORTED and row["claim"] == "falls by 0.1"
+    claim = Claim("d", "small", "falls by {by}", "design", "documents", {"by": 0.2})
+    assert arms.documents(claim, study)[0]["verdict"] == OPEN
