@@ -51,6 +51,7 @@ PARAMETERS = {
     "train_micro_batch_size": 2,
     "train_save_steps": 3,
     "train_gradient_checkpointing": False,
+    "train_report_to": "none",
     "sft_steps": 6,
     "sft_batch_size": 2,
     "sft_lr": 1e-2,

@@ -98,6 +98,9 @@ class Study(BaseModel):
         "sequences per device and pass", "sequences", affects="nothing", ge=1
     )
     train_save_steps: int = _p("distance of checkpoints", "steps", affects="nothing", ge=1)
+    train_report_to: Literal["none", "trackio", "wandb", "mlflow", "tensorboard"] = _p(
+        "tracker that training reports to", affects="nothing"
+    )
     train_gradient_checkpointing: bool = _p(
         "recompute activations to save memory", affects="nothing"
     )

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,11 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
             "cannot be shared out evenly among the processes of train_launcher, with",
         )
         for kind in STAGES
+    ),
+    (
+        "train_report_to",
+        lambda tracker: tracker == "none" or find_spec(tracker) is not None,
+        "is not installed here: pip install it, or give none",
     ),
     (
         "eval_models",

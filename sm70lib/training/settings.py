@@ -108,6 +108,8 @@ def _records(p, kind: str, stage: Path, evaluates: bool) -> dict:
         "save_strategy": "steps",
         "save_steps": p.train_save_steps,
         "save_total_limit": 2,
-        "report_to": [],
+        "report_to": p.train_report_to,
+        "project": "sm70",  # of trackio, and of no other tracker
+        "run_name": f"{p.study} {stage.name}",
         "disable_tqdm": True,
     }

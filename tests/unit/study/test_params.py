@@ -317,3 +317,9 @@ def test_a_name_that_no_table_can_show_or_that_is_taken_is_refused(name, said):
     with pytest.raises(StudyError, match=said):
         params.load(TINY, overrides=given)
     assert params.load(TINY, overrides=given | {"eval_models": {"base-2": "some/model"}})
+
+
+def test_a_tracker_that_is_not_installed_is_refused_before_anything_runs(monkeypatch):
+    monkeypatch.setattr("sm70lib.parameters.rules.find_spec", lambda name: None)
+    with pytest.raises(StudyError, match="train_report_to trackio is not installed here"):
+        params.load(ROOT / "params/tiny.yml", overrides={"train_report_to": "trackio"})
