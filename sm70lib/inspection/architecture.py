@@ -15,6 +15,8 @@ from sm70lib.study.params import StudyError
 # Checkpoints without a language model's head: transformers would draw a random one.
 HEADLESS = re.compile(r".*(For\w*Classification|ForQuestionAnswering|(?<!LMHead)Model)")
 FROM_BNB = "bitsandbytes"
+# Seen with PEFT 0.21 and bitsandbytes 0.50: an adapter on all linear layers fails in four bits
+NOT_IN_FOUR_BITS = ("llama4_text", "mamba")
 
 
 def configuration(name: str, folder: Path, key: str) -> PretrainedConfig:
@@ -52,7 +54,8 @@ def check(name: str, config: PretrainedConfig, key: str, quantised: bool) -> Non
     Raises:
         StudyError: If it is no causal language model, or its weights need what is not here.
     """
-    trouble = _not_causal(config) or _not_loadable(config, quantised)
+    trouble = _not_causal(config) or _not_in_four_bits(config, quantised)
+    trouble = trouble or _not_loadable(config, quantised)
     if trouble:
         raise StudyError(f"{key}: {name} {trouble}")
 
@@ -69,6 +72,16 @@ def _not_causal(config: PretrainedConfig) -> str:
     if HEADLESS.fullmatch(named):
         return f"is a {named}, which has no language model's head; give the causal language model"
     return ""
+
+
+def _not_in_four_bits(config: PretrainedConfig, quantised: bool) -> str:
+    family = config.get_text_config().model_type
+    if not quantised or family not in NOT_IN_FOUR_BITS:
+        return ""
+    return (
+        f"is of the family {family}, which PEFT or bitsandbytes cannot take in four bits: take "
+        "quantisation away (quant=none; quant_type: none)"
+    )
 
 
 def _not_loadable(config: PretrainedConfig, quantised: bool) -> str:

@@ -13,6 +13,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from sm70lib.inspection import architecture
+from sm70lib.inspection.architecture import NOT_IN_FOUR_BITS
 from sm70lib.models import backend, loading, packed, proof
 from sm70lib.models.proof import PACKED, PLAIN
 from sm70lib.models.request import Request
@@ -106,8 +108,6 @@ GO_PLAINLY = {  # capped logits, sinks, a state, chunks, or attention of their o
     "mamba": {},
 }
 FAMILIES = PACK | GO_PLAINLY
-# An adapter on all linear layers fails there in four bits, inside PEFT or bitsandbytes
-NOT_IN_NF4 = ("llama4_text", "mamba")
 
 
 def saved(family: str, folder) -> str:
@@ -209,7 +209,27 @@ def loss_and_gradients(model, logits: list[torch.Tensor]) -> tuple[float, torch.
     return loss.item(), gradients
 
 
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in NOT_IN_NF4])
+def together(model) -> list[torch.Tensor]:
+    """The logits of the rows, packed into one sequence."""
+    lengths = [len(row) for row in rows()]
+    logits = model(
+        input_ids=torch.cat(rows())[None],
+        position_ids=torch.cat([torch.arange(length) for length in lengths])[None],
+        cu_seq_lens_q=torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32),
+        use_cache=False,
+    ).logits[0]
+    return list(logits.split(lengths))
+
+
+@pytest.mark.parametrize("family", NOT_IN_FOUR_BITS)
+def test_a_family_that_four_bits_do_not_fit_is_refused_in_a_sentence(family):
+    config = AutoConfig.for_model(family, **SIZE | FAMILIES[family])
+    architecture.check("it", config, "base_model", quantised=False)
+    with pytest.raises(StudyError, match=f"base_model: it is of the family {family}.*quant_type"):
+        architecture.check("it", config, "base_model", quantised=True)
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in NOT_IN_FOUR_BITS])
 def test_a_training_step_in_nf4_is_the_same_packed_or_not(family, tmp_path):
     """A family that cannot be packed is trained without; the test above shows the refusal."""
     model = in_nf4(family, tmp_path)
@@ -218,14 +238,11 @@ def test_a_training_step_in_nf4_is_the_same_packed_or_not(family, tmp_path):
     assert np.isfinite(loss) and gradients.norm() > 0
     if family in GO_PLAINLY:
         return
-    lengths = [len(row) for row in rows()]
     packed.enter(model)
-    together = model(
-        input_ids=torch.cat(rows())[None],
-        position_ids=torch.cat([torch.arange(length) for length in lengths])[None],
-        cu_seq_lens_q=torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32),
-        use_cache=False,
-    ).logits[0]
-    other_loss, other_gradients = loss_and_gradients(model, list(together.split(lengths)))
+    other_loss, other_gradients = loss_and_gradients(model, together(model))
     assert abs(loss - other_loss) < 1e-4
     assert (gradients - other_gradients).norm() < 1e-3 * gradients.norm()
+    lengths = [len(row) for row in rows()]
+    joined = model(input_ids=torch.cat(rows())[None], use_cache=False).logits[0]
+    _, wrong = loss_and_gradients(model, list(joined.split(lengths)))
+    assert (gradients - wrong).norm() > 0.1 * gradients.norm(), "rows that see each other differ"
