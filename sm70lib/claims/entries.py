@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.study.params import StudyError, value_of
 
 OWN = "own"  # claims that every study makes of itself
 FIRST = "sm70"  # the paper that a study is compared with if its name contains no paper
-STUDIES = {FIRST: "SM70", "meditron": "Meditron", "med42": "Med42", "small": "small", OWN: ""}
+SMALL = "small"  # the study of that name, which has claims of its own, and its variants small-...
+PAPERS = {FIRST: "SM70", "meditron": "Meditron", "med42": "Med42"}
+STUDIES = PAPERS | {SMALL: SMALL, OWN: ""}
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,11 @@ def catalogue(path: Path = Path(__file__).with_name("claims.yml")) -> list[Claim
 
 
 def held_against(study: str) -> str:
-    """The paper that a study is compared with: the one in its name, or else SM70."""
-    return next((key for key in STUDIES if key != OWN and key in study), FIRST)
+    """Whose claims a study is compared with: the paper in its name, or else SM70; or `small`'s."""
+    name = study.removeprefix(REHEARSAL)
+    if name == SMALL or name.startswith(f"{SMALL}-"):
+        return SMALL
+    return next((paper for paper in PAPERS if paper in study), FIRST)
 
 
 def systems(study: str) -> list[str]:

@@ -71,7 +71,8 @@ def value_of(text: str | bytes, where: str) -> Any:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
+        lines = max(1, len(text.splitlines()))  # libyaml finds an open bracket behind the last one
+        line = f":{min(mark.line + 1, lines)}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise StudyError(f"{where}{line}: this is not readable YAML: {problem}") from None
 

@@ -118,6 +118,8 @@ def test_a_study_is_held_against_the_paper_in_its_name():
     names = ["sm70", "sm70-7b", "rehearsal-meditron-7b", "tiny-med42", "tiny", "mine"]
     found = [entries.held_against(name) for name in names]
     assert found == ["sm70", "sm70", "meditron", "med42", "sm70", "sm70"]
+    small = ["small", "small-b-full", "rehearsal-small", "real-small"]
+    assert [entries.held_against(name) for name in small] == ["small", "small", "small", "sm70"]
     base = entries.Claim("a", "med42", "b", "c", "stated", {}, ("llama-3-70b-instruct",))
     assert base.about("meta-llama/Meta-Llama-3-70B-Instruct") and base.about(
         "/x/Llama-3-70B-Instruct"
