@@ -325,6 +325,7 @@ def test_a_limit_counts_the_items_that_a_protocol_keeps_and_not_those_it_takes_a
         eval_benchmarks=["pubmedqa", "medqa_4"],
         eval_shots=[0, 3],
         eval_protocols=["sm70-2023", "sm70-2023-clean", "harness"],
+        eval_caps={},
     )
     counted = {}
     for p.eval_limit in (10, 29, None):
