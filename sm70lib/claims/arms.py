@@ -82,8 +82,10 @@ def documents(claim: Claim, study: Study) -> list[Row]:
 
 def _arm(study: Study, name: str) -> pd.DataFrame | None:
     """The answers of the other arm: of the study of that name, or of a variant of it."""
-    found = [answers for other, answers in study.others.items() if other.startswith(name)]
-    return found[0] if found else None
+    for other, answers in study.others.items():
+        if other == name or other.startswith(f"{name}-"):
+            return answers
+    return None
 
 
 def _pair(study: Study, other: pd.DataFrame, part: dict, benchmark: str) -> pd.DataFrame:

@@ -143,8 +143,9 @@ def _tokens(requests: list[Request], protocol: Protocol, common: int) -> int:
     """Tokens that an item has in memory at one time.
 
     They are the tokens of its requests after the `common` ones. If the model writes, they are all
-    that it reads and writes; of a conversation, all that it writes.
+    that it reads and writes. Those of a conversation are estimated, at four characters a token.
     """
     if protocol.reads:
-        return protocol.samples * (len(requests[0].context) + protocol.max_new_tokens)
+        read = len(requests[0].context) or len(requests[0].conversation) // 4
+        return protocol.samples * (read + protocol.max_new_tokens)
     return sum(request.length - common for request in requests)

@@ -44,7 +44,9 @@ class Model:
         the server may move to another machine.
         """
         if self.server:
-            text = f"served {self.server.model} {self.chat} {self.source}"
+            words = Path(weights.place(self.source)) / TOKENIZER if self.source else None
+            tokenizer = digest(words) if words and words.is_file() else self.source
+            text = f"served {self.server.model} {self.chat} {tokenizer}"
             return hashlib.sha256(text.encode()).hexdigest()
         place = Path(weights.place(self.source))
         base = _digest(place) if place.is_dir() else self.source

@@ -31,6 +31,8 @@ from sm70lib.study import memory
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.training.launch import launcher
 
+PER_REQUEST = 1024  # tokens of a served batch per request at once: a kill costs few requests
+
 
 def score_all(p, asked: list[Run], folder: Path) -> None:
     """Scores every run under every model.
@@ -109,9 +111,9 @@ def score_model(which: Model, p, asked: list[Run], folder: Path) -> dict | None:
     prompts = prompts_of(which, asked)
     if is_complete(which, prompts, folder):
         return None
-    if which.server:  # it cuts its own batches; here they only have to keep it busy
-        tokens = which.server.at_once * p.eval_batch_tokens
-        score_here(which, p, prompts, folder, tokens, which.identity())
+    if which.server:  # it cuts its own batches; here they only keep it busy
+        batch = which.server.at_once * PER_REQUEST
+        score_here(which, p, prompts, folder, batch, which.identity())
         return None
     tokens = leftout.batch_tokens(which, p)
     if tokens is None:

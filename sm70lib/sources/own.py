@@ -85,6 +85,13 @@ def _plain(content: Any) -> Any:
     """The text of a message, whose content may be a list of parts; anything else as it is."""
     if isinstance(content, str):
         return content.strip()
-    if isinstance(content, list) and all(part.get("type") == "text" for part in content):
+    if isinstance(content, list) and all(map(_is_text, content)):
         return "\n".join(part["text"] for part in content).strip()
     return content
+
+
+def _is_text(part: Any) -> bool:
+    """Whether a part of a message is text, and not an image or something else."""
+    return (
+        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+    )

@@ -1,11 +1,13 @@
 """A model behind a server: the same scores as on this machine, and errors in one sentence."""
 
 import json
+import shutil
 from functools import partial
 
 import pytest
 
-from sm70lib.evaluation import evaluating, scoring
+from sm70lib.asking import asking
+from sm70lib.evaluation import batches, candidates, evaluating, scoring
 from sm70lib.models import loading
 from sm70lib.models.backend import Local
 from sm70lib.serving import connection
@@ -192,3 +194,22 @@ def test_another_version_of_the_server_does_not_go_on(folder, local, tmp_path, m
         later = Served("m", Server(there.url, "m"), local.tokenizer)
         with pytest.raises(StudyError, match="begun m on sm70 stand-in 1.*continued m on sm70"):
             scored(later, run, path)
+
+
+def test_a_kill_costs_a_hosted_model_few_replies(folder):
+    """One batch is lost at most; here as many requests as three rounds of all connections."""
+    run = run_of(400, "generate")
+    tokens = Server.at_once * scoring.PER_REQUEST
+    prompts = asking.Prompts(run, None, chat=True)
+    sizes = [len(batch.asked) for batch in batches.batched(prompts, None, 4096, tokens, {})]
+    assert sum(sizes) == 400 and max(sizes) <= 12 * Server.at_once and min(sizes[:-1]) > 16
+
+
+def test_the_identity_of_a_served_model_does_not_depend_on_where_its_tokenizer_lies(
+    folder, tmp_path
+):
+    shutil.copytree(folder, tmp_path / "copy")
+    lines = [f"served=http://a/v1 model=m tokenizer={each}" for each in (folder, tmp_path / "copy")]
+    same = {candidates.described("m", line).identity() for line in lines}
+    other = candidates.described("m", "served=http://b/v1 model=m tokenizer=someone/else")
+    assert len(same) == 1 and other.identity() not in same

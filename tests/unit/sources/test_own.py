@@ -183,3 +183,11 @@ def test_a_base_that_is_known_to_lack_a_chat_template_is_refused_at_once(tmp_pat
         preflight.require_chat_template(asked)
     (tmp_path / "chat_template.jinja").write_text("x")
     preflight.require_chat_template(asked)
+
+
+@pytest.mark.parametrize("parts", [["Fever."], [{"type": "text"}], [{"type": "image"}], [None]])
+def test_parts_of_a_message_that_are_no_text_give_a_reason(parts):
+    reason = own_of(
+        {"messages": [*openai(("user", ASKED)), {"role": "assistant", "content": parts}]}
+    )
+    assert isinstance(reason, str)
