@@ -8,9 +8,10 @@ import sys
 
 from sm70lib import runner, smollm2
 from sm70lib.parameters.fields import Study
-from sm70lib.rehearsal import rehearsal, variants
+from sm70lib.rehearsal import first_steps, rehearsal
 from sm70lib.steps import steps, weights
 from sm70lib.study.params import StudyError, load, parsed
+from sm70lib.study.variants import overlays
 
 
 def main(words: list[str] | None = None) -> int:
@@ -46,7 +47,7 @@ def _run(given: argparse.Namespace) -> int:
     if given.command == "rehearse":
         return rehearsal.rehearse(given.files, dict(given.p), given.resume, given.fresh_kernels)
     if given.command == "overlays":
-        return variants.first_steps(variants.overlays())
+        return first_steps.run(overlays())
     if given.command == "smollm2":
         print(smollm2.make())
         return 0

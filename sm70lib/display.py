@@ -1,4 +1,4 @@
-"""One line on the terminal that shows where a notebook is."""
+"""What the terminal shows of a run: where a notebook is, and what an error means."""
 
 from __future__ import annotations
 
@@ -15,12 +15,29 @@ from sm70lib.steps import steps
 if TYPE_CHECKING:
     from nbformat import NotebookNode  # slow to import
 
+MEANINGS = {  # words in the last line of an error, and what the error means
+    "DeadKernelError": "the kernel died, probably for lack of memory; python -m sm70lib plan says "
+    "what each step needs, and 04 needs less with a lower eval_batch_tokens",
+    "MemoryError": "memory ran out; python -m sm70lib plan says what each step needs, and 04 needs "
+    "less with a lower eval_batch_tokens",
+    "No space left": "the disk is full",
+    "StudyError": "something given is not as it must be; the sentence above says what to do",
+    "stopped by hand": "nothing that was finished is lost",
+}
 LINE_SECONDS = 15  # between two lines if the output is not a terminal
 
 
 def clock(seconds: float) -> str:
     """Formats a duration in seconds, e.g. `0:05`, `1:05` or `1:00:00`."""
     return str(timedelta(seconds=int(seconds))).removeprefix("0:").removeprefix("0")
+
+
+def meaning(trouble: str) -> str:
+    """Explains the last line of an error."""
+    for words, explained in MEANINGS.items():
+        if words in trouble:
+            return explained
+    return "an error in that cell"
 
 
 class Display:

@@ -10,6 +10,7 @@ from sm70lib.parameters import own
 from sm70lib.parameters.fields import Study
 from sm70lib.steps import kept, steps, weights
 from sm70lib.steps.keys import EVALUATION, mark
+from sm70lib.study import variants
 from sm70lib.study.others import downloads
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.study.provenance import declared
@@ -60,17 +61,15 @@ def _outlook_of(
     return "finished", why.removeprefix("finished")
 
 
-def to_run_first(study: Study) -> list[Path]:
-    """The files of studies in `figures_studies` that have no predictions yet.
+def to_run_first(study: Study) -> list[tuple[Path, ...]]:
+    """The files of each study in `figures_studies` that has no predictions yet.
 
-    A study without a file of its name in params/ has to be run by the user.
+    A study that no file or overlay in params/ declares has to be run by the user.
     """
-    files = [ROOT / f"params/{name}.yml" for name in study.figures_studies]
-    return [
-        file
-        for file in files
-        if file.exists() and not mark(steps.outputs() / file.stem, EVALUATION)
+    missing = [
+        name for name in study.figures_studies if not mark(steps.outputs() / name, EVALUATION)
     ]
+    return [files for files in map(variants.files_of, missing) if files]
 
 
 def require_data(study: Study, running: list[str]) -> None:

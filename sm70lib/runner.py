@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sm70lib import preflight
-from sm70lib.display import Display, clock
+from sm70lib.display import Display, clock, meaning
 from sm70lib.parameters.fields import Study
 from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.steps import kept, lent, steps
@@ -19,16 +19,6 @@ from sm70lib.steps.keys import EVALUATION
 from sm70lib.study.params import ROOT, StudyError, load, parsed, rehearsal
 from sm70lib.study.provenance import declared
 from sm70lib.study.used import values_of
-
-MEANINGS = {  # words in the last line of an error, and what the error means
-    "DeadKernelError": "the kernel died, probably for lack of memory; python -m sm70lib plan says "
-    "what each step needs, and 04 needs less with a lower eval_batch_tokens",
-    "MemoryError": "memory ran out; python -m sm70lib plan says what each step needs, and 04 needs "
-    "less with a lower eval_batch_tokens",
-    "No space left": "the disk is full",
-    "StudyError": "something given is not as it must be; the sentence above says what to do",
-    "stopped by hand": "nothing that was finished is lost",
-}
 
 
 def run(
@@ -67,11 +57,8 @@ def run(
     if lender:
         _take_over(study, lender, names, list_only)
     if not command and not list_only and names[-1] == list(steps.STEPS)[-1]:
-        root = {name: text for name, text in overrides.items() if name == "data_root"}
-        for other in preflight.to_run_first(study):
-            print(f"{other.stem}, which {study.study} is compared with, is run first", flush=True)
-            if run([str(other)], root, until=EVALUATION):
-                return 1
+        if not _finish_others(study, overrides):
+            return 1
     command = command or command_line("run", files, overrides)
     plan = preflight.outlook(study, names, again, command)
     if list_only:
@@ -80,6 +67,16 @@ def run(
         return 0
     _prepare(study, plan, files, overrides)
     return 0 if _finish_all(study, names, again, command) else 1
+
+
+def _finish_others(study: Study, overrides: dict[str, str]) -> bool:
+    """Runs the studies that 06 draws beside this one as far as 04; False if one failed."""
+    root = {name: text for name, text in overrides.items() if name == "data_root"}
+    for other in preflight.to_run_first(study):
+        print(f"{other[-1].stem} is run first: it stands beside {study.study}", flush=True)
+        if run([str(file) for file in other], root, until=EVALUATION):
+            return False
+    return True
 
 
 def _require_allowed_name(study: Study, command: str) -> None:
@@ -188,18 +185,11 @@ def _finish(name: str, study: Study, folder: Path, again: bool, command: str) ->
             f"the notebook ended without step.finish(), or what it wrote changed since ({why})"
         )
     print(
-        f"\n{name} failed in cell {display.cell}\n  {trouble}\n  meaning:  {_meaning(trouble)}\n"
+        f"\n{name} failed in cell {display.cell}\n  {trouble}\n  meaning:  {meaning(trouble)}\n"
         f"  notebook: {_output(name, folder)}\n  go on by: {command}",
         file=sys.stderr,
     )
     return False
-
-
-def _meaning(trouble: str) -> str:
-    for words, meaning in MEANINGS.items():
-        if words in trouble:
-            return meaning
-    return "an error in that cell"
 
 
 def _output(name: str, folder: Path) -> Path:

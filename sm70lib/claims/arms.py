@@ -16,6 +16,7 @@ from sm70lib.analysis import frames
 from sm70lib.analysis.roles import TUNED
 from sm70lib.claims.case import EXPLORATORY, UNTESTED, Row, Study, bare
 from sm70lib.claims.entries import Claim
+from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.statistics import differences, means, stats, verdicts
 from sm70lib.statistics.differences import NONE
 from sm70lib.statistics.stats import Estimate
@@ -83,7 +84,8 @@ def documents(claim: Claim, study: Study) -> list[Row]:
 def _arm(study: Study, name: str) -> pd.DataFrame | None:
     """The answers of the other arm: of the study of that name, or of a variant of it."""
     for other, answers in study.others.items():
-        if other == name or other.startswith(f"{name}-"):
+        declared = other.removeprefix(REHEARSAL)
+        if declared == name or declared.startswith(f"{name}-"):
             return answers
     return None
 

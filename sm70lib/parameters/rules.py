@@ -74,6 +74,11 @@ def _parts_exist(parts: dict[str, str]) -> bool:
     return all(number <= count for number, count in numbers)
 
 
+def _rehearsals_apart(others: list[str], study: str) -> bool:
+    """Whether only a rehearsal names rehearsals to be drawn beside it."""
+    return study.startswith(REHEARSAL) or not any(name.startswith(REHEARSAL) for name in others)
+
+
 def _read(given: dict[str, Any], sources: list[str]) -> bool:
     """Whether every source of a mapping is one that the study tunes on."""
     return set(given) <= set(sources)
@@ -203,9 +208,9 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
         f"holds test items, on which no grid may choose; give only {' and '.join(DEV)} to",
     ),
     (
-        "figures_studies",
-        lambda others: not any(other.startswith(REHEARSAL) for other in others),
-        "names a rehearsal, whose numbers mean nothing; take it out",
+        "figures_studies study",
+        _rehearsals_apart,
+        "names a rehearsal, whose numbers mean nothing; take it out of",
     ),
     ("figures_studies study", lambda others, study: study not in others, "contains"),
 )

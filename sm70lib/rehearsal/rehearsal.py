@@ -24,6 +24,8 @@ from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.parameters.stages import STAGES
 from sm70lib.standins.hub import Hub
 from sm70lib.steps import steps
+from sm70lib.steps.keys import EVALUATION
+from sm70lib.study import variants
 from sm70lib.study.params import StudyError, load, parsed
 from sm70lib.study.used import own_files, values_of
 
@@ -40,7 +42,6 @@ CUTS = {
     **dict.fromkeys([f"{kind}_batch_size" for kind in STAGES], 2),
     "ask_max_new_tokens": 8,
     "figures_dpi": 50,
-    "figures_studies": [],
     "stats_resamples": 100,
 }
 # The largest draws from files of the user's own, which are read as they are
@@ -68,36 +69,61 @@ def rehearse(
             or 07_ask failed.
     """
     began = time.monotonic()
-    written = load(*files, overrides=parsed(overrides))
-    changed = cuts(written)
-    folder = steps.outputs() / f"{REHEARSAL}{written.study}"
+    study = load(*files, overrides=parsed(overrides))
+    root = {name: text for name, text in overrides.items() if name == "data_root"}
+    for other in _others(study):
+        print(f"{other[-1].stem} is rehearsed first: it stands beside {study.study}", flush=True)
+        names = [str(file) for file in other]
+        with _stage(load(*names, overrides=parsed(root)), resume, fresh_kernels) as changed:
+            if runner.run(names, root | changed, command="rehearse", until=EVALUATION):
+                return 1
+    again = f"{runner.command_line('rehearse', files, overrides)} --resume"
+    with _stage(study, resume, fresh_kernels) as changed:
+        if runner.run(files, overrides | changed, command=again):
+            return 1
+        _ask(files, overrides | changed)
+    from sm70lib import report
+
+    name = f"{REHEARSAL}{study.study}"
+    print(report.build(name))
+    print(f"{name}: came through in {time.monotonic() - began:.0f} s")
+    return 0
+
+
+def _others(study: Study) -> list[tuple[Path, ...]]:
+    """The files of the studies that 06 draws beside this one, so far as params/ declares them."""
+    return [files for files in map(variants.files_of, study.figures_studies) if files]
+
+
+@contextmanager
+def _stage(study: Study, resume: bool, fresh_kernels: bool) -> Iterator[dict[str, str]]:
+    """Sets up everything that a study needs to be rehearsed, and prints what is cut.
+
+    Yields:
+        YAML texts of the parameters that a rehearsal changes.
+    """
+    from sm70lib.rehearsal import warm  # papermill takes 2 s, and other commands do not need it
+
+    folder = steps.outputs() / f"{REHEARSAL}{study.study}"
     if not resume:
         shutil.rmtree(folder, ignore_errors=True)
-    with local_hub(folder), _local_server(written, folder):
-        changed |= stand_ins(written, folder)
-        _print_cuts(written, changed)
-        texts = {name: json.dumps(value) for name, value in changed.items()}  # JSON is YAML too
-        all_overrides = overrides | texts
-        again = f"{runner.command_line('rehearse', files, overrides)} --resume"
-        with kernel(fresh_kernels):
-            code = runner.run(files, all_overrides, command=again)
-            if code == 0:
-                _ask(folder.name, files, all_overrides)
-    if code == 0:
-        from sm70lib import report
-
-        print(report.build(folder.name))
-        print(f"{folder.name}: came through in {time.monotonic() - began:.0f} s")
-    return code
+    with local_hub(folder), _local_server(study, folder), warm.one_kernel(fresh_kernels):
+        changed = cuts(study) | stand_ins(study, folder)
+        _print_cuts(study, changed)
+        yield {name: json.dumps(value) for name, value in changed.items()}  # JSON is YAML too
 
 
 def cuts(study: Study) -> dict[str, Any]:
     """The parameters that a rehearsal changes, with their new values.
 
-    These are the study's name, sizes above those in CUTS that the study uses, draws from the user's
-    own files above those in DRAWS, and launchers that start several processes.
+    These are the study's name and those of studies beside it, sizes above those in CUTS that the
+    study uses, draws from the user's own files above those in DRAWS, and launchers that start
+    several processes.
     """
     changed: dict[str, Any] = {"study": f"{REHEARSAL}{study.study}"}
+    if study.figures_studies:
+        rehearsed = [load(*files).study for files in _others(study)]
+        changed["figures_studies"] = [f"{REHEARSAL}{name}" for name in rehearsed]
     for name, value in values_of(study, CUTS).items():
         if isinstance(value, dict):  # of each source alone
             cut: Any = {source: min(own, CUTS[name]) for source, own in value.items()}
@@ -205,29 +231,10 @@ def _print_cuts(study: Study, changed: dict[str, Any]) -> None:
     print(f"cut: {', '.join(pairs)}", flush=True)
 
 
-@contextmanager
-def kernel(fresh: bool) -> Iterator[None]:
-    """Makes papermill run all notebooks in one warm kernel, unless each needs a fresh one."""
-    if fresh:
-        yield
-        return
-    from papermill.engines import papermill_engines
-
-    from sm70lib.rehearsal.warm import WarmKernel
-
-    cold = papermill_engines.get_engine()
-    papermill_engines.register(None, WarmKernel)
-    try:
-        yield
-    finally:
-        papermill_engines.register(None, cold)
-        WarmKernel.stop()
-
-
-def _ask(name: str, files: list[str], overrides: dict[str, str]) -> None:
+def _ask(files: list[str], overrides: dict[str, str]) -> None:
     """Runs 07, which is not a step of the study because a person asks the questions there."""
     study = load(*files, overrides=parsed(overrides))
-    trouble = runner.execute("07_ask", study, steps.outputs() / name)
+    trouble = runner.execute("07_ask", study, steps.outputs() / study.study)
     if trouble:
-        raise StudyError(f"07_ask of {name}: {trouble}")
+        raise StudyError(f"07_ask of {study.study}: {trouble}")
     print("07_ask: finished", flush=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from jupyter_client.manager import KernelManager
-from papermill.engines import NBClientEngine
+from papermill.engines import NBClientEngine, papermill_engines
 
 from sm70lib.kernels import HereWaiting
 
@@ -51,3 +53,18 @@ class WarmKernel(NBClientEngine):
             client.execute_interactive(RESET, store_history=False, timeout=SECONDS)
         finally:
             client.stop_channels()
+
+
+@contextmanager
+def one_kernel(fresh: bool = False) -> Iterator[None]:
+    """Makes papermill run all notebooks in one warm kernel, unless each needs a fresh one."""
+    if fresh:
+        yield
+        return
+    cold = papermill_engines.get_engine()
+    papermill_engines.register(None, WarmKernel)
+    try:
+        yield
+    finally:
+        papermill_engines.register(None, cold)
+        WarmKernel.stop()

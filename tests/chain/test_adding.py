@@ -144,7 +144,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-from sm70lib.rehearsal import variants
+from sm70lib.rehearsal import first_steps
 from sm70lib.study import params, provenance
 
 files = (Path("params/sm70-7b.yml"), Path("robust.yml"))
@@ -152,7 +152,7 @@ taken = {}
 for step in ("01_data", "02_load_4bit", "03_qlora_finetune"):
     names = provenance.declared(Path(f"notebooks/{step}.ipynb"))
     taken[step] = [name for name in names if name.startswith("robust_")]
-variants.first_steps([files])
+first_steps.run([files])
 
 # Only now: transformers reads the address of the hub when it is imported.
 from sm70lib.sizes import accelerators

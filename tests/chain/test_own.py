@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from sm70lib import preflight, report, runner
-from sm70lib.rehearsal import rehearsal, variants
+from sm70lib.rehearsal import first_steps, rehearsal, warm
 from sm70lib.sources import records
 from sm70lib.steps import status, steps
 from sm70lib.study import params
@@ -74,7 +74,7 @@ def finished(tmp_path_factory) -> Path:
         patch.setenv("SM70_NOTEBOOKS", str(ROOT / "notebooks"))
         written = params.load(TINY, overlay)
         preflight.require_own(written, list(steps.STEPS))
-        cut = rehearsal.cuts(written) | variants.ONE_STEP
+        cut = rehearsal.cuts(written) | first_steps.ONE_STEP
         study = params.load(TINY, overlay, overrides=cut)
         _run(study, steps.outputs() / study.study)
         yield steps.outputs() / study.study
@@ -82,7 +82,7 @@ def finished(tmp_path_factory) -> Path:
 
 
 def _run(study, folder: Path) -> None:
-    with rehearsal.kernel(fresh=False):
+    with warm.one_kernel():
         for name in [*steps.STEPS, "07_ask"]:
             if name == "03_qlora_finetune":
                 _train(study, folder)

@@ -10,8 +10,9 @@ import sys
 import pandas as pd
 import pytest
 
-from sm70lib.rehearsal import rehearsal, variants
-from sm70lib.study import params
+from sm70lib.claims import entries
+from sm70lib.rehearsal import rehearsal
+from sm70lib.study import params, variants
 from sm70lib.study.params import ROOT
 from tests.chain.rehearsed import check, rehearse
 
@@ -31,11 +32,27 @@ def test_every_study_comes_through_to_its_report(study, tmp_path):
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stdout + done.stderr
     check(tmp_path / f"rehearsal-{study}", done.stdout)
+    _check_arms(tmp_path / f"rehearsal-{study}")
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     p = params.load(ROOT / f"params/{study}.yml")
     allowed = SECONDS + TRAINING_SECONDS * len(p.train_seeds) * len(p.train_stages)
     print(f"{study}: {used:.0f} s of one core, {allowed} allowed")
     assert used < SLACK * allowed
+
+
+def _check_arms(folder):
+    """A study that is compared with another arm judges every part of the declared family."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    if not manifest["parameters"]["figures_studies"]:
+        return
+    card = pd.read_csv(folder / "tables/scorecard.csv")
+    own = [
+        claim for claim in entries.catalogue() if claim.study == entries.held_against(folder.name)
+    ]
+    for claim in own:
+        for part in claim.arguments["parts"] if claim.judge == "arms" else []:
+            row = card[card["claim"] == part["what"]].iloc[0]
+            assert row["n"] > 0, f"{part['what']}: {row['why']}"
 
 
 def test_every_kind_of_stage_launcher_and_protocol_comes_through(tmp_path):

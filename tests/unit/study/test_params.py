@@ -11,8 +11,7 @@ from hypothesis import strategies as some
 from pydantic import ValidationError
 
 from sm70lib.parameters import fields
-from sm70lib.rehearsal import variants
-from sm70lib.study import params, used
+from sm70lib.study import params, used, variants
 from sm70lib.study.params import ROOT, StudyError
 
 TINY = ROOT / "params/tiny.yml"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import re
 import shutil
 import time
 from pathlib import Path
@@ -20,46 +19,14 @@ from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.parameters.stages import STAGES
 from sm70lib.rehearsal import rehearsal
 from sm70lib.steps import steps
-from sm70lib.study.params import ROOT, StudyError, load
+from sm70lib.study.params import StudyError, load
 from sm70lib.study.provenance import declared
 from sm70lib.study.used import values_of
 
 ONE_STEP = dict.fromkeys([f"{kind}_steps" for kind in STAGES], 1)
 
 
-def overlays() -> list[tuple[Path, ...]]:
-    """Pairs of files: a study, and an overlay that belongs to it.
-
-    An overlay belongs to the study that its comment names (`An overlay of sm70.yml`). Without such
-    a comment it belongs to the study whose name its own study name extends by a dash and more.
-
-    Raises:
-        StudyError: the study of an overlay is not in params/.
-    """
-    overlay_files = sorted((ROOT / "params/overlays").glob("*.yml"))
-    return [(_study_of(overlay), overlay) for overlay in overlay_files]
-
-
-def _study_of(overlay: Path) -> Path:
-    text = overlay.read_text()
-    named = re.search(r"^# An overlay of (\S+)\.yml", text, re.MULTILINE)
-    own = re.search(r"^study: *(\S+)", text, re.MULTILINE)
-    studies = sorted((ROOT / "params").glob("*.yml"), key=lambda path: len(path.stem))
-    if named:
-        fitting = [path for path in studies if path.stem == named[1]]
-    elif own:
-        fitting = [path for path in studies if own[1].startswith(f"{path.stem}-")]
-    else:
-        fitting = []
-    if not fitting:
-        raise StudyError(
-            f"{overlay} belongs to no study in params/; begin its study name with that study's "
-            "name and a dash, or name the study in a comment: # An overlay of sm70.yml"
-        )
-    return fitting[-1]  # the longest name that fits
-
-
-def first_steps(variants: list[tuple[Path, ...]]) -> int:
+def run(variants: list[tuple[Path, ...]]) -> int:
     """Runs each variant as far as its first training step.
 
     The outputs of a variant are deleted when it gets there. If it fails, they stay to be looked at.
