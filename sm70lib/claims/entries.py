@@ -82,9 +82,10 @@ def catalogue(path: Path = Path(__file__).with_name("claims.yml")) -> list[Claim
 def held_against(study: str) -> str:
     """Whose claims a study is compared with: the paper in its name, or else SM70; or `small`'s."""
     name = study.removeprefix(REHEARSAL)
-    if name == SMALL or name.startswith(f"{SMALL}-"):
-        return SMALL
-    return next((paper for paper in PAPERS if paper in study), FIRST)
+    named = [paper for paper in PAPERS if paper in name]
+    if named:
+        return named[0]
+    return SMALL if name == SMALL or name.startswith(f"{SMALL}-") else FIRST
 
 
 def systems(study: str) -> list[str]:
