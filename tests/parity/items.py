@@ -30,7 +30,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 os.environ.update(
     HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1"
@@ -45,6 +45,8 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaTokenizer,
@@ -62,6 +64,7 @@ evaluator.add_env_info = lambda results: None  # asks pip and the system for a s
 MANAGER = TaskManager()
 US = "medqa_usmle/data_clean/questions/US/4_options/phrases_no_exclude_{}.jsonl"
 KINDS = ("bytes", "bytes-bos", "pieces-bos")  # of tokenizers
+WITH_BOS = "+bos"  # behind the folder of a real model
 LINE = (
     "{kind} {case.name}: n {n}, choices equal {equal}, scores equal {same_score}, max |difference| "
     "{difference:.1e} nats ({their_seconds:.0f} s there, {our_seconds:.0f} s here)"
@@ -496,10 +499,30 @@ def compare_one(data: Path, limit: int | None, case: Case, kind: str, changed: d
     """One line of `compare`."""
     logging.disable(logging.WARNING)
     disable_progress_bar()
-    made = tokenizer(data, kind)
+    loaded, made = _pair(data, kind)
     with tempfile.TemporaryDirectory() as folder:
-        found = _case(llama(len(made)), made, case, data, limit, Path(folder), changed)
+        found = _case(loaded, made, case, data, limit, Path(folder), changed)
     return {"kind": kind, "case": case} | found
+
+
+@lru_cache(maxsize=1)
+def _pair(data: Path, kind: str) -> tuple[Any, Any]:
+    """A small random model with a tokenizer of that kind, or a real model from a folder.
+
+    Args:
+        data: real text, for the tokenizers of KINDS.
+        kind: one of KINDS, or a folder; with WITH_BOS behind it, its tokenizer adds a BOS.
+    """
+    if kind in KINDS:
+        made = tokenizer(data, kind)
+        return llama(len(made)), made
+    folder = kind.removesuffix(WITH_BOS)
+    made = AutoTokenizer.from_pretrained(folder)
+    if kind.endswith(WITH_BOS):
+        made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{made.bos_token} $A", special_tokens=[(made.bos_token, made.bos_token_id)]
+        )
+    return AutoModelForCausalLM.from_pretrained(folder).eval(), made
 
 
 def _case(
@@ -554,10 +577,14 @@ def main() -> int:
     parser.add_argument(
         "--kind", nargs="+", choices=KINDS, default=KINDS, help="tokenizers (default: all)"
     )
+    parser.add_argument(
+        "--model", help="folder of a real model, compared with and without a BOS, instead of --kind"
+    )
     given = parser.parse_args()
+    kinds = [given.model, f"{given.model}{WITH_BOS}"] if given.model else given.kind
     pairs = [
         (kind, case)
-        for kind in given.kind
+        for kind in kinds
         for case in CASES
         if given.only is None or case.name in given.only
     ]
