@@ -6,6 +6,8 @@ from pathlib import Path
 from sm70lib.evaluation import evaluating
 from sm70lib.models import loading, local
 from sm70lib.models.backend import Local
+from sm70lib.serving.served import Served
+from sm70lib.study.others import Server
 from tests.asked import run_of
 
 
@@ -20,3 +22,16 @@ def score(base: str, path: Path, pause: float) -> None:
     local.loglikelihoods = slowly
     loaded = loading.load(base), loading.load_tokenizer(base)
     evaluating.evaluate(Local(*loaded), run_of(60), path, model_digest="m", batch_tokens=300)
+
+
+def score_served(url: str, tokenizer: str, path: Path, pause: float) -> None:
+    """The same with the model m of a server, whose tokenizer is in a folder."""
+    asked = Served.loglikelihoods
+
+    def slowly(*given):
+        time.sleep(pause)
+        return asked(*given)
+
+    Served.loglikelihoods = slowly
+    served = Served("m", Server(url, "m"), loading.load_tokenizer(tokenizer))
+    evaluating.evaluate(served, run_of(60), path, model_digest="m", batch_tokens=300)

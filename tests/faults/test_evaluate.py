@@ -10,6 +10,9 @@ import pytest
 from sm70lib.evaluation import evaluating
 from sm70lib.models import loading
 from sm70lib.models.backend import Local
+from sm70lib.serving.served import Served
+from sm70lib.standins.server import ModelServer
+from sm70lib.study.others import Server
 from tests import small
 from tests.asked import kept, run_of
 from tests.faults import scorer
@@ -33,18 +36,31 @@ def test_killed_five_times_ends_with_the_lines_of_an_undisturbed_run(loaded, tmp
     """
     whole, cut, draw = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl", random.Random(5)
     evaluating.evaluate(Local(*loaded), run_of(60), whole, model_digest="m", batch_tokens=300)
+    given = (scorer.score, loaded[0].name_or_path, cut)
+    killed_and_finished(given, cut, 5, draw)
+    assert len(kept(whole)) == 60 and kept(cut) == kept(whole)
+
+
+def killed_and_finished(given: tuple, cut: Path, kills: int, draw: random.Random) -> None:
+    """Starts a scorer, kills it so many times once it has written more lines, and lets it end.
+
+    Args:
+        given: the function of `scorer`, and its arguments but for the pause.
+        cut: the file that it writes.
+        kills: how often it is killed; after the third time, the last line is cut as well.
+        draw: when, within a tenth of a second.
+    """
     # Each process is forked from one that has imported everything.
     forked = multiprocessing.get_context("forkserver")
     forked.set_forkserver_preload([scorer.__name__])
 
     def start(pause: float):
-        given = (loaded[0].name_or_path, cut, pause)
-        process = forked.Process(target=scorer.score, args=given)
+        process = forked.Process(target=given[0], args=(*given[1:], pause))
         process.start()
         return process
 
     killed, before = 0, 0
-    while killed < 5:
+    while killed < kills:
         process = start(0.1)
         while process.is_alive() and written(cut) <= before:
             time.sleep(0.005)
@@ -59,4 +75,14 @@ def test_killed_five_times_ends_with_the_lines_of_an_undisturbed_run(loaded, tmp
     process = start(0)
     process.join(600)
     assert process.exitcode == 0
-    assert len(kept(whole)) == 60 and kept(cut) == kept(whole)
+
+
+def test_a_served_run_killed_twice_has_every_line_once(loaded, tmp_path):
+    whole, cut, draw = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl", random.Random(6)
+    folder = loaded[0].name_or_path
+    with ModelServer({"m": Path(folder)}) as there:
+        served = Served("m", Server(there.url, "m"), loaded[1])
+        evaluating.evaluate(served, run_of(60), whole, model_digest="m", batch_tokens=300)
+        killed_and_finished((scorer.score_served, there.url, folder, cut), cut, 2, draw)
+    assert len(kept(whole)) == len(cut.read_text().splitlines()) == 60
+    assert kept(cut) == kept(whole)
