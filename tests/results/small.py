@@ -6,8 +6,7 @@ After `make reproduce STUDY=small DATA=folder`:
     python -m tests.results.small small-full     # the same for the overlay
 
 Kept are tables, figures, marks, losses and predictions of both arms. What quotes questions stays
-away (executed notebooks, the benchmarks' items, errors.csv), because the exams have licences of
-their own.
+away (executed notebooks, benchmark items, the table errors): the exams have their own licences.
 """
 
 import json
@@ -28,6 +27,7 @@ REFERENCES = ROOT / "outputs/reference"
 STUDIES = ("small", "small-full")  # what the README shows, where it was run
 PARTS = (
     "predictions/*/*.jsonl",
+    "predictions/*/*.meta.json",
     "tables/*.csv",
     "tables/*.md",
     "figures/*.png",
@@ -39,7 +39,7 @@ PARTS = (
     "stages/*/metrics.jsonl",
     "stages/*/holdout.csv",
 )
-QUOTING = ("errors.csv", "errors.md")  # tables with the text of questions
+LEFT_OUT = ("errors", "quoted")  # tables: the text of questions; what others report
 SPEED = "speed.json"
 FLOP_PER_WEIGHT = 4  # a frozen weight: 2 for a token forward, 2 for the activation's gradient
 
@@ -59,18 +59,21 @@ def keep(study: str) -> None:
     parameters = json.loads((outputs() / study / "manifest.json").read_text())["parameters"]
     for name in (study, *parameters["figures_studies"]):
         target = REFERENCES / study if name == study else REFERENCES / study / name
-        _copy(outputs() / name, target)
+        _copy(outputs() / name, target, parameters["data_root"])
     write_json(REFERENCES / study / SPEED, _speed(outputs() / study))
 
 
-def _copy(study: Path, target: Path) -> None:
+def _copy(study: Path, target: Path, data_root: str) -> None:
+    """Copies the parts that are kept; the folder of data is called DATA in them."""
     for part in PARTS:
         for source in sorted(study.glob(part)):
-            if source.name in QUOTING:
+            if source.stem in LEFT_OUT:
                 continue
             copy = target / source.relative_to(study)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, copy)
+            if copy.suffix == ".json":
+                copy.write_text(copy.read_text().replace(data_root, "DATA"))
 
 
 def _speed(study: Path) -> dict[str, float]:
