@@ -4,14 +4,12 @@ import re
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-from sm70lib.parameters import aggregates, own
+from sm70lib.parameters import aggregates, launchers, own
 from sm70lib.parameters.stages import IN_ROUNDS, STAGES
 from sm70lib.parameters.tables import names
 
-ROOT = Path(__file__).parents[2]
 OWN = re.compile(r"base$|base-nf4$|tuned$|tuned-|merged-")  # names of models that every study has
 REHEARSAL = "rehearsal-"  # the names of rehearsed studies begin with this; no other name may
 DEV = names("benchmarks/benchmarks.csv", use="dev")  # for choosing between models
@@ -35,31 +33,6 @@ def _source_for_each_round(
     """Whether every round of a kind has a source; one that `of` does not name is in each round."""
     rounds = range(1, kinds.count(kind) + 1)
     return all(any(of.get(name, turn) == turn for name in names) for turn in rounds)
-
-
-def processes(launcher: str) -> int:
-    """The processes that a launcher says it starts; 1 if its words do not say how many.
-
-    The trainer counts them itself, but only after the stages before have been trained.
-
-    Args:
-        launcher: The command line of `train_launcher`, e.g. `torchrun --nproc-per-node 8`. For
-            `accelerate launch`, its words count before its `--config_file`.
-    """
-    if "torchrun" in launcher:
-        nodes = _number(launcher, "--nnodes")
-        return nodes * _number(launcher, "--nproc[-_]per[-_]node")
-    file = re.search(r"--config[-_]file[ =](\S+)", launcher)
-    written = ""
-    if file and (ROOT / file[1]).is_file():
-        written = (ROOT / file[1]).read_text(encoding="utf-8", errors="replace")
-    return _number(launcher, "--num[-_]processes", _number(written, r"(?m)^num_processes:"))
-
-
-def _number(text: str, option: str, otherwise: int = 1) -> int:
-    """The whole number from 1 that a text gives for an option."""
-    found = re.search(rf"{option}[ =]([1-9]\d*)(?!\S)", text)
-    return int(found[1]) if found else otherwise
 
 
 def _no_test_items_for_a_grid(asked: list[str], study: str) -> bool:
@@ -179,10 +152,53 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
     *(
         (
             f"{kind}_batch_size train_micro_batch_size train_launcher",
-            lambda batch, micro, launcher: batch % (micro * processes(launcher)) == 0,
+            lambda batch, micro, launcher: batch % (micro * launchers.processes(launcher)) == 0,
             "cannot be shared out evenly among the processes of train_launcher, with",
         )
         for kind in STAGES
+    ),
+    *(
+        (
+            f"{kind}_warmup {kind}_steps",
+            lambda warmup, steps: warmup < 1 or warmup <= steps,
+            "is more steps than",
+        )
+        for kind in STAGES
+    ),
+    *(
+        (
+            f"{kind}_min_lr {kind}_scheduler",
+            lambda least, shape: least == 0 or shape == "cosine",
+            "is where a cosine ends; it must be 0 with",
+        )
+        for kind in STAGES
+    ),
+    (
+        "train_parameters quant_type",
+        lambda what, quantised: what == "adapter" or quantised == "none",
+        "trains all weights, and weights in four bits cannot be trained: give none instead of",
+    ),
+    (
+        "train_parameters train_merge",
+        lambda what, into: what == "adapter" or not into,
+        "leaves whole models and no adapter that could be merged: give [] instead of",
+    ),
+    (
+        "full_dtype quant_compute_dtype train_parameters",
+        lambda dtype, computed, what: (what, dtype, computed) != ("full", "bf16", "float32"),
+        "has fewer bits than",
+    ),
+    (
+        "train_launcher quant_type",
+        lambda launcher, quantised: quantised == "none" or launchers.fsdp_version(launcher) != 2,
+        "asks for fsdp_version 2, by which every GPU would hold the whole base in four bits: give "
+        "fsdp_version 1 (params/accelerate/fsdp-qlora.yml) with",
+    ),
+    (
+        "train_launcher train_parameters",
+        lambda launcher, what: what == "adapter" or launchers.fsdp_version(launcher) != 1,
+        "asks for fsdp_version 1, which was not tried with all weights: give fsdp_version 2 "
+        "(params/accelerate/fsdp2-full.yml) with",
     ),
     (
         "train_report_to",

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from sm70lib.parameters.fields import Study
 from sm70lib.steps import kept, keys, steps
-from sm70lib.steps.keys import EVALUATION, TUNING, Key, difference, mark, outputs
+from sm70lib.steps.compared import difference
+from sm70lib.steps.keys import EVALUATION, TUNING, Key, mark, outputs
 from sm70lib.study.files import holds, write_json
 from sm70lib.study.params import StudyError, rehearsal
 

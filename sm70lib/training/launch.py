@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from sm70lib.steps import keys
+from sm70lib.steps.compared import difference
 from sm70lib.steps.steps import ROOT, digest, write_json
 from sm70lib.study.params import StudyError
 
@@ -152,7 +153,7 @@ def _require_same(stage: Path, key: keys.Key) -> None:
     """Raises StudyError if something else was trained in a stage's folder."""
     # A folder of an earlier version has no key. The key of step 03 was compared before.
     was = keys.read(stage / "stage.json").get("key", key)
-    differs = keys.difference(was, key)
+    differs = difference(was, key)
     if differs and (finished(stage) or any(stage.glob("checkpoint-*"))):
         raise StudyError(
             f"{stage} was trained with something else ({differs}), and nothing is trained "
