@@ -9,6 +9,7 @@ from typing import Any
 from sm70lib.parameters import aggregates, launchers, own
 from sm70lib.parameters.stages import IN_ROUNDS, STAGES
 from sm70lib.parameters.tables import names
+from sm70lib.parameters.training_rules import OF_TRAINING
 
 OWN = re.compile(r"base$|base-nf4$|tuned$|tuned-|merged-")  # names of models that every study has
 REHEARSAL = "rehearsal-"  # the names of rehearsed studies begin with this; no other name may
@@ -157,49 +158,7 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
         )
         for kind in STAGES
     ),
-    *(
-        (
-            f"{kind}_warmup {kind}_steps",
-            lambda warmup, steps: warmup < 1 or warmup <= steps,
-            "is more steps than",
-        )
-        for kind in STAGES
-    ),
-    *(
-        (
-            f"{kind}_min_lr {kind}_scheduler",
-            lambda least, shape: least == 0 or shape == "cosine",
-            "is where a cosine ends; it must be 0 with",
-        )
-        for kind in STAGES
-    ),
-    (
-        "train_parameters quant_type",
-        lambda what, quantised: what == "adapter" or quantised == "none",
-        "trains all weights, and weights in four bits cannot be trained: give none instead of",
-    ),
-    (
-        "train_parameters train_merge",
-        lambda what, into: what == "adapter" or not into,
-        "leaves whole models and no adapter that could be merged: give [] instead of",
-    ),
-    (
-        "full_dtype quant_compute_dtype train_parameters",
-        lambda dtype, computed, what: (what, dtype, computed) != ("full", "bf16", "float32"),
-        "has fewer bits than",
-    ),
-    (
-        "train_launcher quant_type",
-        lambda launcher, quantised: quantised == "none" or launchers.fsdp_version(launcher) != 2,
-        "asks for fsdp_version 2, by which every GPU would hold the whole base in four bits: give "
-        "fsdp_version 1 (params/accelerate/fsdp-qlora.yml) with",
-    ),
-    (
-        "train_launcher train_parameters",
-        lambda launcher, what: what == "adapter" or launchers.fsdp_version(launcher) != 1,
-        "asks for fsdp_version 1, which was not tried with all weights: give fsdp_version 2 "
-        "(params/accelerate/fsdp2-full.yml) with",
-    ),
+    *OF_TRAINING,
     (
         "train_report_to",
         lambda tracker: tracker == "none" or find_spec(tracker) is not None,

@@ -14,7 +14,8 @@ def difference(old: Key, new: Key, unknown: Set[str] = frozenset()) -> str:
     """Describes how two keys differ, e.g. `lora_r: 16 -> 8, data/train changed`.
 
     A parameter that only one key has is not compared: an edit of the code has added or removed it,
-    which changes no existing result (but see `changed`). Nor are inputs of stages that the study does not have.
+    which changes no existing result (but see `changed`). Nor are inputs of stages that the study
+    does not have.
 
     Args:
         old: One key.

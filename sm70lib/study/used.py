@@ -125,6 +125,11 @@ def trains_all(p: Any) -> bool:
     return getattr(p, "train_parameters", "adapter") == "full"
 
 
+def trained(p: Any) -> str:
+    """The name of the folder that a stage leaves: of its adapter, or of a whole model."""
+    return "model" if trains_all(p) else "adapter"
+
+
 def loss_of(p: Any) -> str:
     """The tokens of an instruction row that carry labels; no stage reads them where sft is none."""
     return p.sft_loss if "sft" in p.train_stages else "response"

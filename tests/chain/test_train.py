@@ -26,7 +26,7 @@ def test_the_notebook_side_runs_a_stage_and_watches_it(tmp_path):
     assert check["max_logit_difference"] < 1e-5 < check["max_logit_change"]
     total = sum(weight.numel() for weight in weights(tmp_path).values())
     assert lora.adapter_table(stage / "adapter")["parameters"].sum() == total
-    launch.publish(stage, tmp_path / "adapter")
+    launch.publish(stage, tmp_path)
     for adapter in (stage / "adapter", tmp_path / "adapter"):
         assert json.loads((adapter / "template.json").read_text()) == {
             "name": "medalpaca",
@@ -40,13 +40,13 @@ def test_the_notebook_side_runs_a_stage_and_watches_it(tmp_path):
 def test_a_finished_stage_starts_no_process(tmp_path, monkeypatch):
     p, seen = study(tmp_path, sft_steps=3), []
     stage = launch.run(p, tmp_path, 1, "sft")
-    launch.publish(stage, tmp_path / "adapter")
+    launch.publish(stage, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     monkeypatch.setattr(subprocess, "Popen", None)
     assert (
         launch.run(p, tmp_path, 1, "sft", watch=lambda metrics: seen.append(len(metrics))) == stage
     )
-    launch.publish(stage, tmp_path / "adapter")
+    launch.publish(stage, tmp_path)
     assert (
         {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
         and seen

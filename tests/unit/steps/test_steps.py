@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from sm70lib.steps import compared, kept, keys, steps
+from sm70lib.steps import compared, kept, steps
 from sm70lib.study import files, params, provenance
 from sm70lib.study.params import StudyError
 from tests.toy import TOY
