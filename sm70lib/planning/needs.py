@@ -174,6 +174,8 @@ def speed(there: memory.Memory) -> float | None:
 
 def _merging(p, base) -> list[Need]:
     """Merging runs on the CPU, and so does the comparison if the merged model exceeds the GPU."""
+    if not p.train_merge:
+        return []
     merged = budget_scoring.merging(base, p)
     compared = budget_scoring.compared(base, rows=1, tokens=p.data_max_length)
     ram = memory.rounded_up(max(merged, compared))

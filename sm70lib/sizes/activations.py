@@ -53,14 +53,15 @@ def activations(config, p, kind: str = "sft") -> dict[str, float]:
     wide = tile_width(p)
     width, inner, _ = widths(config)
     between = full_width(p) if trains_all(p) else wide  # of what one layer hands to the next
+    last_norm = (4 + between) * width if trains_all(p) else 0
     layers = [_kept(config, p, number) for number in range(config.num_hidden_layers)]
     if p.train_gradient_checkpointing:
         kept = {
             "activations, a layer's input each": tokens * between * width * len(layers),
-            "activations, one layer again": tokens * max(layers),
+            "activations, one layer again": tokens * (max(layers) + last_norm),
         }
     else:
-        kept = {"activations": tokens * sum(layers)}
+        kept = {"activations": tokens * (sum(layers) + last_norm)}
     logits = min(tokens, TILE[0]) * min(config.vocab_size, TILE[1]) * (wide + 4)
     return kept | {"logits": logits, "working space": wide * inner * (width + 3 * tokens)}
 
