@@ -29,8 +29,8 @@ class Seal(TrainerCallback):
 
     def on_save(self, args, state, control, model=None, **kwargs):
         finite = all(torch.isfinite(weight).all() for weight in own_weights(model))
-        spoilt = reduce(torch.tensor(int(not finite), device=PartialState().device))
-        if spoilt:  # in any process
+        spoilt = torch.tensor(float(not finite), device=PartialState().device)
+        if reduce(spoilt, reduction="sum"):  # in any process
             raise StudyError(
                 f"a trained weight is no number at step {state.global_step}: lower the learning "
                 "rate; the last good checkpoint is kept"

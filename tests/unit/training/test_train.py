@@ -384,7 +384,13 @@ def test_every_launcher_file_is_one_that_accelerate_reads():
     }
     assert {
         name: (config.num_machines, config.num_processes) for name, config in found.items()
-    } == {"one": (1, 1), "ddp": (1, 2), "fsdp-qlora": (1, 2), "two-nodes": (2, 16)}
+    } == {
+        "one": (1, 1),
+        "ddp": (1, 2),
+        "fsdp-qlora": (1, 2),
+        "fsdp2-full": (1, 2),
+        "two-nodes": (2, 16),
+    }
     assert found["fsdp-qlora"].fsdp_config["fsdp_state_dict_type"] == "FULL_STATE_DICT"
     for path in (ROOT / "params/accelerate").glob("*.yml"):
         assert (
