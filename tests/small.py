@@ -36,6 +36,8 @@ PARAMETERS = {
     "quant_type": "nf4",
     "quant_double": True,
     "quant_compute_dtype": "float32",
+    "train_parameters": "adapter",
+    "full_dtype": "fp32",
     "lora_r": 4,
     "lora_alpha": 8,
     "lora_dropout": 0.0,
@@ -56,10 +58,13 @@ PARAMETERS = {
     "sft_batch_size": 2,
     "sft_lr": 1e-2,
     "sft_scheduler": "linear",
+    "sft_min_lr": 0.0,
     "sft_warmup": 0.0,
     "sft_weight_decay": 0.0,
     "sft_max_grad_norm": 1.0,
     "sft_optimizer": "adamw_torch",
+    "sft_adam_beta2": 0.999,
+    "sft_adam_epsilon": 1e-8,
     "sft_packing": False,
     "data_holdout": 4,
 }
@@ -78,6 +83,8 @@ MODEL = [
 def parameters(**changes) -> SimpleNamespace:
     """Parameters of a study that trains in seconds."""
     values = PARAMETERS | changes
+    absent = "lora_" if values["train_parameters"] == "full" else "full_"
+    values = {name: value for name, value in values.items() if not name.startswith(absent)}
     return SimpleNamespace(**values, model_dump=lambda: values)
 
 

@@ -54,6 +54,9 @@ def start(p, folder) -> subprocess.Popen:
 
 
 def weights(folder) -> dict[str, torch.Tensor]:
+    """What the stage sft of a study has left: its adapter, or all weights."""
+    if (folder / "stages/1-sft/model").is_dir():
+        return load_file(folder / "stages/1-sft/model/model.safetensors")
     return load_file(folder / "stages/1-sft/adapter/adapter_model.safetensors")
 
 

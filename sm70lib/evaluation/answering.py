@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sm70lib.asking.asking import Prompts
 from sm70lib.asking.runs import Run
-from sm70lib.corpus.templates import CHAT, trained_in
+from sm70lib.corpus.templates import CHAT, DIGEST, trained_in
 from sm70lib.evaluation import predictions
 from sm70lib.evaluation.candidates import Model
 from sm70lib.evaluation.evaluating import evaluate
@@ -90,9 +90,10 @@ def template_of(which: Model, run: Run) -> dict[str, str]:
         return {"asked_in": "its chat template"}
     asked = {"asked_in": run.template}
     words = which.chat_template() if run.template == CHAT else None
-    if which.adapter is None:
+    place = which.adapter or Path(which.source)
+    if which.adapter is None and not (place / DIGEST).is_file():
         return asked
-    trained = trained_in(which.adapter, run.template, words)
+    trained = trained_in(place, run.template, words)
     return asked | {"trained_in": trained or "not known, its folder has no template.json"}
 
 

@@ -12,8 +12,10 @@ from sm70lib.inspection import places
 from sm70lib.models import loading
 from sm70lib.steps import weights
 from sm70lib.steps.steps import digest
+from sm70lib.steps.trained import last, of_other_seed, of_stages
 from sm70lib.study import others
 from sm70lib.study.others import Server
+from sm70lib.study.used import trained, trains_all
 
 
 @dataclass(frozen=True)
@@ -102,18 +104,16 @@ def models(p, folder: Path) -> list[Model]:
     """
     base = loading.located(folder)
     four_bits = p.quant_type != "none"
+    *stages, tuned = _trained(p, folder, base)
     own = {
         "base": [Model("base", base)],
         "base-nf4": [Model("base-nf4", base, True)] if four_bits else [],
-        "stages": [
-            Model(f"tuned-{adapter.parent.name}", base, four_bits, adapter)
-            for adapter in _unpublished(folder)
-        ],
+        "stages": stages,
         "merged": [
             Model(f"merged-{merged.name}", str(merged))
             for merged in sorted(folder.glob("merged/*"))
         ],
-        "tuned": [Model("tuned", base, four_bits, folder / "adapter")],
+        "tuned": [tuned],
     }
     found = sum((some for kind, some in own.items() if kind in p.eval_own), [])
     for name, line in p.eval_models.items():
@@ -121,16 +121,19 @@ def models(p, folder: Path) -> list[Model]:
     return found
 
 
-def _unpublished(folder: Path) -> list[Path]:
-    """Adapters of all stages, other seeds last, without the one that is published as `adapter`."""
-    stages = sorted(folder.glob("stages/*/adapter"), key=lambda path: (_other_seed(path), path))
-    of_first_seed = [path for path in stages if not _other_seed(path)]
-    published = of_first_seed[-1:]
-    return [path for path in stages if path not in published]
+def _trained(p, folder: Path, base: str) -> list[Model]:
+    """The models of all stages, other seeds last, and behind them the last one of the first seed.
 
-
-def _other_seed(adapter: Path) -> bool:
-    return "-seed" in adapter.parent.name
+    That one is `tuned`; its adapter is also in `adapter`.
+    """
+    kept = of_stages(folder, trained(p))
+    ends = [path for path in kept if not of_other_seed(path)][-1:]
+    places = {f"tuned-{path.parent.name}": path for path in kept if path not in ends}
+    if trains_all(p):
+        places["tuned"] = last(p, folder)
+        return [Model(name, str(path)) for name, path in places.items()]
+    places["tuned"] = folder / "adapter"
+    return [Model(name, base, p.quant_type != "none", path) for name, path in places.items()]
 
 
 def _other(name: str, line: str) -> Model:

@@ -54,6 +54,7 @@ def load(
     adapter: str | Path | None = None,
     trainable: bool = False,
     where: torch.device | None = None,
+    dtype: torch.dtype | None = None,
 ) -> PreTrainedModel | PeftModel:
     """Loads a model in evaluation mode.
 
@@ -66,6 +67,8 @@ def load(
         adapter: Folder of a LoRA adapter, or None.
         trainable: Whether the adapter can be trained; else it is frozen.
         where: The device; by default that of this process.
+        dtype: The type of weights that are not quantised; by default the one that `p` computes in,
+            or the checkpoint's own without `p`.
 
     Raises:
         StudyError: If the folder does not exist or lacks weights, or the adapter does not fit the
@@ -77,7 +80,7 @@ def load(
     model: PreTrainedModel | PeftModel
     model, info = AutoModelForCausalLM.from_pretrained(
         existing(name),
-        dtype=_dtype(p),
+        dtype=dtype or _dtype(p),
         use_safetensors=True,
         trust_remote_code=False,
         device_map=None if sharded() else {"": where or device()},

@@ -1,4 +1,4 @@
-"""LoRA layers: a right gradient through a quantised layer, and what an adapter holds."""
+"""LoRA layers: a right gradient through a quantised layer; and what training has left."""
 
 from __future__ import annotations
 
@@ -23,6 +23,33 @@ def shut_cpu_inference_kernel(model: torch.nn.Module) -> int:
     for layer in layers:
         layer.support_avx512bf16_for_cpu = False
     return len(layers)
+
+
+def table(stage: Path) -> pd.DataFrame:
+    """Describes by kind of layer what a training stage has left: its adapter, or a whole model."""
+    if (stage / "model").is_dir():
+        return model_table(stage / "model")
+    return adapter_table(stage / "adapter")
+
+
+def model_table(model: Path) -> pd.DataFrame:
+    """Describes a model by kind of layer.
+
+    Args:
+        model: The model's folder.
+
+    Returns:
+        One row per kind of layer: matrices, parameters, and the Frobenius norm (mean over layers).
+    """
+    rows = []
+    for file in sorted(model.glob("*.safetensors")):
+        for name, weight in load_file(file).items():
+            rows.append((name.split(".")[-2], weight.numel(), weight.float().norm().item()))
+    frame = pd.DataFrame(rows, columns=["layer", "parameters", "norm"])
+    by_layer = frame.groupby("layer", sort=False)
+    return by_layer.agg(
+        matrices=("norm", "size"), parameters=("parameters", "sum"), norm=("norm", "mean")
+    ).round(2)
 
 
 def adapter_table(adapter: Path) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Every parameter: its type, unit, range and help."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
@@ -77,6 +77,11 @@ class Study(BaseModel):
     plan_dollars_per_hour: Number | None = _p(
         "price of one GPU; null plans no money", affects="looks", gt=0
     )
+    train_parameters: Literal["adapter", "full"] = _p(
+        "what training changes: an adapter on the frozen base, or all weights of the model",
+        before="adapter",
+    )
+    full_dtype: Literal["fp32", "bf16"] = _p("type of the weights where all of them are trained")
     lora_r: int = _p("rank of the adapter", ge=1)
     lora_alpha: int = _p("scale of the adapter (times 1 / lora_r)", ge=1)
     lora_dropout: Number = _p("dropout in front of the adapter", "share", ge=0, lt=1)
@@ -150,3 +155,11 @@ def _with_stages() -> dict[str, FieldInfo]:
 
 
 FIELDS = _with_stages()
+
+
+def _before() -> dict[str, Any]:
+    about: dict[str, Any] = {name: field.json_schema_extra for name, field in FIELDS.items()}
+    return {name: each["before"] for name, each in about.items() if each["before"] is not None}
+
+
+BEFORE = _before()  # what was done before a parameter came, by its name; see `parameter`

@@ -4,14 +4,13 @@ import re
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-from sm70lib.parameters import aggregates, own
+from sm70lib.parameters import aggregates, launchers, own
 from sm70lib.parameters.stages import IN_ROUNDS, STAGES
 from sm70lib.parameters.tables import names
+from sm70lib.parameters.training_rules import OF_TRAINING
 
-ROOT = Path(__file__).parents[2]
 OWN = re.compile(r"base$|base-nf4$|tuned$|tuned-|merged-")  # names of models that every study has
 REHEARSAL = "rehearsal-"  # the names of rehearsed studies begin with this; no other name may
 DEV = names("benchmarks/benchmarks.csv", use="dev")  # for choosing between models
@@ -35,31 +34,6 @@ def _source_for_each_round(
     """Whether every round of a kind has a source; one that `of` does not name is in each round."""
     rounds = range(1, kinds.count(kind) + 1)
     return all(any(of.get(name, turn) == turn for name in names) for turn in rounds)
-
-
-def processes(launcher: str) -> int:
-    """The processes that a launcher says it starts; 1 if its words do not say how many.
-
-    The trainer counts them itself, but only after the stages before have been trained.
-
-    Args:
-        launcher: The command line of `train_launcher`, e.g. `torchrun --nproc-per-node 8`. For
-            `accelerate launch`, its words count before its `--config_file`.
-    """
-    if "torchrun" in launcher:
-        nodes = _number(launcher, "--nnodes")
-        return nodes * _number(launcher, "--nproc[-_]per[-_]node")
-    file = re.search(r"--config[-_]file[ =](\S+)", launcher)
-    written = ""
-    if file and (ROOT / file[1]).is_file():
-        written = (ROOT / file[1]).read_text(encoding="utf-8", errors="replace")
-    return _number(launcher, "--num[-_]processes", _number(written, r"(?m)^num_processes:"))
-
-
-def _number(text: str, option: str, otherwise: int = 1) -> int:
-    """The whole number from 1 that a text gives for an option."""
-    found = re.search(rf"{option}[ =]([1-9]\d*)(?!\S)", text)
-    return int(found[1]) if found else otherwise
 
 
 def _no_test_items_for_a_grid(asked: list[str], study: str) -> bool:
@@ -179,11 +153,12 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
     *(
         (
             f"{kind}_batch_size train_micro_batch_size train_launcher",
-            lambda batch, micro, launcher: batch % (micro * processes(launcher)) == 0,
+            lambda batch, micro, launcher: batch % (micro * launchers.processes(launcher)) == 0,
             "cannot be shared out evenly among the processes of train_launcher, with",
         )
         for kind in STAGES
     ),
+    *OF_TRAINING,
     (
         "train_report_to",
         lambda tracker: tracker == "none" or find_spec(tracker) is not None,

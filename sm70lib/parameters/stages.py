@@ -22,10 +22,17 @@ class Stage(BaseModel):
     batch_size: int = parameter("batch of an optimiser step", "sequences", ge=1)
     lr: Number = parameter("peak learning rate", gt=0, le=1)
     scheduler: Scheduler = parameter("shape of the learning rate")
-    warmup: Number = parameter("warm-up", "share of steps", ge=0, lt=1)
+    min_lr: Number = parameter(
+        "learning rate at the end of a cosine", "share of the peak", before=0.0, ge=0, lt=1
+    )
+    warmup: Number = parameter("warm-up", "share of steps; from 1 on, steps", ge=0)
     weight_decay: Number = parameter("weight decay", ge=0, le=1)
     max_grad_norm: Number = parameter("gradient norm above which gradients are scaled down", gt=0)
     optimizer: Optimizer = parameter("optimiser")
+    adam_beta2: Number = parameter(
+        "how much AdamW keeps of its mean of squared gradients", before=0.999, gt=0, lt=1
+    )
+    adam_epsilon: Number = parameter("what AdamW adds to its divisor", before=1e-8, gt=0, le=1)
 
 
 class Pretraining(Stage):

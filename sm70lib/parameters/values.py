@@ -26,7 +26,9 @@ def _number(value: Any) -> Any:
     return float(value) if isinstance(value, str) else value
 
 
-def parameter(text: str, unit: str = "", affects: str = "results", **bounds: Any) -> Any:
+def parameter(
+    text: str, unit: str = "", affects: str = "results", before: Any = None, **bounds: Any
+) -> Any:
     """Declares a parameter.
 
     Args:
@@ -34,9 +36,12 @@ def parameter(text: str, unit: str = "", affects: str = "results", **bounds: Any
         unit: The unit, if there is one.
         affects: What a change of the value affects: `results`, `looks` (may be overridden under
             the same study name) or `nothing`.
+        before: For a parameter that came when studies were finished already: the value that says
+            what they did. It keeps their keys as they are (see `steps.compared`).
         **bounds: Limits that pydantic checks, e.g. `ge=1`.
     """
-    return Field(description=text, json_schema_extra={"unit": unit, "affects": affects}, **bounds)
+    about = {"unit": unit, "affects": affects, "before": before}
+    return Field(description=text, json_schema_extra=about, **bounds)
 
 
 Distinct = Annotated[list[_T], AfterValidator(_distinct)]

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from sm70lib import sources
 from sm70lib.evaluation import candidates
+from sm70lib.parameters import launchers
 from sm70lib.planning.need import Need
-from sm70lib.sizes import accelerators, budget, budget_scoring, shapes
+from sm70lib.sizes import accelerators, activations, budget, budget_scoring, shapes
 from sm70lib.steps import steps, weights
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT
-from sm70lib.study.used import preference_sources, text_sources
+from sm70lib.study.used import preference_sources, text_sources, trains_all
 
 ID_BYTES = 8  # a token of an instruction row takes four bytes for its id and four for its label
 CHECKPOINTS = 3  # two are kept, and the next is written before the oldest is deleted
@@ -119,6 +120,8 @@ def _loading(p, base) -> list[Need]:
 def _training(p, base, speed: float | None) -> list[Need]:
     seeds = len(p.train_seeds)
     suffix = f", {seeds} seeds" if seeds > 1 else ""
+    if trains_all(p) and budget.shared_by(p) > 1:
+        suffix += f", each of {budget.shared_by(p)} GPUs"
     needs = []
     for number, kind in enumerate(p.train_stages, 1):
         continued = number > 1
@@ -136,7 +139,14 @@ def _training(p, base, speed: float | None) -> list[Need]:
 
 
 def _stage_bytes(p, base, kind: str) -> int:
-    """Bytes that one seed of a stage writes: checkpoints, and the adapter at first step and end."""
+    """Bytes that one seed of a stage writes: checkpoints, and what is saved at first step and end.
+
+    Of all weights, those of the first step are deleted again before the first checkpoint.
+    """
+    if trains_all(p):
+        checkpoint = activations.full_width(p) + budget.state_bytes(p, kind)
+        whole = shapes.shape(base).weights
+        return whole * (CHECKPOINTS * checkpoint + activations.tile_width(p))
     weights = budget.adapter_weights(shapes.shape(base), p)
     width = 4 if p.lora_dtype == "fp32" else 2
     state = budget.ADAM_BYTES[getattr(p, f"{kind}_optimizer")]
@@ -144,8 +154,9 @@ def _stage_bytes(p, base, kind: str) -> int:
 
 
 def tokens(p, kind: str) -> float:
-    """Tokens of a stage with all its seeds, as `accelerators.tokens` counts them."""
-    return accelerators.tokens(p, kind) * len(p.train_seeds)
+    """Tokens of a stage with all its seeds for each GPU, as `accelerators.tokens` counts them."""
+    gpus = launchers.processes(p.train_launcher)
+    return accelerators.tokens(p, kind) * len(p.train_seeds) / gpus
 
 
 def speed(there: memory.Memory) -> float | None:
@@ -163,6 +174,8 @@ def speed(there: memory.Memory) -> float | None:
 
 def _merging(p, base) -> list[Need]:
     """Merging runs on the CPU, and so does the comparison if the merged model exceeds the GPU."""
+    if not p.train_merge:
+        return []
     merged = budget_scoring.merging(base, p)
     compared = budget_scoring.compared(base, rows=1, tokens=p.data_max_length)
     ram = memory.rounded_up(max(merged, compared))
@@ -198,7 +211,7 @@ def expected(p, base) -> list[candidates.Model]:
         base: the base's name, folder or shape.
     """
     four = p.quant_type != "none"
-    adapter = Path("adapter")
+    adapter = None if trains_all(p) else Path("adapter")
     stages = [f"{number}-{kind}" for number, kind in enumerate(p.train_stages, 1)]
     earlier = stages[:-1]
     for seed in p.train_seeds[1:]:
@@ -216,5 +229,8 @@ def expected(p, base) -> list[candidates.Model]:
 
 
 def _asking(p, base) -> Need:
-    needed = budget_scoring.load_peak(base, p) + budget_scoring.adapter_bytes(base, p)
+    needed = budget_scoring.load_peak(base, p)
+    if trains_all(p):
+        return Need("07", "base and tuned model, one by one", memory.rounded_up(needed))
+    needed += budget_scoring.adapter_bytes(base, p)
     return Need("07", "base with adapter, by hand", memory.rounded_up(needed))

@@ -38,6 +38,7 @@ CUTS = {
     "train_micro_batch_size": 1,
     "train_save_steps": 1,
     **dict.fromkeys([f"{kind}_steps" for kind in STAGES], 2),
+    **dict.fromkeys([f"{kind}_warmup" for kind in STAGES], 0.5),
     # one sequence at a time, so that gradients are accumulated over two
     **dict.fromkeys([f"{kind}_batch_size" for kind in STAGES], 2),
     "ask_max_new_tokens": 8,

@@ -9,9 +9,12 @@ from sm70lib.sizes.budget import advice, needed
 from sm70lib.sizes.shapes import shape
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT
+from sm70lib.study.used import trains_all
 
 # All goes once more through a reference, without gradients, which is a third of the work
 READ_AGAIN = 4 / 3
+# All weights get a gradient, of which an adapter's frozen base has none: a third of the work
+WEIGHTS_TOO = 3 / 2
 
 
 def cards() -> pd.DataFrame:
@@ -39,12 +42,12 @@ def hours(model, tokens: float, speed):
 def tokens(p, kind: str) -> float:
     """Tokens of a stage with one seed, if every sequence is full.
 
-    Those of pairs are multiplied by what they cost: a pair has two sequences. A reference reads
-    all once more.
+    They are multiplied by what they cost beside a token of an adapter's training: a pair has two
+    sequences, a reference reads all once more, and all weights may get a gradient.
     """
     sequences = getattr(p, f"{kind}_steps") * getattr(p, f"{kind}_batch_size")
     answers = 2 if STAGES[kind].reads == "pairs" else 1
-    full = sequences * p.data_max_length * answers
+    full = sequences * p.data_max_length * answers * (WEIGHTS_TOO if trains_all(p) else 1)
     return full * READ_AGAIN if STAGES[kind].reference else full
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from types import SimpleNamespace
 
 import pandas as pd
-import torch
 
+from sm70lib.parameters import launchers
 from sm70lib.parameters.stages import STAGES
+from sm70lib.sizes.activations import activations, full_width, lora_width, tile_width
 from sm70lib.sizes.shapes import Shape, adapted, configuration, shape
 from sm70lib.study import memory
+from sm70lib.study.used import trains_all
 
 MB = 2**20
 BLOCK = 64  # weights that share one constant in bitsandbytes
@@ -23,34 +24,19 @@ ADAM_BYTES = {
     "adamw_bnb_8bit": 2,
     "rmsprop": 4,
 }
-# Tokens and vocabulary entries whose logits TRL 1.16 holds at once (its chunked_logprob.py)
-TILE = (4096, 32768)
+OF_TORCH = ("adamw_torch", "rmsprop")  # their state has the type of the weights
 # What a study can change to need less memory. The first changes cost nothing, the next ones time,
 # then precision, then capacity.
 SAVES = {
     "train_micro_batch_size": 1,
     "train_gradient_checkpointing": True,
     "optimizer": "paged_adamw_8bit",
+    "full_dtype": "bf16",
     "lora_dtype": "bf16",
     "lora_r": 8,
     "data_max_length": 512,
 }
-SEVERAL = "several GPUs by FSDP (train_launcher, params/accelerate/fsdp-qlora.yml)"
-# Those of ATTENTION all read the same input, and so do those of GATED.
-ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
-OUTPUT = "self_attn.o_proj"
-GATED = ("mlp.gate_proj", "mlp.up_proj")
-DOWN = "mlp.down_proj"
-
-
-def tile_width(p) -> int:
-    """Bytes of a number in the type that the study computes in."""
-    return torch.finfo(getattr(torch, p.quant_compute_dtype)).bits // 8
-
-
-def _lora_width(p) -> int:
-    """Bytes of a LoRA weight."""
-    return 4 if p.lora_dtype == "fp32" else 2
+SEVERAL = "several GPUs by FSDP (train_launcher, params/accelerate/{})"
 
 
 def main_stage(p) -> str:
@@ -75,8 +61,53 @@ def plan(model, p, kind: str = "sft", continued: bool = False) -> pd.DataFrame:
     Returns:
         Columns part, parameters and planned_mb (MB of 2^20 bytes).
     """
+    rows = _for_all(model, p, kind) if trains_all(p) else _for_lora(model, p, kind, continued)
+    rows += [(part, 0, size) for part, size in activations(configuration(model), p, kind).items()]
+    frame = pd.DataFrame(rows, columns=["part", "parameters", "planned_mb"])
+    return frame.assign(planned_mb=frame["planned_mb"] / MB)
+
+
+def _for_all(model, p, kind: str) -> list[tuple[str, int, float]]:
+    """Parts of a stage that trains all weights, on each of the processes that share them by FSDP.
+
+    Those weights have a copy in the type that the study computes in, if that is another. A process
+    that has only pieces of the weights gathers two layers at a time, besides embeddings and head.
+    """
+    config, found = configuration(model).get_text_config(), shape(model)
+    every, own, wide = found.weights, full_width(p), tile_width(p)
+    pieces = shared_by(p)
+    outer = every - found.quantisable
+    layer = found.quantisable / config.num_hidden_layers
+    whole = every if pieces == 1 else min(every, outer + 2 * layer)
+    rows: list[tuple[str, int, float]] = [("other weights", every, whole * wide)]
+    if own != wide or pieces > 1:
+        rows.append(("weights that are trained", every, every * own / pieces))
+    rows += [
+        ("gradients", every, every * own / pieces),
+        ("optimiser state", every, every * state_bytes(p, kind) / pieces),
+    ]
+    if STAGES[kind].reference:
+        rows.append(("reference model", every, every * own / pieces))
+    return rows
+
+
+def shared_by(p) -> int:
+    """The processes that share the weights of a model by FSDP; 1 if each has all of them."""
+    fsdp = launchers.fsdp_version(p.train_launcher)
+    return launchers.processes(p.train_launcher) if fsdp else 1
+
+
+def state_bytes(p, kind: str) -> int:
+    """Bytes of the optimiser's state for each weight, where all weights are trained."""
+    optimizer = getattr(p, f"{kind}_optimizer")
+    in_32_bits = ADAM_BYTES[optimizer]
+    return in_32_bits * full_width(p) // 4 if optimizer in OF_TORCH else in_32_bits
+
+
+def _for_lora(model, p, kind: str, continued: bool) -> list[tuple[str, int, float]]:
+    """Parts of a stage that trains an adapter."""
     found = shape(model)
-    width = _lora_width(p)
+    width = lora_width(p)
     quantised = found.quantisable if p.quant_type != "none" else 0
     others = found.weights - quantised
     lora = adapter_weights(found, p)
@@ -90,9 +121,7 @@ def plan(model, p, kind: str = "sft", continued: bool = False) -> pd.DataFrame:
     ]
     if STAGES[kind].reference and continued:
         rows.append(("reference adapter", lora, lora * width))
-    rows += [(part, 0, size) for part, size in activations(configuration(model), p, kind).items()]
-    frame = pd.DataFrame(rows, columns=["part", "parameters", "planned_mb"])
-    return frame.assign(planned_mb=frame["planned_mb"] / MB)
+    return rows
 
 
 def adapter_weights(found: Shape, p) -> int:
@@ -111,64 +140,6 @@ def constants(found: Shape, p) -> float:
     if not p.quant_double:
         return 4.0 * sum(blocks)
     return float(sum(count + 4 * -(-count // NESTED_BLOCK) + CODEBOOK for count in blocks))
-
-
-def activations(config, p, kind: str = "sft") -> dict[str, float]:
-    """Bytes that a pass of a Llama with LoRA keeps for its longest batch.
-
-    With checkpointing only the input of each layer is kept, and one layer at a time is computed
-    again. `working space` is the largest matrix out of NF4 and the gradients of its products. The
-    sum equals what autograd keeps (tests/unit/planning/test_plan.py).
-
-    Args:
-        config: The model's configuration.
-        p: The study's parameters.
-        kind: A kind of stage, such as sft; a pair has two answers.
-
-    Returns:
-        Bytes by part.
-    """
-    answers = 2 if STAGES[kind].reads == "pairs" else 1
-    tokens = p.train_micro_batch_size * p.data_max_length * answers
-    wide = tile_width(p)
-    width, inner, _ = widths(config)
-    layers = [_kept(config, p, number) for number in range(config.num_hidden_layers)]
-    if p.train_gradient_checkpointing:
-        kept = {
-            "activations, a layer's input each": tokens * wide * width * len(layers),
-            "activations, one layer again": tokens * max(layers),
-        }
-    else:
-        kept = {"activations": tokens * sum(layers)}
-    logits = min(tokens, TILE[0]) * min(config.vocab_size, TILE[1]) * (wide + 4)
-    return kept | {"logits": logits, "working space": wide * inner * (width + 3 * tokens)}
-
-
-def _kept(config, p, number: int) -> float:
-    """Bytes that a layer keeps for each token.
-
-    These are the inputs of both norms (32 bits), queries, keys and values, the output of attention,
-    three feed-forward products, and the inputs of LoRA's matrices. The matrices share an input, or
-    each has a copy if types differ or dropout (with its mask) comes between. The attention weights
-    are never stored.
-    """
-    wide = tile_width(p)
-    width, inner, keys = widths(config)
-    every = p.lora_targets.lower() == "all-linear"
-    targets = {
-        kind
-        for kind in (*ATTENTION, OUTPUT, *GATED, DOWN)
-        if every or re.fullmatch(p.lora_targets, f"model.layers.{number}.{kind}")
-    }
-    down = inner * (DOWN in targets)
-    copied = width * len(targets - {DOWN}) + down
-    shared = width * (bool(targets & {*ATTENTION}) + bool(targets & {*GATED})) + down
-    apart = p.lora_dropout > 0 or wide != _lora_width(p)
-    norms = 8 * width + 4 * (config.num_attention_heads + 2)
-    products = wide * (2 * width + keys + 3 * inner + len(targets) * p.lora_r)
-    lora_inputs = wide * (copied if apart else shared)
-    dropout_masks = copied * (p.lora_dropout > 0)
-    return norms + products + lora_inputs + dropout_masks
 
 
 def needed(model, p, kind: str = "sft", continued: bool = False) -> float:
@@ -202,7 +173,7 @@ def less(model, p, there: float, kind: str = "sft", continued: bool = False) -> 
     before = needed(model, p, kind, continued)
     for parameter, value in SAVES.items():
         name = f"{kind}_{parameter}" if parameter == "optimizer" else parameter
-        if _saves_already(values[name], value):
+        if name not in values or _saves_already(values[name], value):
             continue
         changed = SimpleNamespace(**values | changes | {name: value})
         after = needed(model, changed, kind, continued)
@@ -211,22 +182,10 @@ def less(model, p, there: float, kind: str = "sft", continued: bool = False) -> 
             before = after
             if after < there:
                 return "change to " + ", ".join(f"{n} {v}" for n, v in changes.items())
-    return SEVERAL
+    return SEVERAL.format("fsdp2-full.yml" if trains_all(p) else "fsdp-qlora.yml")
 
 
 def _saves_already(now, saving) -> bool:
     """Whether a value is the saving one, or a number below it."""
     is_number = isinstance(saving, int) and not isinstance(saving, bool)
     return now == saving or (is_number and now < saving)
-
-
-def widths(config) -> tuple[int, int, int]:
-    """Widths of a layer: of its input, of its feed-forward part, and of keys and values together.
-
-    Without a width in the configuration, the feed-forward part is four times as wide as the input.
-    """
-    width, heads = config.hidden_size, config.num_attention_heads
-    inner = getattr(config, "intermediate_size", None) or 4 * width
-    key_heads = getattr(config, "num_key_value_heads", None) or heads
-    head_width = getattr(config, "head_dim", None) or width // heads
-    return width, inner, 2 * key_heads * head_width

@@ -10,7 +10,8 @@ from safetensors import safe_open
 from sm70lib import protocols
 from sm70lib.models.local import LOGITS, READ
 from sm70lib.protocols.protocol import Protocol
-from sm70lib.sizes.budget import adapter_weights, constants, tile_width, widths
+from sm70lib.sizes.activations import tile_width, widths
+from sm70lib.sizes.budget import adapter_weights, constants
 from sm70lib.sizes.shapes import configuration, shape, stored_bytes
 from sm70lib.study import memory
 

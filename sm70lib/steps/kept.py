@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sm70lib.steps import keys
-from sm70lib.steps.keys import EVALUATION, WRITES, Key, difference, mark, outputs, short
+from sm70lib.steps.compared import changed, difference
+from sm70lib.steps.keys import EVALUATION, WRITES, Key, mark, outputs, short
 from sm70lib.study.files import holds, write_json
 from sm70lib.study.params import StudyError
 
@@ -237,7 +238,7 @@ def runs(study: str) -> str:
 
 def _refusal_of_new_key(name: str, study: str, old: Key, now: Key, why: str, command: str) -> str:
     values = "".join(
-        f" -p {n} {shlex.quote(json.dumps(value))}" for n, _, value in keys.changed(old, now)
+        f" -p {n} {shlex.quote(json.dumps(value))}" for n, _, value in changed(old, now)
     )
     return (
         f"{name} of study {study} was made with something else ({why}), and nothing of it is "

@@ -3,15 +3,15 @@
 import hashlib
 import json
 import os
-from collections.abc import Set
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from sm70lib.parameters.fields import BEFORE
 from sm70lib.parameters.stages import IN_ROUNDS, READS, STAGES
 from sm70lib.study import files, provenance
 from sm70lib.study.params import ROOT, affects
-from sm70lib.study.used import values_of
+from sm70lib.study.used import trains_all, values_of
 
 STEPS: dict[str, tuple[str, ...]] = {  # what each step reads below outputs/<study>/
     "00_base": (),
@@ -61,6 +61,8 @@ WRITES: dict[str, tuple[str, ...]] = {  # what each step writes there
 }
 TUNING, EVALUATION = "03_qlora_finetune", "04_eval"
 QUICK = ("01_data", "05_error_analysis", "06_figures")  # made again when their code changes
+# What stages leave if they train all weights: a model each, and no copy of the last one
+WHOLE = {"adapter": "stages/*/model", "stages/*/adapter": "stages/*/model"}
 OPTIONAL = (
     # only if the base is trained here
     "base/world",
@@ -75,7 +77,6 @@ OPTIONAL = (
 )
 
 Key = dict[str, dict[str, Any]]  # `parameters`, `inputs` (digests by path) and `code` (by file)
-NAMED = 3  # modules that a sentence names, where more of them changed
 
 
 def outputs() -> Path:
@@ -123,7 +124,7 @@ def of_step(name: str, params: Any) -> Key:
     """
     declared = provenance.declared(notebook(name))
     counting = [n for n in declared if affects(n) != "nothing" and n != "train_merge"]
-    values = values_of(params, counting)
+    values = _told(values_of(params, counting))
     if "train_stages" in values and name != TUNING:  # how often there is a stage plays no part
         values["train_stages"] = list(dict.fromkeys(values["train_stages"]))
     if "data_root" in declared:  # the contents of a folder count, not its place
@@ -133,9 +134,20 @@ def of_step(name: str, params: Any) -> Key:
     return {"parameters": values, "inputs": _inputs(name, params), "code": code}
 
 
+def _told(values: dict[str, Any]) -> dict[str, Any]:
+    """The values without those that say what was done before their parameter came.
+
+    A study that was finished before then keeps its keys.
+    """
+    return {n: value for n, value in values.items() if n not in BEFORE or value != BEFORE[n]}
+
+
 def _inputs(name: str, params: Any) -> dict[str, str | None]:
     """Digests of a step's inputs, as recorded by the steps that made them; None if not made yet."""
-    wanted = [("", pattern) for pattern in STEPS[name]]
+    patterns = STEPS[name]
+    if trains_all(params):
+        patterns = tuple(dict.fromkeys(WHOLE.get(pattern, pattern) for pattern in patterns))
+    wanted = [("", pattern) for pattern in patterns]
     if name == "06_figures":
         others = getattr(params, "figures_studies", ())
         wanted += [(f"../{other}/", "predictions") for other in others]
@@ -150,7 +162,7 @@ def _inputs(name: str, params: Any) -> dict[str, str | None]:
 
 
 def of_stage(p: Any, folder: Path, number: int, seed: int) -> Key:
-    """The key of an adapter that a training stage makes; it contains the key of the stage before.
+    """The key of what a training stage makes; it contains the key of the stage before.
 
     Args:
         p: The study's parameters.
@@ -159,9 +171,9 @@ def of_stage(p: Any, folder: Path, number: int, seed: int) -> Key:
         seed: The training seed.
     """
     kind = p.train_stages[number - 1]
-    own = ("quant_", "lora_", f"{kind}_", "data_max_length")
+    own = ("quant_", "lora_", "full_", "train_parameters", f"{kind}_", "data_max_length")
     declared = [n for n in provenance.declared(notebook(TUNING)) if affects(n) != "nothing"]
-    values = {n: getattr(p, n) for n in declared if n.startswith(own)}
+    values = _told(values_of(p, [n for n in declared if n.startswith(own)]))
     values |= {"kind": kind, "train_seed": seed}
     if STAGES[kind].reads != "rows":  # the other kinds draw their held-out rows during training
         values |= {"seed": p.seed, "data_holdout": p.data_holdout}
@@ -197,49 +209,6 @@ def _contents(folder: Path, *paths: str) -> dict[str, str | None]:
         now = files.record(folder / path, recorded)
         digests[path] = now["sha256"] if now else None
     return digests
-
-
-def difference(old: Key, new: Key, unknown: Set[str] = frozenset()) -> str:
-    """Describes how two keys differ, e.g. `lora_r: 16 -> 8, data/train changed`.
-
-    A parameter that only one key has is not compared: an edit of the code has added or removed it,
-    which changes no existing result. Nor are inputs of stages that the study does not have.
-
-    Args:
-        old: One key.
-        new: The other key.
-        unknown: Steps whose results are not known yet; inputs from them are not compared.
-
-    Returns:
-        The description; "" if the keys agree.
-    """
-    differences = [f"{n}: {before} -> {after}" for n, before, after in changed(old, new)]
-    for part in ("inputs", "code"):
-        before, after = old[part], new[part]
-        differing = [n for n in sorted(before | after) if before.get(n) != after.get(n)]
-        if part == "inputs":
-            differing = [n for n in differing if n not in _unread(new)]
-            differing = [n for n in differing if not unknown or maker(n) not in unknown]
-        if part == "code" and len(differing) > NAMED:
-            named = ", ".join(differing[:NAMED])
-            differences.append(f"{named} and {len(differing) - NAMED} more modules changed")
-        else:
-            differences += [f"{n} changed" for n in differing]
-    return ", ".join(differences)
-
-
-def _unread(key: Key) -> set[str]:
-    """Inputs of stages that the study of a key does not have; keys hold them all the same."""
-    kinds = key["parameters"].get("train_stages", STAGES)
-    read = {STAGES[kind].reads for kind in kinds if kind in STAGES}
-    return {path for form in READS.keys() - read for path in READS[form]}
-
-
-def changed(old: Key, new: Key) -> list[tuple[str, Any, Any]]:
-    """The parameters that both keys have with different values: name, old value, new value."""
-    before, after = old["parameters"], new["parameters"]
-    shared = sorted(before.keys() & after.keys())
-    return [(n, before[n], after[n]) for n in shared if before[n] != after[n]]
 
 
 def short(key: Key) -> str:

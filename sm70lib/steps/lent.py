@@ -9,14 +9,15 @@ import shutil
 from pathlib import Path
 
 from sm70lib.parameters.fields import Study
-from sm70lib.steps import kept, keys, steps
-from sm70lib.steps.keys import EVALUATION, TUNING, Key, difference, mark, outputs
+from sm70lib.steps import kept, keys, steps, trained
+from sm70lib.steps.compared import difference
+from sm70lib.steps.keys import EVALUATION, TUNING, Key, mark, outputs
 from sm70lib.study.files import holds, write_json
 from sm70lib.study.params import StudyError, rehearsal
 
 SHARED = (".safetensors", ".arrow")
 # Files of unfinished work, which are not copied.
-LEFT = shutil.ignore_patterns("checkpoint-*", "lock", "*.part", "adapter.part", "task.json")
+LEFT = shutil.ignore_patterns("checkpoint-*", "lock", "*.part", "task.json")
 
 
 def require(study: str, lender: str) -> None:
@@ -111,7 +112,7 @@ def _take_stages(study: Study, old: Path, new: Path) -> list[str]:
                 continue
             same = [place for place, key in stages.items() if not difference(key, now)]
             if not same:
-                break  # the later stages start from another adapter
+                break  # the later stages start from something else
             _take_stage(same[0], target, new)
             taken.append(target.name)
     return taken
@@ -124,7 +125,7 @@ def _finished_stages(study: Path) -> dict[Path, Key]:
         for done in sorted(study.glob(f"{pattern}/done.json")):
             stage = done.parent
             key = keys.read(stage / "stage.json").get("key")
-            if key and (stage / "adapter").is_dir():
+            if key and trained.left_by(stage):
                 stages[stage] = key
     return stages
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from sm70lib.parameters import own
 from sm70lib.steps import keys
-from sm70lib.steps.keys import EVALUATION, TUNING, difference, maker, mark, notebook, outputs
+from sm70lib.steps.compared import difference
+from sm70lib.steps.keys import EVALUATION, TUNING, maker, mark, notebook, outputs
 from sm70lib.study import files, memory, provenance
 from sm70lib.study.params import ROOT
 

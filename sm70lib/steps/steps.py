@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sm70lib.steps import kept, keys
-from sm70lib.steps.keys import QUICK, STEPS, Key, difference, maker, mark, notebook, outputs
+from sm70lib.steps.compared import difference
+from sm70lib.steps.keys import QUICK, STEPS, Key, maker, mark, notebook, outputs
 from sm70lib.steps.manifest import rehearsed, write_manifest
 from sm70lib.steps.progress import progress
 from sm70lib.steps.status import LEFT_OUT, status

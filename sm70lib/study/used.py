@@ -1,8 +1,9 @@
 """Which parameters count in a study.
 
 Those of a stage that `train_stages` does not name play no part, nor do those of a small base where
-`base_model` names another, nor those of the fictional medicine where the data are real. A study
-file may leave them out, and they belong to no step's key.
+`base_model` names another, nor those of the fictional medicine where the data are real, nor those
+of an adapter where all weights are trained. A study file may leave them out, and they belong to no
+step's key.
 """
 
 from collections.abc import Callable, Iterable
@@ -36,6 +37,8 @@ def _of_stage(kind: str) -> Group:
 GROUPS: dict[str, Group] = {  # by the first word of their names
     "world": Group("data_root", lambda root: root == "world", "data_root world"),
     "base": Group("base_model", lambda model: model is None, "base_model null"),
+    "lora": Group("train_parameters", lambda what: what == "adapter", "train_parameters adapter"),
+    "full": Group("train_parameters", lambda what: what == "full", "train_parameters full"),
     **{kind: _of_stage(kind) for kind in STAGES},
 }
 
@@ -115,6 +118,16 @@ def own_files(p: Any) -> list[str]:
     base = getattr(p, "base_text", [])
     named = [*base, *sources_of(p), *p.data_caps, *p.eval_benchmarks]
     return [name for name in dict.fromkeys(named) if own.is_file(name)]
+
+
+def trains_all(p: Any) -> bool:
+    """Whether the stages of a study train all weights of the model, and no adapter."""
+    return getattr(p, "train_parameters", "adapter") == "full"
+
+
+def trained(p: Any) -> str:
+    """The name of the folder that a stage leaves: of its adapter, or of a whole model."""
+    return "model" if trains_all(p) else "adapter"
 
 
 def loss_of(p: Any) -> str:

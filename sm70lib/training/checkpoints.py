@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
+from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 
 from sm70lib.steps.steps import digest, write_json
@@ -24,16 +28,25 @@ class Seal(TrainerCallback):
     """
 
     def on_save(self, args, state, control, model=None, **kwargs):
+        finite = all(torch.isfinite(weight).all() for weight in own_weights(model))
+        spoilt = torch.tensor(float(not finite), device=PartialState().device)
+        if reduce(spoilt, reduction="sum"):  # in any process
+            raise StudyError(
+                f"a trained weight is no number at step {state.global_step}: lower the learning "
+                "rate; the last good checkpoint is kept"
+            )
         if not state.is_world_process_zero:
             return
-        trainable = (weight for weight in model.parameters() if weight.requires_grad)
-        if not all(torch.isfinite(weight).all() for weight in trainable):
-            raise StudyError(
-                f"the adapter holds a weight that is no number at step {state.global_step}: lower "
-                "the learning rate; the last good checkpoint is kept"
-            )
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         write_json(checkpoint / SEAL, _digests(checkpoint))
+
+
+@torch.no_grad()
+def own_weights(model) -> Iterator[torch.Tensor]:
+    """The trained weights of a model, or the pieces of them that this process holds."""
+    for weight in model.parameters():
+        if weight.requires_grad:
+            yield weight.to_local() if isinstance(weight, DTensor) else weight
 
 
 def _digests(checkpoint: Path) -> dict[str, str]:

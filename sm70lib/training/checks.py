@@ -1,23 +1,30 @@
-"""Checks at the start of training: that the longest row fits, and that the adapter can be saved."""
+"""Checks at the start of training: that the longest row fits, and that what is trained is saved."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from sm70lib.steps.steps import write_json
 from sm70lib.study.params import StudyError
 from sm70lib.training import trainers
+from sm70lib.training.checkpoints import own_weights
 from sm70lib.training.methods import METHODS, longest
+
+
+def _is_first_step(args, state) -> bool:
+    """Whether this was the first step with a learning rate above zero, which a warm-up delays."""
+    return state.global_step == 1 + (args.warmup_steps > 0)
 
 
 class FirstStep(TrainerCallback):
     """After the first step, saves the adapter, loads it again and compares the logits of the two.
 
-    Days of training have ended in empty adapters; this check takes a second. The first step is
-    the first one with a learning rate above zero, which a warm-up delays by one.
+    Days of training have ended in empty adapters; this check takes a second.
 
     Args:
         stage: The stage's folder, for the saved adapter and `first-step.json`.
@@ -27,8 +34,7 @@ class FirstStep(TrainerCallback):
         self.stage = stage
 
     def on_step_end(self, args, state, control, model=None, train_dataloader=None, **kwargs):
-        first_step = 1 + (args.warmup_steps > 0)
-        if state.global_step != first_step or not state.is_world_process_zero:
+        if not _is_first_step(args, state) or not state.is_world_process_zero:
             return
         was_training = model.training
         model.save_pretrained(self.stage / "first-step", selected_adapters=["default"])
@@ -46,6 +52,78 @@ class FirstStep(TrainerCallback):
                 f"after the first step the saved adapter gives other logits than the trained one "
                 f"(by {difference:.3g}; training changed them by {change:.3g}): it would be lost"
             )
+
+
+class FirstWholeStep(TrainerCallback):
+    """After the first step, looks how many weights have moved, and compares the saved with them.
+
+    Where processes share a model, each looks at its pieces, and nothing is saved: the first
+    checkpoint gathers them.
+
+    Args:
+        stage: The stage's folder, for `first-step.json`.
+        shared: Whether processes share the model.
+    """
+
+    def __init__(self, stage: Path, shared: bool):
+        self.stage, self.shared = stage, shared
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self.before = _sums(model)
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        if not _is_first_step(args, state) or not state.is_world_process_zero:
+            return
+        after = _sums(model)
+        moved = sum(one != other for one, other in zip(self.before, after, strict=True))
+        found: dict[str, float] = {"weights": len(after), "weights_moved": moved}
+        if not self.shared:
+            found["max_weight_difference"] = saved_difference(model, self.stage / "first-step")
+        write_json(self.stage / "first-step.json", found)
+        if not moved or found.get("max_weight_difference"):
+            raise StudyError(
+                f"after the first step {moved} of {len(after)} weights have moved, and the saved "
+                f"ones differ by {found.get('max_weight_difference', 0):.3g}: it would be lost"
+            )
+
+
+class FirstLoss(TrainerCallback):
+    """Checks the held-out loss before the first step, where `rehearse` cannot: under FSDP.
+
+    Args:
+        kind: The kind of the stage.
+    """
+
+    def __init__(self, kind: str):
+        self.kind = kind
+
+    def on_evaluate(self, args, state, control, metrics=None, **kwargs):
+        if state.global_step == 0 and metrics:
+            METHODS[self.kind].check_first_loss(metrics["eval_loss"])
+
+
+def _sums(model) -> list[float]:
+    """The sum of each trained weight, or of the pieces that this process holds."""
+    return [weight.sum(dtype=torch.float64).item() for weight in own_weights(model)]
+
+
+@torch.no_grad()
+def saved_difference(model, scratch: Path) -> float:
+    """The largest difference of a model's weights from those that are read after saving them.
+
+    Args:
+        model: The model.
+        scratch: A folder that is deleted afterwards: it is as large as the model.
+    """
+    model.save_pretrained(scratch)
+    weights = model.state_dict()
+    largest = 0.0
+    for file in scratch.glob("*.safetensors"):
+        for name, saved in load_file(file).items():
+            now = weights[name].cpu()
+            largest = max(largest, (now - saved).abs().max().item())
+    shutil.rmtree(scratch)
+    return largest
 
 
 @torch.no_grad()

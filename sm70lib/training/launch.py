@@ -1,4 +1,4 @@
-"""Starts training stages in processes of their own, and publishes their adapters."""
+"""Starts training stages in processes of their own, and publishes what they leave."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from pathlib import Path
 import pandas as pd
 
 from sm70lib.steps import keys
+from sm70lib.steps.compared import difference
 from sm70lib.steps.steps import ROOT, digest, write_json
+from sm70lib.steps.trained import left_by
 from sm70lib.study.params import StudyError
+from sm70lib.study.used import trained
 
 NO_SPACE = 28  # exit code of a trainer that could not write (errno ENOSPC)
 KILLED = (-9, 137)  # exit codes of a killed trainer: the system kills it when memory is full
@@ -44,7 +47,7 @@ def run(
 ) -> Path:
     """Trains one stage in a process of its own.
 
-    The stage starts from the adapter of the stage before it, trained with the same seed. An
+    The stage starts from what the stage before it has left, trained with the same seed. An
     interrupted stage goes on from its last complete checkpoint. A finished stage returns at once,
     without a process.
 
@@ -137,22 +140,22 @@ def describe(p, folder: Path, number: int, kind: str, seed: int) -> Path:
                 "seed": seed,
                 "key": key,
                 "params": p.model_dump(),
-                "start": str(before / "adapter") if number > 1 else None,
+                "start": str(before / trained(p)) if number > 1 else None,
             },
         )
     return stage
 
 
 def finished(stage: Path) -> bool:
-    """Whether a stage's adapter is in place and marked as complete."""
-    return (stage / "done.json").exists() and (stage / "adapter").is_dir()
+    """Whether what a stage leaves is in place and marked as complete."""
+    return (stage / "done.json").exists() and left_by(stage) is not None
 
 
 def _require_same(stage: Path, key: keys.Key) -> None:
     """Raises StudyError if something else was trained in a stage's folder."""
     # A folder of an earlier version has no key. The key of step 03 was compared before.
     was = keys.read(stage / "stage.json").get("key", key)
-    differs = keys.difference(was, key)
+    differs = difference(was, key)
     if differs and (finished(stage) or any(stage.glob("checkpoint-*"))):
         raise StudyError(
             f"{stage} was trained with something else ({differs}), and nothing is trained "
@@ -212,11 +215,18 @@ def metrics(stage: Path) -> pd.DataFrame:
     return pd.DataFrame([json.loads(line) for line in lines if line.endswith("}")])
 
 
-def publish(stage: Path, adapter: Path) -> None:
+def publish(stage: Path, folder: Path) -> None:
     """Copies a stage's adapter to where the next notebooks look for the study's last one.
 
-    A kill leaves no half-written copy there.
+    A kill leaves no half-written copy there. A whole model is read where it is.
+
+    Args:
+        stage: The folder of the last stage.
+        folder: The study's folder.
     """
+    adapter = folder / "adapter"
+    if not (stage / "adapter").is_dir():
+        return
     if adapter.is_dir() and digest(adapter) == digest(stage / "adapter"):
         return
     scratch = adapter.with_name(f"{adapter.name}.part")

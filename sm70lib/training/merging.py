@@ -18,6 +18,7 @@ from peft import PeftModel
 
 from sm70lib.models import loading
 from sm70lib.steps import kept, keys
+from sm70lib.steps.compared import difference
 from sm70lib.steps.keys import TUNING
 from sm70lib.steps.steps import write_json
 from sm70lib.training.methods import as_text, rows_of
@@ -64,7 +65,7 @@ def _keep_wanted(folder: Path, wanted: dict[str, keys.Key]) -> dict[str, dict]:
     done = keys.mark(folder, TUNING, "merged")
     for path in sorted(folder.glob("merged/*")):
         record, key = done.get(path.name), wanted.get(path.name)
-        if record is None or key is None or keys.difference(record["key"], key):
+        if record is None or key is None or difference(record["key"], key):
             _aside(path, folder, record)
     done = {into: record for into, record in done.items() if (folder / "merged" / into).is_dir()}
     for into in wanted.keys() - done.keys():
@@ -107,7 +108,7 @@ def _back(into: str, key: keys.Key, folder: Path) -> dict | None:
     for place in sorted((folder / "replaced" / TUNING).glob(f"{keys.short(key)}*")):
         record = keys.read(place / "merge.json")
         merged = place / "merged" / into
-        if record and not keys.difference(record["key"], key) and merged.is_dir():
+        if record and not difference(record["key"], key) and merged.is_dir():
             kept.move([merged], place, folder)
             shutil.rmtree(place)
             return record

@@ -73,11 +73,22 @@ def _optimisation(p, kind: str) -> dict:
     return {
         "max_steps": own.steps,
         "learning_rate": own.lr,
-        "lr_scheduler_type": own.scheduler,
-        "warmup_steps": round(own.warmup * own.steps),
+        **_schedule(own),
+        "warmup_steps": round(own.warmup if own.warmup >= 1 else own.warmup * own.steps),
         "weight_decay": own.weight_decay,
         "max_grad_norm": own.max_grad_norm,
         "optim": own.optimizer,
+        "adam_beta2": own.adam_beta2,
+        "adam_epsilon": own.adam_epsilon,
+    }
+
+
+def _schedule(own: SimpleNamespace) -> dict:
+    if own.min_lr == 0:
+        return {"lr_scheduler_type": own.scheduler}
+    return {
+        "lr_scheduler_type": f"{own.scheduler}_with_min_lr",
+        "lr_scheduler_kwargs": {"min_lr_rate": own.min_lr},
     }
 
 

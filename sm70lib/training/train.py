@@ -1,9 +1,9 @@
-"""The trainer's process: one stage of QLoRA by TRL and PEFT, which resumes after any kill.
+"""The trainer's process: one stage by TRL, which resumes after any kill.
 
 The notebook calls `launch.run`. It writes `stage.json` and starts
 `python -m sm70lib.training.train <stage folder>`, with `torchrun` or `accelerate launch` in front
-if `train_launcher` says so. The process writes `metrics.jsonl` during training and `adapter/` at
-its end. A laptop and a node with many GPUs take the same path.
+if `train_launcher` says so. The process writes `metrics.jsonl` during training, and
+`adapter/` or `model/` at its end. A laptop and a node with many GPUs take the same path.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from sm70lib.steps.steps import progress, write_json
 from sm70lib.study.params import StudyError
+from sm70lib.study.used import trained, trains_all
 from sm70lib.training.launch import NO_SPACE, finished, no_space
 from sm70lib.training.methods import rows_of
 from sm70lib.training.trainers import build
@@ -36,7 +37,7 @@ def main(stage: Path) -> int:
         stage: The stage's folder.
 
     Returns:
-        0, the exit code, when the adapter is in place.
+        0, the exit code, when the adapter or the model is in place.
 
     Raises:
         StudyError: If the stage cannot be trained.
@@ -91,11 +92,15 @@ def _train(stage: Path, folder: Path, p, how) -> None:
     trainer.args.eval_on_start = checkpoint is None and len(holdout) > 0
     documents = folder / "data/holdout.csv" if how.kind == "sft" else stage / "none"
     # Under FSDP a weight is in pieces until training starts, and no process has all of it.
-    if not trainer.is_fsdp_enabled:
+    if trains_all(p):
+        trainer.add_callback(checks.FirstWholeStep(stage, trainer.is_fsdp_enabled))
+    elif not trainer.is_fsdp_enabled:
         trainer.add_callback(checks.FirstStep(stage))
-        if checkpoint is None:
-            checks.rehearse(trainer, how.kind)
-            heldout.measure(trainer, documents, stage, heldout.BEFORE)
+    if trainer.is_fsdp_enabled:
+        trainer.add_callback(checks.FirstLoss(how.kind))
+    elif checkpoint is None:
+        checks.rehearse(trainer, how.kind)
+        heldout.measure(trainer, documents, stage, heldout.BEFORE)
     with progress(trainer.args.max_steps, "step", stage.name) as bar:
         trainer.add_callback(watch.Metrics(stage / "metrics.jsonl", bar))
         trainer.add_callback(watch.Orphan())
@@ -105,19 +110,50 @@ def _train(stage: Path, folder: Path, p, how) -> None:
         sys.exit(watch.ORPHANED)
     if not trainer.is_fsdp_enabled:
         heldout.measure(trainer, documents, stage, heldout.AFTER)
-    _finish(trainer, stage, p.data_template)
+    _finish(trainer, stage, p)
 
 
-def _finish(trainer, stage: Path, template: str) -> None:
-    """Puts the adapter in place by one rename, then marks the stage as done.
+def _finish(trainer, stage: Path, p) -> None:
+    """Puts the adapter or the model in place by one rename, then marks the stage as done.
 
-    Only process 0 does so. The folder also records the `template` of the rows.
+    Only process 0 does so. The folder also records the template of the rows.
     """
-    from safetensors.torch import load_file
-
     from sm70lib.corpus import chat, templates
 
-    scratch = stage / "adapter.part"
+    scratch = stage / f"{trained(p)}.part"
+    if trains_all(p):
+        _save_model(trainer, scratch, p.quant_compute_dtype)
+    else:
+        _save_adapter(trainer, scratch)
+    if not trainer.is_world_process_zero():
+        return
+    words = chat.text_of(trainer.processing_class) if p.data_template == templates.CHAT else None
+    templates.leave_digest(scratch, p.data_template, words)
+    shutil.rmtree(stage / trained(p), ignore_errors=True)
+    os.replace(scratch, stage / trained(p))
+    write_json(
+        stage / "done.json",
+        {"steps": trainer.state.global_step, "world_size": trainer.args.world_size},
+    )
+
+
+def _save_model(trainer, folder: Path, dtype: str) -> None:
+    """Saves all weights in the type that the study computes in, with the tokenizer."""
+    import torch
+
+    trainer.model.to(getattr(torch, dtype))
+    weights = trainer.accelerator.get_state_dict(trainer.model)  # gathered from every process
+    if not trainer.is_world_process_zero():
+        return
+    trainer.model.config.use_cache = True  # `loading.load` switches it off
+    trainer.model.save_pretrained(folder, state_dict=weights)
+    trainer.processing_class.save_pretrained(folder)
+
+
+def _save_adapter(trainer, scratch: Path) -> None:
+    """Saves the adapter; raises StudyError if it has learned nothing."""
+    from safetensors.torch import load_file
+
     if trainer.is_fsdp_enabled:
         trainer.save_model(str(scratch))  # gathers the pieces, so every process takes part
     if not trainer.is_world_process_zero():
@@ -130,14 +166,6 @@ def _finish(trainer, stage: Path, template: str) -> None:
                 f"{scratch}: {name} is all zero, so nothing was learned there; raise the learning "
                 "rate"
             )
-    words = chat.text_of(trainer.processing_class) if template == templates.CHAT else None
-    templates.leave_digest(scratch, template, words)
-    shutil.rmtree(stage / "adapter", ignore_errors=True)
-    os.replace(scratch, stage / "adapter")
-    write_json(
-        stage / "done.json",
-        {"steps": trainer.state.global_step, "world_size": trainer.args.world_size},
-    )
 
 
 def _writing(error: Exception) -> bool:

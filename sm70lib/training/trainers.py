@@ -1,4 +1,4 @@
-"""TRL's trainer for a stage: quantised base, adapter, rows and settings.
+"""TRL's trainer for a stage: quantised base and adapter, or the whole model; rows and settings.
 
 TRL 1.16 has no public way to three things, and the library uses its private names only here:
 PairTrainer, _score_targets_alone and uncount.
@@ -6,6 +6,9 @@ PairTrainer, _score_targets_alone and uncount.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from sm70lib.models import loading, packed
 from sm70lib.models.proof import PLAIN, prove_training
 from sm70lib.parameters.stages import READS, STAGES
 from sm70lib.study.params import StudyError
+from sm70lib.study.used import trains_all
 from sm70lib.training.methods import METHODS, longest
 from sm70lib.training.settings import config
 
@@ -33,13 +37,15 @@ class PairTrainer(DPOTrainer):
         return dataset
 
 
+FIRST_READS = "FSDP_CPU_RAM_EFFICIENT_LOADING"  # set by accelerate, read by transformers
+FULL = {"fp32": torch.float32, "bf16": torch.bfloat16}  # types of `full_dtype`
 TRAINERS = {trainer.__name__: trainer for trainer in (SFTTrainer, PairTrainer)}
 
 
 def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
-    """TRL's trainer on the quantised base, with a new LoRA adapter or that of the stage before.
+    """TRL's trainer of a new LoRA adapter on the base, of that of the stage before, or of a model.
 
-    The reference of DPO is a frozen copy of the adapter that the stage starts from.
+    The reference of DPO is a frozen copy of the adapter or the model that the stage starts from.
 
     Args:
         p: The study's parameters.
@@ -47,7 +53,7 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
         rows: Tokenised rows to train on. TRL pads and packs them; it uses no mask of theirs.
         holdout: Tokenised rows to evaluate on; may be empty.
         stage: The stage's folder.
-        how: The stage: its `kind`, its `seed`, and `start`, the adapter to go on from or None.
+        how: The stage: its `kind`, its `seed`, and `start`, what to go on from or None.
 
     Raises:
         StudyError: If a row is longer than `data_max_length`, a batch cannot be divided, or the
@@ -56,8 +62,8 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
     _score_targets_alone()
     method = METHODS[how.kind]
     _refuse_long_rows(rows, READS[STAGES[how.kind].reads][0], p)
-    adapter = None if how.start else _new_adapter(p)
-    loaded = loading.load(base, p, how.start, trainable=True)
+    adapter = None if how.start or trains_all(p) else _new_adapter(p)
+    loaded = _whole(base, p, how) if trains_all(p) else _with_adapter(base, p, how)
     if getattr(p, f"{how.kind}_packing", False):
         _attend_within_rows(loaded, base, p, how.kind)
     exact = _trainable_weights(loaded) if how.start else {}
@@ -68,11 +74,43 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
         train_dataset=rows,
         eval_dataset=holdout if len(holdout) else None,
         processing_class=loading.load_tokenizer(base),
+        **_reference(base, p, how),
     )
+    if trains_all(p):
+        return trainer
     if p.lora_dtype == "fp32":
         _train_in_32_bits(trainer.model, exact)
     _reload_in_saved_type(trainer.model)
     return trainer
+
+
+def _with_adapter(base: str, p, how):
+    return loading.load(base, p, how.start, trainable=True)
+
+
+def _whole(base: str, p, how):
+    """The model that a stage with all weights starts from, in the type that they are trained in."""
+    return loading.load(how.start or base, dtype=FULL[p.full_dtype])
+
+
+def _reference(base: str, p, how) -> dict:
+    """The reference of a stage with all weights, if it needs one; TRL copies that of an adapter.
+
+    TRL would load one too, but with any kind of weights and code. Under FSDP every process has to
+    read it, as TRL cuts it up without handing the pieces of the first process round.
+    """
+    if not trains_all(p) or not STAGES[how.kind].reference:
+        return {}
+    with _read_by_every_process():
+        return {"ref_model": _whole(base, p, how)}
+
+
+@contextmanager
+def _read_by_every_process() -> Iterator[None]:
+    before = os.environ.pop(FIRST_READS, None)
+    yield
+    if before is not None:
+        os.environ[FIRST_READS] = before
 
 
 def _score_targets_alone() -> None:

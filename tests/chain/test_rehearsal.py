@@ -93,6 +93,21 @@ def test_every_kind_of_stage_launcher_and_protocol_comes_through(tmp_path):
     )
 
 
+def test_all_weights_are_trained_in_every_kind_of_stage_and_scored(tmp_path):
+    done = rehearse(tmp_path, "params/sm70-7b.yml", "tests/chain/full.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / "rehearsal-full"
+    check(folder, done.stdout)
+    kinds = ["1-cpt", "2-sft", "3-dpo"]
+    models = [folder / "stages" / kind / "model/model.safetensors" for kind in kinds]
+    assert all(model.is_file() for model in models) and not (folder / "adapter").exists()
+    assert "train_parameters" not in done.stdout.partition("cut: ")[2].partition("\n")[0]
+    results = pd.read_csv(folder / "tables/results.csv")
+    assert set(results["model"]) == {"base", "tuned-1-cpt", "tuned-2-sft", "tuned"}
+    again = rehearse(tmp_path, "params/sm70-7b.yml", "tests/chain/full.yml", "--resume")
+    assert "03_qlora_finetune: finished" in again.stdout, again.stdout + again.stderr
+
+
 def test_every_overlay_takes_its_first_step_on_the_study_it_belongs_to(tmp_path):
     pairs = {overlay.stem: study.stem for study, overlay in variants.overlays()}
     assert (

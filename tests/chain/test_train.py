@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import socket
 import subprocess
 
 import pytest
@@ -26,7 +27,7 @@ def test_the_notebook_side_runs_a_stage_and_watches_it(tmp_path):
     assert check["max_logit_difference"] < 1e-5 < check["max_logit_change"]
     total = sum(weight.numel() for weight in weights(tmp_path).values())
     assert lora.adapter_table(stage / "adapter")["parameters"].sum() == total
-    launch.publish(stage, tmp_path / "adapter")
+    launch.publish(stage, tmp_path)
     for adapter in (stage / "adapter", tmp_path / "adapter"):
         assert json.loads((adapter / "template.json").read_text()) == {
             "name": "medalpaca",
@@ -40,13 +41,13 @@ def test_the_notebook_side_runs_a_stage_and_watches_it(tmp_path):
 def test_a_finished_stage_starts_no_process(tmp_path, monkeypatch):
     p, seen = study(tmp_path, sft_steps=3), []
     stage = launch.run(p, tmp_path, 1, "sft")
-    launch.publish(stage, tmp_path / "adapter")
+    launch.publish(stage, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     monkeypatch.setattr(subprocess, "Popen", None)
     assert (
         launch.run(p, tmp_path, 1, "sft", watch=lambda metrics: seen.append(len(metrics))) == stage
     )
-    launch.publish(stage, tmp_path / "adapter")
+    launch.publish(stage, tmp_path)
     assert (
         {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
         and seen
@@ -165,3 +166,36 @@ def test_a_base_in_pieces_trains_as_a_whole_one_does(tmp_path):
         if "lora_B" in n
     ]  # which were zero
     assert len(moved) == 14 and min(moved) > 0.8
+    _check_size(tmp_path / "accelerate/stages/1-sft/checkpoint-6", pieces)
+
+
+def _check_size(checkpoint, adapter):
+    """A checkpoint holds the adapter twice and its optimiser's state, and nothing of the base.
+
+    PyTorch's file of a sharded adapter once held the whole base, and compiled models other names.
+    """
+    saved = load_file(checkpoint / "adapter_model.safetensors")
+    assert saved.keys() == adapter.keys() and not [name for name in saved if "_orig_mod" in name]
+    of_torch = torch.load(checkpoint / "pytorch_model_fsdp.bin", weights_only=True)
+    bytes_of_adapter = sum(weight.nbytes for weight in adapter.values())
+    assert sum(weight.nbytes for weight in of_torch.values()) == bytes_of_adapter
+    assert (checkpoint / "optimizer.bin").stat().st_size < 4 * bytes_of_adapter + 2**16
+
+
+def test_two_machines_train_together(tmp_path):
+    """The launcher file for two machines, both of them this one: a rank each, one rendezvous."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launcher = (
+        "accelerate launch --config_file params/accelerate/two-nodes.yml --num_processes 2 "
+        f"--main_process_ip 127.0.0.1 --main_process_port {port}"
+    )
+    p = study(tmp_path, sft_steps=4, sft_batch_size=4, train_launcher=launcher)
+    stage = launch.describe(p, tmp_path, 1, "sft", 0)
+    second = [*launch.launcher(f"{launcher} --machine_rank 1"), "-m", "sm70lib.training.train"]
+    with subprocess.Popen([*second, str(stage)], cwd=ROOT) as other:
+        launch.run(p, tmp_path, 1, "sft")
+        assert other.wait(120) == 0
+    assert json.loads((stage / "done.json").read_text())["world_size"] == 2
+    assert len(launch.metrics(stage)["loss"].dropna()) == 4 and len(weights(tmp_path)) == 28

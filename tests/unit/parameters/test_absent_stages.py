@@ -5,8 +5,8 @@ import json
 import pytest
 import yaml
 
-from sm70lib.parameters import fields, rules, stages
-from sm70lib.steps import keys, steps
+from sm70lib.parameters import fields, launchers, stages
+from sm70lib.steps import compared, keys, steps
 from sm70lib.study import params, used
 from sm70lib.study.params import ROOT, StudyError
 
@@ -33,7 +33,7 @@ def refusal(path) -> str:
 
 def test_a_stage_is_declared_once_and_expanded():
     shared = set(stages.Stage.model_fields)
-    assert len(shared) == 8
+    assert len(shared) == 11
     for kind in KINDS:
         own = {name[4:] for name in fields.FIELDS if name.startswith(f"{kind}_")}
         assert shared < own, kind
@@ -134,7 +134,7 @@ def test_sources_of_preferences_hold_pairs_and_each_round_has_one(tmp_path):
     ],
 )
 def test_a_launcher_says_how_many_processes_it_starts(launcher, processes):
-    assert rules.processes(launcher) == processes
+    assert launchers.processes(launcher) == processes
 
 
 # ---- keys ----------------------------------------------------------------------------------------
@@ -155,9 +155,9 @@ def test_a_mark_of_an_earlier_version_still_counts(tmp_path):
     now = keys.of_step(keys.TUNING, params.load(file_of(tmp_path)))
     old = now | {"parameters": now["parameters"] | {"cpt_lr": 9.0, "dpo_beta": 9.0}}
     old["inputs"] = now["inputs"] | {"data/preferences": "a", "data/text": "b"}
-    assert keys.difference(old, now) == ""
+    assert compared.difference(old, now) == ""
     more = params.load(file_of(tmp_path, train_stages=["sft", "dpo"], **SOURCES))
-    said = keys.difference(old, keys.of_step(keys.TUNING, more))
+    said = compared.difference(old, keys.of_step(keys.TUNING, more))
     assert "train_stages: ['sft'] -> ['sft', 'dpo']" in said
     assert "dpo_beta: 9.0 -> 0.1" in said and "data/preferences changed" in said
 
@@ -165,16 +165,16 @@ def test_a_mark_of_an_earlier_version_still_counts(tmp_path):
 def test_the_committed_results_are_still_those_of_tiny():
     """Only code may differ: 01, 05 and 06 are made again with other code."""
     study = params.load(ROOT / "params/tiny.yml")
-    compared = 0
+    checked = 0
     for done in sorted((ROOT / "outputs/reference/tiny/steps").glob("*/done.json")):
         then = json.loads(done.read_text())["key"]
         now = keys.of_step(done.parent.name, study)
         assert (
-            keys.difference(then | {"inputs": {}, "code": {}}, now | {"inputs": {}, "code": {}})
+            compared.difference(then | {"inputs": {}, "code": {}}, now | {"inputs": {}, "code": {}})
             == ""
         )
-        compared += len(then["parameters"].keys() & now["parameters"].keys())
-    assert compared > 60
+        checked += len(then["parameters"].keys() & now["parameters"].keys())
+    assert checked > 60
 
 
 def test_how_often_there_is_a_stage_concerns_training_alone(tmp_path):

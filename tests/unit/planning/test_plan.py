@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sm70lib.models import loading, local
 from sm70lib.models.request import Request
-from sm70lib.sizes import accelerators, budget, budget_scoring, known, measured, shapes
+from sm70lib.sizes import accelerators, activations, budget, budget_scoring, known, measured, shapes
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT, StudyError
 from tests import small
@@ -100,7 +100,7 @@ def test_planned_activations_are_those_that_autograd_keeps(tmp_path, compute, lo
     ):
         wrapped.train().base_model.model.model(input_ids=ids, use_cache=False)
     measured = sum(storage.nbytes() for storage in kept.values())
-    planned = budget.activations(loaded.config, p)["activations"]
+    planned = activations.activations(loaded.config, p)["activations"]
     assert planned == pytest.approx(measured, rel=0.1) and len(kept) > 30
 
 

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from sm70lib.steps import kept, keys, steps
+from sm70lib.steps import compared, kept, steps
 from sm70lib.study import files, params, provenance
 from sm70lib.study.params import StudyError
 from tests.toy import TOY
@@ -252,7 +252,7 @@ def test_many_changed_modules_are_counted_and_changed_inputs_all_named():
         "inputs": {"data/train": "b", "adapter": "b"},
         "code": dict.fromkeys(code, "b"),
     }
-    said = keys.difference(old, new)
+    said = compared.difference(old, new)
     assert said == (
         "adapter changed, data/train changed, m0.py, m1.py, m2.py and 6 more modules changed"
     )

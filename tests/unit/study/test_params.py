@@ -129,7 +129,7 @@ def test_missing_names_are_listed(tmp_path):
     file = tmp_path / "short.yml"
     lines = [line for line in TEXT.splitlines() if not line.startswith(("seed:", "lora_r:"))]
     file.write_text("\n".join(lines))
-    assert wrong(file).endswith("lacks seed, lora_r")
+    assert wrong(file).endswith("lacks seed; lora_r (needed by train_parameters adapter)")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from sm70lib import sources
 from sm70lib.corpus import tokens, training_set
 from sm70lib.models import loading, lora
 from sm70lib.parameters import stages
-from sm70lib.steps import keys
+from sm70lib.steps import compared, keys
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.training import checks, launch, methods, trainers, watch
 from tests import small
@@ -68,16 +68,18 @@ def test_a_stage_has_a_key_of_what_decides_its_adapter(tmp_path):
         found = {
             n
             for n, key in keys_of.items()
-            if keys.difference(key, keys.of_stage(other, tmp_path, n, 0))
+            if compared.difference(key, keys.of_stage(other, tmp_path, n, 0))
         }
         assert found == moved, name
-    assert keys.difference(keys_of[3], keys.of_stage(p, tmp_path, 3, 7)).startswith(
+    assert compared.difference(keys_of[3], keys.of_stage(p, tmp_path, 3, 7)).startswith(
         "train_seed: 0 -> 7"
     )
     shutil.rmtree(tmp_path / "data/preferences")
     shutil.copytree(tmp_path / "data/text", tmp_path / "data/preferences")
     assert {
-        n for n, key in keys_of.items() if keys.difference(key, keys.of_stage(p, tmp_path, n, 0))
+        n
+        for n, key in keys_of.items()
+        if compared.difference(key, keys.of_stage(p, tmp_path, n, 0))
     } == {3, 4}
 
 
@@ -382,7 +384,13 @@ def test_every_launcher_file_is_one_that_accelerate_reads():
     }
     assert {
         name: (config.num_machines, config.num_processes) for name, config in found.items()
-    } == {"one": (1, 1), "ddp": (1, 2), "fsdp-qlora": (1, 2), "two-nodes": (2, 16)}
+    } == {
+        "one": (1, 1),
+        "ddp": (1, 2),
+        "fsdp-qlora": (1, 2),
+        "fsdp2-full": (1, 2),
+        "two-nodes": (2, 16),
+    }
     assert found["fsdp-qlora"].fsdp_config["fsdp_state_dict_type"] == "FULL_STATE_DICT"
     for path in (ROOT / "params/accelerate").glob("*.yml"):
         assert (
