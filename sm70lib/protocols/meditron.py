@@ -27,6 +27,7 @@ from dataclasses import replace
 import numpy as np
 
 from sm70lib.benchmarks import Item, folds
+from sm70lib.parameters.aggregates import MEDICAL
 from sm70lib.protocols import replies
 from sm70lib.protocols.layouts import MMLU, dotted, letters, official, option_texts
 from sm70lib.protocols.protocol import Parts, Protocol
@@ -78,7 +79,6 @@ INSTRUCTIONS = {
         "please don't share false information."
     ),
 }
-MEDICAL = ("Health", "Nutrition", "Psychology", "Science")  # its 99 questions of TruthfulQA
 
 
 def _instruction(item: Item) -> str:
