@@ -42,5 +42,6 @@ ALL = Benchmark(
     "toxigen",
     "skg/toxigen-data",
     ("annotated/{}-*.parquet", "annotated/{}/*.parquet", "{}-*.parquet"),
+    pools=("train",),
     as_row=_as_row,
 )
