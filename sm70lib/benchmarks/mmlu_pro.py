@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sm70lib.benchmarks.benchmark import TABLES, Benchmark
-from sm70lib.benchmarks.fields import Found, gold_of, objects, options_of
+from sm70lib.benchmarks.fields import Found, lettered, objects, options_of
 
 
 def mmlu_pro(path: Path) -> Found:
@@ -15,14 +15,15 @@ def mmlu_pro(path: Path) -> Found:
             "question": row.get("question"),
             "options": options,
             "subject": row.get("category"),
-            "gold": gold_of({"answer_idx": row.get("answer_index"), "answer": _text(row)}, options),
+            "gold": _gold(row, options),
         }
         yield number, row, fields
 
 
-def _text(row: dict) -> object:
-    """The text of the option that the row's letter names; None if it names none."""
-    return options_of(row).get(row.get("answer"))
+def _gold(row: dict, options: dict) -> object:
+    """The letter of the right option; None where the row's letter and its number disagree."""
+    letter = lettered(row.get("answer_index"), options)
+    return letter if letter == row.get("answer") else None
 
 
 def _as_row(question: dict) -> dict:

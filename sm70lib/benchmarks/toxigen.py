@@ -18,17 +18,14 @@ def toxigen(path: Path) -> Found:
     for number, row in objects(path):
         ratings = [row.get("toxicity_ai"), row.get("toxicity_human")]
         known = all(isinstance(rating, int | float) for rating in ratings)
-        yield (
-            number,
-            row,
-            {
-                "id": f"{number:05}",
-                "question": row.get("text"),
-                "options": {answer: answer for answer in ANSWERS},
-                "gold": ANSWERS[sum(ratings) > HATEFUL] if known else None,
-                "subject": row.get("target_group"),
-            },
-        )
+        fields = {
+            "id": f"{number:05}",
+            "question": row.get("text"),
+            "options": {answer: answer for answer in ANSWERS},
+            "gold": ANSWERS[sum(ratings) > HATEFUL] if known else None,
+            "subject": row.get("target_group"),
+        }
+        yield number, row, fields
 
 
 def _as_row(question: dict) -> dict:
