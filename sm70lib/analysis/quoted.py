@@ -137,14 +137,15 @@ def by_category(quotes: pd.DataFrame) -> pd.DataFrame:
 
 
 def impossible(quotes: pd.DataFrame) -> list[str]:
-    """In words, the printed accuracies that no number of right answers out of their n rounds to.
+    """In words, the printed accuracies that no number of right answers gives.
 
     Args:
-        quotes: rows of quoted.csv on single questions; a mean over parts or draws may be anything.
+        quotes: rows of quoted.csv, each with one n that it has or may have. A mean over parts or
+            draws may be anything, and belongs to none of them.
     """
     said = []
-    for quote in _rows(quotes.dropna(subset="n")):
-        value, n = quote["value_pct"], int(quote["n"])
+    for quote in _rows(quotes):
+        value, [n] = quote["value_pct"], counts(quote, "n")
         decimals = len(f"{value}".partition(".")[2])
         below = int(value / 100 * n)
         shares = {right: 100 * right / n for right in (below, min(below + 1, n))}

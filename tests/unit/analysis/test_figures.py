@@ -125,6 +125,7 @@ def test_quoted_values_are_open_marks_and_of_the_same_shots(found):
 
 
 def test_a_preference_round_shows_its_pairs_and_their_margin():
+    drawing.style()
     dpo = pd.DataFrame(
         {
             "step": [0, 2, 4, 4],
