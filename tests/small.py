@@ -71,7 +71,7 @@ PARAMETERS = {
 SFT = {name: value for name, value in PARAMETERS.items() if name.startswith("sft_")}
 for kind in ("cpt", "dpo"):  # the same short training in each stage
     PARAMETERS |= {name.replace("sft_", f"{kind}_"): value for name, value in SFT.items()}
-PARAMETERS |= {"dpo_beta": 0.1, "dpo_rounds": {}}
+PARAMETERS |= {"cpt_mix": {}, "dpo_beta": 0.1, "dpo_rounds": {}, "dpo_round_steps": []}
 
 
 MODEL = [name for name in PARAMETERS if name == "seed" or name.startswith(("world_", "base_"))]

@@ -177,6 +177,15 @@ def _unscored(own: pd.DataFrame, lacking: pd.DataFrame) -> pd.DataFrame:
     return wanted[[key not in scored for key in keys]]
 
 
+def medical(answers: pd.DataFrame) -> pd.DataFrame:
+    """Answers to TruthfulQA as Meditron asks it, with the question's category as the benchmark.
+
+    `results` of them has the mean of the four categories too, each with the same weight.
+    """
+    asked = answers[(answers["benchmark"] == "truthfulqa") & (answers["protocol"] == "meditron")]
+    return asked.assign(benchmark=[item.details.category for item in asked["item"]])
+
+
 def usmle_set(answers: pd.DataFrame) -> str:
     """Whose USMLE items a study asked, as the number of items per step tells."""
     items = answers[answers["benchmark"].isin(aggregates.USMLE_STEPS)]

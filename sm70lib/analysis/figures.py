@@ -17,26 +17,42 @@ from sm70lib.analysis.roles import TUNED
 from sm70lib.parameters import aggregates
 from sm70lib.protocols.replies import NO_SCORE
 
+PREFERENCES = {  # what a preference round logs besides its loss
+    "rewards/accuracies": "pairs in the right order",
+    "rewards/margins": "margin (nats)",
+}
 
-def draw_loss(ax, metrics) -> None:
-    """Draws loss, and `eval_loss` where measured (nats per token), against optimiser steps."""
-    for column, label, colour, marker in (
-        ("loss", "training", "C0", ""),
-        ("eval_loss", "held out", "C2", "D"),
+
+def draw_curve(ax, metrics, column: str, label: str) -> None:
+    """Draws a measure, and the same on held-out rows where measured, against optimiser steps."""
+    for name, word, colour, marker in (
+        (column, "training", "C0", ""),
+        (f"eval_{column}", "held out", "C2", "D"),
     ):
-        measured = metrics.dropna(subset=column) if column in metrics else metrics[:0]
+        measured = metrics.dropna(subset=name) if name in metrics else metrics[:0]
         if len(measured):
-            steps, values = measured["step"], measured[column]
-            ax.plot(steps, values, color=colour, marker=marker, ms=3.5, label=label)
+            steps, values = measured["step"], measured[name]
+            ax.plot(steps, values, color=colour, marker=marker, ms=3.5, label=word)
     if len(ax.get_lines()) > 1:
         ax.legend(loc="upper right")
-    ax.set(xlabel="optimiser step", ylabel="loss (nats per token)", ymargin=0.1)
+    ax.set(xlabel="optimiser step", ylabel=label, ymargin=0.1)
+
+
+def _measures(metrics) -> dict[str, str]:
+    """What a stage's metrics hold: the loss, and what PREFERENCES names; with labels."""
+    there = {name: label for name, label in PREFERENCES.items() if name in metrics}
+    return {"loss": "loss (nats per pair)" if there else "loss (nats per token)"} | there
 
 
 def loss_curve(metrics, title: str) -> Figure:
-    """`draw_loss` as a figure of its own."""
-    fig, (ax,) = grid(1, 2)
-    draw_loss(ax, metrics)
+    """The loss against optimiser steps; of a preference round also accuracy and margin."""
+    measures = _measures(metrics)
+    fig, axes = plt.subplots(
+        len(measures), 1, sharex=True, squeeze=False, figsize=(WIDTH, 1 + 2 * len(measures))
+    )
+    for ax, (column, label) in zip(axes.flat, measures.items()):
+        draw_curve(ax, metrics, column, label)
+        ax.label_outer()
     plt.close(fig)  # else a cell that ends with the figure shows it twice
     return titled(fig, title)
 
@@ -123,18 +139,37 @@ def _finding(table: pd.DataFrame, places: str) -> str:
 
 
 def training(metrics: pd.DataFrame) -> Figure:
-    """One stage of tuning against optimiser steps: loss, held-out loss, learning rate."""
-    held = metrics["eval_loss"].dropna().to_numpy() if "eval_loss" in metrics else []
-    title = "Training"
-    if len(held) > 1:
-        title = f"Held-out loss: {held[0]:.2f} to {held[-1]:.2f} nats per token"
-    fig, (top, bottom) = plt.subplots(2, 1, sharex=True, figsize=(WIDTH, 3.6), height_ratios=(2, 1))
-    draw_loss(top, metrics)
+    """One stage of tuning against optimiser steps: loss, held-out loss, learning rate.
+
+    A preference round has two panels more, of the pairs in the right order and of their margin.
+    """
+    measures = _measures(metrics)
+    heights = [2] * len(measures) + [1]
+    fig, axes = plt.subplots(
+        len(heights), 1, sharex=True, figsize=(WIDTH, 1.2 * sum(heights)), height_ratios=heights
+    )
+    for ax, (column, label) in zip(axes, measures.items()):
+        draw_curve(ax, metrics, column, label)
+        ax.set_xlabel("")
     rates = metrics.dropna(subset="learning_rate")
-    bottom.plot(rates["step"], rates["learning_rate"], color=GREY)
-    bottom.set(xlabel=top.get_xlabel(), ylabel="learning rate")
-    top.set_xlabel("")
-    return titled(fig, title)
+    axes[-1].plot(rates["step"], rates["learning_rate"], color=GREY)
+    axes[-1].set(xlabel="optimiser step", ylabel="learning rate")
+    return titled(fig, _course(metrics))
+
+
+def _course(metrics: pd.DataFrame) -> str:
+    """In words, how the held-out measure of a stage went.
+
+    The order of pairs has no beginning: before a round both answers have a reward of 0.
+    """
+    held = {name: metrics[name].dropna().to_numpy() for name in metrics if "eval_" in name}
+    right = held.get("eval_rewards/accuracies", [])
+    if len(right):
+        return f"At the end {right[-1]:.0%} of the held-out pairs are in the right order"
+    loss = held.get("eval_loss", [])
+    if len(loss) > 1:
+        return f"Held-out loss: {loss[0]:.2f} to {loss[-1]:.2f} nats per token"
+    return "Training"
 
 
 def memory(table: pd.DataFrame) -> Figure:

@@ -130,6 +130,34 @@ def gap(ours: Estimate, quote: dict, n: int, level: float) -> Estimate:
     return stats.minus(ours, bounds(quote["value_pct"], n, level))
 
 
+def by_category(quotes: pd.DataFrame) -> pd.DataFrame:
+    """The quoted values of TruthfulQA, with the category, or the mean, as the benchmark."""
+    found = quotes[quotes["benchmark"] == "truthfulqa"]
+    return found.assign(benchmark=found["subset"], subset=float("nan"))
+
+
+def impossible(quotes: pd.DataFrame) -> list[str]:
+    """In words, the printed accuracies that no number of right answers gives.
+
+    Args:
+        quotes: rows of quoted.csv, each with one n that it has or may have. A mean over parts or
+            draws may be anything, and belongs to none of them.
+    """
+    said = []
+    for quote in _rows(quotes):
+        value, [n] = quote["value_pct"], counts(quote, "n")
+        decimals = len(f"{value}".partition(".")[2])
+        below = int(value / 100 * n)
+        shares = {right: 100 * right / n for right in (below, min(below + 1, n))}
+        if all(abs(share - value) >= 10.0**-decimals for share in shares.values()):  # not even cut
+            could = " or ".join(f"{k} ({share:.{decimals + 1}f})" for k, share in shares.items())
+            said.append(
+                f"{quote['system']}'s printed {value} in {quote['benchmark']} is no share of {n} "
+                f"questions: the nearest are {could}."
+            )
+    return said
+
+
 def order(gaps: list[Estimate], sign: int) -> str:
     """The order on which all gaps agree.
 

@@ -83,6 +83,30 @@ def _latex(text: pd.DataFrame, cited: list, name: str, caption: str) -> str:
     return latex.replace("& < 0.", "& $<$ 0.")
 
 
+def preferences(stages: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Where every preference round ended, on the pairs held back, or else on those of its last log.
+
+    Args:
+        stages: the metrics of every stage by its name; stages without preferences are left out.
+
+    Returns:
+        By stage: which pairs, the share in the right order (percent), and the mean margin (nats) by
+        which the reward of the better answer exceeds that of the worse one.
+    """
+    rows = {}
+    for stage, metrics in stages.items():
+        side = "eval_" if "eval_rewards/margins" in metrics else ""
+        if f"{side}rewards/margins" not in metrics:
+            continue
+        last = metrics.dropna(subset=f"{side}rewards/margins").iloc[-1]
+        rows[stage] = {
+            "pairs": "held out" if side else "trained on",
+            "right_pct": round(100 * last[f"{side}rewards/accuracies"], 1),
+            "margin": round(last[f"{side}rewards/margins"], 3),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def printed(table: pd.DataFrame) -> pd.DataFrame:
     """The table with its p-values (P_VALUES) as text, so that a small p is "< 0.001", not 0."""
     names = [name for name in P_VALUES if name in table]

@@ -18,6 +18,9 @@ DIGEST = "template.json"  # in an adapter's folder: the template that it was tra
 # (github:SpassMed/lm-evaluation-harness; that they trained on it is inferred), without BOS and EOS,
 # which `encode_batch` adds. The space before the answer belongs to the response. If it ended the
 # prompt, the tokenizer could not merge it with the next word.
+# meditron: how Meditron's models that were tuned on one benchmark are asked
+# (github:epfLLM/meditron, evaluation/inference.py, format_prompt), with its blanks. Its tokenizer
+# was given <|im_start|> and <|im_end|> as tokens; Llama 2's own spells them out.
 TEMPLATES = {
     "medalpaca": {
         "prompt": "Below is an instruction that describes a task, paired with an input that "
@@ -29,6 +32,11 @@ TEMPLATES = {
     "sm70": {
         "prompt": "[INST] Context: {input}. Question: {instruction}.[/INST]\nAnswer:",
         "response": " {output}",
+    },
+    "meditron": {
+        "prompt": "<|im_start|> system\n<|im_end|>\n <|im_start|> question\n{instruction}\n{input}"
+        "<|im_end|>\n <|im_start|> answer\n",
+        "response": "{output}",
     },
 }
 

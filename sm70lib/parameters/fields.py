@@ -56,7 +56,9 @@ class Study(BaseModel):
     data_repeats: dict[Source, Annotated[int, Field(ge=1)]] = _p(
         "how often a pass reads the rows of single sources", "times"
     )
-    data_template: Literal["medalpaca", "sm70", "chat"] = _p("prompt template of the training rows")
+    data_template: Literal["medalpaca", "sm70", "meditron", "chat"] = _p(
+        "prompt template of the training rows"
+    )
     data_max_length: int = _p("longest training row", "tokens", ge=16)
     data_overlong: Literal["cut", "drop"] = _p(
         "what happens to longer rows; cut shortens the input only"

@@ -116,6 +116,11 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
         for kind in STAGES
         if STAGES[kind].reads != "rows"
     ),
+    (
+        "cpt_mix cpt_sources train_stages",
+        lambda mix, names, kinds: "cpt" not in kinds or not mix or set(mix) == set(names),
+        "does not name every source of",
+    ),
     *(
         (
             f"{kind}_sources",
@@ -131,6 +136,14 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
             f"{kind}_rounds train_stages",
             lambda of, kinds, kind=kind: max(of.values(), default=0) <= kinds.count(kind),
             "goes beyond",
+        )
+        for kind in IN_ROUNDS
+    ),
+    *(
+        (
+            f"{kind}_round_steps train_stages",
+            lambda lengths, kinds, kind=kind: len(lengths) in (0, kinds.count(kind)),
+            f"has to be empty or to give a length for each {kind} of",
         )
         for kind in IN_ROUNDS
     ),

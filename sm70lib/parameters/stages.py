@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from copy import copy
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
@@ -41,6 +41,10 @@ class Pretraining(Stage):
     sources: Distinct[Source] = parameter(
         "sources of running text for continued pretraining, replay among them"
     )
+    mix: dict[Source, Annotated[Number, Field(gt=0)]] = parameter(
+        "proportion of the sources' tokens in a pass of {}; empty reads every source whole",
+        before={},
+    )
     packing: bool = parameter("put several texts into one sequence")
 
 
@@ -57,6 +61,11 @@ class Preferences(Stage):
     sources: Distinct[Source] = parameter("sources of preferences")
     rounds: dict[Source, Annotated[int, Field(ge=1)]] = parameter(
         "the one dpo round that a source is for", "round"
+    )
+    round_steps: list[Annotated[int, Field(ge=1)]] = parameter(
+        "length of every round in turn; empty gives each the same steps",
+        "optimiser steps",
+        before=[],
     )
     batch_size: int = parameter("batch of an optimiser step", "pairs", ge=1)
     beta: Number = parameter("strength of the tie to the reference model", gt=0)
@@ -127,3 +136,16 @@ def _part(name: str) -> str:
     """The name without its kind of stage; `settings` for all that a trainer takes."""
     kind, _, own = name.partition("_")
     return "settings" if own in STAGES[kind].settings else own
+
+
+def steps_of(p: Any, number: int) -> int:
+    """Optimiser steps of a stage.
+
+    Args:
+        p: The study's parameters.
+        number: The stage's number in `train_stages`, from 1.
+    """
+    kind = p.train_stages[number - 1]
+    lengths = getattr(p, f"{kind}_round_steps", [])
+    turn = p.train_stages[:number].count(kind)
+    return lengths[turn - 1] if lengths else getattr(p, f"{kind}_steps")

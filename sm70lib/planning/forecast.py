@@ -145,7 +145,7 @@ def _training_hours(p, columns: Columns) -> list[str]:
     """Hours of all stages together, on each card of these sizes whose speed is published."""
     cards = accelerators.cards().dropna(subset="tokens_per_second_70b")
     cards = cards[cards["memory_gb"].isin([gb for gb, _ in columns.values()])]
-    total = sum(needs.tokens(p, kind) for kind in p.train_stages)
+    total = sum(needs.tokens(p, number) for number, _ in enumerate(p.train_stages, 1))
     hours = accelerators.hours(needs.base_of(p), total, cards["tokens_per_second_70b"])
     if cards.empty or hours.max() < 1:
         return []

@@ -131,7 +131,7 @@ def _training(p, base, speed: float | None) -> list[Need]:
                 f"stage {number} {kind}{suffix}",
                 memory.rounded_up(budget.needed(base, p, kind, continued)),
                 disk_gb=memory.rounded_up(seeds * _stage_bytes(p, base, kind)),
-                hours=None if speed is None else accelerators.hours(base, tokens(p, kind), speed),
+                hours=None if speed is None else accelerators.hours(base, tokens(p, number), speed),
                 advice=partial(budget.advice, base, p, kind=kind, continued=continued),
             )
         )
@@ -153,10 +153,11 @@ def _stage_bytes(p, base, kind: str) -> int:
     return weights * (CHECKPOINTS * (width + state) + 2 * width)
 
 
-def tokens(p, kind: str) -> float:
-    """Tokens of a stage with all its seeds for each GPU, as `accelerators.tokens` counts them."""
+def tokens(p, number: int) -> float:
+    """Tokens of a stage, from 1, with all seeds for each GPU, as `accelerators.tokens` counts."""
     gpus = launchers.processes(p.train_launcher)
-    return accelerators.tokens(p, kind) * len(p.train_seeds) / gpus
+    kind = p.train_stages[number - 1]
+    return accelerators.tokens(p, kind, number) * len(p.train_seeds) / gpus
 
 
 def speed(there: memory.Memory) -> float | None:

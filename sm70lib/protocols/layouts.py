@@ -7,6 +7,8 @@ from sm70lib.protocols.replies import LETTERS
 USMLE = ("usmle_step1", "usmle_step2", "usmle_step3")
 EXAMS = ("medqa_4", "medqa_5", *USMLE, OWN)  # among them any exam of the user's own
 MMLU = ("mmlu_medical", "mmlu_medical_9")  # six subjects, and Meditron's nine
+MMLU_PRO = "mmlu_pro"
+TOXIGEN = "toxigen"
 QUESTIONS = (*EXAMS, "pubmedqa", "medmcqa", *MMLU)
 
 
@@ -21,8 +23,8 @@ def letters(item: Item) -> list[str]:
 
 
 def option_letters(item: Item) -> list[str]:
-    """The letters, or the texts where options have no letters (PubMedQA and TruthfulQA)."""
-    if item.benchmark in ("pubmedqa", "truthfulqa"):
+    """The letters, or the texts where options have none (PubMedQA, ToxiGen and TruthfulQA)."""
+    if item.benchmark in ("pubmedqa", TOXIGEN, "truthfulqa"):
         return option_texts(item)
     return letters(item)
 

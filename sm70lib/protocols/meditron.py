@@ -27,6 +27,8 @@ from dataclasses import replace
 import numpy as np
 
 from sm70lib.benchmarks import Item, folds
+from sm70lib.parameters.aggregates import MEDICAL
+from sm70lib.protocols import replies
 from sm70lib.protocols.layouts import MMLU, dotted, letters, official, option_texts
 from sm70lib.protocols.protocol import Parts, Protocol
 
@@ -77,7 +79,6 @@ INSTRUCTIONS = {
         "please don't share false information."
     ),
 }
-MEDICAL = ("Health", "Nutrition", "Psychology", "Science")  # its 99 questions of TruthfulQA
 
 
 def _instruction(item: Item) -> str:
@@ -89,6 +90,12 @@ def _question(item: Item) -> str:
         return f"{item.context}\n{item.question}\nThe answer is:"
     mark = "" if item.question.endswith(("?", ".")) else "?"
     return f"Question: {item.question}{mark}\n\nOptions:\n{dotted(item)}\nThe answer is:"
+
+
+def _step_by_step(item: Item) -> tuple[str, str]:
+    """The system prompt and the question, with the words that ask for a chain of thought."""
+    asked = _question(item).removesuffix("The answer is:")
+    return INSTRUCTIONS[item.benchmark], f"{asked}Let's think step by step."
 
 
 def _letters_or_verdicts(item: Item) -> list[str]:
@@ -148,3 +155,20 @@ MEDITRON = Protocol(
     most_shots={"truthfulqa": 1},
     seeds=(1234, 432, 32),
 )
+
+# Its chain of thought (section 5): no shots, "Let's think step by step.", at most 1,024 tokens
+# (inference.py). The authors asked models that were tuned on each benchmark's own chains of
+# thought, and could not read "maybe"; `replies.choice` reads it.
+CHAIN_OF_THOUGHT = Protocol(
+    "meditron-cot",
+    1,
+    {name: _step_by_step for name in INSTRUCTIONS if name != "truthfulqa"},
+    option_texts,
+    bos="always",
+    in_template=True,
+    keep=_keeps,
+    reads=replies.choice,
+    max_new_tokens=1024,
+)
+# The vote of five chains of thought at temperature 0.8 (the paper; the code's own default is ten).
+SELF_CONSISTENCY = replace(CHAIN_OF_THOUGHT, name="meditron-sc-cot", samples=5)

@@ -21,7 +21,7 @@ from typing import Any
 from sm70lib import runner
 from sm70lib.parameters.fields import Study
 from sm70lib.parameters.rules import REHEARSAL
-from sm70lib.parameters.stages import STAGES
+from sm70lib.parameters.stages import IN_ROUNDS, STAGES
 from sm70lib.standins.hub import Hub
 from sm70lib.steps import steps
 from sm70lib.steps.keys import EVALUATION
@@ -39,6 +39,7 @@ CUTS = {
     "train_save_steps": 1,
     **dict.fromkeys([f"{kind}_steps" for kind in STAGES], 2),
     **dict.fromkeys([f"{kind}_warmup" for kind in STAGES], 0.5),
+    **dict.fromkeys([f"{kind}_round_steps" for kind in IN_ROUNDS], 2),
     # one sequence at a time, so that gradients are accumulated over two
     **dict.fromkeys([f"{kind}_batch_size" for kind in STAGES], 2),
     "ask_max_new_tokens": 8,
@@ -128,6 +129,8 @@ def cuts(study: Study) -> dict[str, Any]:
     for name, value in values_of(study, CUTS).items():
         if isinstance(value, dict):  # of each source alone
             cut: Any = {source: min(own, CUTS[name]) for source, own in value.items()}
+        elif isinstance(value, list):  # of each round
+            cut = [min(own, CUTS[name]) for own in value]
         else:
             cut = value if value <= CUTS[name] else CUTS[name]
         if cut != value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sm70lib.parameters.stages import STAGES
+from sm70lib.parameters.stages import STAGES, steps_of
 from sm70lib.sizes.budget import advice, needed
 from sm70lib.sizes.shapes import shape
 from sm70lib.study import memory
@@ -39,13 +39,19 @@ def hours(model, tokens: float, speed):
     return tokens / (speed * 70e9 / shape(model).weights) / 3600
 
 
-def tokens(p, kind: str) -> float:
+def tokens(p, kind: str, number: int | None = None) -> float:
     """Tokens of a stage with one seed, if every sequence is full.
 
     They are multiplied by what they cost beside a token of an adapter's training: a pair has two
     sequences, a reference reads all once more, and all weights may get a gradient.
+
+    Args:
+        p: The study's parameters.
+        kind: A kind of stage, such as sft.
+        number: The stage's number in `train_stages`, from 1, where rounds may differ in length.
     """
-    sequences = getattr(p, f"{kind}_steps") * getattr(p, f"{kind}_batch_size")
+    steps = getattr(p, f"{kind}_steps") if number is None else steps_of(p, number)
+    sequences = steps * getattr(p, f"{kind}_batch_size")
     answers = 2 if STAGES[kind].reads == "pairs" else 1
     full = sequences * p.data_max_length * answers * (WEIGHTS_TOO if trains_all(p) else 1)
     return full * READ_AGAIN if STAGES[kind].reference else full

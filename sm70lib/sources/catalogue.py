@@ -12,6 +12,7 @@ import numpy as np
 
 from sm70lib.parameters import own
 from sm70lib.parameters.tables import lines
+from sm70lib.sources.exams import medmcqa_of, pubmedqa_of
 from sm70lib.sources.hub import PARQUET, find, own_file, shown
 from sm70lib.sources.layouts import Defect, Row, pair_of, row_of, text_of
 from sm70lib.sources.own import own_of
@@ -20,7 +21,13 @@ from sm70lib.sources.records import open_bytes, records
 from sm70lib.study.params import StudyError
 
 Shape = Callable[[dict], dict | str]
-SHAPES: dict[str, Shape] = {"row": row_of, "text": text_of, "pair": pair_of}
+SHAPES: dict[str, Shape] = {
+    "row": row_of,
+    "medmcqa": medmcqa_of,
+    "pubmedqa": pubmedqa_of,
+    "text": text_of,
+    "pair": pair_of,
+}
 SELF_CHECKED = (text_of, own_of)  # shapes whose rows may lack both instruction and input
 Unfit = Callable[[dict], str]
 # The files of a source for which sources.csv names none.

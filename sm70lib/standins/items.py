@@ -96,7 +96,7 @@ def _usmle(writer: Writer, step: int) -> Files:
     }
 
 
-def _pubmedqa(writer: Writer) -> Files:
+def pubmedqa(writer: Writer) -> Files:
     rows = []
     for n, fact in enumerate(writer.facts):
         verdict = ("yes", "no", "maybe")[n % 3]
@@ -122,7 +122,7 @@ def _pubmedqa(writer: Writer) -> Files:
     }
 
 
-def _medmcqa(writer: Writer) -> Files:
+def medmcqa(writer: Writer) -> Files:
     written: Files = {}
     for split in ("train", "validation"):
         items = writer.questions(4, MEDQA)
@@ -227,9 +227,9 @@ WRITERS: dict[str, Callable[[Writer], Files]] = {
     "medqa_4": _medqa,
     "medqa_4_dev": _medqa_dev,
     "medqa_5": _medqa_of_five,
-    "pubmedqa": _pubmedqa,
-    "pubmedqa_dev": _pubmedqa,
-    "medmcqa": _medmcqa,
+    "pubmedqa": pubmedqa,
+    "pubmedqa_dev": pubmedqa,
+    "medmcqa": medmcqa,
     **{f"usmle_step{step}": partial(_usmle, step=step) for step in (1, 2, 3)},
     "mmlu_medical": partial(_mmlu, subjects=SIX),
     "mmlu_medical_9": partial(_mmlu, subjects=NINE),

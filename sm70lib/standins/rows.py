@@ -11,6 +11,7 @@ from xml.sax.saxutils import escape
 
 from sm70lib.sources import SOURCES
 from sm70lib.sources.catalogue import SHAPES, Source
+from sm70lib.standins import items
 from sm70lib.standins.meadow import MEADOW, lettered
 from sm70lib.standins.writer import ROWS, Files, Writer, path_for
 from sm70lib.tiny.world import TUNING, Fact, World, ask, declare
@@ -85,6 +86,20 @@ def _refusals_by_principle(writer: Writer) -> Files:
         for n, fact in enumerate(writer.facts)
     ]
     return {"datasets/train/gpt4/med_safety_demonstrations_category_1.csv": rows}
+
+
+def _medmcqa_train(writer: Writer) -> Files:
+    return _only("train-", items.medmcqa(writer))
+
+
+def _pubmedqa_artificial(writer: Writer) -> Files:
+    [rows] = _only("pqa_labeled", items.pubmedqa(writer)).values()
+    return {"pqa_artificial/train-00000-of-00001.parquet": rows}
+
+
+def _only(part: str, written: Files) -> Files:
+    """The files whose path has that part."""
+    return {path: content for path, content in written.items() if part in path}
 
 
 def _guidelines(writer: Writer) -> Files:
@@ -171,6 +186,8 @@ def _public_pairs(writer: Writer) -> Files:
 
 OTHERS: dict[str, Callable[[Writer], Files]] = {
     "medquad": _medquad,
+    "medmcqa_train": _medmcqa_train,
+    "pubmedqa_artificial": _pubmedqa_artificial,
     "med_safety_bench": _refusals,
     "med_safety_gpt4_1_5": _refusals_by_principle,
     "guidelines": _guidelines,

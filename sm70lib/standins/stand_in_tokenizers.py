@@ -18,8 +18,8 @@ from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 from sm70lib.sizes.known import KnownModel
 
 VOCABULARY = 1000  # entries at most
-# Our own wording of the formats that arXiv 2307.09288 (Llama 2), Llama 3's model card and SmolLM2's
-# GGUF describe; a conversation with SmolLM2 always begins with a turn of the system
+# Our own wording of the formats that arXiv 2307.09288 (Llama 2), the cards of Llama 3 and Zephyr
+# and SmolLM2's GGUF describe; a conversation with SmolLM2 always begins with a turn of the system
 CHAT_TEMPLATES = {
     "llama-2": (
         "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
@@ -31,6 +31,11 @@ CHAT_TEMPLATES = {
         "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}"
         "{{ message['content'] | trim + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}"
         "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+    ),
+    "zephyr": (
+        "{% for message in messages %}{{ '<|' + message['role'] + '|>\n' }}"
+        "{{ message['content'] + eos_token + '\n' }}{% endfor %}{% if add_generation_prompt %}"
+        "{{ '<|assistant|>\n' }}{% endif %}"
     ),
     "smollm2": (
         "{% if messages[0]['role'] != 'system' %}"

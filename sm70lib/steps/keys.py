@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sm70lib.parameters.fields import BEFORE
-from sm70lib.parameters.stages import IN_ROUNDS, READS, STAGES
+from sm70lib.parameters.stages import IN_ROUNDS, READS, STAGES, steps_of
 from sm70lib.study import files, provenance
 from sm70lib.study.params import ROOT, affects
 from sm70lib.study.used import trains_all, values_of
@@ -178,6 +178,8 @@ def of_stage(p: Any, folder: Path, number: int, seed: int) -> Key:
     if STAGES[kind].reads != "rows":  # the other kinds draw their held-out rows during training
         values |= {"seed": p.seed, "data_holdout": p.data_holdout}
     if kind in IN_ROUNDS:
+        values.pop(f"{kind}_round_steps", None)  # how long other rounds are plays no part
+        values[f"{kind}_steps"] = steps_of(p, number)
         values["round"] = p.train_stages[:number].count(kind)
     inputs = _contents(folder, "base/base.json", "base/model", *READS[STAGES[kind].reads])
     if number > 1:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from sm70lib.parameters.stages import steps_of
 from sm70lib.steps import keys
 from sm70lib.steps.compared import difference
 from sm70lib.steps.steps import ROOT, digest, write_json
@@ -139,7 +140,7 @@ def describe(p, folder: Path, number: int, kind: str, seed: int) -> Path:
                 "number": number,
                 "seed": seed,
                 "key": key,
-                "params": p.model_dump(),
+                "params": p.model_dump() | {f"{kind}_steps": steps_of(p, number)},
                 "start": str(before / trained(p)) if number > 1 else None,
             },
         )

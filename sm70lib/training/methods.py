@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.compute as pc
 from datasets import Dataset, load_from_disk
 
@@ -82,8 +83,9 @@ def rows_of(kind: str, folder: Path, p, number: int) -> tuple[Dataset, Dataset]:
     """A stage's rows to train on, and its held-out rows.
 
     01_data has drawn the held-out rows of sft. The other kinds hold back `data_holdout` of their
-    rows, and a tenth at most. A round of dpo reads the sources that `dpo_rounds` gives to it, and
-    those that `dpo_rounds` gives to no round.
+    rows, and a tenth at most. With `cpt_mix`, cpt reads its sources in that proportion. A round of
+    dpo reads the sources that `dpo_rounds` gives to it, and those that `dpo_rounds` gives to no
+    round.
 
     Args:
         kind: A kind of stage, such as sft.
@@ -97,7 +99,7 @@ def rows_of(kind: str, folder: Path, p, number: int) -> tuple[Dataset, Dataset]:
     reads = STAGES[kind].reads
     columns = COLUMNS[reads]
     place, *drawn = READS[reads]
-    rows = _stored_rows(kind, place, columns, folder)
+    rows = _mixed(_stored_rows(kind, place, columns, folder), p, kind)
     if drawn:
         holdout = load_from_disk(folder / drawn[0])
         return rows.select_columns(columns), holdout.select_columns(columns)
@@ -126,6 +128,72 @@ def _stored_rows(kind: str, place: str, columns: list[str], folder: Path) -> Dat
             f"needs {', '.join(missing)}: run 01_data again (--fresh 01)"
         )
     return rows
+
+
+def _mixed(rows: Dataset, p, kind: str) -> Dataset:
+    """The rows that a pass of a stage reads: all, or those that its `mix` draws."""
+    mix = getattr(p, f"{kind}_mix", None)
+    return rows.select(_in_proportion(rows, mix, p.seed)) if mix else rows
+
+
+def _in_proportion(rows: Dataset, mix: dict[str, float], seed: int) -> np.ndarray:
+    """Places of rows whose tokens stand in the proportion of `mix`, in file order.
+
+    The source that is scarcest for its part is whole, and of every other one rows are drawn: no row
+    is read twice in a pass.
+
+    Raises:
+        StudyError: a source of `mix` has no row, or there are rows of a source that it lacks.
+    """
+    parts = {own.title(name): part for name, part in mix.items()}
+    sources, tokens = _sources_and_tokens(rows)
+    have = tokens.groupby(sources, observed=True).sum()
+    if set(have.index) != parts.keys():
+        raise StudyError(
+            f"cpt_mix names {', '.join(parts)}, and data/text has rows of "
+            f"{', '.join(have.index)}: name these, or run 01_data again (--fresh 01)"
+        )
+    unit = min(have[name] / part for name, part in parts.items())
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for name, part in parts.items():
+        places = rng.permutation(np.flatnonzero(sources == name))
+        within = tokens.to_numpy()[places].cumsum() <= unit * part * (1 + 1e-9)
+        chosen.append(places[within])
+    return np.sort(np.concatenate(chosen))
+
+
+def by_source(kind: str, folder: Path, p) -> pd.DataFrame:
+    """What a pass of a stage reads of every source, its held-out rows among them.
+
+    Args:
+        kind: A kind of stage that reads running text.
+        folder: The study's folder.
+        p: The study's parameters.
+
+    Returns:
+        By source: rows, tokens, and their share of all tokens (percent).
+
+    Raises:
+        StudyError: As `rows_of`.
+    """
+    reads = STAGES[kind].reads
+    rows = _mixed(_stored_rows(kind, READS[reads][0], COLUMNS[reads], folder), p, kind)
+    sources, tokens = _sources_and_tokens(rows)
+    table = tokens.groupby(sources, sort=False, observed=True).agg(["size", "sum"])
+    table.columns = ["rows", "tokens"]
+    return table.assign(share=(100 * table["tokens"] / table["tokens"].sum()).round(2))
+
+
+def _sources_and_tokens(rows: Dataset) -> tuple[pd.Series, pd.Series]:
+    """The source of every row, and its number of tokens; counted in Arrow."""
+    tables = list(rows.select_columns(["source", "input_ids"]).with_format("arrow").iter(10_000))
+    sources = [table["source"].to_pandas() for table in tables]
+    tokens = [pc.list_value_length(table["input_ids"]).to_pandas() for table in tables]
+    return (
+        pd.concat(sources, ignore_index=True).astype("category").rename("source"),
+        pd.concat(tokens, ignore_index=True).astype("int64"),
+    )
 
 
 def _rows_of_round(pairs: Dataset, p, kind: str, turn: int) -> Dataset:

@@ -23,6 +23,8 @@ LOGGED = (
     "num_tokens",
     "rewards/margins",
     "rewards/accuracies",
+    "eval_rewards/margins",
+    "eval_rewards/accuracies",
 )
 ORPHANED = 3  # exit code of a trainer whose notebook has gone
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sm70lib.analysis import accuracies, drawing, figures, frames, quoted, slices
+from sm70lib.analysis import accuracies, drawing, figures, frames, quoted, slices, tables
 from sm70lib.claims import entries
 from sm70lib.statistics import stats
 from tests import synthetic
@@ -122,6 +122,39 @@ def test_quoted_values_are_open_marks_and_of_the_same_shots(found):
     fig = figures.accuracy(found[found["protocol"] == "sm70-2023"], NOBODY)
     assert len(fig.axes[0].get_yticklabels()) == 3, "no line for what nobody else reports"
     matplotlib.pyplot.close(fig)
+
+
+def test_a_preference_round_shows_its_pairs_and_their_margin():
+    drawing.style()
+    dpo = pd.DataFrame(
+        {
+            "step": [0, 2, 4, 4],
+            "loss": [None, 0.69, 0.5, None],
+            "eval_loss": [0.693, None, None, 0.55],
+            "rewards/accuracies": [None, 0.5, 0.75, None],
+            "rewards/margins": [None, 0.1, 0.6, None],
+            "eval_rewards/accuracies": [0.0, None, None, 0.625],
+            "eval_rewards/margins": [0.0, None, None, 0.4321],
+            "learning_rate": [None, 1e-6, 0, None],
+        }
+    )
+    figure = figures.training(dpo)
+    labels = [ax.get_ylabel() for ax in figure.axes]
+    assert labels == [
+        "loss (nats per pair)",
+        "pairs in the right order",
+        "margin (nats)",
+        "learning rate",
+    ]
+    assert figure.get_suptitle() == "At the end 62% of the held-out pairs are in the right order"
+    assert len(figures.loss_curve(dpo, "3-dpo").axes) == 3
+    matplotlib.pyplot.close(figure)
+    sft = dpo[["step", "loss"]]
+    table = tables.preferences({"2-sft": sft, "3-dpo": dpo, "4-dpo": dpo.iloc[1:3, [0, 1, 3, 4]]})
+    assert table.to_dict("index") == {
+        "3-dpo": {"pairs": "held out", "right_pct": 62.5, "margin": 0.432},
+        "4-dpo": {"pairs": "trained on", "right_pct": 75.0, "margin": 0.6},
+    }
 
 
 def test_models_differ_in_colour_and_in_mark():

@@ -9,6 +9,8 @@ import pytest
 
 from sm70lib import benchmarks
 from sm70lib.analysis import accuracies, comparisons, frames, quoted, tables
+from sm70lib.benchmarks import Item
+from sm70lib.benchmarks.details import Details
 from sm70lib.parameters import aggregates
 from sm70lib.statistics import differences, stats, verdicts
 from tests import synthetic
@@ -365,3 +367,43 @@ def test_the_two_sets_of_usmle_items_are_told_apart(real):
         hub
     ) and "92 / 110 / 122" in accuracies.usmle_set(hub)
     assert "neither" in accuracies.usmle_set(real[~step1])
+
+
+def test_truthfulqa_has_its_four_categories_and_their_mean_beside_the_printed_ones():
+    right = {"Health": [1, 1, 1, 0], "Nutrition": [1, 0], "Psychology": [0, 0], "Science": [1]}
+    rows = []
+    for category, answered in right.items():
+        for n, good in enumerate(answered):
+            about = Details(category=category)
+            key = f"{category}/{n}"
+            item = Item(key, key, "truthfulqa", "?", "", ("right", "wrong"), 0, about)
+            rows.append(
+                {"study": "meditron-7b", "model": "tuned", "benchmark": "truthfulqa"}
+                | {"protocol": "meditron", "shots": 1, "seed": 1234, "flagged": False}
+                | {"item": item, "item_id": item.id, "cluster": item.cluster, "kind": None}
+                | {"choice": 1 - good, "gold": 0, "correct": bool(good), "correct_norm": bool(good)}
+                | {"loglikelihoods": [-1.0, -2.0], "step": None}
+            )
+    answers = pd.DataFrame([*rows, rows[0] | {"protocol": "harness"}])
+    found = accuracies.results(accuracies.medical(answers), HOW).set_index("benchmark")
+    whole = found[found["subset"] == "all"]
+    assert whole["n"].to_dict() == {
+        "Health": 4,
+        "Nutrition": 2,
+        "Psychology": 2,
+        "Science": 1,
+        aggregates.MEDICAL_MEAN: 9,
+    }
+    mean = whole.loc[aggregates.MEDICAL_MEAN]
+    assert mean["acc_pct"] == pytest.approx((75 + 50 + 0 + 100) / 4, abs=0.1), "not 5 of 9"
+    names = [*aggregates.MEDICAL, aggregates.MEDICAL_MEAN]
+    cited = quoted.by_category(quoted.read())
+    table = accuracies.wide(whole.reset_index(), names, cited).set_index("model")
+    assert table.loc["Meditron-7B †", [*names]].tolist() == [
+        "27.3 n~55",
+        "31.3 n~16",
+        "21.1 n~19",
+        "33.3 n~9",
+        "28.3 n~99",
+    ]
+    assert "Meditron-70B †" not in table.index, "printed without an example"

@@ -480,7 +480,47 @@ def test_every_benchmark_has_a_reader_that_says_what_it_reads():
         known.reader.func if hasattr(known.reader, "func") else known.reader
         for known in benchmarks.BENCHMARKS.values()
     ]
-    assert len(documented) == 18 and all(
+    assert len(documented) == 20 and all(
         reader.__doc__ and reader.__module__.startswith("sm70lib.benchmarks.")
         for reader in documented
     )
+
+
+def test_mmlu_pro_and_toxigen_of_the_hub(tmp_path):
+    rows = [
+        {
+            "question_id": 70 + n,
+            "question": f"Which drug helps town {n}?",
+            "options": [f"drug {letter}" for letter in "ABCDEFGHIJ"[: 3 + n]],
+            "answer": "ABCDEFGHIJ"[2 + n],
+            "answer_index": 2 + n,
+            "cot_content": "",
+            "category": "health" if n else "law",
+            "src": "",
+        }
+        for n in range(8)
+    ]
+    rows[3]["answer"] = "A"  # contradicts its number
+    parquet(tmp_path / "mmlu_pro/data/test-00000-of-00001.parquet", rows)
+    parquet(tmp_path / "mmlu_pro/data/validation-00000-of-00001.parquet", rows[:1])
+    defects = []
+    items = benchmarks.read("mmlu_pro", tmp_path, defects=defects)
+    assert [item.id for item in items] == [f"mmlu_pro/{70 + n}" for n in (0, 1, 2, 4, 5, 6, 7)]
+    assert [item.options[item.answer] for item in items][-1] == "drug J"
+    assert [item.details.subject for item in items][:2] == ["law", "health"]
+    assert [defect.reason for defect in defects] == ["no right option, or two that disagree"]
+    [shot] = benchmarks.pool("mmlu_pro", tmp_path)
+    assert shot.id == "mmlu_pro/validation/70"
+    ratings = [(5.0, 1.0), (1.0, 1.0), (3.5, 2.0), (3.0, 2.6), (5.0, None)]
+    parquet(
+        tmp_path / "toxigen/annotated/test-00000-of-00001.parquet",
+        [
+            {"text": f"Statement {n}", "toxicity_ai": ai, "toxicity_human": human}
+            for n, (ai, human) in enumerate(ratings)
+        ],
+    )
+    found = benchmarks.read("toxigen", tmp_path, defects=defects)
+    assert [item.options[item.answer] for item in found] == ["Yes", "No", "No", "Yes"]
+    for item, (ai, human) in zip(found, ratings):  # as the harness's doc_to_target
+        assert item.answer == int(round((ai + human) > 5.5, 0))
+    assert len(defects) == 2 and defects[1].row == 4

@@ -1,9 +1,12 @@
 """Protocols say the words that their authors published, and draw shots as they drew them."""
 
 import hashlib
+import importlib.util
 import json
 import random
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -239,6 +242,56 @@ def test_med42_reads_whole_answers_and_safety_asks_in_the_studys_template():
     ] == [1, 0, None]
 
 
+def test_meditrons_chain_of_thought_is_asked_in_the_prompt_of_its_tuned_models():
+    one, five = protocols.named("meditron-cot"), protocols.named("meditron-sc-cot")
+    text = one.prompt(EXAM, template="meditron")
+    assert text.startswith("<|im_start|> system\n<|im_end|>\n <|im_start|> question\nYou are a med")
+    assert text.endswith(
+        "Question: What now?\n\nOptions:\nA. one\nB. two\nC. three\nD. four\n"
+        "Let's think step by step.<|im_end|>\n <|im_start|> answer\n"
+    )
+    assert five.prompt(EXAM, template="meditron") == text
+    assert (one.samples, five.samples, one.max_new_tokens) == (1, 5, 1024)
+    reply = "Aspirin helps, one does not. The answer is: C."
+    assert one.reads(reply, EXAM.options) == EXAM.answer
+    assert one.reads("So maybe. The answer is: maybe", ABSTRACT.options) == 2, "they could not"
+    assert not one.covers("truthfulqa", 0) and not one.covers("medqa_4", 5)
+    lost = replace(EXAM, benchmark="mmlu_medical_9", details=Details(swallowed=True))
+    assert not one.keep(lost) and one.keep(EXAM)
+
+
+def harness_file(path: str) -> Path:
+    """A file of the installed lm-evaluation-harness, which takes seconds to import."""
+    [package] = importlib.util.find_spec("lm_eval").submodule_search_locations
+    return Path(package) / "tasks" / path
+
+
+def test_toxigen_is_asked_in_the_words_of_the_harness():
+    said = re.search(r'doc_to_text: "(.*)"', harness_file("toxigen/toxigen.yaml").read_text())[1]
+    item = Item("t", "t", "toxigen", "They're all kind.", "", ("No", "Yes"), 0)
+    wanted = said.replace("{{text}}", item.question)
+    assert protocols.named("harness").prompt(item) == wanted
+    assert protocols.named("harness").answers(item) == [" No", " Yes"]
+    med42 = protocols.named("med42")
+    assert med42.said(item) == [{"role": "user", "content": wanted}]
+    assert med42.continuations(item, chat=True) == ["No", "Yes"]
+
+
+def test_mmlu_pro_lists_ten_options_as_the_harness_does_and_is_asked_as_mmlu():
+    spec = importlib.util.spec_from_file_location("utils", harness_file("mmlu_pro/utils.py"))
+    utils = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(utils)
+    options = tuple(f"drug {n}" for n in range(10))
+    item = Item("p", "p", "mmlu_pro", "Which?", "", options, 9, Details(subject="health"))
+    theirs = utils.format_cot_example({"question": "Which?", "options": list(options)}, False)
+    listed = theirs.partition("Options:\n")[2].rpartition("Answer:")[0]
+    system, user = protocols.named("med42").said(item)
+    assert user["content"] == f"Which?\n{listed}Answer:"
+    assert system["content"].endswith("(with answers) about health.\n\n")
+    assert protocols.named("med42").answers(item)[9] == "J. drug 9"
+    assert not protocols.named("harness").covers("mmlu_pro", 0), "its own task is another"
+
+
 def test_the_forks_second_usmle_prompt_cuts_at_the_last_full_stop_even_among_options():
     protocol = protocols.named("sm70-2023-inst")
     for question, options, expected in (
@@ -311,6 +364,8 @@ def test_how_a_sequence_begins_is_declared_and_every_changed_protocol_has_anothe
         "harness": ("tokenizer", 2),
         "harness-mc2": ("tokenizer", 2),
         "meditron": ("tokenizer", 2),
+        "meditron-cot": ("always", 1),
+        "meditron-sc-cot": ("always", 1),
         "med42": ("tokenizer", 2),
         "as-trained": ("always", 1),
         "as-trained-letters": ("always", 1),
@@ -338,7 +393,13 @@ def test_clean_shots_of_usmle_come_from_medqa():
 def test_whoever_writes_is_asked_in_the_words_of_training_rows_and_by_another_version_than_before():
     written = [protocol for protocol in protocols.PROTOCOLS if protocol.reads]
     versions = {protocol.name: protocol.version for protocol in written}
-    assert versions == {"generate": 3, "generate-vote": 3, "safety": 4}
+    assert versions == {
+        "meditron-cot": 1,
+        "meditron-sc-cot": 1,
+        "generate": 3,
+        "generate-vote": 3,
+        "safety": 4,
+    }
     asked = [
         (
             EXAM,

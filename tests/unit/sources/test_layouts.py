@@ -4,7 +4,10 @@ import json
 
 import pytest
 
-from sm70lib import sources
+from sm70lib import protocols, sources
+from sm70lib.benchmarks import Item
+from sm70lib.corpus import templates
+from sm70lib.sources.exams import medmcqa_of, pubmedqa_of
 from sm70lib.sources.layouts import pair_of, row_of
 from sm70lib.sources.problems import shaped
 
@@ -103,3 +106,60 @@ def test_hidden_files_and_folders_are_no_data(tmp_path):
         (folder / name).write_text(json.dumps([record]))
     rows = list(sources.read("preference_pairs", tmp_path, []))
     assert [row.file for row in rows] == ["preference_pairs/mine/p.json"]
+
+
+QUESTION = {"question": "Which?", "opa": "one", "opb": "two", "opc": "it's three", "opd": "four"}
+TEXTS = {"contexts": ["We tried.", "It did."], "labels": ["METHODS", "RESULTS"], "meshes": []}
+
+
+@pytest.mark.parametrize(
+    ("shape", "record", "wanted"),
+    [
+        (
+            medmcqa_of,
+            QUESTION | {"cop": 2, "exp": None, "choice_type": "single"},
+            (
+                "Please answer with one of the option in the bracket",
+                "Q:Which?? \n{'A': 'one', 'B': 'two', 'C': \"it's three\", 'D': 'four'},",
+                "C: it's three",
+            ),
+        ),
+        (medmcqa_of, QUESTION | {"cop": -1}, "cop is -1, and the hub's table counts"),
+        (medmcqa_of, QUESTION | {"cop": 4}, "cop is 4, and the hub's table counts"),
+        (medmcqa_of, QUESTION | {"cop": True}, "cop is True, and the hub's table counts"),
+        (medmcqa_of, QUESTION | {"cop": 0, "opc": None}, "no text under opc"),
+        (
+            pubmedqa_of,
+            {"question": "Does it?", "context": TEXTS, "final_decision": "no"},
+            ("Answer this question with yes, no or maybe", "We tried.\nIt did.\nDoes it?", "no"),
+        ),
+        (
+            pubmedqa_of,
+            {"question": "Does it?", "context": TEXTS, "final_decision": ""},
+            "final_decision is ''",
+        ),
+        (
+            pubmedqa_of,
+            {"question": "Does it?", "context": "We tried.", "final_decision": "no"},
+            "no list of texts",
+        ),
+    ],
+)
+def test_questions_of_training_sets_are_asked_as_meadow_asks_and_as_trained_asks(
+    shape, record, wanted
+):
+    found = shaped(shape, record)
+    if isinstance(wanted, str):
+        assert isinstance(found, str) and found.startswith(wanted)
+        return
+    assert tuple(found[name] for name in ("instruction", "input", "output")) == wanted
+    options = ("one", "two", "it's three", "four")
+    item = Item("m", "m", "medqa_4", "Which?", "", options, 2)
+    if shape is pubmedqa_of:
+        verdicts = ("yes", "no", "maybe")
+        item = Item("7", "7", "pubmedqa", "Does it?", "We tried.\nIt did.", verdicts, 1)
+    trained = protocols.named("as-trained")
+    instruction, asked, answer = wanted
+    prompt = templates.render("meditron", instruction, asked)
+    assert trained.prompt(item, template="meditron") == prompt
+    assert trained.continuations(item, template="meditron")[item.answer] == answer

@@ -20,6 +20,7 @@ from sm70lib import sources
 from sm70lib.corpus import tokens, training_set
 from sm70lib.models import loading, lora
 from sm70lib.parameters import stages
+from sm70lib.sizes import accelerators
 from sm70lib.steps import compared, keys
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.training import checks, launch, methods, trainers, watch
@@ -282,6 +283,56 @@ def test_real_rows_have_one_bos_a_trained_eos_and_a_masked_prompt(tmp_path, shar
     assert targets == sum(
         len(row["labels"]) - row["labels"].count(-100) for row in rows.select(range(8))
     )
+
+
+def mixed(folder):
+    """Running text of three sources: 30 rows of 10 tokens, 40 of 20, and 50 of 8."""
+    lengths = {"papers": (30, 10), "abstracts": (40, 20), "town": (50, 8)}
+    rows = [
+        {"input_ids": [n] * size, "labels": [n] * size, "source": name}
+        for name, (count, size) in lengths.items()
+        for n in range(count)
+    ]
+    Dataset.from_list(rows).save_to_disk(folder / "data/text")
+
+
+def test_sources_of_text_are_read_in_the_proportion_of_their_tokens(tmp_path):
+    mixed(tmp_path)
+    whole = SimpleNamespace(cpt_mix={}, data_holdout=6, seed=0)
+    table = methods.by_source("cpt", tmp_path, whole)
+    assert table["tokens"].to_dict() == {"papers": 300, "abstracts": 800, "town": 400}
+    mix = {"papers": 6.0, "abstracts": 3.0, "town": 1.0}
+    p = SimpleNamespace(cpt_mix=mix, data_holdout=6, seed=0)
+    table = methods.by_source("cpt", tmp_path, p)
+    # the papers are scarcest for their part, and whole; 150 and 50 tokens are 7 and 6 rows at most
+    assert table["rows"].to_dict() == {"papers": 30, "abstracts": 7, "town": 6}
+    assert table["share"].round().to_dict() == {"papers": 62, "abstracts": 29, "town": 10}
+    rows, held = methods.rows_of("cpt", tmp_path, p, 1)
+    assert len(rows) + len(held) == 43 and len(held) == 4
+    again, _ = methods.rows_of("cpt", tmp_path, p, 1)
+    assert again["input_ids"] == rows["input_ids"], "the same seed draws the same rows"
+    other, _ = methods.rows_of("cpt", tmp_path, SimpleNamespace(**vars(p) | {"seed": 1}), 1)
+    assert other["input_ids"] != rows["input_ids"]
+    drawn = [tuple(ids) for ids in [*rows["input_ids"], *held["input_ids"]]]
+    assert len(set(drawn)) == len(drawn), "no row is read twice in a pass"
+    lacking = SimpleNamespace(**vars(p) | {"cpt_mix": {"papers": 1.0, "abstracts": 1.0}})
+    with pytest.raises(StudyError, match="cpt_mix names papers, abstracts, and data/text has rows"):
+        methods.rows_of("cpt", tmp_path, lacking, 1)
+
+
+def test_rounds_may_differ_in_length_and_each_key_has_its_own(tmp_path):
+    p = staged(tmp_path, train_stages=["sft", "dpo", "dpo"], dpo_round_steps=[5, 2])
+    assert [stages.steps_of(p, number) for number in (1, 2, 3)] == [p.sft_steps, 5, 2]
+    assert accelerators.tokens(p, "dpo", 2) == 2.5 * accelerators.tokens(p, "dpo", 3)
+    first, last = (keys.of_stage(p, tmp_path, number, 0) for number in (2, 3))
+    assert (first["parameters"]["dpo_steps"], last["parameters"]["dpo_steps"]) == (5, 2)
+    longer = SimpleNamespace(**vars(p) | {"dpo_round_steps": [5, 9]})
+    assert keys.of_stage(longer, tmp_path, 2, 0) == first, "the first round is not trained again"
+    assert keys.of_stage(longer, tmp_path, 3, 0) != last
+    alike = SimpleNamespace(**vars(p) | {"dpo_round_steps": [], "dpo_steps": 5})
+    assert keys.of_stage(alike, tmp_path, 2, 0) == first
+    described = json.loads((launch.describe(p, tmp_path, 3, "dpo", 0) / "stage.json").read_text())
+    assert described["params"]["dpo_steps"] == 2
 
 
 def test_a_launcher_that_is_not_there_is_one_sentence(tmp_path):
