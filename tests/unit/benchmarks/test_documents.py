@@ -7,16 +7,16 @@ from sm70lib.benchmarks import documents
 
 
 def test_pieces_are_short_and_make_up_the_document(tmp_path):
-    long = "word " * 450 + "x" * 1500
+    long = " ".join(map(str, range(600))) + "x" * 1500
     (tmp_path / "old_text").mkdir()
     rows = [{"text": long, "cluster": "a"}, {"text": "short", "cluster": "b"}, {"text": " "}]
     (tmp_path / "old_text/old_text.jsonl").write_text("\n".join(map(json.dumps, rows)))
     defects = []
     items = benchmarks.read("old_text", tmp_path, defects=defects)
-    assert [item.cluster for item in items] == ["a"] * 4 + ["b"]
+    assert [item.cluster for item in items] == ["a"] * 5 + ["b"]
     assert all(len(item.question) <= documents.PIECE for item in items)
     assert all(item.options == (item.question,) for item in items)
-    assert "".join(item.question for item in items[:4]).replace(" ", "") == long.replace(" ", "")
+    assert "".join(item.question for item in items[:5]).replace(" ", "") == long.replace(" ", "")
     assert [defect.reason for defect in defects] == ["empty question"]
 
 
