@@ -17,6 +17,7 @@ PARAMETERS = {
     "seed": 0,
     "world_seed": 3,
     "world_conditions": 18,
+    "world_guidelines": 0,
     "data_root": "world",
     "base_model": None,
     "base_text": ["gazetteer"],

@@ -45,7 +45,7 @@ def frame(folder: Path) -> pd.DataFrame:
     """
     rows = []
     for path in sorted((folder / "predictions").glob("*/*.jsonl")):
-        rows += _read(path)
+        rows += [row for row in _read(path) if row["benchmark"] not in benchmarks.DOCUMENTS]
     if not rows:
         raise StudyError(f"outputs/{folder.name}/predictions is empty; run 04_eval first.")
     items = {}

@@ -76,7 +76,10 @@ class Batch:
             values = []
             for _ in requests:
                 values += next(scores)
-            lines.append(record(prompt, run, values))
+            line = record(prompt, run, values)
+            if run.protocol.counts_tokens:
+                line["tokens"] = [len(option) for each in requests for option in each.options]
+            lines.append(line)
         return lines
 
 

@@ -46,6 +46,9 @@ class Protocol:
     With `in_template` the question stands in the template that the study trains in, and layouts
     give its instruction and input. With `reads` the model writes at most `max_new_tokens` tokens,
     greedily or `samples` times at temperature 0.8, and `reads` finds the option in that text.
+
+    With `counts_tokens` every line of predictions says how many tokens each option has, for a
+    log-likelihood per token.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Protocol:
     reads: Callable[[str, tuple[str, ...]], int | None] | None = None
     max_new_tokens: int = 0
     samples: int = 1
+    counts_tokens: bool = False
 
     def covers(self, benchmark: str, shots: int) -> bool:
         """Whether this protocol asks that benchmark with that many shots."""

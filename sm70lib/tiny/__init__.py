@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from sm70lib.study import files
-from sm70lib.tiny import twins
+from sm70lib.tiny import guidelines, twins
 from sm70lib.tiny.world import World, make
 
 
@@ -20,6 +20,8 @@ def prepare(p, folder: Path) -> World | None:
         return None
     world = make(p.world_seed, p.world_conditions)
     twins.write(world, folder / "base/world")
+    if p.world_guidelines:
+        guidelines.write(world, p.world_guidelines, folder / "base/world")
     return world
 
 

@@ -86,7 +86,7 @@ def test_every_claim_has_a_judge_and_names_what_is_known():
         assert set(names) <= known, claim.id
         named += len(names)
     counts = pd.Series([claim.study for claim in found]).value_counts().to_dict()
-    assert counts == {"sm70": 18, "meditron": 9, "med42": 8, "small": 3, "own": 7} and named > 60
+    assert counts == {"sm70": 18, "meditron": 11, "med42": 8, "small": 3, "own": 7} and named > 60
 
 
 def test_what_exams_cannot_show_is_said(judged):
@@ -112,6 +112,13 @@ def test_a_wrong_entry_is_refused(text, said, tmp_path):
     (tmp_path / "claims.yml").write_text(text)
     with pytest.raises(StudyError, match=f"claims.yml: entry {said}|claims.yml: .*{said}"):
         entries.catalogue(tmp_path / "claims.yml")
+
+
+def test_a_claim_of_one_study_is_made_of_it_and_its_variants_alone():
+    claim = entries.Claim("a", "med42", "b", "c", "stated", only="tiny-med42")
+    of = ["tiny-med42", "rehearsal-tiny-med42", "tiny-med42-flipped", "tiny-med420", "med42-8b"]
+    assert [claim.made_of(name) for name in of] == [True, True, True, False, False]
+    assert entries.Claim("a", "med42", "b", "c", "stated").made_of("med42-8b")
 
 
 def test_a_study_is_held_against_the_paper_in_its_name():

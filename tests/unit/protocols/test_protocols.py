@@ -374,6 +374,8 @@ def test_how_a_sequence_begins_is_declared_and_every_changed_protocol_has_anothe
         "generate": ("always", 3),
         "generate-vote": ("always", 3),
         "safety": ("always", 4),
+        "completion": ("always", 1),
+        "loss": ("always", 1),
     }
 
 
