@@ -38,7 +38,7 @@ def _run(given: argparse.Namespace) -> int:
             dict(given.p),
             given.fresh,
             given.list,
-            lender=given.lender,
+            lenders=given.lenders,
             until=given.until,
         )
     if given.command == "plan":
@@ -118,9 +118,11 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--until", metavar="STEP", help="stop after this step, e.g. 04")
     command.add_argument(
         "--from",
-        dest="lender",
+        dest="lenders",
+        action="append",
+        default=[],
         metavar="STUDY",
-        help="take over each step and stage of STUDY that this one would make alike",
+        help="take over each step and stage of STUDY that this one would make alike (repeatable)",
     )
     command.add_argument(
         "--list", action="store_true", help="show what would run, and why; run nothing"

@@ -72,6 +72,11 @@ def to_run_first(study: Study) -> list[tuple[Path, ...]]:
     return [files for files in map(variants.files_of, missing) if files]
 
 
+def finished_others(study: Study) -> list[str]:
+    """The studies in `figures_studies` that have predictions: what they made may be taken over."""
+    return [name for name in study.figures_studies if mark(steps.outputs() / name, EVALUATION)]
+
+
 def require_data(study: Study, running: list[str]) -> None:
     """Raises StudyError if a step needs a data folder that does not exist.
 

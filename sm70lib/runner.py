@@ -27,7 +27,7 @@ def run(
     fresh: Sequence[str] = (),
     list_only: bool = False,
     command: str = "",
-    lender: str | None = None,
+    lenders: Sequence[str] = (),
     until: str | None = None,
 ) -> int:
     """Runs the unfinished steps of a study.
@@ -39,8 +39,8 @@ def run(
         list_only: Whether to print only what would run.
         command: The command that resumes this run, if it is not `run`. A rehearsal gives its own;
             without one, the names of rehearsals are refused.
-        lender: A study whose finished steps are taken over first, if this study would make them in
-            the same way.
+        lenders: Studies whose finished steps and stages are taken over, if this study would make
+            them in the same way. So are those of the studies beside it (`figures_studies`).
         until: The last step to run; the beginning of its name is enough.
 
     Returns:
@@ -54,11 +54,11 @@ def run(
     _require_allowed_name(study, command)
     names = _steps(until)
     again = {_step(beginning, names) for beginning in fresh}
-    if lender:
-        _take_over(study, lender, names, list_only)
+    _take_over(study, lenders, names, list_only)
     if not command and not list_only and names[-1] == list(steps.STEPS)[-1]:
-        if not _finish_others(study, overrides):
+        if not _finish_others(study, overrides, lenders):
             return 1
+        lenders = [*lenders, *preflight.finished_others(study)]
     command = command or command_line("run", files, overrides)
     plan = preflight.outlook(study, names, again, command)
     if list_only:
@@ -66,15 +66,19 @@ def run(
             print(f"{name:<18}  {state:<8}  {why}".rstrip())
         return 0
     _prepare(study, plan, files, overrides)
-    return 0 if _finish_all(study, names, again, command) else 1
+    return 0 if _finish_all(study, names, again, command, lenders) else 1
 
 
-def _finish_others(study: Study, overrides: dict[str, str]) -> bool:
-    """Runs the studies that 06 draws beside this one as far as 04; False if one failed."""
+def _finish_others(study: Study, overrides: dict[str, str], lenders: Sequence[str]) -> bool:
+    """Runs the studies that 06 draws beside this one as far as 04; False if one failed.
+
+    Each takes over from `lenders` and from those that were finished before it.
+    """
     root = {name: text for name, text in overrides.items() if name == "data_root"}
     for other in preflight.to_run_first(study):
         print(f"{other[-1].stem} is run first: it stands beside {study.study}", flush=True)
-        if run([str(file) for file in other], root, until=EVALUATION):
+        before = [*lenders, *preflight.finished_others(study)]
+        if run([str(file) for file in other], root, lenders=before, until=EVALUATION):
             return False
     return True
 
@@ -88,12 +92,14 @@ def _require_allowed_name(study: Study, command: str) -> None:
         )
 
 
-def _take_over(study: Study, lender: str, names: list[str], list_only: bool) -> None:
-    if list_only:
+def _take_over(study: Study, lenders: Sequence[str], names: list[str], list_only: bool) -> None:
+    if lenders and list_only:
         raise StudyError("--list takes nothing over: give --from without it, or --list alone")
-    lent.require(study.study, lender)
-    with _alone(steps.outputs() / study.study):
-        lent.take_over(study, lender, names)
+    for lender in lenders:
+        lent.require(study.study, lender)
+    for lender in lenders:
+        with _alone(steps.outputs() / study.study):
+            lent.take_over(study, lender, names)
 
 
 def _steps(until: str | None) -> list[str]:
@@ -152,11 +158,15 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _finish_all(study: Study, names: list[str], again: set[str], command: str) -> bool:
+def _finish_all(
+    study: Study, names: list[str], again: set[str], command: str, lenders: Sequence[str]
+) -> bool:
     """Runs the steps in order; False, and no further step, if a notebook failed."""
     folder = steps.outputs() / study.study
     with _alone(folder):
         for name in names:
+            if name not in again:
+                lent.take_over_in_turn(study, lenders, name)
             if not _finish(name, study, folder, name in again, command):
                 return False
     return True

@@ -28,6 +28,7 @@ class Claim:
         judge: a name in `judges.JUDGES`.
         arguments: what that judge needs.
         bases: the claim is about bases whose `short` name begins with one of these; empty: any.
+        only: the one study that the claim is made of, with its variants; "" for any of the paper.
     """
 
     id: str
@@ -37,6 +38,12 @@ class Claim:
     judge: str
     arguments: dict[str, Any] = field(default_factory=dict)
     bases: tuple[str, ...] = ()
+    only: str = ""
+
+    def made_of(self, study: str) -> bool:
+        """Whether the claim is made of a study: any, or the one in `only` and its variants."""
+        name = study.removeprefix(REHEARSAL)
+        return not self.only or name == self.only or name.startswith(f"{self.only}-")
 
     def about(self, base: str) -> bool:
         """Whether the claim is about a model with this base (hub name or folder)."""
@@ -66,7 +73,7 @@ def catalogue(path: Path = Path(__file__).with_name("claims.yml")) -> list[Claim
         try:
             claim = Claim(**given)
         except TypeError as error:
-            lines = "id, study, claim, source, judge; and, where needed, with and bases"
+            lines = "id, study, claim, source, judge; and, where needed, with, bases and only"
             raise StudyError(
                 f"{path.name}: entry {entry.get('id')!r} does not fit ({error}); it has {lines}"
             ) from None

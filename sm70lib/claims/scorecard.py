@@ -43,10 +43,9 @@ def build(
     catalogue = entries.catalogue()
     family = entries.held_against(p.study)
     base = study.answers.rows["base"].iloc[0]
-    papers = [claim for claim in catalogue if claim.study == family]
-    judged = []
-    if not frames.fictional(study.answers.rows):
-        judged += [claim for claim in papers if claim.about(base)]
+    papers = [claim for claim in catalogue if claim.study == family and claim.made_of(p.study)]
+    fictional = frames.fictional(study.answers.rows)
+    judged = [claim for claim in papers if claim.about(base) and (claim.only or not fictional)]
     judged += [claim for claim in catalogue if claim.study == OWN]
     left = [claim for claim in papers if claim not in judged]
     rows = _folded(left, study.answers.rows)

@@ -6,6 +6,7 @@ share them by hard links. All other files are copied.
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from sm70lib.parameters.fields import Study
@@ -68,6 +69,24 @@ def take_over(study: Study, lender: str, names: list[str]) -> None:
         print(f"{name}: not taken over ({why or 'not as it was written'}){taken}", flush=True)
     if any(mark(new, name) for name in names):
         steps.write_manifest(new)
+
+
+def take_over_in_turn(study: Study, lenders: Sequence[str], name: str) -> None:
+    """Takes a step over, or stages of it, when its turn has come.
+
+    `take_over` cannot know what a step reads before the steps before it are finished. A step that
+    was begun, or that a lender has not finished, is left alone.
+
+    Args:
+        study: The study.
+        lenders: The names of other studies, in the order in which they are asked.
+        name: The step.
+    """
+    for lender in lenders:
+        new = outputs() / study.study
+        begun = mark(new, name) or mark(new, name, "begun")
+        if not begun and mark(outputs() / lender, name):
+            take_over(study, lender, [name])
 
 
 def _place(old: Path, name: str, now: Key) -> Path | None:

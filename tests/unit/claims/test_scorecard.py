@@ -114,6 +114,13 @@ def test_a_wrong_entry_is_refused(text, said, tmp_path):
         entries.catalogue(tmp_path / "claims.yml")
 
 
+def test_a_claim_of_one_study_is_made_of_it_and_its_variants_alone():
+    claim = entries.Claim("a", "med42", "b", "c", "stated", only="tiny-med42")
+    of = ["tiny-med42", "rehearsal-tiny-med42", "tiny-med42-flipped", "tiny-med420", "med42-8b"]
+    assert [claim.made_of(name) for name in of] == [True, True, True, False, False]
+    assert entries.Claim("a", "med42", "b", "c", "stated").made_of("med42-8b")
+
+
 def test_a_study_is_held_against_the_paper_in_its_name():
     names = ["sm70", "sm70-7b", "rehearsal-meditron-7b", "tiny-med42", "tiny", "mine"]
     found = [entries.held_against(name) for name in names]

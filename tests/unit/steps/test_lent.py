@@ -183,3 +183,24 @@ def test_wrong_words_are_one_sentence(made, words, sentence):
     ended = made.toy.run(*words)
     assert ended.returncode == 2 and sentence in ended.stderr and ended.stderr.count("\n") == 1
     assert not (steps.outputs() / "new").exists()
+
+
+def test_stages_are_taken_over_when_what_they_read_is_known(made, capsys):
+    """01 differs, so the rows of a stage are not known until it is made anew."""
+    new = made.toy.study.parent / "new"
+    study = variant(made.toy, data_limit=5)
+    train(made.toy.study, study, 1, 0, "tuned")
+    lent.take_over(study, "tiny", list(steps.STEPS))
+    assert not (new / "stages").exists()
+    for part in ("train", "holdout"):  # what 01 makes happens to be the same rows
+        shutil.copytree(made.toy.study / f"data/{part}", new / f"data/{part}")
+    lent.take_over_in_turn(study, ["none", "tiny"], TUNING)
+    assert "1-sft taken over from tiny" in capsys.readouterr().out
+    assert (new / "stages/1-sft/adapter/adapter_model.safetensors").read_text() == "tuned"
+
+
+def test_a_step_that_was_begun_is_not_taken_over(made, capsys):
+    new, study = made.toy.study.parent / "new", variant(made.toy)
+    steps.write_json(new / "steps/02_load_4bit/begun.json", {"key": {}})
+    lent.take_over_in_turn(study, ["tiny"], "02_load_4bit")
+    assert capsys.readouterr().out == "" and not (new / "memory.csv").exists()
