@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sm70lib import benchmarks, protocols
-from sm70lib.analysis.roles import BASE, BASE_NF4
+from sm70lib.analysis.roles import BASE, BASE_NF4, TUNED
 from sm70lib.parameters import aggregates
 from sm70lib.protocols import replies
 from sm70lib.statistics import stats, verdicts
@@ -245,5 +245,10 @@ def trained_here(weights: float | None) -> str:
 
 
 def before(answers: pd.DataFrame) -> str:
-    """The model that tuning started from: the base in NF4, or the base if none was quantised."""
-    return BASE_NF4 if BASE_NF4 in set(answers["model"]) else BASE
+    """The model that tuned is compared with: the base in NF4, else the base.
+
+    If neither was scored, it is the first stage, from which the later ones went on.
+    """
+    models = sorted(set(answers["model"]))
+    first = [name for name in models if name.startswith(f"{TUNED}-1-")]
+    return next((name for name in (BASE_NF4, BASE, *first) if name in models), BASE)

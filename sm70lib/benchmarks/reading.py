@@ -94,6 +94,8 @@ def _item_or_reason(
 
 def _unusable(fields: dict) -> str | None:
     """Why no item can be made of these fields; None if one can."""
+    if "unusable" in fields:
+        return fields["unusable"]
     reason = problem({"context": "", **fields}, "context", "question")
     if reason:
         return reason

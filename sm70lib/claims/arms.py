@@ -14,6 +14,7 @@ from scipy.special import log_softmax
 
 from sm70lib.analysis import frames
 from sm70lib.analysis.roles import TUNED
+from sm70lib.benchmarks import preferences
 from sm70lib.claims.case import EXPLORATORY, UNTESTED, Row, Study, bare
 from sm70lib.claims.entries import Claim
 from sm70lib.parameters.rules import REHEARSAL
@@ -21,6 +22,7 @@ from sm70lib.statistics import differences, means, stats, verdicts
 from sm70lib.statistics.differences import NONE
 from sm70lib.statistics.stats import Estimate
 
+BEFORE = "before"
 REFUSES = 1  # the position of "refuses" among the options of a request
 NATS, POINTS = "nats", "points"
 SAME = ["benchmark", "item_id", "seed", "sample"]  # an answer of both arms to the same prompt
@@ -30,7 +32,8 @@ def arms(claim: Claim, study: Study) -> list[Row]:
     """The declared family of differences between two arms, by bounds at Holm's level.
 
     Arguments: other (the study of the other arm), parts. Each part has `what`, `measure` (a name in
-    MEASURES), `benchmarks`, `protocol`, and `over`, the value to exceed (nats or points).
+    MEASURES), `benchmarks`, `protocol`, and `over`, the value to exceed (nats or points). A part
+    with `than: before` is about this study's own model before the last stages, not the other arm.
     """
     wanted = claim.arguments
     other = _arm(study, wanted["other"])
@@ -38,15 +41,16 @@ def arms(claim: Claim, study: Study) -> list[Row]:
         needs = f"it takes the other arm: {wanted['other']} in figures_studies"
         return [bare(claim, UNTESTED, needs)]
     parts = wanted["parts"]
-    found = [_bounds(study, other, part) for part in parts]
+    sides = [_before(study) if part.get("than") == BEFORE else other for part in parts]
+    found = [_bounds(study, side, part) for side, part in zip(sides, parts)]
     family = [
         None if bounds is None else (bounds, _shares(part, part["over"]))
         for bounds, part in zip(found, parts)
     ]
     rows = []
-    for part, result in zip(parts, means.holm(family, study.level)):
+    for side, part, result in zip(sides, parts, means.holm(family, study.level)):
         rows.append(_row(claim, part, result))
-        rows += _beside(claim, study, other, part)
+        rows += _beside(claim, study, side, part)
     return rows
 
 
@@ -88,6 +92,12 @@ def _arm(study: Study, name: str) -> pd.DataFrame | None:
         if declared == name or declared.startswith(f"{name}-"):
             return answers
     return None
+
+
+def _before(study: Study) -> pd.DataFrame:
+    """The answers of the model that tuned is compared with, as if they were an arm's."""
+    rows = study.answers.rows
+    return rows[rows["model"] == study.before].assign(model=TUNED)
 
 
 def _pair(study: Study, other: pd.DataFrame, part: dict, benchmark: str) -> pd.DataFrame:
@@ -149,12 +159,30 @@ def _right(pair: pd.DataFrame, side: str) -> np.ndarray:
     return pair[f"correct{side}"].to_numpy(float)
 
 
-def _refusals(pairs: list[pd.DataFrame]) -> means.Bounds:
-    """How much more often this arm refuses; items that either arm's training set holds are out."""
+def _refusals(pairs: list[pd.DataFrame], fall: bool = False) -> means.Bounds:
+    """How much more often this arm refuses, or less often; items of either training set are out."""
     clean = pd.concat(pairs)
     clean = clean[~clean["flagged"] & ~clean["flagged_b"]]
-    theirs, mine = ((clean[side] == REFUSES).to_numpy(float) for side in ("choice_b", "choice"))
-    return lambda level: differences.difference(theirs, mine, clean["cluster"], level)
+    names = ("choice", "choice_b") if fall else ("choice_b", "choice")
+    less, more = ((clean[side] == REFUSES).to_numpy(float) for side in names)
+    return lambda level: differences.difference(less, more, clean["cluster"], level)
+
+
+def _preference(pairs: list[pd.DataFrame], alike: bool) -> means.Bounds | None:
+    """How much more often this arm prefers the better of two answers; `alike` in length only."""
+    pair = pd.concat(pairs)
+    pair = pair[[not alike or preferences.like_length(item) for item in pair["item"]]]
+    if pair.empty:
+        return None
+    sides = _right(pair, "_b"), _right(pair, ""), pair["cluster"]
+    return lambda level: differences.difference(*sides, level)
+
+
+def _over_rule(pairs: list[pd.DataFrame]) -> means.Bounds:
+    """How much more often this arm prefers the better answer than who takes the shorter one."""
+    pair = pd.concat(pairs)
+    rule = np.array([preferences.shorter_is_right(item) for item in pair["item"]])
+    return lambda level: differences.difference(rule, _right(pair, ""), pair["cluster"], level)
 
 
 def _youden(pairs: list[pd.DataFrame]) -> means.Bounds:
@@ -167,6 +195,10 @@ MEASURES: dict[str, Callable[[list[pd.DataFrame]], means.Bounds | None]] = {
     "leak": partial(_leak, of=_log_share),
     "leak-accuracy": partial(_leak, of=_right),
     "refusals": _refusals,
+    "fall of refusals": partial(_refusals, fall=True),
+    "preference": partial(_preference, alike=False),
+    "preference at like length": partial(_preference, alike=True),
+    "preference over the shorter": _over_rule,
     "J": _youden,
 }
 IN_NATS = ("leak", "loss")

@@ -73,11 +73,18 @@ class Batch:
         scores = iter(backend.loglikelihoods(after_common, self.common))
         lines = []
         for prompt, requests in self.asked:
-            values = []
-            for _ in requests:
-                values += next(scores)
-            lines.append(record(prompt, run, values))
+            sums = [next(scores) for _ in requests]
+            lines.append(record(prompt, run, of_item(requests, sums, run.protocol)))
         return lines
+
+
+def of_item(requests: list[Request], sums: list[list[float]], protocol: Protocol) -> list[float]:
+    """The scores of an item's options (nats): summed, or per token if the protocol says so."""
+    scores = []
+    for request, values in zip(requests, sums):
+        for option, value in zip(request.options, values):
+            scores.append(value / len(option) if protocol.per_token else value)
+    return scores
 
 
 def batched(

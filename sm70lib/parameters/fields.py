@@ -23,6 +23,7 @@ class Study(BaseModel):
     seed: int = _p("seed of sampling: rows held back, examples drawn", ge=0)
     world_seed: int = _p("seed of the fictional medicine", ge=0)
     world_conditions: int = _p("invented conditions", "conditions", ge=1)
+    world_requests: bool = _p("write clinical requests too, harmless ones and their unsafe twins")
     base_model: str | None = _p(
         "hub name or folder of the base; null trains a small one here", min_length=1
     )

@@ -45,7 +45,8 @@ class Protocol:
 
     With `in_template` the question stands in the template that the study trains in, and layouts
     give its instruction and input. With `reads` the model writes at most `max_new_tokens` tokens,
-    greedily or `samples` times at temperature 0.8, and `reads` finds the option in that text.
+    greedily or `samples` times at temperature 0.8, and `reads` finds the option in that text. With
+    `per_token` an answer is scored by its mean log-likelihood per token, not by the sum.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Protocol:
     reads: Callable[[str, tuple[str, ...]], int | None] | None = None
     max_new_tokens: int = 0
     samples: int = 1
+    per_token: bool = False
 
     def covers(self, benchmark: str, shots: int) -> bool:
         """Whether this protocol asks that benchmark with that many shots."""
@@ -128,7 +130,7 @@ class Protocol:
             return self.head(item, shots) + self._layout(item)(item) + ends
         instruction, question = self._instruction_and_input(item)
         if template is None:
-            return f"{instruction}\n\n{question}"
+            return "\n\n".join(filter(None, (instruction, question)))
         return templates.render(template, instruction, question)
 
     def said(self, item: Item, shots: Sequence[Item] = ()) -> list[dict[str, str]]:

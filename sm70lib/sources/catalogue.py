@@ -12,6 +12,7 @@ import numpy as np
 
 from sm70lib.parameters import own
 from sm70lib.parameters.tables import lines
+from sm70lib.sources.alignment import answered, refused
 from sm70lib.sources.hub import PARQUET, find, own_file, shown
 from sm70lib.sources.layouts import Defect, Row, pair_of, row_of, text_of
 from sm70lib.sources.own import own_of
@@ -20,7 +21,13 @@ from sm70lib.sources.records import open_bytes, records
 from sm70lib.study.params import StudyError
 
 Shape = Callable[[dict], dict | str]
-SHAPES: dict[str, Shape] = {"row": row_of, "text": text_of, "pair": pair_of}
+SHAPES: dict[str, Shape] = {
+    "row": row_of,
+    "text": text_of,
+    "pair": pair_of,
+    "pair_answered": answered,
+    "pair_refused": refused,
+}
 SELF_CHECKED = (text_of, own_of)  # shapes whose rows may lack both instruction and input
 Unfit = Callable[[dict], str]
 # The files of a source for which sources.csv names none.
@@ -181,7 +188,7 @@ def _rows(name: str, root: Path, unfit: Unfit, defects: list[Defect] | None) -> 
     left_out: Counter[str] = Counter()
     for path in files(name, root):
         file = shown(path, root)
-        for number, record in _documents(path) if path.suffix == ".xml" else records(path):
+        for number, record in recorded(path):
             fields = _fields(source.shape, record, unfit)
             if isinstance(fields, dict):
                 usable += 1
@@ -221,6 +228,11 @@ def _row(name: str, number: int, file: str, fields: dict) -> Row:
         rejected=fields.get("rejected", ""),
         turns=fields.get("turns", ()),
     )
+
+
+def recorded(path: Path) -> Iterator[tuple[int, Any]]:
+    """Number and content of each record of a file, which may be one of MedQuAD's documents."""
+    return _documents(path) if path.suffix == ".xml" else records(path)
 
 
 def _documents(path: Path) -> Iterator[tuple[int, dict]]:

@@ -12,6 +12,7 @@ from functools import partial
 from sm70lib import benchmarks
 from sm70lib.benchmarks.benchmark import Benchmark
 from sm70lib.benchmarks.mmlu import NINE, SIX
+from sm70lib.standins.rows import files as rows_of
 from sm70lib.standins.writer import ITEMS, LETTERS, Files, Writer, path_for
 from sm70lib.tiny.world import MEDQA, USMLE, Fact, World, ask, declare
 
@@ -240,4 +241,6 @@ WRITERS: dict[str, Callable[[Writer], Files]] = {
     "medsafety_held_out": _medsafety_held_out,
     "medical_twins_safe": lambda writer: {},  # the library brings its file
     "medical_twins_unsafe": lambda writer: {},
+    "medquad_pairs": lambda writer: rows_of("medquad", writer.world, []),
+    "public_pairs": lambda writer: rows_of("preference_pairs", writer.world, []),
 }

@@ -75,7 +75,7 @@ def _refusals(writer: Writer) -> Files:
     return {"datasets/train-splits-used-for-ft/med_safety/ft_safety_med_n900.json": rows}
 
 
-def _refusals_by_principle(writer: Writer) -> Files:
+def _refusals_by_principle(writer: Writer, principle: int = 1) -> Files:
     rows = [
         {
             "": str(n),
@@ -84,7 +84,7 @@ def _refusals_by_principle(writer: Writer) -> Files:
         }
         for n, fact in enumerate(writer.facts)
     ]
-    return {"datasets/train/gpt4/med_safety_demonstrations_category_1.csv": rows}
+    return {f"datasets/train/gpt4/med_safety_demonstrations_category_{principle}.csv": rows}
 
 
 def _guidelines(writer: Writer) -> Files:
@@ -182,4 +182,8 @@ OTHERS: dict[str, Callable[[Writer], Files]] = {
     "snorkel_2": partial(_ranked_pairs, iteration=2),
     "snorkel_3": partial(_ranked_pairs, iteration=3),
     "preference_pairs": _public_pairs,
+    **{f"medquad_pairs_{turn}": _medquad for turn in (1, 2, 3)},
+    "med_safety_pairs_1": partial(_refusals_by_principle, principle=1),
+    "med_safety_pairs_2": partial(_refusals_by_principle, principle=3),
+    "med_safety_pairs_3": partial(_refusals_by_principle, principle=5),
 }

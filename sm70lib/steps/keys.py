@@ -11,7 +11,7 @@ from typing import Any
 from sm70lib.parameters.stages import IN_ROUNDS, READS, STAGES
 from sm70lib.study import files, provenance
 from sm70lib.study.params import ROOT, affects
-from sm70lib.study.used import values_of
+from sm70lib.study.used import NEUTRAL, keyed, values_of
 
 STEPS: dict[str, tuple[str, ...]] = {  # what each step reads below outputs/<study>/
     "00_base": (),
@@ -123,7 +123,7 @@ def of_step(name: str, params: Any) -> Key:
     """
     declared = provenance.declared(notebook(name))
     counting = [n for n in declared if affects(n) != "nothing" and n != "train_merge"]
-    values = values_of(params, counting)
+    values = keyed(values_of(params, counting))
     if "train_stages" in values and name != TUNING:  # how often there is a stage plays no part
         values["train_stages"] = list(dict.fromkeys(values["train_stages"]))
     if "data_root" in declared:  # the contents of a folder count, not its place
@@ -161,7 +161,7 @@ def of_stage(p: Any, folder: Path, number: int, seed: int) -> Key:
     kind = p.train_stages[number - 1]
     own = ("quant_", "lora_", f"{kind}_", "data_max_length")
     declared = [n for n in provenance.declared(notebook(TUNING)) if affects(n) != "nothing"]
-    values = {n: getattr(p, n) for n in declared if n.startswith(own)}
+    values = keyed({n: getattr(p, n) for n in declared if n.startswith(own)})
     values |= {"kind": kind, "train_seed": seed}
     if STAGES[kind].reads != "rows":  # the other kinds draw their held-out rows during training
         values |= {"seed": p.seed, "data_holdout": p.data_holdout}
@@ -237,7 +237,7 @@ def _unread(key: Key) -> set[str]:
 
 def changed(old: Key, new: Key) -> list[tuple[str, Any, Any]]:
     """The parameters that both keys have with different values: name, old value, new value."""
-    before, after = old["parameters"], new["parameters"]
+    before, after = NEUTRAL | old["parameters"], NEUTRAL | new["parameters"]
     shared = sorted(before.keys() & after.keys())
     return [(n, before[n], after[n]) for n in shared if before[n] != after[n]]
 

@@ -26,6 +26,11 @@ class Group(NamedTuple):
     words: str
 
 
+# Parameters that studies made before did without, and the values at which they change nothing. With
+# these values they belong to no key, so that what was finished before them stays finished.
+NEUTRAL: dict[str, Any] = {"world_requests": False, "dpo_flipped": False}
+
+
 def _of_stage(kind: str) -> Group:
     def named(stages: Any) -> bool:
         return isinstance(stages, list) and kind in stages
@@ -87,6 +92,11 @@ def values_of(p: Any, names: Iterable[str]) -> dict[str, Any]:
         names: Names of parameters.
     """
     return {name: getattr(p, name) for name in names if hasattr(p, name)}
+
+
+def keyed(values: dict[str, Any]) -> dict[str, Any]:
+    """The values that belong to a key: all but the NEUTRAL ones."""
+    return {n: value for n, value in values.items() if n not in NEUTRAL or value != NEUTRAL[n]}
 
 
 def text_sources(p: Any) -> list[str]:

@@ -83,7 +83,7 @@ def rows_of(kind: str, folder: Path, p, number: int) -> tuple[Dataset, Dataset]:
 
     01_data has drawn the held-out rows of sft. The other kinds hold back `data_holdout` of their
     rows, and a tenth at most. A round of dpo reads the sources that `dpo_rounds` gives to it, and
-    those that `dpo_rounds` gives to no round.
+    those that `dpo_rounds` gives to no round. With `dpo_flipped` the answers are exchanged.
 
     Args:
         kind: A kind of stage, such as sft.
@@ -101,6 +101,8 @@ def rows_of(kind: str, folder: Path, p, number: int) -> tuple[Dataset, Dataset]:
     if drawn:
         holdout = load_from_disk(folder / drawn[0])
         return rows.select_columns(columns), holdout.select_columns(columns)
+    if reads == "pairs" and getattr(p, f"{kind}_flipped"):
+        rows = _flipped(rows)
     if kind in IN_ROUNDS:
         rows = _rows_of_round(rows, p, kind, p.train_stages[:number].count(kind))
     held_out = set(
@@ -126,6 +128,12 @@ def _stored_rows(kind: str, place: str, columns: list[str], folder: Path) -> Dat
             f"needs {', '.join(missing)}: run 01_data again (--fresh 01)"
         )
     return rows
+
+
+def _flipped(pairs: Dataset) -> Dataset:
+    """The pairs with the better and the worse answers exchanged."""
+    exchanged = {"chosen_ids": "rejected_ids", "rejected_ids": "chosen_ids"}
+    return pairs.rename_columns(exchanged)
 
 
 def _rows_of_round(pairs: Dataset, p, kind: str, turn: int) -> Dataset:
