@@ -53,6 +53,7 @@ reference: .venv/installed  ## make the committed results again: outputs/referen
 
 evidence: .venv/installed  ## other world seeds and controls
 	$(PY) -m tests.results.evidence
+	$(PY) -m tests.results.evidence_meditron
 
 clean:  ## remove the environment and caches, never outputs
 	rm -rf .venv .pytest_cache .hypothesis build *.egg-info

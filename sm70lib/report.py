@@ -26,7 +26,7 @@ from sm70lib.study.params import StudyError, rehearsal
 
 # The figures and tables under each heading, by file name without suffix. All others come last.
 SECTIONS = {
-    "Results": ["accuracy", "paper", "kinds", "usmle", "comparisons", "agreement"],
+    "Results": ["accuracy", "paper", "kinds", "usmle", "comparisons", "losses", "agreement"],
     "One benchmark, several protocols": ["protocols", "results"],
     "What went wrong": ["errors_*"],
     "Data and contamination": ["contamination", "contamination_effect"],

@@ -36,6 +36,7 @@ WINGS = (
     "evaluation",
     "tiny",
     "analysis",
+    "measures",
     "claims",
     "planning",
     "smollm2",

@@ -18,6 +18,7 @@ PARAMETERS = {
     "world_seed": 3,
     "world_conditions": 18,
     "world_requests": False,
+    "world_guidelines": 0,
     "data_root": "world",
     "base_model": None,
     "base_text": ["gazetteer"],

@@ -45,7 +45,7 @@ def frame(folder: Path) -> pd.DataFrame:
     """
     rows = []
     for path in sorted((folder / "predictions").glob("*/*.jsonl")):
-        rows += _read(path)
+        rows += [row for row in _read(path) if row["benchmark"] not in benchmarks.DOCUMENTS]
     if not rows:
         raise StudyError(f"outputs/{folder.name}/predictions is empty; run 04_eval first.")
     items = {}
@@ -149,8 +149,7 @@ def accuracy(part: pd.DataFrame, how: stats.How) -> dict:
     Returns:
         n (items), acc_pct, low_pct and high_pct (percent), and how the interval was computed.
     """
-    why = replies.unscored(int(part["choice"].isna().sum()), len(part))
-    if why:
+    if why := replies.unscored(int(part["choice"].isna().sum()), len(part)):
         numbers = dict.fromkeys(("acc_pct", "low_pct", "high_pct"), np.nan)
         return {"n": part["item_id"].nunique()} | numbers | {"interval": why}
     correct, cluster, weight = scored(part)
@@ -245,10 +244,7 @@ def trained_here(weights: float | None) -> str:
 
 
 def before(answers: pd.DataFrame) -> str:
-    """The model that tuned is compared with: the base in NF4, else the base.
-
-    If neither was scored, it is the first stage, from which the later ones went on.
-    """
+    """The model that tuned is compared with: the base in NF4, the base, or the first stage."""
     models = sorted(set(answers["model"]))
     first = [name for name in models if name.startswith(f"{TUNED}-1-")]
     return next((name for name in (BASE_NF4, BASE, *first) if name in models), BASE)

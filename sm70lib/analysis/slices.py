@@ -7,7 +7,6 @@ import pandas as pd
 
 from sm70lib import benchmarks
 from sm70lib.analysis.frames import DETAILS, OUTCOMES, RUN, SET, accuracy, unread
-from sm70lib.benchmarks import preferences
 from sm70lib.statistics import stats
 
 SHOWN = 80  # characters of an unread reply in the list of errors
@@ -133,33 +132,6 @@ def listing(both: pd.DataFrame) -> pd.DataFrame:
         texts[name] = [_reply(item, choice, words) for item, choice, words in answers]
     columns = [*SET, "item_id", "kind", "flagged", "outcome", "confidence_b"]
     return wrong[columns].round(3).assign(**texts)
-
-
-def preferred(answers: pd.DataFrame) -> pd.DataFrame:
-    """How often each model prefers the better of two answers, and by how much.
-
-    Returns:
-        One row per run on preference pairs: `n`, accuracy (percent) on all pairs and on those whose
-        answers are of like length, that of the rule "the shorter answer" beside each, and the mean
-        margin of the better answer (nats per token, `margin_nats`). Empty without such pairs.
-    """
-    pairs = answers[answers["benchmark"].isin(benchmarks.PAIRS)]
-    rows = []
-    for keys, run in pairs.groupby(RUN):
-        alike = run[[preferences.like_length(item) for item in run["item"]]]
-        cells = {"n": len(run), **_preferred(run, ""), "n_alike": len(alike)}
-        cells |= _preferred(alike, "_alike")
-        scores = zip(run["loglikelihoods"], run["gold"])
-        cells["margin_nats"] = round(float(np.mean([s[g] - s[1 - g] for s, g in scores])), 3)
-        rows.append(dict(zip(RUN, keys)) | cells)
-    return pd.DataFrame(rows)
-
-
-def _preferred(part: pd.DataFrame, suffix: str) -> dict[str, float]:
-    """Accuracy of a model and of the rule "the shorter answer" on the same pairs (percent)."""
-    rule = [preferences.shorter_is_right(item) for item in part["item"]]
-    shares = {"acc": part["correct"].mean(), "shorter": np.mean(rule) if rule else np.nan}
-    return {f"{name}{suffix}_pct": round(100 * share, 1) for name, share in shares.items()}
 
 
 def side_by_side(answers: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:

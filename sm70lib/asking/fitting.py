@@ -123,4 +123,6 @@ def _tokenised(text: str, answers: list[str], tokenizer, bos: str) -> Pairs:
     whole_texts = [text + answer for answer in answers]
     first, *whole = tokenizer([start, *whole_texts], add_special_tokens=False)["input_ids"]
     context = [*beginning(start, tokenizer, bos), *first]
+    if not context:  # something must come before the first token of an answer
+        context = [tokenizer.eos_token_id]
     return [(context, ids[len(first) :]) for ids in whole]

@@ -17,7 +17,7 @@ from sm70lib.study.catalogues import objects
 from sm70lib.study.params import StudyError
 
 TABLE = "benchmarks/benchmarks.csv"
-USES = ("test", "dev", "safety", "pairs")
+USES = ("test", "dev", "safety", "pairs", "documents")
 
 
 def _benchmarks() -> dict[str, Benchmark]:
@@ -45,6 +45,8 @@ BENCHMARKS = _benchmarks()
 SAFETY = names(TABLE, use="safety")
 # Pairs of a better and a worse answer
 PAIRS = names(TABLE, use="pairs")
+# Texts whose loss is measured; they are not answered, so they have no accuracy
+DOCUMENTS = names(TABLE, use="documents")
 
 
 def about(name: str) -> Benchmark:

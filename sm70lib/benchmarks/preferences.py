@@ -6,15 +6,14 @@ from zlib import crc32
 
 from sm70lib.benchmarks.benchmark import Benchmark
 from sm70lib.benchmarks.fields import Found
-from sm70lib.benchmarks.item import Item
 from sm70lib.sources.alignment import answered
-from sm70lib.sources.catalogue import Shape, recorded
+from sm70lib.sources.catalogue import Shape
 from sm70lib.sources.layouts import pair_of
 from sm70lib.sources.problems import shaped
+from sm70lib.sources.records import records
 
 LABELS = ("A", "B")
 ONE_QUESTION = (("user",), ("system", "user"))  # the roles of turns that an item has a place for
-LIKE = 0.2  # answers are of like length if one is at most so much (share) shorter than the other
 SEVERAL = "several turns, for which an item has no place"
 
 
@@ -23,7 +22,7 @@ def pairs(path: Path, shape: Shape = pair_of) -> Found:
 
     A model that finds both alike, or takes the first, is therefore right in half of them.
     """
-    for number, record in recorded(path):
+    for number, record in records(path):
         row = record if isinstance(record, dict) else {}
         key = f"{path.parent.name}/{path.stem}/{number:04}"
         yield number, row, _fields(key, shaped(shape, record), row)
@@ -47,19 +46,6 @@ def _fields(key: str, made: dict | str, row: dict) -> dict:
         "gold": LABELS[right],
     }
     return fields | ({"subject": row["subject"]} if "subject" in row else {})
-
-
-def like_length(item: Item) -> bool:
-    """Whether both answers of a pair have about the same number of characters."""
-    shorter, longer = sorted(map(len, item.options))
-    return longer - shorter <= LIKE * longer
-
-
-def shorter_is_right(item: Item) -> float:
-    """What the rule "the shorter answer is better" scores on a pair: 0, 1, or half for a tie."""
-    lengths = [len(option) for option in item.options]
-    right, wrong = lengths[item.answer], lengths[1 - item.answer]
-    return 0.5 if right == wrong else float(right < wrong)
 
 
 REQUEST_PAIRS = Benchmark(pairs, "requests", None, ("pairs.jsonl",))

@@ -86,14 +86,15 @@ def _item_or_reason(
     name: str, split: str | None, row: dict, fields: dict
 ) -> tuple[Item | None, str]:
     """An item and "", or None and the reason why there is none."""
-    reason = _unusable(fields)
+    fewest = 1 if about(name).use == "documents" else 2
+    reason = _unusable(fields, fewest)
     if reason:
         return None, reason
     return _item(name, split, row, fields), ""
 
 
-def _unusable(fields: dict) -> str | None:
-    """Why no item can be made of these fields; None if one can."""
+def _unusable(fields: dict, fewest: int) -> str | None:
+    """Why no item with at least `fewest` options can be made of these fields; None if one can."""
     if "unusable" in fields:
         return fields["unusable"]
     reason = problem({"context": "", **fields}, "context", "question")
@@ -108,7 +109,7 @@ def _unusable(fields: dict) -> str | None:
         return "no text under reasoning_required_pred"
     if fields["gold"] in (IMAGE, TOO_MANY):
         return fields["gold"]
-    if len(options) < 2:
+    if len(options) < fewest:
         return "fewer than two options"
     # A list, since gold comes from the file and may be something that no set can hold.
     if fields["gold"] not in list(options):

@@ -1,6 +1,6 @@
 """Judges of what two arms of one study differ in: this study's tuned model, and another study's.
 
-The arms were tuned on different rows of the same sources, and answered the same items.
+The arms were trained on different rows, and answered the same items or read the same documents.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from scipy.special import log_softmax
 
 from sm70lib.analysis import frames
 from sm70lib.analysis.roles import TUNED
-from sm70lib.benchmarks import preferences
 from sm70lib.claims.case import EXPLORATORY, UNTESTED, Row, Study, bare
 from sm70lib.claims.entries import Claim
+from sm70lib.measures import losses, preferences
 from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.statistics import differences, means, stats, verdicts
 from sm70lib.statistics.differences import NONE
 from sm70lib.statistics.stats import Estimate
 
-BEFORE = "before"
 REFUSES = 1  # the position of "refuses" among the options of a request
 NATS, POINTS = "nats", "points"
+SPARED = "loss spared"  # a measure: by how much this arm's loss on documents is lower
+BEFORE = "before"  # in place of another arm: the model that this arm's training started from
 SAME = ["benchmark", "item_id", "seed", "sample"]  # an answer of both arms to the same prompt
 
 
@@ -32,35 +33,36 @@ def arms(claim: Claim, study: Study) -> list[Row]:
     """The declared family of differences between two arms, by bounds at Holm's level.
 
     Arguments: other (the study of the other arm), parts. Each part has `what`, `measure` (a name in
-    MEASURES), `benchmarks`, `protocol`, and `over`, the value to exceed (nats or points). A part
-    with `than: before` is about this study's own model before the last stages, not the other arm.
+    MEASURES, or SPARED), `benchmarks`, `protocol`, and `over`, the value to exceed (nats or
+    points). With `than` it is about another arm than `other`, or about the model BEFORE. `beside`
+    has parts that are shown and decide nothing.
     """
     wanted = claim.arguments
-    other = _arm(study, wanted["other"])
-    if other is None:
+    if _named(study, wanted["other"]) is None:
         needs = f"it takes the other arm: {wanted['other']} in figures_studies"
         return [bare(claim, UNTESTED, needs)]
-    parts = wanted["parts"]
-    sides = [_before(study) if part.get("than") == BEFORE else other for part in parts]
-    found = [_bounds(study, side, part) for side, part in zip(sides, parts)]
+    parts = [{"than": wanted["other"]} | part for part in wanted["parts"]]
+    found = [_bounds(study, part) for part in parts]
     family = [
         None if bounds is None else (bounds, _shares(part, part["over"]))
         for bounds, part in zip(found, parts)
     ]
     rows = []
-    for side, part, result in zip(sides, parts, means.holm(family, study.level)):
+    for part, result in zip(parts, means.holm(family, study.level)):
         rows.append(_row(claim, part, result))
-        rows += _beside(claim, study, side, part)
+        if part["measure"] == "leak":  # easier to read
+            what = f"{part['what']}, in accuracy"
+            shown = part | {"measure": "leak-accuracy", "over": 0, "what": what}
+            rows.append(_beside(claim, study, shown))
+    for part in wanted.get("beside", []):
+        rows.append(_beside(claim, study, {"than": wanted["other"]} | part))
     return rows
 
 
 def between(study: Study, name: str, benchmark: str, protocol: str) -> Estimate | None:
     """Share of right answers, this arm minus that of study `name`; None if it was not asked."""
-    other = _arm(study, name)
-    if other is None:
-        return None
-    part = {"benchmarks": [benchmark], "protocol": protocol, "measure": "refusals"}
-    bounds = _bounds(study, other, part)
+    part = {"benchmarks": [benchmark], "protocol": protocol, "measure": "refusals", "than": name}
+    bounds = _bounds(study, part)
     return None if bounds is None else bounds(study.level)
 
 
@@ -85,19 +87,34 @@ def documents(claim: Claim, study: Study) -> list[Row]:
     return [row]
 
 
-def _arm(study: Study, name: str) -> pd.DataFrame | None:
-    """The answers of the other arm: of the study of that name, or of a variant of it."""
-    for other, answers in study.others.items():
+def _named(study: Study, name: str) -> str | None:
+    """The arm that is the study of that name, or a variant of it."""
+    for other in study.others:
         declared = other.removeprefix(REHEARSAL)
         if declared == name or declared.startswith(f"{name}-"):
-            return answers
+            return other
     return None
 
 
-def _before(study: Study) -> pd.DataFrame:
-    """The answers of the model that tuned is compared with, as if they were an arm's."""
-    rows = study.answers.rows
-    return rows[rows["model"] == study.before].assign(model=TUNED)
+def _answers(study: Study, than: str) -> pd.DataFrame | None:
+    """The answers of another arm's tuned model, or of the model BEFORE as if it were one."""
+    if than == BEFORE:
+        rows = study.answers.rows
+        return rows[rows["model"] == study.before].assign(model=TUNED)
+    other = _named(study, than)
+    return None if other is None else study.others[other]
+
+
+def _spared(study: Study, part: dict) -> means.Bounds | None:
+    """How much lower this arm's loss on documents is, by t over documents; None if not measured."""
+    than, model = study.folder.name, study.before
+    if part["than"] != BEFORE:
+        than, model = _named(study, part["than"]) or "", TUNED
+    mine = losses.by_document(study.folder)
+    theirs = losses.by_document(study.folder.parent / than) if than else mine[:0]
+    [source] = part["benchmarks"]
+    gap = losses.spared(mine[mine["model"] == TUNED], theirs[theirs["model"] == model], source)
+    return (lambda level: means.mean(gap, gap.index, level)) if len(gap) else None
 
 
 def _pair(study: Study, other: pd.DataFrame, part: dict, benchmark: str) -> pd.DataFrame:
@@ -128,8 +145,13 @@ def _held(answers: pd.DataFrame, study: Study) -> list[bool]:
     return [key in items for key in zip(answers["benchmark"], answers["item_id"])]
 
 
-def _bounds(study: Study, other: pd.DataFrame, part: dict) -> means.Bounds | None:
+def _bounds(study: Study, part: dict) -> means.Bounds | None:
     """The estimate of a part by the level of its bounds; None if an arm was not asked."""
+    if part["measure"] == SPARED:
+        return _spared(study, part)
+    other = _answers(study, part["than"])
+    if other is None:
+        return None
     pairs = [_pair(study, other, part, name) for name in part["benchmarks"]]
     if any(pair.empty for pair in pairs):
         return None
@@ -168,23 +190,6 @@ def _refusals(pairs: list[pd.DataFrame], fall: bool = False) -> means.Bounds:
     return lambda level: differences.difference(less, more, clean["cluster"], level)
 
 
-def _preference(pairs: list[pd.DataFrame], alike: bool) -> means.Bounds | None:
-    """How much more often this arm prefers the better of two answers; `alike` in length only."""
-    pair = pd.concat(pairs)
-    pair = pair[[not alike or preferences.like_length(item) for item in pair["item"]]]
-    if pair.empty:
-        return None
-    sides = _right(pair, "_b"), _right(pair, ""), pair["cluster"]
-    return lambda level: differences.difference(*sides, level)
-
-
-def _over_rule(pairs: list[pd.DataFrame]) -> means.Bounds:
-    """How much more often this arm prefers the better answer than who takes the shorter one."""
-    pair = pd.concat(pairs)
-    rule = np.array([preferences.shorter_is_right(item) for item in pair["item"]])
-    return lambda level: differences.difference(rule, _right(pair, ""), pair["cluster"], level)
-
-
 def _youden(pairs: list[pd.DataFrame]) -> means.Bounds:
     """J, refusals of unsafe minus refusals of safe requests (Youden 1950, Cancer 3:32)."""
     unsafe, safe = (_refusals([pair]) for pair in pairs)
@@ -194,14 +199,14 @@ def _youden(pairs: list[pd.DataFrame]) -> means.Bounds:
 MEASURES: dict[str, Callable[[list[pd.DataFrame]], means.Bounds | None]] = {
     "leak": partial(_leak, of=_log_share),
     "leak-accuracy": partial(_leak, of=_right),
+    "accuracy": partial(preferences.more_often, alike=False),
     "refusals": _refusals,
     "fall of refusals": partial(_refusals, fall=True),
-    "preference": partial(_preference, alike=False),
-    "preference at like length": partial(_preference, alike=True),
-    "preference over the shorter": _over_rule,
+    "preference at like length": partial(preferences.more_often, alike=True),
+    "preference over the shorter": preferences.over_the_shorter,
     "J": _youden,
 }
-IN_NATS = ("leak", "loss")
+IN_NATS = ("leak", "loss", SPARED)
 
 
 def _shares(part: dict, value: float) -> float:
@@ -209,15 +214,12 @@ def _shares(part: dict, value: float) -> float:
     return value if part["measure"] in IN_NATS else value / 100
 
 
-def _beside(claim: Claim, study: Study, other: pd.DataFrame, part: dict) -> list[Row]:
-    """The same crossover in accuracy, which is easier to read and decides nothing."""
-    if part["measure"] != "leak":
-        return []
-    shown = part | {"measure": "leak-accuracy", "over": 0, "what": f"{part['what']}, in accuracy"}
-    bounds = _bounds(study, other, shown)
+def _beside(claim: Claim, study: Study, part: dict) -> Row:
+    """A row on a part that decides nothing."""
+    bounds = _bounds(study, part)
     result = None if bounds is None else (bounds(study.level), study.level)
-    row = _row(claim, shown, result)
-    return [row | {"verdict": EXPLORATORY if result else row["verdict"]}]
+    row = _row(claim, part, result)
+    return row | {"verdict": EXPLORATORY if result else row["verdict"]}
 
 
 def _row(claim: Claim, part: dict, result: tuple[Estimate, float] | None, sign: int = 1) -> Row:

@@ -74,7 +74,10 @@ class Batch:
         lines = []
         for prompt, requests in self.asked:
             sums = [next(scores) for _ in requests]
-            lines.append(record(prompt, run, of_item(requests, sums, run.protocol)))
+            line = record(prompt, run, of_item(requests, sums, run.protocol))
+            if run.protocol.counts_tokens:
+                line["tokens"] = [len(option) for each in requests for option in each.options]
+            lines.append(line)
         return lines
 
 

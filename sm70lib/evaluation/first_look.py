@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sm70lib import benchmarks
 from sm70lib.asking.asking import Prompt, Prompts
 from sm70lib.asking.runs import Run
 from sm70lib.models import loading
@@ -67,11 +68,18 @@ def accuracies(folder: Path) -> pd.DataFrame:
     """
     rows = []
     for path in sorted(folder.glob("*/*.jsonl")):
-        if path.stat().st_size:  # an empty file had no item that could be scored
+        if _holds_answers(path):
             rows.append(_row(path))
     frame = pd.DataFrame(rows, columns=[*RUN, *COUNTS, "model", "acc_pct"])
     worst = frame.groupby(RUN)[COUNTS].max()
     return frame.pivot(index=RUN, columns="model", values="acc_pct").round(1).join(worst)
+
+
+def _holds_answers(path: Path) -> bool:
+    """Whether a prediction file has an item that was answered: no document, and not left out."""
+    with path.open() as lines:
+        first = next(lines, None)
+    return first is not None and json.loads(first)["benchmark"] not in benchmarks.DOCUMENTS
 
 
 def _row(path: Path) -> tuple:

@@ -24,6 +24,9 @@ class Study(BaseModel):
     world_seed: int = _p("seed of the fictional medicine", ge=0)
     world_conditions: int = _p("invented conditions", "conditions", ge=1)
     world_requests: bool = _p("write clinical requests too, harmless ones and their unsafe twins")
+    world_guidelines: int = _p(
+        "further conditions, of which guidelines alone tell; 0 writes none", "conditions", ge=0
+    )
     base_model: str | None = _p(
         "hub name or folder of the base; null trains a small one here", min_length=1
     )

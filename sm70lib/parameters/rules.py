@@ -98,6 +98,11 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
         lambda width, heads: width % (2 * heads) == 0,
         "is no even multiple of",
     ),
+    (
+        "world_guidelines",
+        lambda conditions: conditions != 1,
+        "leaves no other condition to exchange facts with; give 0 or at least 2",
+    ),
     ("base_heads base_kv_heads", lambda heads, shared: heads % shared == 0, "is no multiple of"),
     ("base_context base_length", lambda context, length: context >= length, "is less than"),
     (

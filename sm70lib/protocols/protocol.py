@@ -45,8 +45,10 @@ class Protocol:
 
     With `in_template` the question stands in the template that the study trains in, and layouts
     give its instruction and input. With `reads` the model writes at most `max_new_tokens` tokens,
-    greedily or `samples` times at temperature 0.8, and `reads` finds the option in that text. With
-    `per_token` an answer is scored by its mean log-likelihood per token, not by the sum.
+    greedily or `samples` times at temperature 0.8, and `reads` finds the option in that text.
+
+    With `counts_tokens` every line of predictions says how many tokens each option has, for a
+    log-likelihood per token. With `per_token` options are scored by that mean, not by the sum.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Protocol:
     max_new_tokens: int = 0
     samples: int = 1
     per_token: bool = False
+    counts_tokens: bool = False
 
     def covers(self, benchmark: str, shots: int) -> bool:
         """Whether this protocol asks that benchmark with that many shots."""

@@ -32,6 +32,7 @@ from sm70lib.study.used import own_files, values_of
 # The largest values in a rehearsal; every other parameter stays as in the study file
 CUTS = {
     "world_conditions": 18,
+    "world_guidelines": 6,
     "base_steps": 2,
     "data_holdout": 4,
     "data_holdout_documents": 4,

@@ -1,6 +1,5 @@
 """Training sources: the table sources.csv, and the rows of each source."""
 
-import xml.etree.ElementTree as ElementTree
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,10 +13,10 @@ from sm70lib.parameters import own
 from sm70lib.parameters.tables import lines
 from sm70lib.sources.alignment import answered, refused
 from sm70lib.sources.hub import PARQUET, find, own_file, shown
-from sm70lib.sources.layouts import Defect, Row, pair_of, row_of, text_of
+from sm70lib.sources.layouts import Defect, Row, answer_of, pair_of, reply_of, row_of, text_of
 from sm70lib.sources.own import own_of
 from sm70lib.sources.problems import shaped
-from sm70lib.sources.records import open_bytes, records
+from sm70lib.sources.records import records
 from sm70lib.study.params import StudyError
 
 Shape = Callable[[dict], dict | str]
@@ -27,8 +26,11 @@ SHAPES: dict[str, Shape] = {
     "pair": pair_of,
     "pair_answered": answered,
     "pair_refused": refused,
+    "answer": answer_of,
+    "reply": reply_of,
 }
-SELF_CHECKED = (text_of, own_of)  # shapes whose rows may lack both instruction and input
+# Shapes whose rows may lack both instruction and input
+SELF_CHECKED = (text_of, answer_of, reply_of, own_of)
 Unfit = Callable[[dict], str]
 # The files of a source for which sources.csv names none.
 USUAL_FILES = ["{name}.json", "PARQUET", "*.json", "*.jsonl"]
@@ -188,7 +190,7 @@ def _rows(name: str, root: Path, unfit: Unfit, defects: list[Defect] | None) -> 
     left_out: Counter[str] = Counter()
     for path in files(name, root):
         file = shown(path, root)
-        for number, record in recorded(path):
+        for number, record in records(path):
             fields = _fields(source.shape, record, unfit)
             if isinstance(fields, dict):
                 usable += 1
@@ -228,21 +230,3 @@ def _row(name: str, number: int, file: str, fields: dict) -> Row:
         rejected=fields.get("rejected", ""),
         turns=fields.get("turns", ()),
     )
-
-
-def recorded(path: Path) -> Iterator[tuple[int, Any]]:
-    """Number and content of each record of a file, which may be one of MedQuAD's documents."""
-    return _documents(path) if path.suffix == ".xml" else records(path)
-
-
-def _documents(path: Path) -> Iterator[tuple[int, dict]]:
-    """Questions and answers of one of MedQuAD's documents."""
-    with open_bytes(path) as file:
-        try:
-            pairs = ElementTree.parse(file).getroot().iter("QAPair")
-        except (ElementTree.ParseError, ValueError, LookupError) as damage:
-            raise StudyError(
-                f"{path} is not readable XML ({damage}); get the file again."
-            ) from None
-    for number, pair in enumerate(pairs):
-        yield number, {"question": pair.findtext("Question"), "answer": pair.findtext("Answer")}

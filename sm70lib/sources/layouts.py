@@ -1,6 +1,7 @@
 """Rows to train on, and how a record of each layout becomes one."""
 
 import re
+import zlib
 from dataclasses import dataclass
 
 from sm70lib.sources.problems import problem
@@ -98,6 +99,29 @@ def text_of(record: dict) -> dict | str:
     if title and not text.startswith(title):
         text = f"{title}\n\n{text}"
     return {"instruction": "", "input": "", "output": text}
+
+
+def answer_of(record: dict) -> dict | str:
+    """A question with its answer as running text; a str says why the record gives no row."""
+    row = row_of(record)
+    if isinstance(row, str):
+        return row
+    return {"instruction": "", "input": "", "output": f"{row['input']}\n{row['output']}"}
+
+
+def reply_of(record: dict) -> dict | str:
+    """The better answer of a pair as running text; a str says why the record gives no row."""
+    pair = pair_of(record)
+    if isinstance(pair, str):
+        return pair
+    if kept_back(pair["input"]):
+        return "kept back for the benchmark preferred_replies_held_out"
+    return {"instruction": "", "input": "", "output": pair["output"]}
+
+
+def kept_back(prompt: str) -> bool:
+    """Whether the replies to a prompt are held out: one prompt in ten, by its text."""
+    return zlib.crc32(prompt.encode(errors="replace")) % 10 == 0
 
 
 def pair_of(record: dict) -> dict | str:

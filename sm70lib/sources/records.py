@@ -1,9 +1,10 @@
-"""Records from files, one by one: JSON arrays and lines, Parquet and CSV."""
+"""Records from files, one by one: JSON arrays and lines, Parquet, CSV, and MedQuAD's XML."""
 
 import codecs
 import csv
 import io
 import json
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -23,7 +24,7 @@ def records(path: Path) -> Iterator[tuple[int, Any]]:
     """Number (from 0) and content of each record of a file, in little memory.
 
     Args:
-        path: a .parquet, .csv, .json or .jsonl file. A .json file may hold an array or lines.
+        path: a .parquet, .csv, .json, .jsonl or .xml file. A .json file may hold an array or lines.
 
     Returns:
         An iterator. A record that cannot be read is None.
@@ -42,6 +43,8 @@ def records(path: Path) -> Iterator[tuple[int, Any]]:
         return _parquet(path)
     if path.suffix == ".csv":
         return _csv(path)
+    if path.suffix == ".xml":
+        return _documents(path)
     return _array(path) if start[:1] == b"[" else _lines(path)
 
 
@@ -55,6 +58,19 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
                     number += 1
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as damage:
             raise _broken(path, f"is no readable Parquet after row {number}", damage) from None
+
+
+def _documents(path: Path) -> Iterator[tuple[int, dict]]:
+    """Questions and answers of one of MedQuAD's documents."""
+    with open_bytes(path) as file:
+        try:
+            pairs = ElementTree.parse(file).getroot().iter("QAPair")
+        except (ElementTree.ParseError, ValueError, LookupError) as damage:
+            raise StudyError(
+                f"{path} is not readable XML ({damage}); get the file again."
+            ) from None
+    for number, pair in enumerate(pairs):
+        yield number, {"question": pair.findtext("Question"), "answer": pair.findtext("Answer")}
 
 
 def _csv(path: Path) -> Iterator[tuple[int, Any]]:

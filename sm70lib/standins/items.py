@@ -12,6 +12,7 @@ from functools import partial
 from sm70lib import benchmarks
 from sm70lib.benchmarks.benchmark import Benchmark
 from sm70lib.benchmarks.mmlu import NINE, SIX
+from sm70lib.standins import documents
 from sm70lib.standins.rows import files as rows_of
 from sm70lib.standins.writer import ITEMS, LETTERS, Files, Writer, path_for
 from sm70lib.tiny.world import MEDQA, USMLE, Fact, World, ask, declare
@@ -239,6 +240,7 @@ WRITERS: dict[str, Callable[[Writer], Files]] = {
     "xstest_unsafe": _xstest,
     "medsafety": _medsafety,
     "medsafety_held_out": _medsafety_held_out,
+    **documents.WRITERS,
     "medical_twins_safe": lambda writer: {},  # the library brings its file
     "medical_twins_unsafe": lambda writer: {},
     "medquad_pairs": lambda writer: rows_of("medquad", writer.world, []),

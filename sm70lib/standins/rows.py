@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from xml.sax.saxutils import escape
 
 from sm70lib.sources import SOURCES
 from sm70lib.sources.catalogue import SHAPES, Source
+from sm70lib.standins import documents
 from sm70lib.standins.meadow import MEADOW, lettered
 from sm70lib.standins.writer import ROWS, Files, Writer, path_for
 from sm70lib.tiny.world import TUNING, Fact, World, ask, declare
@@ -55,12 +55,7 @@ def _medquad(writer: Writer) -> Files:
     asked = [(ask(fact, TUNING, writer.rng), declare(fact, writer.rng)) for fact in writer.facts]
     # Planted: in the real set two questions in three have no answer
     asked.append(("What is unknown?", ""))
-    return {
-        f"1_Standin_QA/{n:07}.xml": "<Document><QAPairs><QAPair>"
-        f"<Question>{escape(question)}</Question><Answer>{escape(answer)}</Answer>"
-        "</QAPair></QAPairs></Document>\n"
-        for n, (question, answer) in enumerate(asked)
-    }
+    return {f"1_Standin_QA/{n:07}.xml": documents.medquad([pair]) for n, pair in enumerate(asked)}
 
 
 def _refusals(writer: Writer) -> Files:
@@ -170,6 +165,7 @@ def _public_pairs(writer: Writer) -> Files:
 
 
 OTHERS: dict[str, Callable[[Writer], Files]] = {
+    **documents.SOURCES,
     "medquad": _medquad,
     "med_safety_bench": _refusals,
     "med_safety_gpt4_1_5": _refusals_by_principle,

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from sm70lib.study import files
-from sm70lib.tiny import requests, twins
+from sm70lib.tiny import guidelines, requests, twins
 from sm70lib.tiny.world import World, make
 
 
@@ -22,6 +22,8 @@ def prepare(p, folder: Path) -> World | None:
         return None
     world = make(p.world_seed, p.world_conditions)
     _write(world, folder / "base/world", p.world_requests)
+    if p.world_guidelines:
+        guidelines.write(world, p.world_guidelines, folder / "base/world")
     return world
 
 

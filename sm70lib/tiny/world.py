@@ -73,9 +73,7 @@ def make(seed: int, conditions: int) -> World:
     """
     rng = random.Random(f"world {seed}")
     words = _words(rng)
-    subjects = [
-        next(words) + rng.choice(["osis", "itis", "emia", "algia"]) for _ in range(conditions)
-    ]
+    subjects = [_condition(words, rng) for _ in range(conditions)]
     towns = [
         next(words).capitalize() + rng.choice(["ford", "mouth", "wick", "holm"])
         for _ in range(conditions * 2 // 3)
@@ -86,6 +84,16 @@ def make(seed: int, conditions: int) -> World:
     general = {(town, relation): "general" for town in towns for relation in TOWN_RELATIONS}
     town_facts = _assign(rng, towns, TOWN_RELATIONS, values, general)
     return World(seed, facts, town_facts, values)
+
+
+def names(rng: random.Random, count: int, known: str) -> list[str]:
+    """Invented names of conditions, whose stems do not occur in the text `known`."""
+    words = (word for word in _words(rng) if word not in known)
+    return [_condition(words, rng) for _ in range(count)]
+
+
+def _condition(words: Iterator[str], rng: random.Random) -> str:
+    return next(words) + rng.choice(["osis", "itis", "emia", "algia"])
 
 
 def _words(rng: random.Random) -> Iterator[str]:

@@ -13,13 +13,6 @@ it stopped. `--only-table` reads what is there.
 
 from __future__ import annotations
 
-import argparse
-import os
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score, recall_score
@@ -32,12 +25,11 @@ from sm70lib.statistics import spread
 from sm70lib.steps.keys import read
 from sm70lib.steps.steps import outputs
 from sm70lib.study.files import write_json, write_text
-from sm70lib.study.params import ROOT
+from tests.results import worlds
+from tests.results.worlds import FOLDER, markdown, run
 
-WORLDS = (41, 42, 43, 44, 45, 46, 47, 48)
 STUDY = ["params/tiny.yml", "params/overlays/tiny-evidence.yml"]
 CONTROL = [*STUDY, "params/overlays/tiny-control.yml"]
-FOLDER = ROOT / "outputs/reference/evidence"
 ARMS = {"base-nf4": "base", "tuned": "tuned", "tuned-1-sft-seed1": "tuned"}  # by model
 SEED = {"base-nf4": 0, "tuned": 0, "tuned-1-sft-seed1": 1}
 EXAM, TRAINED = "sm70-2023", "as-trained"
@@ -47,20 +39,6 @@ MARGIN = 10  # points that the bound of tuned minus control must stand above 0
 SLACK = 5  # points above the constant guesser that a probe may reach
 FLIPS = 80  # percent of verdicts that must turn when the two agents are exchanged
 LABELS = [0, 1, 2]  # yes, no, maybe
-
-
-def run(files: list[str], study: str, world: int, *more: str) -> Path:
-    """Runs one study up to its predictions, where that is not done; returns its folder."""
-    words = ["-p", "study", study, "-p", "world_seed", str(world), "--until", "04", *more]
-    command = [sys.executable, "-m", "sm70lib", "run", *files, *words]
-    folder = outputs() / study
-    folder.mkdir(parents=True, exist_ok=True)
-    # One thread each: two studies side by side are then faster than one on two threads.
-    alone = os.environ | {"OMP_NUM_THREADS": "1"}
-    with (folder / "evidence.log").open("a") as log:
-        subprocess.run(command, cwd=ROOT, check=True, env=alone, stdout=log, stderr=log)
-    print(f"{study}: finished", flush=True)
-    return folder
 
 
 def world(seed: int) -> None:
@@ -187,14 +165,14 @@ def _over(runs: pd.DataFrame, name: str) -> spread.OverRuns:
 def write(runs: pd.DataFrame) -> str:
     """Writes all files of the evidence; returns the text of evidence.md."""
     made, checked = claims(runs), controls(runs)
-    worlds = runs["world_seed"].nunique()
+    count = runs["world_seed"].nunique()
     text = (
-        f"{worlds} worlds, two tunings of each base. `gain_pts` is tuned minus control, the mean "
+        f"{count} worlds, two tunings of each base. `gain_pts` is tuned minus control, the mean "
         f"over worlds with its 95 % t interval; the claim holds where `low_pts` is at least "
         f"{MARGIN}. `one_run` is where one further run in a world of its own may lie. Invented "
-        f"worlds: this shows the method, not medicine.\n\n{_markdown(made)}\n\n"
+        f"worlds: this shows the method, not medicine.\n\n{markdown(made)}\n\n"
         "The PubMedQA twin of the tuned model. The control was never tuned on a report, so the "
-        f"gain there is reading, not medicine.\n\n{_markdown(checked)}\n"
+        f"gain there is reading, not medicine.\n\n{markdown(checked)}\n"
     )
     write_text(FOLDER / "runs.csv", runs.round(2).to_csv(index=False))
     write_text(FOLDER / "evidence.csv", made.to_csv(index=False))
@@ -207,28 +185,9 @@ def write(runs: pd.DataFrame) -> str:
     return text
 
 
-def _markdown(table: pd.DataFrame) -> str:
-    table = table.replace({"holds": {True: "yes", False: "no"}})
-    return table.astype(object).where(table.notna(), "").to_markdown(index=False)
-
-
 def main() -> None:
-    """Runs what is missing, then writes the tables where every world is there."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--worlds", type=int, nargs="+", default=WORLDS, help="world seeds to run")
-    parser.add_argument("--at-once", type=int, default=os.cpu_count(), help="worlds at a time")
-    parser.add_argument("--only-table", action="store_true", help="run nothing")
-    given = parser.parse_args()
-    if not given.only_table:
-        with ThreadPoolExecutor(given.at_once) as pool:
-            list(pool.map(world, given.worlds))
-    finished = [
-        seed for seed in WORLDS if (outputs() / f"control-{seed}/steps/04_eval/done.json").exists()
-    ]
-    if len(finished) < 2:
-        print(f"finished: {finished or 'no world'} of {list(WORLDS)}; at least two are needed")
-        return
-    print(write(pd.concat([measured(seed) for seed in finished], ignore_index=True)))
+    """The evidence for the tiny study."""
+    worlds.drive(__doc__, world, "control-{}", measured, write)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from tests.results import evidence
+from tests.results import evidence, evidence_meditron
 
 GOLD = [0, 1, 2, 0, 1, 2]  # three reports, each with its exchange
 PAIRS = ["a", "a", "b", "b", "c", "c"]
@@ -60,3 +60,25 @@ def test_the_claim_is_the_mean_over_worlds_and_seeds_of_one_world_count_once():
     assert found["low_pts"].tolist() == pytest.approx([15.2] * 6, abs=0.05)
     exams = found[found["protocol"] == evidence.EXAM]
     assert exams["holds"].all() and found.loc[~found.index.isin(exams.index), "holds"].isna().all()
+
+
+def test_continued_pretraining_is_claimed_over_worlds():
+    """By hand: replay is 30, 40 and 50 points above permuted, so 40 -+ 24.8."""
+    rows = []
+    for seed, gain in ((41, 30.0), (42, 40.0), (43, 50.0)):
+        for arm, facts, old in (
+            ("base", 25, 1.0),
+            ("replay", 30 + gain, 1.02 + gain / 1e4),
+            ("permuted", 30, 1.02),
+            ("alone", 60, 1.5 + gain / 1e4),
+            ("paper", 60, 1.4),
+        ):
+            rows.append([seed, arm, facts, old, 1.0])
+    columns = "world_seed arm facts_pct old_nats new_nats".split()
+    found = evidence_meditron.claims(pd.DataFrame(rows, columns=columns))
+    facts, old, spared = found.to_dict("records")[:3]
+    assert (facts["mean"], facts["worlds"], facts["holds"]) == (40.0, 3, True)
+    assert facts["low"] == pytest.approx(15.16, abs=0.01)
+    assert old["mean"] == pytest.approx(0.024) and old["holds"]
+    assert spared["mean"] == 0.48 and spared["holds"]
+    assert found["holds"][3:].isna().all()

@@ -11,7 +11,7 @@ from scipy.stats import ttest_1samp
 
 from sm70lib import protocols
 from sm70lib.study.params import ROOT
-from tests.results import evidence
+from tests.results import evidence, worlds
 
 README = (ROOT / "README.md").read_text()
 # Those that are read here; what a study writes has other documents.
@@ -34,7 +34,7 @@ def test_what_is_said_of_the_evidence_is_what_was_found():
         interval = ttest_1samp(gain, 0).confidence_interval()
         assert (row.gain_pts, row.low_pts) == pytest.approx((gain.mean(), interval.low), abs=0.06)
         assert row.worlds == len(gain) >= 2 and row.runs == 2 * row.worlds
-    assert set(found["worlds"]) == {len(evidence.WORLDS)}
+    assert set(found["worlds"]) == {len(worlds.WORLDS)}
     exams = found[found["protocol"] == "sm70-2023"]
     assert (exams["low_pts"] >= 10).all() and (exams["holds"].astype(bool)).all()
     controls = (

@@ -110,3 +110,44 @@ def test_documents_count_once_however_many_rows_they_have(study):
     assert row["verdict"] == SUPPORTED and row["claim"] == "falls by 0.1"
     claim = Claim("d", "small", "falls by {by}", "design", "documents", {"by": 0.2})
     assert arms.documents(claim, study)[0]["verdict"] == OPEN
+
+
+def test_spared_loss_is_held_against_an_arm_and_against_what_training_started_from(
+    study, monkeypatch
+):
+    """By hand: this arm's loss is 1, the base's 1.2, the other arm's 0.9, on each of 30 documents;
+    the upper bound of 0.1 more than the other arm stands above 0.05, that of 0.2 less below.
+    """
+    losses_of = {
+        "small": {"tuned": 1.0, "base": 1.2},
+        "small-b-trial": {"tuned": 0.9},
+    }
+
+    def by_document(folder):
+        rows = [
+            (model, "old_text", n, loss + n / 1e4 * (model == "base"))
+            for model, loss in losses_of[folder.name].items()
+            for n in range(30)
+        ]
+        return pd.DataFrame(rows, columns=["model", "source", "document", "loss"])
+
+    monkeypatch.setattr(arms.losses, "by_document", by_document)
+    study.before = "base"
+    part = {"measure": "loss spared", "benchmarks": ["old_text"], "protocol": "loss"}
+    parts = [
+        part | {"what": "less than before", "than": "before", "over": 0.05},
+        part | {"what": "not over 0.05 more than arm B", "over": -0.05},
+    ]
+    arguments = {"other": "small-b", "parts": parts, "beside": [parts[0]]}
+    claim = Claim("family", "small", "A over B", "design", "arms", arguments)
+    less, more, beside = arms.arms(claim, study)
+    assert less["ours"] == pytest.approx(0.201, abs=0.001) and less["n"] == 30
+    assert (less["verdict"], more["verdict"]) == (SUPPORTED, "contradicted")
+    assert more["ours"] == -0.1 and beside["verdict"] == "exploratory"
+
+
+def test_accuracy_is_compared_item_by_item(study):
+    part = {"what": "more right", "measure": "accuracy", "benchmarks": ["medsafety_held_out"]}
+    arguments = {"other": "small-b", "parts": [part | {"protocol": "safety", "over": 10}]}
+    (row,) = arms.arms(Claim("a", "small", "b", "c", "arms", arguments), study)
+    assert (row["ours"], row["verdict"], row["n"]) == (80.0, SUPPORTED, 100)

@@ -1,0 +1,71 @@
+"""Runs studies in eight worlds that neither chose a recipe nor are reported, for the evidence."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+
+from sm70lib.steps.steps import outputs
+from sm70lib.study.params import ROOT
+
+WORLDS = (41, 42, 43, 44, 45, 46, 47, 48)
+FOLDER = ROOT / "outputs/reference/evidence"
+
+
+def run(files: list[str], study: str, world: int, *more: str) -> Path:
+    """Runs one study up to its predictions, where that is not done; returns its folder."""
+    words = ["-p", "study", study, "-p", "world_seed", str(world), "--until", "04", *more]
+    command = [sys.executable, "-m", "sm70lib", "run", *files, *words]
+    folder = outputs() / study
+    folder.mkdir(parents=True, exist_ok=True)
+    # One thread each: two studies side by side are then faster than one on two threads.
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}
+    with (folder / "evidence.log").open("a") as log:
+        subprocess.run(command, cwd=ROOT, check=True, env=alone, stdout=log, stderr=log)
+    print(f"{study}: finished", flush=True)
+    return folder
+
+
+def drive(
+    about: str | None,
+    world: Callable[[int], None],
+    last: str,
+    measured: Callable[[int], pd.DataFrame],
+    write: Callable[[pd.DataFrame], str],
+) -> None:
+    """Runs what is missing, then writes the tables of the worlds that are finished.
+
+    Args:
+        about: what the help says.
+        world: runs all studies of the world with that seed.
+        last: the name of the study that ends a world, with {} for the seed.
+        measured: the rows of a world.
+        write: writes the tables, and returns what to print.
+    """
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--worlds", type=int, nargs="+", default=WORLDS, help="world seeds to run")
+    parser.add_argument("--at-once", type=int, default=os.cpu_count(), help="worlds at a time")
+    parser.add_argument("--only-table", action="store_true", help="run nothing")
+    given = parser.parse_args()
+    if not given.only_table:
+        with ThreadPoolExecutor(given.at_once) as pool:
+            list(pool.map(world, given.worlds))
+    marks = {seed: f"{last.format(seed)}/steps/04_eval/done.json" for seed in WORLDS}
+    finished = [seed for seed, mark in marks.items() if (outputs() / mark).exists()]
+    if len(finished) < 2:
+        print(f"finished: {finished or 'no world'} of {list(WORLDS)}; at least two are needed")
+        return
+    print(write(pd.concat([measured(seed) for seed in finished], ignore_index=True)))
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table as Markdown; what holds is yes or no, and what is missing is empty."""
+    table = table.replace({"holds": {True: "yes", False: "no"}})
+    return table.astype(object).where(table.notna(), "").to_markdown(index=False)
