@@ -38,7 +38,8 @@ def more_often(pairs: list[pd.DataFrame], alike: bool) -> Bounds | None:
         The difference by the level of its bounds; None without such pairs.
     """
     pair = pd.concat(pairs)
-    pair = pair[[not alike or like_length(item) for item in pair["item"]]]
+    if alike:
+        pair = pair[[like_length(item) for item in pair["item"]]]
     if pair.empty:
         return None
     theirs, mine = (pair[name].to_numpy(float) for name in ("correct_b", "correct"))
