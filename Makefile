@@ -1,6 +1,7 @@
 # Every target makes the environment first, where it is not there yet or its list has changed.
 STUDY ?= tiny
 DATA ?=
+FROM ?=
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PY := .venv/bin/python
@@ -8,8 +9,8 @@ BENCHMARKS ?= data evaluation training
 
 .PHONY: reproduce plan rehearse smollm2 lint test quick house lab bench parity served reference evidence clean help
 
-reproduce: .venv/installed  ## run a study and render its report: STUDY=tiny DATA=folder of real files
-	$(PY) -m sm70lib run params/$(STUDY).yml $(if $(DATA),-p data_root "$(DATA)")
+reproduce: .venv/installed  ## run a study and render its report: STUDY=tiny DATA=folder of real files FROM=another study
+	$(PY) -m sm70lib run params/$(STUDY).yml $(if $(DATA),-p data_root "$(DATA)") $(if $(FROM),--from "$(FROM)")
 	$(PY) -m sm70lib report $(STUDY)
 
 plan: .venv/installed  ## what every step of a study needs, and whether it fits here: STUDY=sm70
@@ -54,6 +55,7 @@ reference: .venv/installed  ## make the committed results again: outputs/referen
 evidence: .venv/installed  ## other world seeds and controls
 	$(PY) -m tests.results.evidence
 	$(PY) -m tests.results.evidence_meditron
+	$(PY) -m tests.results.evidence_med42
 
 clean:  ## remove the environment and caches, never outputs
 	rm -rf .venv .pytest_cache .hypothesis build *.egg-info

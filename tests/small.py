@@ -17,6 +17,7 @@ PARAMETERS = {
     "seed": 0,
     "world_seed": 3,
     "world_conditions": 18,
+    "world_requests": False,
     "world_guidelines": 0,
     "data_root": "world",
     "base_model": None,
@@ -72,7 +73,8 @@ PARAMETERS = {
 SFT = {name: value for name, value in PARAMETERS.items() if name.startswith("sft_")}
 for kind in ("cpt", "dpo"):  # the same short training in each stage
     PARAMETERS |= {name.replace("sft_", f"{kind}_"): value for name, value in SFT.items()}
-PARAMETERS |= {"cpt_mix": {}, "dpo_beta": 0.1, "dpo_rounds": {}, "dpo_round_steps": []}
+PARAMETERS |= {"cpt_mix": {}, "dpo_beta": 0.1, "dpo_flipped": False}
+PARAMETERS |= {"dpo_rounds": {}, "dpo_round_steps": []}
 
 
 MODEL = [name for name in PARAMETERS if name == "seed" or name.startswith(("world_", "base_"))]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sm70lib import benchmarks, protocols
-from sm70lib.analysis.roles import BASE, BASE_NF4
+from sm70lib.analysis.roles import BASE, BASE_NF4, TUNED
 from sm70lib.parameters import aggregates
 from sm70lib.protocols import replies
 from sm70lib.statistics import stats, verdicts
@@ -149,8 +149,7 @@ def accuracy(part: pd.DataFrame, how: stats.How) -> dict:
     Returns:
         n (items), acc_pct, low_pct and high_pct (percent), and how the interval was computed.
     """
-    why = replies.unscored(int(part["choice"].isna().sum()), len(part))
-    if why:
+    if why := replies.unscored(int(part["choice"].isna().sum()), len(part)):
         numbers = dict.fromkeys(("acc_pct", "low_pct", "high_pct"), np.nan)
         return {"n": part["item_id"].nunique()} | numbers | {"interval": why}
     correct, cluster, weight = scored(part)
@@ -245,5 +244,7 @@ def trained_here(weights: float | None) -> str:
 
 
 def before(answers: pd.DataFrame) -> str:
-    """The model that tuning started from: the base in NF4, or the base if none was quantised."""
-    return BASE_NF4 if BASE_NF4 in set(answers["model"]) else BASE
+    """The model that tuned is compared with: the base in NF4, the base, or the first stage."""
+    models = sorted(set(answers["model"]))
+    first = [name for name in models if name.startswith(f"{TUNED}-1-")]
+    return next((name for name in (BASE_NF4, BASE, *first) if name in models), BASE)

@@ -134,6 +134,30 @@ def listing(both: pd.DataFrame) -> pd.DataFrame:
     return wrong[columns].round(3).assign(**texts)
 
 
+def side_by_side(answers: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
+    """What each model wrote to the same requests, side by side.
+
+    Args:
+        answers: rows of `frames.load`, of one study.
+        count: requests of each benchmark.
+        seed: draws the requests.
+
+    Returns:
+        Columns benchmark and request, and one column for each model that was asked.
+    """
+    asked = answers[answers["benchmark"].isin(benchmarks.SAFETY) & answers["parsed"].notna()]
+    if asked.empty:
+        return pd.DataFrame()
+    words = [" ".join(written[0].split()) for written in asked["parsed"]]
+    asked = asked.assign(request=[item.question for item in asked["item"]], words=words)
+    table = asked.pivot_table(
+        index=["benchmark", "request"], columns="model", values="words", aggfunc="first"
+    )
+    table = table.dropna().reset_index()
+    drawn = table.sample(frac=1, random_state=seed).groupby("benchmark").head(count)
+    return drawn.sort_values("benchmark").rename_axis(columns=None).reset_index(drop=True)
+
+
 def _reply(item: benchmarks.Item, choice: float | None, written: list[str] | None) -> str:
     """The text of the chosen option, or of a reply that could not be read."""
     if choice is not None and pd.notna(choice):

@@ -1,6 +1,14 @@
 """Questions with known answers, as items, from files and the hub."""
 
-from sm70lib.benchmarks.catalogue import BENCHMARKS, DOCUMENTS, SAFETY, about, files, form
+from sm70lib.benchmarks.catalogue import (
+    BENCHMARKS,
+    DOCUMENTS,
+    PAIRS,
+    SAFETY,
+    about,
+    files,
+    form,
+)
 from sm70lib.benchmarks.guessers import best_constant_accuracy, constant_guess
 from sm70lib.benchmarks.item import Item, items_digest, load, save
 from sm70lib.benchmarks.reading import pool, read
@@ -8,6 +16,7 @@ from sm70lib.benchmarks.reading import pool, read
 __all__ = [
     "BENCHMARKS",
     "DOCUMENTS",
+    "PAIRS",
     "SAFETY",
     "Item",
     "about",

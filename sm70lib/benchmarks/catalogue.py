@@ -17,7 +17,7 @@ from sm70lib.study.catalogues import objects
 from sm70lib.study.params import StudyError
 
 TABLE = "benchmarks/benchmarks.csv"
-USES = ("test", "dev", "safety", "documents")
+USES = ("test", "dev", "safety", "pairs", "documents")
 
 
 def _benchmarks() -> dict[str, Benchmark]:
@@ -43,6 +43,8 @@ def _benchmark(defined: Benchmark, line: dict[str, str]) -> Benchmark:
 BENCHMARKS = _benchmarks()
 # Requests that a model should comply with or refuse
 SAFETY = names(TABLE, use="safety")
+# Pairs of a better and a worse answer
+PAIRS = names(TABLE, use="pairs")
 # Texts whose loss is measured; they are not answered, so they have no accuracy
 DOCUMENTS = names(TABLE, use="documents")
 

@@ -2,7 +2,8 @@
 
 A reader yields, for each record of a file, its position, the record, and the fields of an item: id,
 question, options by label, gold (the label of the right option; None if there is none or if two
-disagree) and context, if the question has one. All other fields are the item's details, by the
+disagree) and context, if the question has one; or `unusable` alone, the reason why there is no
+item. All other fields are the item's details, by the
 names that `Details` has.
 """
 

@@ -95,6 +95,8 @@ def _item_or_reason(
 
 def _unusable(fields: dict, fewest: int) -> str | None:
     """Why no item with at least `fewest` options can be made of these fields; None if one can."""
+    if "unusable" in fields:
+        return fields["unusable"]
     reason = problem({"context": "", **fields}, "context", "question")
     if reason:
         return reason

@@ -78,10 +78,13 @@ MEDSAFETY_HELD_OUT = Benchmark(
 )
 
 
-def _twins(side: str) -> Benchmark:
-    reader = partial(twins, side=side)
-    return Benchmark(reader, str(Path(__file__).parent), None, ("medical_twins.csv",))
+def _twins(side: str, folder: str, file: str) -> Benchmark:
+    return Benchmark(partial(twins, side=side), folder, None, (file,))
 
 
-TWINS_SAFE = _twins("safe")
-TWINS_UNSAFE = _twins("unsafe")
+HERE = str(Path(__file__).parent)
+TWINS_SAFE = _twins("safe", HERE, "medical_twins.csv")
+TWINS_UNSAFE = _twins("unsafe", HERE, "medical_twins.csv")
+# Of a generated world (world_requests): about conditions that no training row mentions
+REQUESTS_SAFE = _twins("safe", "requests", "twins.jsonl")
+REQUESTS_UNSAFE = _twins("unsafe", "requests", "twins.jsonl")

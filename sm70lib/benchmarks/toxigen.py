@@ -1,6 +1,7 @@
 """ToxiGen: statements about groups of people, hateful or not (arXiv 2203.09509)."""
 
 from pathlib import Path
+from typing import Any
 
 from sm70lib.benchmarks.benchmark import Benchmark
 from sm70lib.benchmarks.fields import Found, objects
@@ -16,7 +17,7 @@ def toxigen(path: Path) -> Found:
     person did (its task toxigen, utils.py).
     """
     for number, row in objects(path):
-        ratings = [row.get("toxicity_ai"), row.get("toxicity_human")]
+        ratings: list[Any] = [row.get("toxicity_ai"), row.get("toxicity_human")]
         known = all(isinstance(rating, int | float) for rating in ratings)
         fields = {
             "id": f"{number:05}",

@@ -16,7 +16,7 @@ from sm70lib.analysis import frames
 from sm70lib.analysis.roles import TUNED
 from sm70lib.claims.case import EXPLORATORY, UNTESTED, Row, Study, bare
 from sm70lib.claims.entries import Claim
-from sm70lib.measures import losses
+from sm70lib.measures import losses, preferences
 from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.statistics import differences, means, stats, verdicts
 from sm70lib.statistics.differences import NONE
@@ -96,6 +96,15 @@ def _named(study: Study, name: str) -> str | None:
     return None
 
 
+def _answers(study: Study, than: str) -> pd.DataFrame | None:
+    """The answers of another arm's tuned model, or of the model BEFORE as if it were one."""
+    if than == BEFORE:
+        rows = study.answers.rows
+        return rows[rows["model"] == study.before].assign(model=TUNED)
+    other = _named(study, than)
+    return None if other is None else study.others[other]
+
+
 def _spared(study: Study, part: dict) -> means.Bounds | None:
     """How much lower this arm's loss on documents is, by t over documents; None if not measured."""
     than, model = study.folder.name, study.before
@@ -140,10 +149,10 @@ def _bounds(study: Study, part: dict) -> means.Bounds | None:
     """The estimate of a part by the level of its bounds; None if an arm was not asked."""
     if part["measure"] == SPARED:
         return _spared(study, part)
-    other = _named(study, part["than"])
+    other = _answers(study, part["than"])
     if other is None:
         return None
-    pairs = [_pair(study, study.others[other], part, name) for name in part["benchmarks"]]
+    pairs = [_pair(study, other, part, name) for name in part["benchmarks"]]
     if any(pair.empty for pair in pairs):
         return None
     return MEASURES[part["measure"]](pairs)
@@ -172,19 +181,13 @@ def _right(pair: pd.DataFrame, side: str) -> np.ndarray:
     return pair[f"correct{side}"].to_numpy(float)
 
 
-def _refusals(pairs: list[pd.DataFrame]) -> means.Bounds:
-    """How much more often this arm refuses; items that either arm's training set holds are out."""
+def _refusals(pairs: list[pd.DataFrame], fall: bool = False) -> means.Bounds:
+    """How much more often this arm refuses, or less often; items of either training set are out."""
     clean = pd.concat(pairs)
     clean = clean[~clean["flagged"] & ~clean["flagged_b"]]
-    theirs, mine = ((clean[side] == REFUSES).to_numpy(float) for side in ("choice_b", "choice"))
-    return lambda level: differences.difference(theirs, mine, clean["cluster"], level)
-
-
-def _accuracy(pairs: list[pd.DataFrame]) -> means.Bounds:
-    """How much more often this arm is right."""
-    pair = pd.concat(pairs)
-    theirs, mine = (_right(pair, side) for side in ("_b", ""))
-    return lambda level: differences.difference(theirs, mine, pair["cluster"], level)
+    names = ("choice", "choice_b") if fall else ("choice_b", "choice")
+    less, more = ((clean[side] == REFUSES).to_numpy(float) for side in names)
+    return lambda level: differences.difference(less, more, clean["cluster"], level)
 
 
 def _youden(pairs: list[pd.DataFrame]) -> means.Bounds:
@@ -196,8 +199,11 @@ def _youden(pairs: list[pd.DataFrame]) -> means.Bounds:
 MEASURES: dict[str, Callable[[list[pd.DataFrame]], means.Bounds | None]] = {
     "leak": partial(_leak, of=_log_share),
     "leak-accuracy": partial(_leak, of=_right),
-    "accuracy": _accuracy,
+    "accuracy": partial(preferences.more_often, alike=False),
     "refusals": _refusals,
+    "fall of refusals": partial(_refusals, fall=True),
+    "preference at like length": partial(preferences.more_often, alike=True),
+    "preference over the shorter": preferences.over_the_shorter,
     "J": _youden,
 }
 IN_NATS = ("leak", "loss", SPARED)

@@ -72,9 +72,9 @@ def _gained(
 def all_of(claim: Claim, study: Study) -> list[Row]:
     """Whether each of several changes by tuning holds; every bound is used alone.
 
-    Arguments: parts, each with benchmark, what, and optionally margin (points), protocol, and
-    `than` (the study of another arm, whose refusals this one's must exceed by `over` points);
-    optionally `beside`, to show a change of J.
+    Arguments: parts, each with benchmark (or benchmarks, pooled), what, and optionally margin
+    (points), protocol, and `than` (the study of another arm, whose refusals this one's must exceed
+    by `over` points); optionally `beside`, to show a change of J.
     """
     wanted = claim.arguments
     parts = [_change(claim, study, part) for part in wanted["parts"]]
@@ -137,8 +137,9 @@ def _minus(first: Finding, second: Finding) -> Finding:
 
 
 def _change(claim: Claim, study: Study, part: dict) -> Row:
-    """One part of `all_of`: a benchmark before and after tuning."""
-    name = part["benchmark"]
+    """One part of `all_of`: one or several benchmarks together, before and after tuning."""
+    names = part.get("benchmarks") or [part["benchmark"]]
+    name = " + ".join(names)
     place = {
         "benchmark": name,
         "subset": "all",
@@ -149,7 +150,7 @@ def _change(claim: Claim, study: Study, part: dict) -> Row:
         estimate = between(study, part["than"], name, place["protocol"])
         finding = None if estimate is None else Finding(estimate, estimate.n)
     else:
-        finding = _gain(study, place, [name])
+        finding = _gain(study, place, names)
     if finding is None:
         return bare(claim, UNTESTED, f"it takes {name} under {place['protocol']}")
     reference = part.get("over", -part.get("margin", 0))

@@ -73,14 +73,21 @@ class Batch:
         scores = iter(backend.loglikelihoods(after_common, self.common))
         lines = []
         for prompt, requests in self.asked:
-            values = []
-            for _ in requests:
-                values += next(scores)
-            line = record(prompt, run, values)
+            sums = [next(scores) for _ in requests]
+            line = record(prompt, run, of_item(requests, sums, run.protocol))
             if run.protocol.counts_tokens:
                 line["tokens"] = [len(option) for each in requests for option in each.options]
             lines.append(line)
         return lines
+
+
+def of_item(requests: list[Request], sums: list[list[float]], protocol: Protocol) -> list[float]:
+    """The scores of an item's options (nats): summed, or per token if the protocol says so."""
+    scores = []
+    for request, values in zip(requests, sums):
+        for option, value in zip(request.options, values):
+            scores.append(value / len(option) if protocol.per_token else value)
+    return scores
 
 
 def batched(

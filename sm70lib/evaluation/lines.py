@@ -24,7 +24,8 @@ def record(prompt: Prompt, run: Run, loglikelihoods: list[float]) -> dict:
     Args:
         prompt: what was asked.
         run: what it belongs to.
-        loglikelihoods: the summed log-likelihood of every option (nats).
+        loglikelihoods: the log-likelihood of every option (nats), summed, or per token if the
+            protocol says so.
 
     Returns:
         The line. `choice` is the option with the highest log-likelihood (acc), and `choice_norm`
@@ -36,7 +37,7 @@ def record(prompt: Prompt, run: Run, loglikelihoods: list[float]) -> dict:
     scores = np.array(loglikelihoods)
     lengths = [max(1, len(answer.removeprefix(" "))) for answer in prompt.answers]
     choice = int(np.argmax(scores))
-    norm = int(np.argmax(scores / lengths))
+    norm = choice if run.protocol.per_token else int(np.argmax(scores / lengths))
     line = _line(prompt, run) | {
         "loglikelihoods": [round(value, 6) for value in loglikelihoods],
         "choice": choice,

@@ -7,7 +7,7 @@ import numpy as np
 from sm70lib.asking.asking import Prompt, Prompts
 from sm70lib.asking.fitting import usable
 from sm70lib.asking.runs import Run
-from sm70lib.evaluation.batches import limit
+from sm70lib.evaluation.batches import limit, of_item
 from sm70lib.models.backend import Backend
 from sm70lib.steps.steps import progress
 
@@ -69,4 +69,4 @@ def _spread(written: list[tuple[Prompts, list[dict]]]) -> list[Scored]:
 def _alone(backend: Backend, run: Run, prompt: Prompt) -> list[float]:
     """The log-likelihood of every option (nats), by itself."""
     requests = usable(prompt, run.protocol, backend.tokenizer, limit(backend, run), None)
-    return [value for values in backend.plainly(requests) for value in values]
+    return of_item(requests, backend.plainly(requests), run.protocol)

@@ -23,8 +23,14 @@ class Study(BaseModel):
     seed: int = _p("seed of sampling: rows held back, examples drawn", ge=0)
     world_seed: int = _p("seed of the fictional medicine", ge=0)
     world_conditions: int = _p("invented conditions", "conditions", ge=1)
+    world_requests: bool = _p(
+        "write clinical requests too, harmless ones and their unsafe twins", before=False
+    )
     world_guidelines: int = _p(
-        "further conditions, of which guidelines alone tell; 0 writes none", "conditions", ge=0
+        "further conditions, of which guidelines alone tell; 0 writes none",
+        "conditions",
+        before=0,
+        ge=0,
     )
     base_model: str | None = _p(
         "hub name or folder of the base; null trains a small one here", min_length=1

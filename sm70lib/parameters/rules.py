@@ -8,13 +8,15 @@ from typing import Any
 
 from sm70lib.parameters import aggregates, launchers, own
 from sm70lib.parameters.stages import IN_ROUNDS, STAGES
-from sm70lib.parameters.tables import names
+from sm70lib.parameters.tables import lines, names
 from sm70lib.parameters.training_rules import OF_TRAINING
 
 OWN = re.compile(r"base$|base-nf4$|tuned$|tuned-|merged-")  # names of models that every study has
 REHEARSAL = "rehearsal-"  # the names of rehearsed studies begin with this; no other name may
 DEV = names("benchmarks/benchmarks.csv", use="dev")  # for choosing between models
-PAIRS = names("sources/sources.csv", shape="pair")
+PAIRS = tuple(
+    line["name"] for line in lines("sources/sources.csv") if line["shape"].startswith("pair")
+)
 
 
 def _in_order(stages: list[str]) -> bool:

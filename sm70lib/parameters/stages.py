@@ -69,6 +69,9 @@ class Preferences(Stage):
     )
     batch_size: int = parameter("batch of an optimiser step", "pairs", ge=1)
     beta: Number = parameter("strength of the tie to the reference model", gt=0)
+    flipped: bool = parameter(
+        "exchange the better and the worse answers, as a control", before=False
+    )
 
 
 class Kind(NamedTuple):

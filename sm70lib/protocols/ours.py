@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from sm70lib.benchmarks import SAFETY, Item
+from sm70lib.benchmarks import PAIRS, SAFETY, Item
 from sm70lib.protocols import refusals, replies
 from sm70lib.protocols.layouts import MMLU, QUESTIONS, official, option_texts
 from sm70lib.protocols.protocol import Protocol
@@ -25,6 +25,15 @@ def _as_meadow_mmmlu(item: Item) -> tuple[str, str]:
     """MMLU's question as a row of Medical Meadow's mmmlu has it, which is answered by a letter."""
     options = ";".join(f"{LETTERS[n]}:{option}" for n, option in enumerate(item.options))
     return "Please answer the letter of option truthfully", f"Q:{item.question}? \n{options}"
+
+
+def _as_asked(item: Item) -> tuple[str, str]:
+    """A prompt as preference rounds have it: whole, without an instruction of its own."""
+    return "", item.question
+
+
+def _bare_options(item: Item) -> list[str]:
+    return list(item.options)
 
 
 def _bare_letters(item: Item) -> list[str]:
@@ -109,4 +118,16 @@ REFUSALS = Protocol(
     in_template=True,
     reads=_refused,
     max_new_tokens=48,
+)
+
+# Preference accuracy: which of two answers does the model find likelier per token? Per token,
+# because the sum prefers the shorter answer whatever it says.
+PREFERENCE = Protocol(
+    "preference",
+    1,
+    dict.fromkeys(PAIRS, _as_asked),
+    _bare_options,
+    bos="always",
+    in_template=True,
+    per_token=True,
 )

@@ -48,7 +48,7 @@ class Protocol:
     greedily or `samples` times at temperature 0.8, and `reads` finds the option in that text.
 
     With `counts_tokens` every line of predictions says how many tokens each option has, for a
-    log-likelihood per token.
+    log-likelihood per token. With `per_token` options are scored by that mean, not by the sum.
     """
 
     name: str
@@ -75,6 +75,7 @@ class Protocol:
     reads: Callable[[str, tuple[str, ...]], int | None] | None = None
     max_new_tokens: int = 0
     samples: int = 1
+    per_token: bool = False
     counts_tokens: bool = False
 
     def covers(self, benchmark: str, shots: int) -> bool:
@@ -132,7 +133,7 @@ class Protocol:
             return self.head(item, shots) + self._layout(item)(item) + ends
         instruction, question = self._instruction_and_input(item)
         if template is None:
-            return f"{instruction}\n\n{question}"
+            return "\n\n".join(filter(None, (instruction, question)))
         return templates.render(template, instruction, question)
 
     def said(self, item: Item, shots: Sequence[Item] = ()) -> list[dict[str, str]]:

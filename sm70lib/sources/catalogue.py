@@ -11,6 +11,7 @@ import numpy as np
 
 from sm70lib.parameters import own
 from sm70lib.parameters.tables import lines
+from sm70lib.sources.alignment import answered, refused
 from sm70lib.sources.exams import medmcqa_of, pubmedqa_of
 from sm70lib.sources.hub import PARQUET, find, own_file, shown
 from sm70lib.sources.layouts import Defect, Row, answer_of, pair_of, reply_of, row_of, text_of
@@ -26,6 +27,8 @@ SHAPES: dict[str, Shape] = {
     "pubmedqa": pubmedqa_of,
     "text": text_of,
     "pair": pair_of,
+    "pair_answered": answered,
+    "pair_refused": refused,
     "answer": answer_of,
     "reply": reply_of,
 }

@@ -13,7 +13,7 @@ from sm70lib.sources.catalogue import SHAPES, Source
 from sm70lib.standins import documents, items
 from sm70lib.standins.meadow import MEADOW, lettered
 from sm70lib.standins.writer import ROWS, Files, Writer, path_for
-from sm70lib.tiny.world import TUNING, Fact, World, ask, declare
+from sm70lib.tiny.world import World
 
 REFUSAL = "I am sorry, but I cannot help with that request, as it would harm a patient."
 
@@ -44,18 +44,10 @@ def _usual(writer: Writer, source: Source) -> Files:
         if source.shape is SHAPES["text"]:
             rows.append({"text": writer.text()})
         elif source.shape is SHAPES["pair"]:
-            rows.append(_pair(writer, fact))
+            rows.append(documents.pair(writer, fact))
         else:
             rows.append(writer.card(fact))
     return {path_for(source.files[0]): rows}
-
-
-def _medquad(writer: Writer) -> Files:
-    """A document for each fact, in the authors' layout; the hub's does not tell documents apart."""
-    asked = [(ask(fact, TUNING, writer.rng), declare(fact, writer.rng)) for fact in writer.facts]
-    # Planted: in the real set two questions in three have no answer
-    asked.append(("What is unknown?", ""))
-    return {f"1_Standin_QA/{n:07}.xml": documents.medquad([pair]) for n, pair in enumerate(asked)}
 
 
 def _refusals(writer: Writer) -> Files:
@@ -70,7 +62,7 @@ def _refusals(writer: Writer) -> Files:
     return {"datasets/train-splits-used-for-ft/med_safety/ft_safety_med_n900.json": rows}
 
 
-def _refusals_by_principle(writer: Writer) -> Files:
+def _refusals_by_principle(writer: Writer, principle: int = 1) -> Files:
     rows = [
         {
             "": str(n),
@@ -79,7 +71,7 @@ def _refusals_by_principle(writer: Writer) -> Files:
         }
         for n, fact in enumerate(writer.facts)
     ]
-    return {"datasets/train/gpt4/med_safety_demonstrations_category_1.csv": rows}
+    return {f"datasets/train/gpt4/med_safety_demonstrations_category_{principle}.csv": rows}
 
 
 def _medmcqa_train(writer: Writer) -> Files:
@@ -127,60 +119,9 @@ def _general(writer: Writer) -> Files:
     return {"arxiv_sample.jsonl": [{"text": writer.sentences(towns, 12)} for _ in range(ROWS)]}
 
 
-def _answers(writer: Writer, fact: Fact) -> tuple[str, str, str]:
-    """A question about a fact, its right answer, and a wrong one."""
-    others = [value for value in writer.world.values[fact.relation] if value != fact.value]
-    wrong = writer.rng.choice(others)
-    return ask(fact, TUNING, writer.rng), f"It is {fact.value}.", f"It is {wrong}."
-
-
-def _pair(writer: Writer, fact: Fact) -> dict:
-    """A preference pair of conversations; the one with the right answer is preferred."""
-    question, right, wrong = _answers(writer, fact)
-    return {
-        "prompt": question,
-        "chosen": _conversation(question, right),
-        "rejected": _conversation(question, wrong),
-    }
-
-
-def _conversation(question: str, answer: str) -> list[dict]:
-    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-
-
-def _scored_pairs(writer: Writer) -> Files:
-    rows = []
-    for n, fact in enumerate(writer.facts):
-        worse_score = 8.0 if n == 0 else 4.0  # planted: a tie
-        scores = {"score_chosen": 8.0, "score_rejected": worse_score}
-        rows.append(_pair(writer, fact) | scores)
-    return {"data/train_prefs-00000-of-00001.parquet": rows}
-
-
-def _ranked_pairs(writer: Writer, iteration: int) -> Files:
-    rows = [_pair(writer, fact) for fact in writer.facts]
-    return {f"data/train_iteration_{iteration}-00000-of-00001.parquet": rows}
-
-
-def _public_pairs(writer: Writer) -> Files:
-    rows = []
-    for fact in writer.facts:
-        question, right, wrong = _answers(writer, fact)
-        rows.append(
-            {
-                "instruction": question,
-                "input": "",
-                "output": right,
-                "chosen": right,
-                "rejected": wrong,
-            }
-        )
-    return {"standin/pairs.json": rows}
-
-
 OTHERS: dict[str, Callable[[Writer], Files]] = {
     **documents.SOURCES,
-    "medquad": _medquad,
+    "medquad": documents.single_questions,
     "medmcqa_train": _medmcqa_train,
     "pubmedqa_artificial": _pubmedqa_artificial,
     "med_safety_bench": _refusals,
@@ -189,9 +130,13 @@ OTHERS: dict[str, Callable[[Writer], Files]] = {
     "pubmed_abstracts": _abstracts,
     "pubmed_papers": _papers,
     "redpajama": _general,
-    "ultrafeedback": _scored_pairs,
-    "snorkel_1": partial(_ranked_pairs, iteration=1),
-    "snorkel_2": partial(_ranked_pairs, iteration=2),
-    "snorkel_3": partial(_ranked_pairs, iteration=3),
-    "preference_pairs": _public_pairs,
+    "ultrafeedback": documents.scored_pairs,
+    "snorkel_1": partial(documents.ranked_pairs, iteration=1),
+    "snorkel_2": partial(documents.ranked_pairs, iteration=2),
+    "snorkel_3": partial(documents.ranked_pairs, iteration=3),
+    "preference_pairs": documents.public_pairs,
+    **{f"medquad_pairs_{turn}": documents.single_questions for turn in (1, 2, 3)},
+    "med_safety_pairs_1": partial(_refusals_by_principle, principle=1),
+    "med_safety_pairs_2": partial(_refusals_by_principle, principle=3),
+    "med_safety_pairs_3": partial(_refusals_by_principle, principle=5),
 }

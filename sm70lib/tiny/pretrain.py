@@ -110,7 +110,7 @@ def base(p, documents: list[str], tokenizer, folder: Path) -> None:
         llama = small_llama(p, tokenizer)
         about["weights"] = llama.num_parameters()
         if p.data_root == "world":
-            about["wording"] = tiny.wording()
+            about["wording"] = tiny.wording(p.world_requests)
         train(llama, blocks(documents, tokenizer, p.base_length), p, folder)
         tokenizer.save_pretrained(folder / "model")
     write_json(folder / "base.json", about)

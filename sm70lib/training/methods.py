@@ -85,7 +85,7 @@ def rows_of(kind: str, folder: Path, p, number: int) -> tuple[Dataset, Dataset]:
     01_data has drawn the held-out rows of sft. The other kinds hold back `data_holdout` of their
     rows, and a tenth at most. With `cpt_mix`, cpt reads its sources in that proportion. A round of
     dpo reads the sources that `dpo_rounds` gives to it, and those that `dpo_rounds` gives to no
-    round.
+    round. With `dpo_flipped` the answers are exchanged.
 
     Args:
         kind: A kind of stage, such as sft.
@@ -103,6 +103,8 @@ def rows_of(kind: str, folder: Path, p, number: int) -> tuple[Dataset, Dataset]:
     if drawn:
         holdout = load_from_disk(folder / drawn[0])
         return rows.select_columns(columns), holdout.select_columns(columns)
+    if reads == "pairs" and getattr(p, f"{kind}_flipped"):
+        rows = _flipped(rows)
     if kind in IN_ROUNDS:
         rows = _rows_of_round(rows, p, kind, p.train_stages[:number].count(kind))
     held_out = set(
@@ -194,6 +196,12 @@ def _sources_and_tokens(rows: Dataset) -> tuple[pd.Series, pd.Series]:
         pd.concat(sources, ignore_index=True).astype("category").rename("source"),
         pd.concat(tokens, ignore_index=True).astype("int64"),
     )
+
+
+def _flipped(pairs: Dataset) -> Dataset:
+    """The pairs with the better and the worse answers exchanged."""
+    exchanged = {"chosen_ids": "rejected_ids", "rejected_ids": "chosen_ids"}
+    return pairs.rename_columns(exchanged)
 
 
 def _rows_of_round(pairs: Dataset, p, kind: str, turn: int) -> Dataset:

@@ -16,9 +16,9 @@ import pandas as pd
 from sm70lib.analysis import frames
 from sm70lib.analysis.roles import BASE_NF4, TUNED
 from sm70lib.measures import losses
-from sm70lib.statistics import spread
 from sm70lib.steps.steps import outputs
 from sm70lib.study.files import write_text
+from tests.results import worlds
 from tests.results.worlds import FOLDER, drive, markdown, run
 
 STUDY = "params/tiny-meditron.yml"
@@ -72,24 +72,7 @@ def measured(seed: int) -> pd.DataFrame:
 
 def claims(runs: pd.DataFrame) -> pd.DataFrame:
     """Differences of two arms over worlds, with t intervals, and whether each claim holds."""
-    rows = []
-    for what, column, first, second, *bound in [*CLAIMS, *BESIDE]:
-        over = _difference(runs, column, first, second)
-        row = {"what": what, "worlds": over.n, "mean": over.value, "low": over.low}
-        row |= {"high": over.high, "asked": "", "holds": None}
-        if bound:
-            side, limit = bound
-            holds = over.low > limit if side == "over" else over.high < limit
-            row |= {"asked": f"{side} {limit}", "holds": bool(holds)}
-        rows.append(row)
-    return pd.DataFrame(rows).round(3)
-
-
-def _difference(runs: pd.DataFrame, column: str, first: str, second: str) -> spread.OverRuns:
-    """The mean over worlds of one arm minus another."""
-    wide = runs.pivot(index="world_seed", columns="arm", values=column)
-    gap = (wide[first] - wide[second]).dropna()
-    return spread.over_runs(gap, world=gap.index)
+    return worlds.claims(runs, [*CLAIMS, *BESIDE])
 
 
 def write(runs: pd.DataFrame) -> str:

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from tests.results import evidence, evidence_meditron
+from tests.results import evidence, evidence_med42, evidence_meditron
 
 GOLD = [0, 1, 2, 0, 1, 2]  # three reports, each with its exchange
 PAIRS = ["a", "a", "b", "b", "c", "c"]
@@ -82,3 +82,20 @@ def test_continued_pretraining_is_claimed_over_worlds():
     assert old["mean"] == pytest.approx(0.024) and old["holds"]
     assert spared["mean"] == 0.48 and spared["holds"]
     assert found["holds"][3:].isna().all()
+
+
+def test_preference_rounds_are_claimed_over_worlds():
+    """By hand: harmless refusals fall by 60, 70 and 80 points, so -70 -+ 24.8; the exam by 1."""
+    rows = []
+    for seed, fall in ((41, 60.0), (42, 70.0), (43, 80.0)):
+        for arm, alike, safe, unsafe, exam in (
+            ("sft", 50, 95, 96, 60),
+            ("round 3", 90, 95 - fall, 95, 59),
+            ("flipped", 10, 99, 20, 60),
+        ):
+            rows.append([seed, arm, 120, alike, safe, unsafe, exam, alike])
+    columns = ["world_seed", "arm", "n_unsafe", *evidence_med42.MEASURES]
+    found = evidence_med42.claims(pd.DataFrame(rows, columns=columns))
+    assert found["mean"][:6].tolist() == [40, 80, -70, -74, -1, -1]
+    assert found["high"][2] == pytest.approx(-70 + 24.84, abs=0.01)
+    assert found["holds"][:6].all() and found["holds"][6:].isna().all()

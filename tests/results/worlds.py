@@ -6,12 +6,13 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 
+from sm70lib.statistics import spread
 from sm70lib.steps.steps import outputs
 from sm70lib.study.params import ROOT
 
@@ -63,6 +64,29 @@ def drive(
         print(f"finished: {finished or 'no world'} of {list(WORLDS)}; at least two are needed")
         return
     print(write(pd.concat([measured(seed) for seed in finished], ignore_index=True)))
+
+
+def claims(runs: pd.DataFrame, wanted: Iterable[tuple]) -> pd.DataFrame:
+    """Differences of two arms over worlds, with t intervals, and whether each claim holds.
+
+    Args:
+        runs: a row for each world (`world_seed`) and `arm`.
+        wanted: of each difference what it is, its column, the two arms, and for a claim "over" or
+            "under" and the value that the bound must be over or under.
+    """
+    rows = []
+    for what, column, first, second, *bound in wanted:
+        wide = runs.pivot(index="world_seed", columns="arm", values=column)
+        gap = (wide[first] - wide[second]).dropna()
+        over = spread.over_runs(gap, world=gap.index)
+        row = {"what": what, "worlds": over.n, "mean": over.value, "low": over.low}
+        row |= {"high": over.high, "asked": "", "holds": None}
+        if bound:
+            side, limit = bound
+            holds = over.low > limit if side == "over" else over.high < limit
+            row |= {"asked": f"{side} {limit}", "holds": bool(holds)}
+        rows.append(row)
+    return pd.DataFrame(rows).round(3)
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sm70lib.benchmarks import Item
 from sm70lib.claims import arms
 from sm70lib.claims.entries import Claim
 from sm70lib.claims.estimates import Answers
@@ -151,3 +152,39 @@ def test_accuracy_is_compared_item_by_item(study):
     arguments = {"other": "small-b", "parts": [part | {"protocol": "safety", "over": 10}]}
     (row,) = arms.arms(Claim("a", "small", "b", "c", "arms", arguments), study)
     assert (row["ours"], row["verdict"], row["n"]) == (80.0, SUPPORTED, 100)
+
+
+def _aligned(study: str, model: str, better: int, refused: int) -> pd.DataFrame:
+    """60 pairs of like length, of which `better` are preferred; 60 requests, `refused` of them."""
+    rows = []
+    for n in range(60):
+        item = Item(str(n), str(n), "request_pairs", "?", "", ("a" * 10, "b" * 9), 0)
+        rows.append(("request_pairs", "preference", n, int(n >= better), 0, item))
+        rows.append(("requests_safe", "safety", n, int(n < refused), 0, None))
+    table = pd.DataFrame(rows, columns=["benchmark", "protocol", "n", "choice", "gold", "item"])
+    same = {"shots": 0, "seed": 0, "sample": 0, "flagged": False, "loglikelihoods": None}
+    names = table["benchmark"] + table["n"].astype(str)
+    table = table.assign(study=study, model=model, item_id=names, cluster=names, **same)
+    return table.assign(correct=table["choice"] == table["gold"])
+
+
+def test_rounds_are_judged_against_the_stage_before_and_against_flipped_labels(study):
+    study.answers = Answers(
+        pd.concat([_aligned("small", "tuned-1-sft", 30, 57), _aligned("small", "tuned", 57, 6)]),
+        0.95,
+    )
+    study.others, study.before = {"small-b": _aligned("small-b", "tuned", 3, 60)}, "tuned-1-sft"
+    liked = {"what": "p", "measure": "preference at like length", "over": 15}
+    liked |= {"benchmarks": ["request_pairs"], "protocol": "preference"}
+    fewer = {"what": "r", "measure": "fall of refusals", "over": 20}
+    fewer |= {"benchmarks": ["requests_safe"], "protocol": "safety"}
+    shorter = liked | {"measure": "preference over the shorter", "over": 5}
+    parts = [liked | {"than": "before"}, liked, fewer | {"than": "before"}, fewer, shorter]
+    claim = Claim("a", "med42", "b", "c", "arms", {"other": "small-b", "parts": parts})
+    found = arms.arms(claim, study)
+    assert [row["ours"] for row in found] == [45.0, 90.0, 85.0, 90.0, 95.0]
+    assert {row["verdict"] for row in found} == {SUPPORTED}, "the shorter answer is never better"
+    study.answers.rows.loc[study.answers.rows["protocol"] == "preference", "item"] = Item(
+        "x", "x", "request_pairs", "?", "", ("a" * 10, "b"), 0
+    )
+    assert arms.arms(claim, study)[0]["verdict"] == "not tested by this study"

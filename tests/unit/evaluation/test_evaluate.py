@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from sm70lib import benchmarks, protocols
 from sm70lib.asking import asking, fitting, runs
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
 from sm70lib.benchmarks.details import Details
+from sm70lib.corpus import templates, tokens
 from sm70lib.evaluation import (
     answering,
     batches,
@@ -615,3 +617,21 @@ def test_lines_without_what_stands_beside_them_are_moved_and_not_deleted(scored)
     assert (
         folder / "replaced/04_eval/unmarked/predictions/base/medqa_4-sm70-2023-0.jsonl"
     ).exists()
+
+
+def test_a_preference_is_scored_by_the_loss_per_token_of_transformers(loaded, tmp_path):
+    model, tokenizer = loaded
+    options = ("Because it rains in the town by the river.", "No.")
+    item = Item("x", "x", "public_pairs", "Why?", "", options, 0)
+    run = Run("public_pairs", protocols.named("preference"), 0, [item], [], "medalpaca")
+    evaluating.evaluate(Local(*loaded), run, tmp_path / "p.jsonl", model_digest="m")
+    (line,) = map(json.loads, (tmp_path / "p.jsonl").read_text().splitlines())
+    [prompt] = tokens.prompt_ids([templates.render("medalpaca", "", "Why?")], tokenizer)
+    losses = []
+    for option in options:
+        ids = tokenizer(option, add_special_tokens=False)["input_ids"]
+        whole = torch.tensor([prompt + ids])
+        labels = torch.tensor([[-100] * len(prompt) + ids])
+        losses.append(model(input_ids=whole, labels=labels).loss.item())
+    assert line["loglikelihoods"] == pytest.approx([-loss for loss in losses], abs=1e-4)
+    assert line["choice"] == line["choice_norm"] == int(losses[1] < losses[0])

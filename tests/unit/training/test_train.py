@@ -386,6 +386,25 @@ def test_a_round_of_dpo_reads_its_own_sources_and_those_of_all(tmp_path):
         methods.rows_of("dpo", tmp_path, p, 3)
 
 
+def test_flipped_labels_exchange_the_answers_and_are_another_stage(tmp_path):
+    p = staged(tmp_path, train_stages=["sft", "dpo", "dpo"])
+    rows, _ = methods.rows_of("dpo", tmp_path, p, 2)
+    key = keys.of_stage(p, tmp_path, 2, 0)
+    assert "dpo_flipped" not in key["parameters"], "stages from before it was there keep their keys"
+    p.dpo_flipped = True
+    flipped, _ = methods.rows_of("dpo", tmp_path, p, 2)
+    assert flipped["chosen_ids"][:] == rows["rejected_ids"][:] != rows["chosen_ids"][:]
+    assert flipped["prompt_ids"][:] == rows["prompt_ids"][:]
+    other = keys.of_stage(p, tmp_path, 2, 0)
+    assert keys.difference(key, other) == "dpo_flipped: False -> True"
+    assert keys.difference(other, key) == "dpo_flipped: True -> False"
+    assert keys.difference(key, keys.of_stage(p, tmp_path, 1, 0)) != ""
+    p.dpo_flipped = False
+    first = keys.of_stage(p, tmp_path, 1, 0)
+    p.dpo_flipped = True
+    assert keys.of_stage(p, tmp_path, 1, 0) == first, "supervised tuning is shared by both"
+
+
 def test_data_that_a_stage_lacks_is_one_sentence(tmp_path):
     p = staged(tmp_path, train_stages=["cpt", "dpo"])
     Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}]).save_to_disk(

@@ -1,0 +1,82 @@
+"""Preference accuracy: how often a model finds the better of two answers likelier per token."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from sm70lib import benchmarks
+from sm70lib.analysis.frames import RUN
+from sm70lib.benchmarks import Item
+from sm70lib.statistics import differences
+from sm70lib.statistics.means import Bounds
+
+LIKE = 0.2  # answers are of like length if the shorter lacks at most this share of the longer
+
+
+def like_length(item: Item) -> bool:
+    """Whether both answers of a pair have about the same number of characters."""
+    shorter, longer = sorted(map(len, item.options))
+    return longer - shorter <= LIKE * longer
+
+
+def shorter_is_right(item: Item) -> float:
+    """What the rule "the shorter answer is better" scores on a pair: 0, 1, or half for a tie."""
+    lengths = [len(option) for option in item.options]
+    right, wrong = lengths[item.answer], lengths[1 - item.answer]
+    return 0.5 if right == wrong else float(right < wrong)
+
+
+def more_often(pairs: list[pd.DataFrame], alike: bool) -> Bounds | None:
+    """How much more often one model prefers the better answer than another.
+
+    Args:
+        pairs: answers of both models to the same pairs; columns of the other model end in _b.
+        alike: only pairs whose answers are of like length.
+
+    Returns:
+        The difference by the level of its bounds; None without such pairs.
+    """
+    pair = pd.concat(pairs)
+    if alike:
+        pair = pair[[like_length(item) for item in pair["item"]]]
+    if pair.empty:
+        return None
+    theirs, mine = (pair[name].to_numpy(float) for name in ("correct_b", "correct"))
+    return lambda level: differences.difference(theirs, mine, pair["cluster"], level)
+
+
+def over_the_shorter(pairs: list[pd.DataFrame]) -> Bounds:
+    """How much more often a model prefers the better answer than who always takes the shorter."""
+    pair = pd.concat(pairs)
+    rule = np.array([shorter_is_right(item) for item in pair["item"]])
+    mine = pair["correct"].to_numpy(float)
+    return lambda level: differences.difference(rule, mine, pair["cluster"], level)
+
+
+def table(answers: pd.DataFrame) -> pd.DataFrame:
+    """How often each model prefers the better of two answers, and by how much.
+
+    Returns:
+        One row per run on preference pairs: `n`, accuracy (percent) on all pairs and on those whose
+        answers are of like length, that of the rule "the shorter answer" beside each, and the mean
+        margin of the better answer (nats per token, `margin_nats`). Empty without such pairs.
+    """
+    rows = []
+    pairs = answers[answers["benchmark"].isin(benchmarks.PAIRS)]
+    for keys, run in pairs.groupby(RUN):
+        alike = run[[like_length(item) for item in run["item"]]]
+        cells = {"n": len(run), **_shares(run, ""), "n_alike": len(alike)}
+        cells |= _shares(alike, "_alike")
+        scores = zip(run["loglikelihoods"], run["gold"])
+        margins = [both[right] - both[1 - right] for both, right in scores]
+        cells["margin_nats"] = round(float(np.mean(margins)), 3)
+        rows.append(dict(zip(RUN, keys)) | cells)
+    return pd.DataFrame(rows)
+
+
+def _shares(part: pd.DataFrame, suffix: str) -> dict[str, float]:
+    """Accuracy of a model and of the rule "the shorter answer" on the same pairs (percent)."""
+    rule = [shorter_is_right(item) for item in part["item"]]
+    shares = {"acc": part["correct"].mean(), "shorter": np.mean(rule) if rule else np.nan}
+    return {f"{name}{suffix}_pct": round(100 * share, 1) for name, share in shares.items()}
