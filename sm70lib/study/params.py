@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError, create_model
 
-from sm70lib.parameters.fields import FIELDS, Study
+from sm70lib.parameters.fields import BEFORE, FIELDS, Study
 from sm70lib.parameters.rules import REHEARSAL, contradiction
 from sm70lib.parameters.stages import for_every_kind
 from sm70lib.study.cells import assigned
@@ -98,8 +98,9 @@ def load(*files: Path | str, overrides: dict[str, Any] | None = None) -> Study:
     """Loads a study from one or more files and from overrides.
 
     Args:
-        *files: The study file, which names every parameter that counts in it (see `used`), then
-            overlays. A later file replaces the values of the files before it.
+        *files: The study file, which names every parameter that counts in it (see `used`; those of
+            `fields.BEFORE` may be left out), then overlays. A later file replaces the values of the
+            files before it.
         overrides: Values that replace those of the files. A relative `data_root` or `base_model`
             starts at the current folder.
 
@@ -115,7 +116,7 @@ def load(*files: Path | str, overrides: dict[str, Any] | None = None) -> Study:
         layers.append(("-p", overrides | _folders(overrides)))
     if not layers:
         raise StudyError("params.load was given no study file; give one, such as params/tiny.yml.")
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = dict(BEFORE)  # a file that is older than a parameter may lack it
     origin: dict[str, str] = {}
     study: Any = None
     for where, layer in layers:
@@ -237,7 +238,7 @@ def check(scope: dict[str, Any]) -> Any:
     wanted = for_every_kind(own.keys() & scope.keys()) or scope  # a warm kernel kept older cells
     declared = [n for n in FIELDS if n in wanted]
     values = {n: scope[n] for n in declared if n in scope}
-    absent = [n for n in values if n not in injected and counts(n, values)]
+    absent = [n for n in values if n not in {*injected, *BEFORE} and counts(n, values)]
     if absent and injected.get("study", own.get("study")) != own.get("study"):
         raise StudyError(
             f"study {injected['study']} came without {', '.join(absent)}; give papermill the "

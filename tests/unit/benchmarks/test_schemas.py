@@ -480,7 +480,7 @@ def test_every_benchmark_has_a_reader_that_says_what_it_reads():
         known.reader.func if hasattr(known.reader, "func") else known.reader
         for known in benchmarks.BENCHMARKS.values()
     ]
-    assert len(documented) == 20 and all(
+    assert len(documented) >= 20 and all(
         reader.__doc__ and reader.__module__.startswith("sm70lib.benchmarks.")
         for reader in documented
     )

@@ -132,6 +132,15 @@ def test_missing_names_are_listed(tmp_path):
     assert wrong(file).endswith("lacks seed; lora_r (needed by train_parameters adapter)")
 
 
+def test_a_file_that_is_older_than_a_parameter_says_what_was_done_before(tmp_path):
+    tiny = yaml.safe_load(TINY.read_text())
+    assert {name: tiny[name] for name in fields.BEFORE} == fields.BEFORE, "as the notebooks' cells"
+    older = {name: value for name, value in tiny.items() if name not in fields.BEFORE}
+    path = tmp_path / "tiny.yml"
+    path.write_text(yaml.safe_dump(older))
+    assert params.load(path) == params.load(TINY) and len(fields.BEFORE) >= 10
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"# no\n", b"- a\n- b\n", b"word\n", b"\xff\xfe\x00a\x80", b"\x00"]
 )

@@ -70,7 +70,9 @@ def test_no_guesser_gains_and_old_text_is_about_every_known_subject(made):
 
 
 def test_a_world_without_guidelines_has_the_files_that_it_had(tmp_path):
-    p = SimpleNamespace(data_root="world", world_seed=SEED, world_conditions=18)
+    p = SimpleNamespace(
+        data_root="world", world_seed=SEED, world_conditions=18, world_requests=False
+    )
     for count, folder in ((0, tmp_path / "without"), (6, tmp_path / "with")):
         tiny.prepare(SimpleNamespace(**vars(p), world_guidelines=count), folder)
     twins.write(world.make(SEED, 18), tmp_path / "before/base/world")
