@@ -320,6 +320,16 @@ def test_sources_of_text_are_read_in_the_proportion_of_their_tokens(tmp_path):
         methods.rows_of("cpt", tmp_path, lacking, 1)
 
 
+def test_passes_count_rows_and_of_packed_rows_their_tokens(tmp_path):
+    mixed(tmp_path)
+    packed = {"cpt_mix": {}, "cpt_steps": 3, "cpt_batch_size": 4, "cpt_packing": True}
+    p = SimpleNamespace(train_stages=["cpt"], data_holdout=0, seed=0, data_max_length=500, **packed)
+    rows, _ = methods.rows_of("cpt", tmp_path, p, 1)
+    assert methods.passes(p, 1, rows) == 3 * 4 * 500 / 1500
+    p.cpt_packing = False
+    assert methods.passes(p, 1, rows) == 3 * 4 / 120
+
+
 def test_rounds_may_differ_in_length_and_each_key_has_its_own(tmp_path):
     p = staged(tmp_path, train_stages=["sft", "dpo", "dpo"], dpo_round_steps=[5, 2])
     assert [stages.steps_of(p, number) for number in (1, 2, 3)] == [p.sft_steps, 5, 2]
