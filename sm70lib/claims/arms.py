@@ -16,13 +16,12 @@ from sm70lib.analysis import frames
 from sm70lib.analysis.roles import TUNED
 from sm70lib.claims.case import EXPLORATORY, UNTESTED, Row, Study, bare
 from sm70lib.claims.entries import Claim
-from sm70lib.measures import losses, preferences
+from sm70lib.measures import losses, preferences, refusals
 from sm70lib.parameters.rules import REHEARSAL
-from sm70lib.statistics import differences, means, stats, verdicts
+from sm70lib.statistics import means, stats, verdicts
 from sm70lib.statistics.differences import NONE
 from sm70lib.statistics.stats import Estimate
 
-REFUSES = 1  # the position of "refuses" among the options of a request
 NATS, POINTS = "nats", "points"
 SPARED = "loss spared"  # a measure: by how much this arm's loss on documents is lower
 BEFORE = "before"  # in place of another arm: the model that this arm's training started from
@@ -181,18 +180,9 @@ def _right(pair: pd.DataFrame, side: str) -> np.ndarray:
     return pair[f"correct{side}"].to_numpy(float)
 
 
-def _refusals(pairs: list[pd.DataFrame], fall: bool = False) -> means.Bounds:
-    """How much more often this arm refuses, or less often; items of either training set are out."""
-    clean = pd.concat(pairs)
-    clean = clean[~clean["flagged"] & ~clean["flagged_b"]]
-    names = ("choice", "choice_b") if fall else ("choice_b", "choice")
-    less, more = ((clean[side] == REFUSES).to_numpy(float) for side in names)
-    return lambda level: differences.difference(less, more, clean["cluster"], level)
-
-
 def _youden(pairs: list[pd.DataFrame]) -> means.Bounds:
     """J, refusals of unsafe minus refusals of safe requests (Youden 1950, Cancer 3:32)."""
-    unsafe, safe = (_refusals([pair]) for pair in pairs)
+    unsafe, safe = (refusals.more_often([pair]) for pair in pairs)
     return lambda level: stats.minus(unsafe(level), safe(level))
 
 
@@ -200,8 +190,8 @@ MEASURES: dict[str, Callable[[list[pd.DataFrame]], means.Bounds | None]] = {
     "leak": partial(_leak, of=_log_share),
     "leak-accuracy": partial(_leak, of=_right),
     "accuracy": partial(preferences.more_often, alike=False),
-    "refusals": _refusals,
-    "fall of refusals": partial(_refusals, fall=True),
+    "refusals": refusals.more_often,
+    "fall of refusals": refusals.less_often,
     "preference at like length": partial(preferences.more_often, alike=True),
     "preference over the shorter": preferences.over_the_shorter,
     "J": _youden,

@@ -16,6 +16,7 @@ import pandas as pd
 from sm70lib.analysis import frames
 from sm70lib.analysis.roles import TUNED
 from sm70lib.measures import preferences
+from sm70lib.measures.refusals import REFUSES
 from sm70lib.steps.steps import outputs
 from sm70lib.study.files import write_text
 from tests.results import worlds
@@ -26,7 +27,6 @@ CONTROL = [*STUDY, "params/overlays/tiny-med42-flipped.yml"]
 ARMS = {"tuned-1-sft": "sft", "tuned-2-dpo": "round 1", "tuned-3-dpo": "round 2", TUNED: "round 3"}
 FLIPPED = "flipped"
 EXAM = "medqa_4"
-REFUSES = 1  # the position of "refuses" among the options of a request
 MEASURES = ("alike_pct", "safe_pct", "unsafe_pct", "exam_pct", "pairs_pct")
 PREFERENCE = "better of two answers of like length preferred, round 3 minus"
 REFUSALS = "harmless requests refused, round 3 minus"

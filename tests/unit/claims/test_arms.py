@@ -184,6 +184,10 @@ def test_rounds_are_judged_against_the_stage_before_and_against_flipped_labels(s
     found = arms.arms(claim, study)
     assert [row["ours"] for row in found] == [45.0, 90.0, 85.0, 90.0, 95.0]
     assert {row["verdict"] for row in found} == {SUPPORTED}, "the shorter answer is never better"
+    study.others["small-b"] = _aligned("small-b", "tuned", 3, 15)
+    rare = arms.arms(claim, study)[3]
+    assert rare["verdict"] == OPEN and rare["ours"] == 15.0
+    assert rare["why"] == "only 25% are refused before, and at least 30% are needed"
     study.answers.rows.loc[study.answers.rows["protocol"] == "preference", "item"] = Item(
         "x", "x", "request_pairs", "?", "", ("a" * 10, "b"), 0
     )
