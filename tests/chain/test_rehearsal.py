@@ -46,8 +46,11 @@ def _check_arms(folder):
     if not manifest["parameters"]["figures_studies"]:
         return
     card = pd.read_csv(folder / "tables/scorecard.csv")
+    paper = entries.held_against(folder.name)
     own = [
-        claim for claim in entries.catalogue() if claim.study == entries.held_against(folder.name)
+        claim
+        for claim in entries.catalogue()
+        if claim.study == paper and claim.made_of(folder.name)
     ]
     for claim in own:
         for part in claim.arguments["parts"] if claim.judge == "arms" else []:
