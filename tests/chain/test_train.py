@@ -142,7 +142,8 @@ def test_a_base_in_pieces_trains_as_a_whole_one_does(tmp_path):
     found = {}
     for launcher in (
         "python",
-        f"accelerate launch --config_file {tmp_path}/fsdp.yml --main_process_port 0",
+        f"accelerate launch --config_file {tmp_path}/fsdp.yml --main_process_port 0 "
+        "tests/chain/on_cpu.py",
     ):
         folder = tmp_path / launcher.split()[0]
         p = study(folder, train_launcher=launcher, **changes)
