@@ -47,19 +47,18 @@ def config(p, how, stage: Path, evaluates: bool) -> TrainingArguments:
         **method.fixed,
     )
     if trains_all(p) and loading.sharded() and settings.bf16:
-        settings.fsdp_plugin_args = _fsdp()
+        settings.fsdp_plugin_args = {"mixed_precision_policy": precision(p)}
     return settings
 
 
-def _fsdp() -> dict:
+def precision(p) -> MixedPrecisionPolicy:
     """What FSDP2 does in 16 bits: all inside a layer, and not what is added up or handed on.
 
     By itself, accelerate 1.15 also adds up gradients and hands on losses in 16 bits, so that two
     losses which differ by a thousandth may be the same number.
     """
     wide = torch.float32
-    policy = MixedPrecisionPolicy(torch.bfloat16, wide, wide)
-    return {"mixed_precision_policy": policy}
+    return MixedPrecisionPolicy(getattr(torch, p.quant_compute_dtype), wide, wide)
 
 
 def _of_kind(values: dict, kind: str) -> SimpleNamespace:
