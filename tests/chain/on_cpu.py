@@ -7,6 +7,7 @@ Without it, accelerate silently trains by DDP where there is no GPU.
 import runpy
 import sys
 
+import torch
 from accelerate import DistributedType, PartialState
 
 _prepare = PartialState.__init__
@@ -15,7 +16,8 @@ _prepare = PartialState.__init__
 def _as_if_on_gpus(self, *args, **kwargs):
     _prepare(self, *args, **kwargs)
     if self.distributed_type == DistributedType.MULTI_CPU:
-        self.distributed_type = DistributedType.MULTI_GPU  # the device stays the CPU
+        self.distributed_type = DistributedType.MULTI_GPU
+        self.device = torch.device("cpu")  # without a number, as FSDP wants it
 
 
 if __name__ == "__main__":

@@ -82,7 +82,8 @@ def test_two_processes_that_share_a_model_train_it_as_one_does_and_go_on(tmp_pat
     written = sum(path.stat().st_size for path in last.rglob("*") if path.is_file())
     every = 4 * sum(weight.numel() for weight in two.values())
     assert (last / "optimizer_0").is_dir(), "in pieces: FSDP has saved it, and not DDP"
-    assert last.name == "checkpoint-6" and 3 * every < written < 3.5 * every
+    assert last.name == "checkpoint-6"
+    assert 3 * every < written < 4.5 * every, "the head is also saved beside the embeddings"
     for name in ("model", "checkpoint-6"):
         shutil.rmtree(pieces / name)
     (pieces / "done.json").unlink()
