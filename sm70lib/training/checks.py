@@ -57,8 +57,7 @@ class FirstStep(TrainerCallback):
 class FirstWholeStep(TrainerCallback):
     """After the first step, looks how many weights have moved, and compares the saved with them.
 
-    Where processes share a model, each looks at its pieces, and nothing is saved: the first
-    checkpoint gathers them.
+    Where processes share a model, the first looks at its pieces, and nothing is saved.
 
     Args:
         stage: The stage's folder, for `first-step.json`.
@@ -69,7 +68,7 @@ class FirstWholeStep(TrainerCallback):
         self.stage, self.shared = stage, shared
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
-        self.before = _sums(model)
+        self.before: list[float] = _sums(model)
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         if not _is_first_step(args, state) or not state.is_world_process_zero:

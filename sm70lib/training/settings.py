@@ -9,12 +9,15 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
+import torch
 import trl
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import TrainingArguments
 
 from sm70lib.models import loading
 from sm70lib.parameters.stages import STAGES
 from sm70lib.study.params import StudyError
+from sm70lib.study.used import trains_all
 from sm70lib.training.methods import METHODS
 
 
@@ -32,7 +35,7 @@ def config(p, how, stage: Path, evaluates: bool) -> TrainingArguments:
     """
     method = METHODS[how.kind]
     config_class = getattr(trl, method.config)
-    return config_class(
+    settings = config_class(
         seed=how.seed,
         data_seed=how.seed,
         max_length=p.data_max_length,
@@ -43,6 +46,19 @@ def config(p, how, stage: Path, evaluates: bool) -> TrainingArguments:
         **_own_settings(p, how.kind),
         **method.fixed,
     )
+    if trains_all(p) and loading.sharded() and settings.bf16:
+        settings.fsdp_plugin_args = {"mixed_precision_policy": precision(p)}
+    return settings
+
+
+def precision(p) -> MixedPrecisionPolicy:
+    """What FSDP2 does in 16 bits: all inside a layer, and not what is added up or handed on.
+
+    By itself, accelerate 1.15 also adds up gradients and hands on losses in 16 bits, so that two
+    losses which differ by a thousandth may be the same number.
+    """
+    wide = torch.float32
+    return MixedPrecisionPolicy(getattr(torch, p.quant_compute_dtype), wide, wide)
 
 
 def _of_kind(values: dict, kind: str) -> SimpleNamespace:

@@ -145,8 +145,10 @@ def _save_model(trainer, folder: Path, dtype: str) -> None:
     weights = trainer.accelerator.get_state_dict(trainer.model)  # gathered from every process
     if not trainer.is_world_process_zero():
         return
+    tied = weights.keys() - {name for name, _ in trainer.model.named_parameters()}
     trainer.model.config.use_cache = True  # `loading.load` switches it off
-    trainer.model.save_pretrained(folder, state_dict=weights)
+    once = {name: weight for name, weight in weights.items() if name not in tied}
+    trainer.model.save_pretrained(folder, state_dict=once)
     trainer.processing_class.save_pretrained(folder)
 
 

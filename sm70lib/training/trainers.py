@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 import trl.trainer.utils
 from peft import LoraConfig
+from torch.distributed.fsdp import fully_shard
 from transformers import Trainer
 from trl import DPOTrainer, SFTTrainer
 
@@ -24,7 +25,7 @@ from sm70lib.parameters.stages import READS, STAGES
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import trains_all
 from sm70lib.training.methods import METHODS, longest
-from sm70lib.training.settings import config
+from sm70lib.training.settings import config, precision
 
 
 class PairTrainer(DPOTrainer):
@@ -97,12 +98,18 @@ def _reference(base: str, p, how) -> dict:
     """The reference of a stage with all weights, if it needs one; TRL copies that of an adapter.
 
     TRL would load one too, but with any kind of weights and code. Under FSDP every process has to
-    read it, as TRL cuts it up without handing the pieces of the first process round.
+    read it, as TRL does not hand the pieces of the first process round; and it is cut up by layers
+    here, as TRL would gather all of it for each batch.
     """
     if not trains_all(p) or not STAGES[how.kind].reference:
         return {}
     with _read_by_every_process():
-        return {"ref_model": _whole(base, p, how)}
+        reference = _whole(base, p, how)
+    if loading.sharded():
+        for layer in reference.get_decoder().layers:
+            fully_shard(layer, mp_policy=precision(p))
+        fully_shard(reference, mp_policy=precision(p))
+    return {"ref_model": reference}
 
 
 @contextmanager
