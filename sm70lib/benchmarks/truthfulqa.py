@@ -59,5 +59,6 @@ MULTIPLE_CHOICE = Benchmark(
         "data/v1/mc_task.json",
         "multiple_choice/validation-*.parquet",
         "multiple_choice/**/*.parquet",
+        "generation/validation-*.parquet",  # the categories, which are fetched with the questions
     ),
 )
