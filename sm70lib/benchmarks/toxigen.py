@@ -1,7 +1,6 @@
 """ToxiGen: statements about groups of people, hateful or not (arXiv 2203.09509)."""
 
 from pathlib import Path
-from typing import Any
 
 from sm70lib.benchmarks.benchmark import Benchmark
 from sm70lib.benchmarks.fields import Found, objects
@@ -17,16 +16,22 @@ def toxigen(path: Path) -> Found:
     person did (its task toxigen, utils.py).
     """
     for number, row in objects(path):
-        ratings: list[Any] = [row.get("toxicity_ai"), row.get("toxicity_human")]
-        known = all(isinstance(rating, int | float) for rating in ratings)
         fields = {
             "id": f"{number:05}",
             "question": row.get("text"),
             "options": {answer: answer for answer in ANSWERS},
-            "gold": ANSWERS[sum(ratings) > HATEFUL] if known else None,
+            "gold": _gold(row.get("toxicity_ai"), row.get("toxicity_human")),
             "subject": row.get("target_group"),
         }
         yield number, row, fields
+
+
+def _gold(*ratings: object) -> str | None:
+    """Whether two ratings say that a statement is hateful; None if one of them is no number."""
+    numbers = [rating for rating in ratings if isinstance(rating, int | float)]
+    if len(numbers) < len(ratings):
+        return None
+    return ANSWERS[sum(numbers) > HATEFUL]
 
 
 def _as_row(question: dict) -> dict:
