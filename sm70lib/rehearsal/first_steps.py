@@ -16,14 +16,15 @@ from typing import Any
 
 from sm70lib.parameters.fields import Study
 from sm70lib.parameters.rules import REHEARSAL
-from sm70lib.parameters.stages import STAGES
+from sm70lib.parameters.stages import IN_ROUNDS, STAGES
 from sm70lib.rehearsal import rehearsal
 from sm70lib.steps import steps
 from sm70lib.study.params import StudyError, load
 from sm70lib.study.provenance import declared
 from sm70lib.study.used import values_of
 
-ONE_STEP = dict.fromkeys([f"{kind}_steps" for kind in STAGES], 1)
+ONE_STEP: dict[str, Any] = dict.fromkeys([f"{kind}_steps" for kind in STAGES], 1)
+ONE_STEP |= {f"{kind}_round_steps": [] for kind in IN_ROUNDS}  # no round has a length of its own
 
 
 def run(variants: list[tuple[Path, ...]]) -> int:
