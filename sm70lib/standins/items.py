@@ -119,6 +119,7 @@ def pubmedqa(writer: Writer) -> Files:
     in_test = rows[: ITEMS // 2]
     return {
         "pqa_labeled/train-00000-of-00001.parquet": rows,
+        "pqa_artificial/train-00000-of-00001.parquet": rows,
         "test_ground_truth.json": {str(row["pubid"]): row["final_decision"] for row in in_test},
     }
 

@@ -74,20 +74,6 @@ def _refusals_by_principle(writer: Writer, principle: int = 1) -> Files:
     return {f"datasets/train/gpt4/med_safety_demonstrations_category_{principle}.csv": rows}
 
 
-def _medmcqa_train(writer: Writer) -> Files:
-    return _only("train-", items.medmcqa(writer))
-
-
-def _pubmedqa_artificial(writer: Writer) -> Files:
-    [rows] = _only("pqa_labeled", items.pubmedqa(writer)).values()
-    return {"pqa_artificial/train-00000-of-00001.parquet": rows}
-
-
-def _only(part: str, written: Files) -> Files:
-    """The files whose path has that part."""
-    return {path: content for path, content in written.items() if part in path}
-
-
 def _guidelines(writer: Writer) -> Files:
     rows = [
         {
@@ -122,8 +108,9 @@ def _general(writer: Writer) -> Files:
 OTHERS: dict[str, Callable[[Writer], Files]] = {
     **documents.SOURCES,
     "medquad": documents.single_questions,
-    "medmcqa_train": _medmcqa_train,
-    "pubmedqa_artificial": _pubmedqa_artificial,
+    # repositories that are benchmarks too: a commit of the hub holds the same files for both
+    "medmcqa_train": items.medmcqa,
+    "pubmedqa_artificial": items.pubmedqa,
     "med_safety_bench": _refusals,
     "med_safety_gpt4_1_5": _refusals_by_principle,
     "guidelines": _guidelines,
