@@ -46,12 +46,9 @@ def _check_arms(folder):
     if not manifest["parameters"]["figures_studies"]:
         return
     card = pd.read_csv(folder / "tables/scorecard.csv")
-    paper = entries.held_against(folder.name)
-    own = [
-        claim
-        for claim in entries.catalogue()
-        if claim.study == paper and claim.made_of(folder.name)
-    ]
+    family = entries.held_against(folder.name)
+    mine = [claim for claim in entries.catalogue() if claim.made_of(folder.name)]
+    own = [claim for claim in mine if claim.study == family]
     for claim in own:
         for part in claim.arguments["parts"] if claim.judge == "arms" else []:
             row = card[card["claim"] == part["what"]].iloc[0]
