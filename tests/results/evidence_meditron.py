@@ -14,7 +14,7 @@ from __future__ import annotations
 import pandas as pd
 
 from sm70lib.analysis import frames
-from sm70lib.analysis.roles import BASE_NF4, TUNED
+from sm70lib.analysis.roles import TUNED
 from sm70lib.measures import losses
 from sm70lib.steps.steps import outputs
 from sm70lib.study.files import write_text
@@ -60,7 +60,7 @@ def measured(seed: int) -> pd.DataFrame:
     for arm in ARMS:
         folder = outputs() / study(seed, arm)
         answers, lost = frames.frame(folder), losses.by_document(folder)
-        models = {TUNED: arm, BASE_NF4: "base"} if arm == FIRST else {TUNED: arm}
+        models = {TUNED: arm, frames.before(answers): "base"} if arm == FIRST else {TUNED: arm}
         for model, name in models.items():
             facts = answers.loc[answers["model"] == model, "correct"]
             mine = lost[lost["model"] == model].groupby("source")["loss"].mean()
