@@ -376,6 +376,7 @@ def test_how_a_sequence_begins_is_declared_and_every_changed_protocol_has_anothe
         "safety": ("always", 4),
         "completion": ("always", 1),
         "loss": ("always", 1),
+        "preference": ("always", 1),
     }
 
 
