@@ -27,7 +27,7 @@ lint: .venv/installed  ## format, lint and types, in seconds
 	$(PY) -m mypy
 
 quick: lint  ## the unit tests alone, in about four minutes
-	$(PY) -m pytest -m unit
+	$(PY) -m pytest tests/unit
 
 test: lint  ## every test that needs no GPU and no hub: unit, chain, faults, parity, benchmarks, results
 	$(PY) -m pytest
