@@ -83,7 +83,7 @@ def _row(path: Path) -> tuple:
     if replies.unscored(unread, len(lines)):
         accuracy = np.nan
     else:
-        accuracy = 100 * np.mean([line["correct"] for line in lines])
+        accuracy = 100 * float(np.mean([line["correct"] for line in lines]))
     return (
         *(lines[0][name] for name in ("benchmark", "protocol", "shots")),
         len({line["item_id"] for line in lines}),
