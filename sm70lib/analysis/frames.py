@@ -246,4 +246,4 @@ def trained_here(weights: float | None) -> str:
 
 def before(answers: pd.DataFrame) -> str:
     """The model that tuning started from: the base in NF4, or the base if none was quantised."""
-    return BASE_NF4 if BASE_NF4 in set(answers["model"]) else BASE
+    return BASE_NF4 if BASE_NF4 in set(answers["model"].unique()) else BASE
