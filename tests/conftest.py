@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sm70lib.study import provenance
 from sm70lib.study.params import ROOT
 from tests.toy import Made, Toy
 
@@ -64,8 +65,10 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
 
 
 @pytest.fixture
-def made(toy: Toy) -> Made:
+def made(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> Made:
     """A toy study with every step finished."""
+    # git is asked at the end of every step, and takes longer than the step
+    monkeypatch.setattr(provenance, "_commit", lambda: None)
     made = Made(toy)
     assert len(made.all()) == 7
     return made
