@@ -10,6 +10,7 @@ import base64
 import fnmatch
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import bleach
@@ -161,15 +162,19 @@ def _table(folder: Path, name: str) -> dict:
     }
 
 
-def _notebook(path: Path) -> Markup:
-    """An executed notebook as HTML with harmless tags only; outside links become text."""
-    exporter = HTMLExporter(
+@cache  # its templates are compiled once for all notebooks
+def _exporter() -> HTMLExporter:
+    return HTMLExporter(
         template_name="basic",
         exclude_anchor_links=True,
         exclude_input_prompt=True,
         exclude_output_prompt=True,
     )
-    html, _ = exporter.from_filename(str(path))
+
+
+def _notebook(path: Path) -> Markup:
+    """An executed notebook as HTML with harmless tags only; outside links become text."""
+    html, _ = _exporter().from_filename(str(path))
     # bleach would keep the content of these tags as text
     html = re.sub(r"(?is)<(style|script)\b.*?</\1>", "", html)
     return Markup(

@@ -20,6 +20,10 @@ from sm70lib.study.params import ROOT, StudyError, load, parsed, rehearsal
 from sm70lib.study.provenance import declared
 from sm70lib.study.used import values_of
 
+# jsonschema, which papermill imports, would compile the grammar of this package for 2 s, to check
+# addresses that no notebook has.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
 
 def run(
     files: list[str],

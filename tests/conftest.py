@@ -1,10 +1,12 @@
 """What tests share: the real files beside the repository, and a toy study of small notebooks."""
 
+import gc
 import os
 from pathlib import Path
 
 import pytest
 
+from sm70lib.study import provenance
 from sm70lib.study.params import ROOT
 from tests.toy import Made, Toy
 
@@ -45,6 +47,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST_FIRST.index(tier_of(item)))
 
 
+def pytest_collection_finish() -> None:
+    """Takes the modules of all tests out of the garbage collector's sight: they are never garbage,
+    and looking through them takes up to a second each time.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     """A toy study in a folder of its own."""
@@ -55,8 +65,10 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
 
 
 @pytest.fixture
-def made(toy: Toy) -> Made:
+def made(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> Made:
     """A toy study with every step finished."""
+    # git is asked at the end of every step, and takes longer than the step
+    monkeypatch.setattr(provenance, "_commit", lambda: None)
     made = Made(toy)
     assert len(made.all()) == 7
     return made

@@ -245,6 +245,6 @@ def trained_here(weights: float | None) -> str:
 
 def before(answers: pd.DataFrame) -> str:
     """The model that tuned is compared with: the base in NF4, the base, or the first stage."""
-    models = sorted(set(answers["model"]))
+    models = sorted(answers["model"].unique())
     first = [name for name in models if name.startswith(f"{TUNED}-1-")]
     return next((name for name in (BASE_NF4, BASE, *first) if name in models), BASE)

@@ -91,7 +91,8 @@ class Study:
             other = others.read(model, line)
             if other.adapter is None and short(other.known_as).startswith(name):
                 models.append(model)
-        return [model for model in models if model in set(rows["model"])]
+        scored = set(rows["model"].unique())
+        return [model for model in models if model in scored]
 
 
 def only(part: pd.DataFrame, subset: str) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from typing import Any
 from sm70lib.parameters.fields import Study
 from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.parameters.stages import IN_ROUNDS, STAGES
-from sm70lib.rehearsal import rehearsal
+from sm70lib.rehearsal import rehearsal, stand_in_files
 from sm70lib.steps import steps
 from sm70lib.study.params import StudyError, load
 from sm70lib.study.provenance import declared
@@ -50,7 +50,8 @@ def run(variants: list[tuple[Path, ...]]) -> int:
             quiet = io.StringIO()  # takes progress bars and the cells' prints
             with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
                 changed = rehearsal.cuts(written) | ONE_STEP
-                changed |= rehearsal.stand_ins(written, folder)
+                stand_in_files.write(written, folder)
+                changed |= stand_in_files.data_root(written, folder)
                 rows = _first_step(load(*files, overrides=changed))
             shutil.rmtree(steps.outputs() / changed["study"])
             seconds = time.monotonic() - began

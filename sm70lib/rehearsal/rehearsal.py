@@ -18,14 +18,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sm70lib import runner
+from sm70lib import preflight, runner
 from sm70lib.parameters.fields import Study
 from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.parameters.stages import IN_ROUNDS, STAGES
+from sm70lib.rehearsal import stand_in_files
 from sm70lib.standins.hub import Hub
 from sm70lib.steps import steps
 from sm70lib.steps.keys import EVALUATION
 from sm70lib.study import variants
+from sm70lib.study.others import all_of
 from sm70lib.study.params import StudyError, load, parsed
 from sm70lib.study.used import own_files, values_of
 
@@ -111,7 +113,9 @@ def _stage(study: Study, resume: bool, fresh_kernels: bool) -> Iterator[dict[str
     if not resume:
         shutil.rmtree(folder, ignore_errors=True)
     with local_hub(folder), _local_server(study, folder), warm.one_kernel(fresh_kernels):
-        changed = cuts(study) | stand_ins(study, folder)
+        preflight.set_environment(study)  # before the kernel starts, which has it for good
+        warm.WarmKernel.run(stand_in_files.code(study, folder))
+        changed = cuts(study) | stand_in_files.data_root(study, folder)
         _print_cuts(study, changed)
         yield {name: json.dumps(value) for name, value in changed.items()}  # JSON is YAML too
 
@@ -192,43 +196,20 @@ def local_hub(folder: Path) -> Iterator[None]:
 @contextmanager
 def _local_server(study: Study, folder: Path) -> Iterator[None]:
     """Runs a server of stand-ins meanwhile, if the study names models that a server runs."""
+    if not any(other.server for other in all_of(study).values()):
+        yield
+        return
+    # PyTorch and the client of servers take seconds, and few studies need them in this process.
     from sm70lib.serving.connection import REHEARSAL as SERVED_AT
     from sm70lib.standins.place import served_models
     from sm70lib.standins.server import ModelServer
 
-    models = served_models(study, folder / "served")
-    if not models:
-        yield
-        return
-    with ModelServer(models) as server:
+    with ModelServer(served_models(study, folder / "served")) as server:
         os.environ[SERVED_AT] = server.url
         try:
             yield
         finally:
             del os.environ[SERVED_AT]
-
-
-def stand_ins(study: Study, folder: Path) -> dict[str, str]:
-    """Writes the models and data that the study will look for.
-
-    Args:
-        study: the study as its file has it.
-        folder: the rehearsal's, which is served by `local_hub`.
-
-    Returns:
-        `data_root` with its new value if the study reads from a folder of files, else nothing.
-    """
-    from sm70lib.standins import place
-
-    served = folder / "served"
-    local = folder / ("hub" if study.data_root == "hub" else "data-root")
-    texts = place.data(study, served, local)
-    names = place.stand_in_models(study, texts, served)
-    listed = ", ".join(names) or "no model"
-    print(f"stand-ins for {listed}; {len(texts):,} texts as data", flush=True)
-    if study.data_root in ("world", "hub"):
-        return {}
-    return {"data_root": str(local)}
 
 
 def _print_cuts(study: Study, changed: dict[str, Any]) -> None:

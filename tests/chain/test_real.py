@@ -3,17 +3,15 @@ our own.
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
-from sm70lib import benchmarks, sources
+from sm70lib import benchmarks, runner, sources
 from sm70lib.corpus import audit, templates
+from sm70lib.rehearsal import warm
 from sm70lib.steps.steps import STEPS, mark
 from sm70lib.study.params import ROOT
 
@@ -92,23 +90,11 @@ def study(root, tmp_path_factory) -> Path:
     """The finished study."""
     folder = tmp_path_factory.mktemp("real")
     (folder / "small.yml").write_text(yaml.safe_dump(SMALL))
-    command = [
-        sys.executable,
-        "-m",
-        "sm70lib",
-        "run",
-        "params/tiny-real.yml",
-        str(folder / "small.yml"),
-    ]
-    done = subprocess.run(
-        [*command, "-p", "data_root", str(root)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        env=os.environ | {"SM70_OUTPUTS": str(folder)},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    files = [str(ROOT / "params/tiny-real.yml"), str(folder / "small.yml")]
+    # Kernels of their own, which the runner starts for users, are started in test_pipeline.
+    with pytest.MonkeyPatch.context() as patch, warm.one_kernel():
+        patch.setenv("SM70_OUTPUTS", str(folder))
+        assert runner.run(files, {"data_root": str(root)}) == 0
     return folder / "real-small"
 
 

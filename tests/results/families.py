@@ -1,7 +1,7 @@
 """Which families of models are scored packed, plainly or not at all.
 
 `python -m tests.results.families` writes outputs/reference/families.md from the small random models
-of tests/unit/models/test_families.py, each measured here: how its scores differ from transformers'
+of tests/parity/test_families.py, each measured here: how its scores differ from transformers'
 own eager attention, and the gradients of one training step in NF4, packed and not. It takes two
 minutes.
 """
@@ -21,7 +21,7 @@ from sm70lib.models import backend, loading, packed, proof
 from sm70lib.models.proof import PACKED
 from sm70lib.steps.steps import write_text
 from sm70lib.study.params import ROOT
-from tests.unit.models import test_families as families
+from tests.parity import test_families as families
 
 TEXT = (
     "A random model of each family, with four layers, on prompts longer than its window. "
@@ -60,7 +60,7 @@ def _step(family: str, folder: str) -> tuple[str, float | None]:
     """The relative difference of the gradients, or why there is none; and without boundaries."""
     if family in NOT_IN_FOUR_BITS:
         return "refused", None
-    model = families.in_nf4(family, folder)
+    model = families.in_nf4(families.saved(family, folder))
     rows = families.rows()
     singly = [model(input_ids=row[None], use_cache=False).logits[0] for row in rows]
     _, gradients = families.loss_and_gradients(model, singly)

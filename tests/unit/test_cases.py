@@ -1,7 +1,7 @@
 """Small inputs that failed once (../shared/cases) and belong to no single wing, by number.
 
 Others stand where their wing is tested: 08, 10, 11 and 20 in inspection/, 03, 04 and 07 in
-models/test_families.py, 14, 15, 17, 18, 24 and 25 in sources/test_cases.py, 21 and 22 in
+../parity/test_families.py, 14, 15, 17, 18, 24 and 25 in sources/test_cases.py, 21 and 22 in
 ../chain/test_run.py, 01 in ../chain/test_rehearsal.py (a cpt and a dpo stage through 03).
 """
 

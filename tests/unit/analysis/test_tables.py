@@ -37,6 +37,21 @@ def real(tmp_path_factory):
     return frames.load(outputs, ["made"])
 
 
+@pytest.fixture(scope="module")
+def world_results(world):
+    return accuracies.results(world, HOW)
+
+
+@pytest.fixture(scope="module")
+def real_results(real):
+    return accuracies.results(real, HOW)
+
+
+@pytest.fixture(scope="module")
+def world_compared(world):
+    return comparisons.comparisons(world, P, HOW)
+
+
 def with_aggregates(answers):
     return frames.named(answers, aggregates.names(answers["benchmark"]))
 
@@ -67,8 +82,8 @@ def test_an_aggregate_is_made_of_its_members_and_only_for_who_asks(world):
     assert frames.scored(frames.named(tuned, ["usmle"]))[2] is None
 
 
-def test_every_accuracy_is_recomputed_from_its_predictions(world):
-    found, checked = accuracies.results(world, HOW), 0
+def test_every_accuracy_is_recomputed_from_its_predictions(world, world_results):
+    found, checked = world_results, 0
     world = with_aggregates(world)
     for row in found.to_dict("records"):
         part = world[(world[list(frames.RUN)] == [row[name] for name in frames.RUN]).all(axis=1)]
@@ -87,15 +102,14 @@ def test_every_accuracy_is_recomputed_from_its_predictions(world):
     )  # models, protocols, benchmarks with usmle and usmle_macro, subsets
 
 
-def test_clean_subset_leaves_out_what_the_audit_flagged(world):
-    found = accuracies.results(world, HOW).set_index(["model", "benchmark", "protocol", "subset"])
+def test_clean_subset_leaves_out_what_the_audit_flagged(world_results):
+    found = world_results.set_index(["model", "benchmark", "protocol", "subset"])
     assert found.loc[("tuned", "medqa_4", "sm70-2023", "all"), "n"] == 120
     assert found.loc[("tuned", "medqa_4", "sm70-2023", "clean"), "n"] == 110
 
 
-def test_usmle_micro_pools_and_macro_averages_the_steps(real):
-    found = accuracies.results(real, HOW)
-    rows = found.query("subset == 'all' and model == 'tuned' and protocol == 'sm70-2023'")
+def test_usmle_micro_pools_and_macro_averages_the_steps(real_results):
+    rows = real_results.query("subset == 'all' and model == 'tuned' and protocol == 'sm70-2023'")
     rows = rows.set_index("benchmark")
     steps = rows.loc[["usmle_step1", "usmle_step2", "usmle_step3"]]
     assert rows.loc["usmle", "n"] == 325 and rows.loc["usmle", "correct"] == steps["correct"].sum()
@@ -103,8 +117,8 @@ def test_usmle_micro_pools_and_macro_averages_the_steps(real):
     assert rows.loc["usmle_macro", "acc_pct"] == pytest.approx(macro, abs=0.05)
 
 
-def test_primary_family_is_the_declared_one_with_holm(world):
-    table = comparisons.comparisons(world, P, HOW)
+def test_primary_family_is_the_declared_one_with_holm(world_compared):
+    table = world_compared
     primary, rest = table[table["family"] == "primary"], table[table["family"] != "primary"]
     assert (
         primary["benchmark"].tolist() == P.eval_primary_benchmarks and rest["p_holm"].isna().all()
@@ -120,8 +134,8 @@ def test_primary_family_is_the_declared_one_with_holm(world):
     )
 
 
-def test_the_declared_intervals_are_at_holms_level(world):
-    table = comparisons.comparisons(world, P, HOW)
+def test_the_declared_intervals_are_at_holms_level(world, world_compared):
+    table = world_compared
     primary = table[table["family"] == "primary"]
     assert primary["level_pct"].tolist() == [98.3] * 3, "all three are clear at the first step"
     assert set(table.loc[table["family"] != "primary", "level_pct"]) == {95}
@@ -168,8 +182,8 @@ def test_few_clusters_give_no_verdict(world):
     )
 
 
-def test_rank_of_the_right_option_follows_from_the_loglikelihoods(world):
-    found, checked = accuracies.results(world, HOW), 0
+def test_rank_of_the_right_option_follows_from_the_loglikelihoods(world, world_results):
+    found, checked = world_results, 0
     world = with_aggregates(world)
     for row in found[found["subset"] == "all"].to_dict("records"):
         part = world[(world[list(frames.RUN)] == [row[name] for name in frames.RUN]).all(axis=1)]
@@ -239,14 +253,9 @@ def test_several_studies_stand_in_one_table(tmp_path):
     assert primary["study"].tolist() == ["made"]
 
 
-def test_the_same_predictions_give_the_same_bytes(world, tmp_path):
-    for folder in ("one", "two"):
-        tables.write(
-            accuracies.results(world, HOW),
-            tmp_path / folder,
-            "results",
-            tables.caption("All.", world),
-        )
+def test_the_same_predictions_give_the_same_bytes(world, world_results, tmp_path):
+    for folder, found in (("one", world_results), ("two", accuracies.results(world, HOW))):
+        tables.write(found, tmp_path / folder, "results", tables.caption("All.", world))
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert files == ["results.csv", "results.md", "results.tex"]
     for name in files:
@@ -269,7 +278,7 @@ def test_tables_are_escaped_and_quoted_rows_italic(tmp_path):
     ).read_text() == "Nothing.\n\n| model | note | n |\n| --- | --- | --- |\n"
 
 
-def test_several_seeds_are_one_score_with_its_spread_and_mc2_shows_its_mass(world):
+def test_several_seeds_are_one_score_with_its_spread_and_mc2_shows_its_mass(world, world_compared):
     run = world[
         (world[["model", "benchmark", "protocol"]] == ["tuned", "medqa_4", "sm70-2023"]).all(axis=1)
     ]
@@ -282,9 +291,8 @@ def test_several_seeds_are_one_score_with_its_spread_and_mc2_shows_its_mass(worl
     alone = accuracies.results(run, HOW).set_index("subset")
     assert (seeds["n"], seeds["seeds"], seeds["mass_pct"]) == (len(run), 2, 50.0)
     compared = comparisons.comparisons(pd.concat([world, world.assign(seed=1)]), P, HOW)
-    plain = comparisons.comparisons(world, P, HOW)
     numbers = ["n", "difference_pts", "low_pts", "high_pts", "detectable_pts"]
-    pd.testing.assert_frame_equal(compared[numbers], plain[numbers])
+    pd.testing.assert_frame_equal(compared[numbers], world_compared[numbers])
     assert seeds["acc_pct"] == pytest.approx(alone.loc["all", "acc_pct"] / 2, abs=0.1)
     assert seeds["spread_pts"] == pytest.approx(
         100 * pd.Series([run["correct"].mean(), 0]).std(), abs=0.1
@@ -292,9 +300,9 @@ def test_several_seeds_are_one_score_with_its_spread_and_mc2_shows_its_mass(worl
     assert not {"seeds", "spread_pts", "mass_pct"} & set(alone), "columns that only such runs need"
 
 
-def test_one_system_under_two_protocols_is_two_rows(real):
+def test_one_system_under_two_protocols_is_two_rows(real_results):
     """Ours too: no row of the paper's table mixes two ways of asking, or two numbers of shots."""
-    found = accuracies.results(real, HOW)
+    found = real_results
     several = pd.concat([found[found["protocol"] == "sm70-2023"].assign(shots=5), found])
     table = accuracies.wide(several, ["medqa_4", "pubmedqa"], quoted.read())
     keys = ["model", "protocol", "shots", "source"]
@@ -316,9 +324,8 @@ def test_one_system_under_two_protocols_is_two_rows(real):
     assert camel.to_dict() == {"0": "53.4 n~1273", "5": "60.7 n~1273"}
 
 
-def test_the_papers_table_keeps_quoted_rows_apart(real):
-    found = accuracies.results(real, HOW)
-    found = found[found["protocol"] == "sm70-2023"]
+def test_the_papers_table_keeps_quoted_rows_apart(real_results):
+    found = real_results[real_results["protocol"] == "sm70-2023"]
     names = ["medqa_4", "pubmedqa", "usmle", "usmle_macro"]
     table = accuracies.wide(found, names, quoted.read())
     own, theirs = table[table["source"] == "study made"], table[table["source"] != "study made"]
@@ -342,9 +349,8 @@ def test_the_papers_table_keeps_quoted_rows_apart(real):
     assert five.loc["GPT-4 †", "usmle_macro"].tolist().count("86.6 n~324") == 1
 
 
-def test_the_main_usmle_score_stands_without_leaked_items_too(real):
-    found = accuracies.results(real, HOW)
-    found = found[found["protocol"] == "sm70-2023"]
+def test_the_main_usmle_score_stands_without_leaked_items_too(real, real_results):
+    found = real_results[real_results["protocol"] == "sm70-2023"]
     table = accuracies.wide(found, ["medqa_4", "pubmedqa", "usmle", "usmle_macro"], quoted.read())
     row = table.set_index("model").loc[accuracies.CLEANED]
     run = real[(real["model"] == "tuned") & (real["protocol"] == "sm70-2023")]

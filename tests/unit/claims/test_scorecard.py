@@ -30,10 +30,19 @@ def read(outputs, study=P.study):
     return frames.load(outputs, [study])
 
 
+@cache
+def compared(outputs):
+    """The comparisons of these answers."""
+    return comparisons.comparisons(read(outputs), P, HOW)
+
+
 def card(outputs, answers=None, p=P):
+    if answers is None and p is P:
+        return scorecard.build(read(outputs), compared(outputs), p, HOW, outputs / p.study)
     answers = read(outputs, p.study) if answers is None else answers
-    compared = comparisons.comparisons(answers, p, HOW)
-    return scorecard.build(answers, compared, p, HOW, outputs / p.study)
+    return scorecard.build(
+        answers, comparisons.comparisons(answers, p, HOW), p, HOW, outputs / p.study
+    )
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +66,11 @@ def real(tmp_path_factory):
 @pytest.fixture(scope="module")
 def judged(real):
     return card(real)
+
+
+@pytest.fixture(scope="module")
+def judged_world(world):
+    return card(world)
 
 
 def row(found, claim, benchmark, subset="all", measure="accuracy (%)"):
@@ -392,8 +406,8 @@ def test_running_without_a_network_is_shown_by_the_study_itself(real):
 # ---- what a study claims of itself ---------------------------------------------------------------
 
 
-def test_an_invented_world_judges_itself_alone(world):
-    found = card(world)
+def test_an_invented_world_judges_itself_alone(judged_world):
+    found = judged_world
     assert (
         found["claim"].iloc[0] == "18 claims of SM70" and found["verdict"].iloc[0] == scorecard.NOT
     )
@@ -408,9 +422,9 @@ def test_an_invented_world_judges_itself_alone(world):
     assert (own[own["claim"] == "tuned above base-nf4"]["verdict"] == SUPPORTED).all()
 
 
-def test_verdicts_follow_their_bounds(world, judged):
+def test_verdicts_follow_their_bounds(judged_world, judged):
     checked = 0
-    for found in (card(world), judged):
+    for found in (judged_world, judged):
         for one in found[found["verdict"].isin([SUPPORTED, CONTRADICTED, OPEN])].to_dict("records"):
             if pd.isna(one["ours"]):
                 continue
@@ -474,6 +488,9 @@ def test_refusals_are_rows_of_the_scorecard(world):
 
 
 def test_the_same_answers_give_the_same_card(real, judged):
-    again = card(real)
+    answers = read(real)
+    again = scorecard.build(
+        answers, comparisons.comparisons(answers, P, HOW), P, HOW, real / P.study
+    )
     pd.testing.assert_frame_equal(judged, again)
     assert list(judged) == scorecard.COLUMNS and verdicts.SUPPORTED in set(judged["verdict"])

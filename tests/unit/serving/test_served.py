@@ -145,7 +145,7 @@ def test_what_is_no_log_probability_is_refused(folder, local, value, monkeypatch
 def test_a_study_with_served_models_is_finished_without_its_server(folder, tmp_path, capsys):
     """04 of a study with its own base, the base behind a server, and a hosted model."""
     study, p = study_with_items(tmp_path)
-    p.eval_protocols = ["sm70-2023", "generate"]
+    p.eval_protocols, p.eval_limit = ["sm70-2023", "generate"], 8
     (study / "adapter").mkdir()
     with ModelServer({"large": folder}) as there:
         p.eval_models = {

@@ -76,12 +76,17 @@ def carries(node: ast.AST, bound: set[str]) -> bool:
     """Whether an expression is the parameters: a bound name, a branch, a file's `params`."""
     if isinstance(node, ast.IfExp):
         return carries(node.body, bound) or carries(node.orelse, bound)
-    if isinstance(node, ast.Call) and ast.unparse(node.func) == "SimpleNamespace":
+    if is_call(node, "SimpleNamespace"):
         return any(
             isinstance(word.value, ast.Subscript) and ast.unparse(word.value.slice) == "'params'"
             for word in node.keywords
         )
     return isinstance(node, ast.Name) and node.id in bound
+
+
+def is_call(node: ast.AST, name: str) -> bool:
+    """Whether a node calls the function of that name."""
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name
 
 
 def bindings(body: ast.AST, bound: set[str]) -> set[str]:
@@ -103,7 +108,7 @@ def bindings(body: ast.AST, bound: set[str]) -> set[str]:
 
 def arguments(call: ast.Call, function: ast.FunctionDef) -> dict[str, ast.AST]:
     """What a call passes for each of a function's arguments, including defaults."""
-    given = call.args[1:] if ast.unparse(call.func) == "partial" else call.args
+    given = call.args[1:] if is_call(call, "partial") else call.args
     own = [one.arg for one in (*function.args.posonlyargs, *function.args.args)]
     defaults = dict(zip(reversed(own), reversed(function.args.defaults)))
     own = own[1:] if own[:1] == ["self"] else own
@@ -131,7 +136,7 @@ def called(call: ast.Call, home: str, module: Module) -> Iterator[tuple[str, ast
 
     If the callee is a variable, it may be any function in a table of its module.
     """
-    target = call.args[0] if ast.unparse(call.func) == "partial" else call.func
+    target = call.args[0] if is_call(call, "partial") else call.func
     if (
         isinstance(target, ast.Attribute)
         and isinstance(target.value, ast.Name)
@@ -141,9 +146,7 @@ def called(call: ast.Call, home: str, module: Module) -> Iterator[tuple[str, ast
         if not name:
             yield from defined(where, target.attr)
     elif isinstance(target, ast.Attribute):
-        for path in sorted((ROOT / "sm70lib").rglob("*.py")):
-            where = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-            yield from ((where, method) for method in methods(library(where), target.attr))
+        yield from methods(target.attr)
     elif isinstance(target, ast.Name) and target.id in module.names:
         where, name = module.names[target.id]
         yield from defined(where, name)
@@ -156,15 +159,25 @@ def called(call: ast.Call, home: str, module: Module) -> Iterator[tuple[str, ast
             yield from ((where, function) for function in in_tables(known))
 
 
-def methods(module: Module, name: str) -> list[ast.FunctionDef]:
-    """The methods of that name, one from each class that has it."""
-    classes = [node for node in module.tree.body if isinstance(node, ast.ClassDef)]
+@cache
+def methods(name: str) -> list[tuple[str, ast.FunctionDef]]:
+    """The methods of that name in the library, one from each class that has it."""
     return [
-        node
-        for one_class in classes
+        (where, node)
+        for where in modules()
+        for one_class in library(where).tree.body
+        if isinstance(one_class, ast.ClassDef)
         for node in one_class.body
         if isinstance(node, ast.FunctionDef) and node.name == name
     ]
+
+
+@cache
+def modules() -> list[str]:
+    """The modules of the library, by their dotted names."""
+    paths = sorted((ROOT / "sm70lib").rglob("*.py"))
+    dotted = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
+    return [name.removesuffix(".__init__") for name in dotted]
 
 
 def defined(where: str, name: str) -> Iterator[tuple[str, ast.FunctionDef]]:
@@ -224,17 +237,16 @@ def reads(body: ast.AST, bound: set[str], known: Texts) -> set[str]:
     }
     if any(isinstance(node, ast.Attribute) and node.attr == "settings" for node in ast.walk(body)):
         patterns |= {f"{kind}_{name}" for kind in STAGES for name in STAGES[kind].settings}
-    return {name for name in FIELDS for one in patterns if re.fullmatch(one, name)}
+    any_pattern = re.compile("|".join(sorted(patterns)))
+    return {name for name in FIELDS if patterns and any_pattern.fullmatch(name)}
 
 
 def is_getattr(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr" and len(node.args) == 2
-    )
+    return is_call(node, "getattr") and len(node.args) == 2
 
 
 def is_vars(node: ast.AST, bound: set[str]) -> bool:
-    return ast.unparse(node) in {f"vars({name})" for name in bound}
+    return is_call(node, "vars") and ast.unparse(node.args[0]) in bound
 
 
 def pattern(name: ast.AST, known: dict[str, str]) -> str:
@@ -252,6 +264,7 @@ def pattern(name: ast.AST, known: dict[str, str]) -> str:
     return found
 
 
+@cache
 def needed(notebook: Path) -> dict[str, str]:
     """Every parameter that a notebook's code may read, with a function that reads it."""
     found = {}

@@ -5,6 +5,7 @@ its scores by nats. What is compared with is a second load of the same files, wi
 out (`eager`), one sequence a pass, and all logits.
 """
 
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -110,6 +111,17 @@ GO_PLAINLY = {  # capped logits, sinks, a state, chunks, or attention of their o
 FAMILIES = PACK | GO_PLAINLY
 
 
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory):
+    """The folder of a family's model, which is made when a test first asks for it."""
+
+    @cache
+    def folder(family: str) -> str:
+        return saved(family, tmp_path_factory.mktemp(family))
+
+    return folder
+
+
 def saved(family: str, folder) -> str:
     """A random model of the family, saved in a folder."""
     torch.manual_seed(0)
@@ -151,8 +163,8 @@ def eager(folder: str, asked: list[Request], prefix: list[int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_scores_are_those_of_eager_attention(family, tmp_path):
-    folder = saved(family, tmp_path)
+def test_scores_are_those_of_eager_attention(family, folder_of):
+    folder = folder_of(family)
     asked, prefix = requests()
     local = backend.Local(loading.load(folder), tokenizer=None)
     assert local.way == (PACKED if family in PACK else PLAIN), local.proof
@@ -166,23 +178,23 @@ def test_scores_are_those_of_eager_attention(family, tmp_path):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_training_on_packed_rows_is_proved_or_refused(family, tmp_path):
-    found = proof.prove_training(loading.load(saved(family, tmp_path)), longest=1024)
+def test_training_on_packed_rows_is_proved_or_refused(family, folder_of):
+    found = proof.prove_training(loading.load(folder_of(family)), longest=1024)
     assert found.way == (PACKED if family in PACK else PLAIN), found
     assert bool(found.reason) == (found.way == PLAIN)
 
 
-def test_a_base_that_cannot_read_packed_rows_is_refused_in_a_sentence(tmp_path):
-    loaded = loading.load(saved("gemma2", tmp_path))
+def test_a_base_that_cannot_read_packed_rows_is_refused_in_a_sentence(folder_of):
+    loaded = loading.load(folder_of("gemma2"))
     p = SimpleNamespace(data_max_length=256)
     sentence = "sft_packing: gemma-2 cannot be trained on packed rows, as its code does not pack"
     with pytest.raises(StudyError, match=f"{sentence}.*; set sft_packing to false"):
         trainers._attend_within_rows(loaded, "gemma-2", p, "sft")
 
 
-def in_nf4(family: str, folder):
-    """The family in NF4 with an adapter on all its linear layers, ready to be trained."""
-    loaded = loading.load(saved(family, folder), small.parameters())
+def in_nf4(folder: str):
+    """A model in NF4 with an adapter on all its linear layers, ready to be trained."""
+    loaded = loading.load(folder, small.parameters())
     torch.manual_seed(1)
     tuned = get_peft_model(loaded, LoraConfig(r=2, target_modules="all-linear"))
     for name, weight in tuned.named_parameters():
@@ -230,9 +242,9 @@ def test_a_family_that_four_bits_do_not_fit_is_refused_in_a_sentence(family):
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name not in NOT_IN_FOUR_BITS])
-def test_a_training_step_in_nf4_is_the_same_packed_or_not(family, tmp_path):
+def test_a_training_step_in_nf4_is_the_same_packed_or_not(family, folder_of):
     """A family that cannot be packed is trained without; the test above shows the refusal."""
-    model = in_nf4(family, tmp_path)
+    model = in_nf4(folder_of(family))
     alone = [model(input_ids=row[None], use_cache=False).logits[0] for row in rows()]
     loss, gradients = loss_and_gradients(model, alone)
     assert np.isfinite(loss) and gradients.norm() > 0
