@@ -10,9 +10,11 @@ import re
 from pathlib import Path
 
 import bleach
+import nbformat
 from jinja2 import Environment, FileSystemLoader, Template
 from markupsafe import Markup
 from nbconvert import HTMLExporter
+from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
 from sm70lib.reporting import about, agreed, reading, result, runcard, scorecard
@@ -65,7 +67,7 @@ def build(study: str) -> Path:
         title=f"Study {study}",
         **_first_screen(made),
         plain=[path.name for path in tables if not path.with_suffix(".md").exists()],
-        sections=sections(folder),
+        sections=sections(folder, made.parameters.get("eval_primary_protocol", "")),
     )
     index = folder / "report" / "index.html"
     write_text(index, text)
@@ -101,6 +103,28 @@ def _first_screen(made: Made) -> dict:
     }
 
 
+def _with_values(notebook: NotebookNode) -> NotebookNode:
+    """The notebook with the injected values in its cell of parameters, which explains each."""
+    cells = notebook.cells
+    injected = [cell for cell in cells if "injected-parameters" in cell.metadata.get("tags", ())]
+    values: dict[str, str] = {}
+    for cell in injected:  # papermill writes each value on a line of its own
+        values |= dict(re.findall(r"^(\w+) = (.*)$", cell.source, re.MULTILINE))
+        cells.remove(cell)
+    for cell in cells:
+        if "parameters" in cell.metadata.get("tags", ()):
+            cell.source = "\n".join(_with_value(line, values) for line in cell.source.split("\n"))
+    return notebook
+
+
+def _with_value(line: str, values: dict[str, str]) -> str:
+    """A line of the cell of parameters with the value that was injected, if one was."""
+    found = re.match(r"(?P<name>\w+)(?P<type>: .+?)? = .*?(?P<help>  # .*)?$", line)
+    if found is None or found["name"] not in values:
+        return line
+    return f"{found['name']}{found['type'] or ''} = {values[found['name']]}{found['help'] or ''}"
+
+
 def _notebook(path: Path) -> Markup:
     """An executed notebook as HTML with harmless tags only; outside links become text."""
     exporter = HTMLExporter(
@@ -109,7 +133,7 @@ def _notebook(path: Path) -> Markup:
         exclude_input_prompt=True,
         exclude_output_prompt=True,
     )
-    html, _ = exporter.from_filename(str(path))
+    html, _ = exporter.from_notebook_node(_with_values(nbformat.read(path, as_version=4)))
     # bleach would keep the content of these tags as text
     html = re.sub(r"(?is)<(style|script)\b.*?</\1>", "", html)
     return Markup(

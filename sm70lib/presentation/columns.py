@@ -114,5 +114,7 @@ def of(name: str) -> Column:
     """The column of that name; one that is not known is headed by its name in words."""
     if name in names.BENCHMARKS:
         return Column(names.benchmark(name))
+    if name in names.MODELS or name.startswith("tuned"):  # a column for each model
+        return Column(names.model(name))
     words = name.replace("_", " ")
     return COLUMNS.get(name, Column(words[:1].upper() + words[1:]))

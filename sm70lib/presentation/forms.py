@@ -57,7 +57,9 @@ def _escaped(text: str) -> str:
 
 def html(table: Styled) -> Markup:
     """An HTML table; its class `num` and its alignment say which cells are numbers."""
-    sides = [Markup(' class="num" style="text-align:right"') if side else _LEFT for side in table.right]
+    sides = [
+        Markup(' class="num" style="text-align:right"') if side else _LEFT for side in table.right
+    ]
     heads = _row("th", table.heads, sides)
     body = Markup("\n").join(
         Markup("<tr{}>{}</tr>").format(_CITED if cited else "", _row("td", cells, sides))

@@ -47,7 +47,7 @@ def styled(table: pd.DataFrame, caption: str = "") -> Styled:
         column without any value is left out.
     """
     cells = table.astype(object).where(table.notna(), "").map(str)
-    cited = cells.apply(lambda row: row.str.endswith("†").any(), axis=1).tolist()
+    cited = [any(cell.endswith("†") for cell in row) for row in cells.to_numpy()]
     cells, notes = _without_shared(cells, caption)
     heads, shown, right = [], [], []
     for head, values, numeric in _joined(cells):
@@ -55,7 +55,7 @@ def styled(table: pd.DataFrame, caption: str = "") -> Styled:
         shown.append(values)
         right.append(numeric)
     rows = [list(row) for row in zip(*shown)]
-    return Styled(heads, rows, right, cited or [], " ".join([caption, *notes]).strip())
+    return Styled(heads, rows, right, cited, " ".join([caption, *notes]).strip())
 
 
 def _without_shared(cells: pd.DataFrame, caption: str) -> tuple[pd.DataFrame, list[str]]:

@@ -62,5 +62,7 @@ def _asked(made: Made) -> str:
     if not asked:
         return ""
     benchmarks = names.listed([names.benchmark(name) for name in asked])
+    if made.invented:
+        benchmarks = f"invented twins of {benchmarks}"
     way = f"{p.get('eval_primary_protocol')}, {p.get('eval_primary_shots')}-shot"
     return f", and asked {benchmarks} (protocol {way})"

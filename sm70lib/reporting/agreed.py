@@ -9,7 +9,7 @@ import pandas as pd
 from sm70lib.presentation import names
 from sm70lib.reporting.made import Made
 
-NAMED = 3  # accuracies outside that the sentence names
+NAMED = 2  # accuracies outside that the sentence names
 
 
 class Agreement(NamedTuple):
@@ -52,8 +52,8 @@ def _outside(table: pd.DataFrame) -> str:
     if table.empty:
         return ""
     said = [
-        f"{names.model(row.model)} on {names.benchmark(row.benchmark)} under {row.protocol}, "
-        f"{row.this_run_pct} (expected {row.expected_low_pct} to {row.expected_high_pct})"
+        f"{names.model(row.model)} on {names.benchmark(row.benchmark)} ({row.protocol}), "
+        f"{row.this_run_pct} where {row.expected_low_pct} to {row.expected_high_pct} was expected"
         for row in table.head(NAMED).itertuples()
     ]
     if len(table) > NAMED:

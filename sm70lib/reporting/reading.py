@@ -9,7 +9,7 @@ from sm70lib.parameters import aggregates
 from sm70lib.presentation import names
 from sm70lib.reporting.made import Made
 from sm70lib.reporting.result import Line
-from sm70lib.statistics.verdicts import CONTRADICTED, OPEN, SUPPORTED
+from sm70lib.statistics.verdicts import CONTRADICTED, SUPPORTED
 
 SEVERAL = 3  # places that a sentence names
 
@@ -29,10 +29,19 @@ def sentences(made: Made, lines: list[Line]) -> list[tuple[str, str]]:
 
 
 def _moved(lines: list[Line]) -> str:
-    shown = [f"{line.what} ({line.gap})" for line in lines if line.verdict == SUPPORTED]
-    against = [f"{line.what} ({line.gap})" for line in lines if line.verdict == CONTRADICTED]
-    words = f"Supported: {names.listed(shown)}." if shown else "No declared comparison is supported."
+    shown = [_said(line) for line in lines if line.verdict == SUPPORTED]
+    against = [_said(line) for line in lines if line.verdict == CONTRADICTED]
+    words = "No declared comparison is supported."
+    if shown:
+        words = f"Supported: {names.listed(shown)}."
     return f"{words} Contradicted: {names.listed(against)}." if against else words
+
+
+def _said(line: Line) -> str:
+    """A line of the result without its interval, which stands beside it."""
+    value, _, interval = line.gap.partition(" [")
+    unit = interval.rpartition("] ")[2]
+    return f"{line.what} ({value} {unit})" if interval else line.what
 
 
 def _unmoved(made: Made, lines: list[Line]) -> str:

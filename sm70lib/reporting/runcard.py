@@ -1,4 +1,4 @@
-"""The run card: when, how long, how much memory and energy, and what differs from the study file."""
+"""The run card: when, how long, memory, energy, and what differs from the study file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ def runcard(made: Made) -> list[tuple[str, str]]:
     peak = max(manifest["steps"], key=lambda name: manifest["steps"][name]["peak_memory_gb"] or 0)
     return [
         ("Finished", manifest["finished"].replace("T", ", ")[:17] + " UTC"),
-        ("Took", f"{duration(sum(step['seconds'] or 0 for step in steps))} in all; {_longest(made)}"),
+        (
+            "Took",
+            f"{duration(sum(step['seconds'] or 0 for step in steps))} in all; {_longest(made)}",
+        ),
         ("Peak memory", f"{manifest['steps'][peak]['peak_memory_gb']:.2g} GB, in {peak}"),
         ("Energy", _energy(steps)),
         ("Machine", _machine(manifest["hardware"])),

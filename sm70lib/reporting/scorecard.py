@@ -98,7 +98,7 @@ def _shown(row: Row) -> Row:
         "way": f"{way}; {row['measure']}".strip("; "),
         "limit": _reference(row),
         "number": _number(row),
-        "items": "" if row["n"] is None else f"{row['n']:,.0f}",
+        "count": "" if row["n"] is None else f"{row['n']:,.0f}",
         "note": _note(row),
         "badge": badge(row),
     }

@@ -12,6 +12,7 @@ import pandas as pd
 from PIL.PngImagePlugin import PngImageFile
 
 from sm70lib.analysis.comparisons import PRIMARY
+from sm70lib.parameters import aggregates
 from sm70lib.presentation import forms
 from sm70lib.presentation.styled import styled
 
@@ -26,15 +27,17 @@ SECTIONS = {
     "More": ["*"],
 }
 FOLDED = ("results", "agreement", "quoted", "errors_by_slice", "errors_reliability")
-LONG = 40  # rows; a longer table is folded at first
+WHOLE = [aggregate.name for aggregate in aggregates.AGGREGATES]
+SHORT, LONG = 12, 40  # rows; more are folded, all of them or those of other protocols
 COLUMN = 300  # points; a narrower picture is made for one column of a page
 
 
-def sections(folder: Path) -> list[tuple[str, list[dict[str, Any]]]]:
+def sections(folder: Path, protocol: str) -> list[tuple[str, list[dict[str, Any]]]]:
     """The headings with their figures and tables; each file appears once.
 
     Args:
         folder: outputs/<study>.
+        protocol: the declared one; of long tables only its rows are shown at first.
     """
     figures = {path.stem for path in folder.glob("figures/*.png")}
     tables = {path.stem for path in folder.glob("tables/*.md")}
@@ -51,7 +54,7 @@ def sections(folder: Path) -> list[tuple[str, list[dict[str, Any]]]]:
             if name in figures:
                 shown.append(_figure(folder, name))
             if name in tables:
-                shown.append(_table(folder, name))
+                shown.append(_table(folder, name, protocol))
         if shown:
             found.append((heading, shown))
     return found
@@ -72,16 +75,24 @@ def _figure(folder: Path, name: str) -> dict[str, Any]:
     }
 
 
-def _table(folder: Path, name: str) -> dict[str, Any]:
+def _table(folder: Path, name: str, protocol: str) -> dict[str, Any]:
     """A table as HTML; what is long, or only for reference, is folded."""
     path = folder / "tables" / f"{name}.csv"
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     caption = path.with_suffix(".md").read_text(encoding="utf-8").split("\n")[0]
+    if name == "usmle":  # pooled and mean stand in the paper's table
+        paper = pd.read_csv(path.with_name("paper.csv"), nrows=0).columns
+        table = table.drop(columns=table.columns.intersection(paper).intersection(WHOLE))
     shown, folded = table, table.iloc[:0]
     if name == "comparisons":
         primary = table["family"] == PRIMARY
         shown, folded = table[primary], table[~primary]
-    elif name in FOLDED or len(table) > LONG:
+    elif name in FOLDED:
+        shown, folded = folded, table
+    elif len(table) > SHORT and protocol in set(table.get("protocol", ())):
+        declared = table["protocol"] == protocol
+        shown, folded = table[declared], table[~declared]
+    elif len(table) > LONG:
         shown, folded = folded, table
     return {
         "name": name,

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sm70lib.analysis import accuracies, drawing, figures, frames, quoted, slices
+from sm70lib.analysis import accuracies, drawing, figures, frames, panels, quoted, slices
 from sm70lib.claims import entries
 from sm70lib.statistics import stats
 from tests import synthetic
@@ -37,6 +37,7 @@ def drawings(folder, found):
     first, answers = found[found["protocol"] == "sm70-2023"], frames.frame(folder)
     flips = slices.flips(frames.paired(answers, "base-nf4", "tuned"), HOW)
     metrics = pd.read_json(folder / "stages" / "1-sft" / "metrics.jsonl", lines=True)
+    asked = answers[answers["protocol"] == "sm70-2023"]
     return {
         "accuracy": lambda: figures.accuracy(first, BESIDE),
         "kinds": lambda: figures.kinds(first),
@@ -48,7 +49,10 @@ def drawings(folder, found):
             pd.read_csv(folder / "data" / "contamination.csv")
         ),
         "errors_flips": lambda: figures.flips(flips),
-        "errors_reliability": lambda: figures.reliability(slices.reliability(answers)),
+        "errors_reliability": lambda: panels.reliability(
+            slices.reliability(asked), slices.calibration(asked)
+        ),
+        "pretraining": lambda: figures.pretraining(metrics),
     }
 
 
@@ -65,7 +69,7 @@ def test_every_picture_is_the_same_twice_and_carries_its_provenance(drawings, tm
         assert (
             "Software" not in about and "<dc:date>" not in svg and matplotlib.__version__ not in svg
         )
-    assert len(drawings) == 9 and len(list(tmp_path.glob("*/*"))) == 36
+    assert len(drawings) == 10 and len(list(tmp_path.glob("*/*"))) == 40
 
 
 def test_nothing_is_cut_off(drawings):
@@ -74,7 +78,7 @@ def test_nothing_is_cut_off(drawings):
         fig.draw_without_rendering()
         box, width, height = fig.get_tightbbox(), fig.get_figwidth(), fig.get_figheight()
         assert box.x0 >= 0 and box.x1 <= width + 0.01 and box.y1 <= height + 0.01, name
-        assert box.y0 >= drawing.STRIP - 0.06, f"{name} leaves no room for its provenance"
+        assert box.y0 >= drawing.strip(fig) - 0.06, f"{name} leaves no room for its provenance"
         matplotlib.pyplot.close(fig)
 
 
@@ -98,7 +102,7 @@ NOBODY = quoted.read().head(0)
 
 def title(fig):
     matplotlib.pyplot.close(fig)
-    return fig.get_suptitle()
+    return drawing.title_of(fig)
 
 
 def test_quoted_values_are_open_marks_and_of_the_same_shots(found):
@@ -114,10 +118,10 @@ def test_quoted_values_are_open_marks_and_of_the_same_shots(found):
     ]
     assert all(line.get_markerfacecolor() == "white" for line in marks)
     lines = [label.get_text().split("\n")[0] for label in ax.get_yticklabels()]
-    assert lines == ["medqa_4", "pubmedqa", "usmle", "usmle_macro"]
+    assert lines == ["MedQA", "PubMedQA", "USMLE", "USMLE (mean of steps)"]
     camel = next(line for line in marks if "Camel" in line.get_label())
     at = sorted((lines[round(y - 0.41)], x) for x, y in zip(*camel.get_data()))
-    assert at == [("medqa_4", 53.4), ("usmle_macro", 54.3)], "zero-shot, not five-shot"
+    assert at == [("MedQA", 53.4), ("USMLE (mean of steps)", 54.3)], "zero-shot, not five-shot"
     matplotlib.pyplot.close(fig)
     fig = figures.accuracy(found[found["protocol"] == "sm70-2023"], NOBODY)
     assert len(fig.axes[0].get_yticklabels()) == 3, "no line for what nobody else reports"
