@@ -135,7 +135,9 @@ def _finding(table: pd.DataFrame, places: str) -> str:
 
 def pretraining(metrics: pd.DataFrame) -> Figure:
     """The loss of a base that is trained here, on a logarithmic axis."""
-    measured = metrics.dropna(subset="loss")
+    measured = metrics.dropna(subset="loss") if "loss" in metrics else metrics[:0]
+    if measured.empty:
+        return nothing("The base was not trained here")
     first, last = measured["loss"].iloc[[0, -1]]
     title = f"Pretraining of the base: loss {first:.2f} to {last:.2f} nats per token"
     fig = loss_curve(metrics, f"{title} in {measured['step'].iloc[-1]:,} steps")

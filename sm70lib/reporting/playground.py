@@ -103,7 +103,9 @@ class Playground:
         if item.context:
             parts.insert(0, Markup("<p>{}</p>").format(item.context))
         if item.options:
-            shares = [self._shares(item, protocols.named(protocol), tuned) for tuned in (0, 1)]
+            shares = [
+                self._shares(item, protocols.named(protocol), tuned) for tuned in (False, True)
+            ]
             parts.append(forms.html(_table(item, shares)))
             said = f"{protocol}, 0-shot; shares of the options' likelihoods"
             parts.append(Markup("<p><small>{}</small></p>").format(said))
@@ -167,7 +169,7 @@ def _table(item: Item, shares: list[np.ndarray]) -> Styled:
         cells = [f"{chr(65 + place)}. {option}", "✓ right" if place == item.answer else ""]
         for share, choice in zip(shares, chosen):
             mark = " ◀" if place == choice else ""
-            bar = "█" * round(BAR * share[place]) or "▏"
+            bar = "█" * round(BAR * float(share[place])) or "▏"
             cells += [f"{share[place]:.0%}", f"{bar}{mark}"]
         rows.append(cells)
     heads = ["Option", "", "base", "", names.model(TUNED), "(◀ its choice)"]

@@ -134,6 +134,21 @@ def test_models_differ_in_colour_and_in_mark():
     assert len(set(colours)) == len(set(marks)) == 5
 
 
+def test_what_was_not_done_is_said(found, folder):
+    assert title(figures.pretraining(pd.DataFrame())) == "The base was not trained here"
+    nobody = slices.reliability(frames.frame(folder)).head(0)
+    assert "no confidence" in title(panels.reliability(nobody, nobody))
+    without = found[~((found["benchmark"] == "pubmedqa") & (found["protocol"] == "harness"))]
+    fig = figures.protocols(without)
+    assert title(fig).startswith("The same questions, asked in several ways: scores of one model")
+    assert "not asked" not in [text.get_text() for ax in fig.axes for text in ax.texts]
+    three = pd.concat([without, found[found["benchmark"] == "medqa_4"].assign(shots=5)])
+    fig = figures.protocols(three)
+    said = [text.get_text() for ax in fig.axes for text in ax.texts]
+    assert said.count("not asked") >= 2, "USMLE was not asked with five shots"
+    matplotlib.pyplot.close(fig)
+
+
 def test_every_allowed_palette_is_there():
     palettes = ["colorblind", "deep", "muted", "bright", "dark", "pastel"]
     for palette in palettes:
