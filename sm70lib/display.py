@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sys
 import threading
 import time
@@ -38,6 +40,13 @@ def meaning(trouble: str) -> str:
         if words in trouble:
             return explained
     return "an error in that cell"
+
+
+def command_line(verb: str, files: list[str], overrides: dict[str, str]) -> str:
+    """The command that does the same again, for messages."""
+    python = os.path.relpath(sys.executable) if sys.executable.startswith(os.getcwd()) else "python"
+    pairs = [word for pair in overrides.items() for word in ("-p", *pair)]
+    return shlex.join([python, "-m", "sm70lib", verb, *map(str, files), *pairs])
 
 
 class Display:

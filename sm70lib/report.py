@@ -6,36 +6,24 @@ are embedded, and all text from data is escaped.
 
 from __future__ import annotations
 
-import base64
-import fnmatch
-import json
 import re
 from functools import cache
 from pathlib import Path
 
 import bleach
-import pandas as pd
+import nbformat
 from jinja2 import Environment, FileSystemLoader, Template
 from markupsafe import Markup
 from nbconvert import HTMLExporter
-from PIL.PngImagePlugin import PngImageFile
+from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
-from sm70lib.steps.keys import read
+from sm70lib.reporting import about, agreed, reading, result, runcard, scorecard
+from sm70lib.reporting.made import Made
+from sm70lib.reporting.sections import sections
 from sm70lib.steps.steps import outputs, write_text
 from sm70lib.study.params import StudyError, rehearsal
 
-# The figures and tables under each heading, by file name without suffix. All others come last.
-SECTIONS = {
-    "Results": ["accuracy", "paper", "kinds", "usmle", "comparisons", "losses", "agreement"],
-    "One benchmark, several protocols": ["protocols", "results"],
-    "What went wrong": ["errors_*"],
-    "Data and contamination": ["contamination", "contamination_effect"],
-    "Training": ["pretraining", "training*", "memory"],
-    "What others report": ["quoted"],
-    "More": ["*"],
-}
-LONG = 40  # rows; a longer table is folded at first
 TAGS = set(
     "a b blockquote br code dd details div dl dt em h1 h2 h3 h4 h5 hr i img kbd li ol p pre s span "
     "strong sub summary sup table tbody td th thead tr u ul".split()
@@ -61,14 +49,14 @@ def build(study: str) -> Path:
             f"outputs/{study}/tables/scorecard.csv is missing; "
             f"run params/{study}.yml up to 06_figures."
         )
-    page = _template()
+    page, made = _template(), Made(folder)
     paths = sorted((folder / "notebooks").glob("*.ipynb"))
     shared = {
         "study": study,
         "rehearsal": rehearsal(study),
-        "base_note": _base_note(folder),
+        "base_note": _base_note(made),
         "notebooks": [path.stem for path in paths],
-        "made": _manifest(folder),
+        "made": made.manifest,
         "code_style": Markup(HtmlFormatter(style="friendly").get_style_defs(".highlight")),
     }
     for path in paths:
@@ -78,9 +66,9 @@ def build(study: str) -> Path:
     text = page.render(
         shared,
         title=f"Study {study}",
-        scorecard=_table(folder / "tables", "scorecard"),
+        **_first_screen(made),
         plain=[path.name for path in tables if not path.with_suffix(".md").exists()],
-        sections=_sections(folder),
+        sections=sections(folder, made.parameters.get("eval_primary_protocol", "")),
     )
     index = folder / "report" / "index.html"
     write_text(index, text)
@@ -97,69 +85,45 @@ def _template() -> Template:
     return environment.get_template("report.html.j2")
 
 
-def _base_note(folder: Path) -> str:
+def _base_note(made: Made) -> str:
     """What the reader has to know of the base's weights; "" if nothing."""
-    about = read(folder / "base/base.json")
-    note = about.get("made_from", {}).get("note")
-    return f"The base {about['model']} was {note}." if note else ""
+    note = made.base.get("made_from", {}).get("note")
+    return f"The base {made.base['model']} was {note}." if note else ""
 
 
-def _manifest(folder: Path) -> dict:
-    path = folder / "manifest.json"
-    if not path.exists():
-        return {}
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _sections(folder: Path) -> list[tuple[str, list[dict]]]:
-    """The headings with their figures and tables; each file appears once."""
-    figures = {path.stem for path in folder.glob("figures/*.png")}
-    tables = {path.stem for path in folder.glob("tables/*.md")}
-    left = (figures | tables) - {"scorecard"}
-    sections = []
-    for heading, patterns in SECTIONS.items():
-        names: list[str] = []
-        for pattern in patterns:
-            matching = fnmatch.filter(sorted(left), pattern)
-            names += matching
-            left -= set(matching)
-        shown = []
-        for name in names:
-            if name in figures:
-                shown.append(_figure(folder / "figures", name))
-            if name in tables:
-                shown.append(_table(folder / "tables", name))
-        if shown:
-            sections.append((heading, shown))
-    return sections
-
-
-def _figure(folder: Path, name: str) -> dict:
-    """A figure to embed, with the title and the provenance from its metadata."""
-    about = PngImageFile(folder / f"{name}.png").text
-    picture = base64.b64encode((folder / f"{name}.svg").read_bytes()).decode()
+def _first_screen(made: Made) -> dict:
+    """What a reader sees first: what was done, the result, how to read it, and the scorecard."""
+    lines = result.lines(made)
     return {
-        "name": name,
-        "title": about.get("Title", name),
-        "provenance": about.get("Description", ""),
-        "src": f"data:image/svg+xml;base64,{picture}",
+        "about": about.sentence(made),
+        "lines": lines,
+        "reading": reading.sentences(made, lines),
+        "agreed": agreed.agreement(made),
+        "scorecard": scorecard.scorecard(made),
+        "runcard": runcard.runcard(made),
     }
 
 
-def _table(folder: Path, name: str) -> dict:
-    """A table as text: caption, columns, rows, and which columns hold numbers."""
-    table = pd.read_csv(folder / f"{name}.csv", dtype=str, keep_default_na=False)
-    numeric = {
-        column for column in table if table[column].str.fullmatch(r"(?:< )?[-+\d.,e]*").all()
-    }
-    return {
-        "name": name,
-        "caption": (folder / f"{name}.md").read_text(encoding="utf-8").split("\n")[0],
-        "columns": list(table),
-        "rows": table.to_dict("records"),
-        "numeric": numeric,
-        "long": len(table) > LONG,
-    }
+def _with_values(notebook: NotebookNode) -> NotebookNode:
+    """The notebook with the injected values in its cell of parameters, which explains each."""
+    cells = notebook.cells
+    injected = [cell for cell in cells if "injected-parameters" in cell.metadata.get("tags", ())]
+    values: dict[str, str] = {}
+    for cell in injected:  # papermill writes each value on a line of its own
+        values |= dict(re.findall(r"^(\w+) = (.*)$", cell.source, re.MULTILINE))
+        cells.remove(cell)
+    for cell in cells:
+        if "parameters" in cell.metadata.get("tags", ()):
+            cell.source = "\n".join(_with_value(line, values) for line in cell.source.split("\n"))
+    return notebook
+
+
+def _with_value(line: str, values: dict[str, str]) -> str:
+    """A line of the cell of parameters with the value that was injected, if one was."""
+    found = re.match(r"(?P<name>\w+)(?P<type>: .+?)? = .*?(?P<help>  # .*)?$", line)
+    if found is None or found["name"] not in values:
+        return line
+    return f"{found['name']}{found['type'] or ''} = {values[found['name']]}{found['help'] or ''}"
 
 
 @cache  # its templates are compiled once for all notebooks
@@ -174,7 +138,8 @@ def _exporter() -> HTMLExporter:
 
 def _notebook(path: Path) -> Markup:
     """An executed notebook as HTML with harmless tags only; outside links become text."""
-    html, _ = _exporter().from_filename(str(path))
+    notebook = _with_values(nbformat.read(path, as_version=4))
+    html, _ = _exporter().from_notebook_node(notebook)
     # bleach would keep the content of these tags as text
     html = re.sub(r"(?is)<(style|script)\b.*?</\1>", "", html)
     return Markup(

@@ -1,7 +1,5 @@
 """The runner: executes a study's notebooks in order, skips finished ones and explains errors."""
 
-import os
-import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -11,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sm70lib import preflight
-from sm70lib.display import Display, clock, meaning
+from sm70lib.display import Display, clock, command_line, meaning
 from sm70lib.parameters.fields import Study
 from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.steps import kept, lent, steps
@@ -99,8 +97,7 @@ def _require_allowed_name(study: Study, command: str) -> None:
 def _take_over(study: Study, lenders: Sequence[str], names: list[str], list_only: bool) -> None:
     if lenders and list_only:
         raise StudyError("--list takes nothing over: give --from without it, or --list alone")
-    for lender in lenders:
-        lent.require(study.study, lender)
+    lent.require(study.study, lenders)
     for lender in lenders:
         with _alone(steps.outputs() / study.study):
             lent.take_over(study, lender, names)
@@ -139,13 +136,6 @@ def _prepare(
     preflight.set_environment(study)
     if not rehearsal(study.study):  # a rehearsal's models are small, whatever their names
         preflight.forewarn(study, running, files, overrides)
-
-
-def command_line(verb: str, files: list[str], overrides: dict[str, str]) -> str:
-    """The command that does the same again, for messages."""
-    python = os.path.relpath(sys.executable) if sys.executable.startswith(os.getcwd()) else "python"
-    pairs = [word for pair in overrides.items() for word in ("-p", *pair)]
-    return shlex.join([python, "-m", "sm70lib", verb, *map(str, files), *pairs])
 
 
 @contextmanager

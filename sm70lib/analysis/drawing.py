@@ -1,5 +1,8 @@
 """One look for all figures, and one way to save them.
 
+A figure is as wide as a column of a two-column page, or as the whole page, and its text has 7 to 9
+points, so that it is printed without scaling.
+
 Saving is byte-stable (no date, no version, fixed hash salt). Each picture carries its provenance
 twice: as a line under the drawing, and in the file's metadata, where the report finds it.
 """
@@ -20,8 +23,8 @@ from sm70lib.analysis.roles import ROLES
 from sm70lib.protocols.replies import NO_SCORE
 from sm70lib.study.params import rehearsal
 
-WIDTH = 6.4  # inches; text of 9 points then stays readable at the column width of a page
-STRIP = 0.28  # inches at the foot, for two lines of provenance
+COLUMN, PAGE = 3.35, 6.9  # inches: the width of a column, and of a page
+LINE = 0.15  # inches, of a line of the title
 GREY = "0.45"
 MODELS = {role.name: (role.colour, role.marker) for role in ROLES}
 OTHERS = [("C1", "^"), ("C3", "v"), ("C5", "P"), ("C4", "X")]  # for further models, in this order
@@ -43,18 +46,23 @@ def style(palette: str = "colorblind") -> None:
                 "axes.spines.top": False,
                 "axes.spines.right": False,
                 "axes.edgecolor": GREY,
-                "axes.titlesize": 9.5,
+                "axes.titlesize": 8,
+                "axes.labelsize": 8,
                 "axes.titlelocation": "left",
                 "axes.axisbelow": True,
                 "axes.grid": True,
                 "grid.color": "0.92",
                 "xtick.color": "0.25",
                 "ytick.color": "0.25",
-                "font.size": 9,
+                "font.size": 8,
+                "xtick.labelsize": 7.5,
+                "ytick.labelsize": 7.5,
+                "legend.fontsize": 7.5,
+                "lines.linewidth": 1.2,
                 "font.family": "DejaVu Sans",
                 "legend.frameon": False,
                 "figure.constrained_layout.use": True,
-                "figure.titlesize": 10.5,
+                "figure.titlesize": 8.5,
                 "figure.titleweight": "bold",
                 "svg.hashsalt": "sm70",
             },
@@ -72,7 +80,7 @@ def looks(models) -> dict[str, tuple[str, str]]:
 
 
 def grid(count: int, height: float, xlabel: str = "", ylabel: str = "") -> tuple[Figure, list]:
-    """A figure of panels, at most three in a row.
+    """A figure of panels, at most three in a row; one panel alone is as wide as a column.
 
     Args:
         count: number of panels.
@@ -85,9 +93,8 @@ def grid(count: int, height: float, xlabel: str = "", ylabel: str = "") -> tuple
     """
     across = min(3, count)
     down = -(-count // across)
-    fig, axes = plt.subplots(
-        down, across, sharex=True, sharey=True, squeeze=False, figsize=(WIDTH, 1 + height * down)
-    )
+    size = (COLUMN if count == 1 else PAGE, 1.1 + height * down)
+    fig, axes = plt.subplots(down, across, sharex=True, sharey=True, squeeze=False, figsize=size)
     for ax in axes.flat[count:]:
         ax.set_visible(False)
     axes[-1, 0].set(xlabel=xlabel, ylabel=ylabel)
@@ -106,11 +113,14 @@ def titled(fig: Figure, title: str, legend=()) -> Figure:
         The same figure.
     """
     marks = {label: mark for ax in legend for mark, label in zip(*ax.get_legend_handles_labels())}
-    across = _legend_columns(marks)
-    height = fig.get_figheight()
+    width = fig.get_figwidth()
+    across = _legend_columns(marks, width)
+    lines = textwrap.wrap(title, int(12.2 * width))
+    height = fig.get_figheight() + LINE * (len(lines) - 1)
+    fig.set_figheight(height)
     rows = -(-len(marks) // across)
-    foot = (STRIP + 0.2 * rows) / height
-    fig.suptitle(title, x=0.005, ha="left")
+    foot = (strip(fig) + 0.19 * rows) / height
+    fig.suptitle("\n".join(lines), x=0.005, ha="left", linespacing=1.25)
     engine = fig.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine), "style() was not called"
     engine.set(rect=(0, foot, 1, 1 - foot))
@@ -119,21 +129,30 @@ def titled(fig: Figure, title: str, legend=()) -> Figure:
             marks.values(),
             marks.keys(),
             loc="lower left",
-            bbox_to_anchor=(0, STRIP / height),
+            bbox_to_anchor=(0, strip(fig) / height),
             ncols=across,
-            fontsize=8,
             borderaxespad=0,
+            columnspacing=1.2,
+            handletextpad=0.5,
             labelspacing=0.4,
         )
     return fig
 
 
-def _legend_columns(labels: Iterable[str]) -> int:
-    """How many columns of a legend fit into WIDTH."""
-    longest = max(map(len, labels), default=0)
-    if longest <= 22:
-        return 4
-    return 3 if longest <= 32 else 2
+def strip(fig: Figure) -> float:
+    """The height at the foot (inches): three lines of provenance under a column, two on a page."""
+    return 0.4 if fig.get_figwidth() <= COLUMN else 0.28
+
+
+def _legend_columns(labels: Iterable[str], width: float) -> int:
+    """How many columns of a legend, at most four, fit into a width (inches)."""
+    lengths = [len(label) for label in labels]
+    for across in (4, 3, 2):
+        down = -(-len(lengths) // across)
+        columns = [lengths[start : start + down] for start in range(0, len(lengths), max(down, 1))]
+        if sum(0.5 + 0.062 * max(column) for column in columns) <= width:
+            return across
+    return 1
 
 
 def nothing(title: str) -> Figure:
@@ -158,21 +177,27 @@ def save(fig: Figure, folder: Path, name: str, provenance: str, dpi: int = 150) 
     """
     folder.mkdir(parents=True, exist_ok=True)
     provenance = f"{rehearsal(folder.parent.name)} {provenance}".lstrip()
-    lines = textwrap.fill(provenance, 130)
+    lines = textwrap.fill(provenance, int(19 * fig.get_figwidth()))
     fig.text(
         0.008,
-        STRIP / fig.get_figheight(),
+        strip(fig) / fig.get_figheight(),
         lines,
         va="top",
         fontsize=6.5,
         color=GREY,
-        linespacing=1.3,
+        linespacing=1.25,
     )
-    about = {"Title": fig.get_suptitle(), "Description": provenance}
+    about = {"Title": title_of(fig), "Description": provenance}
     fig.savefig(folder / f"{name}.png", dpi=dpi, metadata=about | {"Software": None})
     fig.savefig(folder / f"{name}.svg", metadata=about | {"Date": None, "Creator": None})
     plt.close(fig)
-    return Image(filename=folder / f"{name}.png", width=700, alt=about["Title"])
+    width = round(105 * fig.get_figwidth())  # pixels, a little larger than in print
+    return Image(filename=folder / f"{name}.png", width=width, alt=about["Title"])
+
+
+def title_of(fig: Figure) -> str:
+    """The title of a figure in one line."""
+    return fig.get_suptitle().replace("\n", " ")
 
 
 def dots(ax, table, y, look: tuple[str, str], label: str = "") -> None:
@@ -189,8 +214,10 @@ def dots(ax, table, y, look: tuple[str, str], label: str = "") -> None:
     y = np.asarray(y, float)
     known = table["acc_pct"].notna().to_numpy()
     for height in y[~known]:
-        ax.text(1, height, NO_SCORE, color=colour, fontsize=6.5, va="center")
+        ax.text(1, height, NO_SCORE, color=colour, fontsize=7, va="center")
     table, y = table[known], y[known]
-    ax.hlines(y, table["low_pct"], table["high_pct"], color=colour, lw=1.6)
+    ax.hlines(y, table["low_pct"], table["high_pct"], color=colour, lw=1.3)
     values = table["acc_pct"]
-    ax.plot(values, y, ls="", marker=marker, color=colour, ms=5, mec="white", mew=0.6, label=label)
+    ax.plot(
+        values, y, ls="", marker=marker, color=colour, ms=4.5, mec="white", mew=0.5, label=label
+    )

@@ -1,12 +1,18 @@
-"""Accuracies of several models in panels, which most figures of results share."""
+"""Figures of several panels: accuracies of several models, and what their confidence is worth."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from statsmodels.stats.proportion import proportion_confint
 
-from sm70lib.analysis.drawing import dots, grid, looks
+from sm70lib.analysis.drawing import GREY, dots, grid, looks, nothing, titled
+from sm70lib.analysis.roles import BASE, BASE_NF4
+from sm70lib.presentation import names
+
+FEWEST = 10  # answers in a tenth of confidence that is drawn
+EMPTY = {"x": 2, "fontsize": 7, "color": GREY, "va": "center", "style": "italic"}
 
 
 def panels(table: pd.DataFrame, column: str, line: str) -> tuple[Figure, list]:
@@ -18,18 +24,21 @@ def panels(table: pd.DataFrame, column: str, line: str) -> tuple[Figure, list]:
         line: the column that tells the lines of a panel apart.
 
     Returns:
-        The figure and its panels.
+        The figure and its panels; a line that a panel does not have says "not asked".
     """
-    names = list(dict.fromkeys(table[column]))
+    found = list(dict.fromkeys(table[column]))
     lines = list(dict.fromkeys(table[line]))
-    fig, axes = grid(len(names), 0.5 + 0.46 * len(lines), "accuracy and interval (%)")
-    for ax, name in zip(axes, names):
-        ax.set_title(name)
+    models = table["model"].nunique()
+    height = 0.5 + (0.22 + 0.08 * models) * len(lines)
+    fig, axes = grid(len(found), height, "accuracy and interval (%)")
+    for ax, name in zip(axes, found):
+        ax.set_title(names.benchmark(name))
         _panel(ax, table[table[column] == name], lines, line)
     labels = []
     for name in lines:
         sizes = table.loc[table[line] == name, "n"].unique()
-        labels.append(f"{name}\nn = {sizes[0]:,}" if len(sizes) == 1 else name)
+        label = names.subset(names.benchmark(name)).replace(": ", "\n")
+        labels.append(f"{label}\nn = {sizes[0]:,}" if len(sizes) == 1 else label)
     axes[0].set(
         yticks=range(len(lines)),
         ylim=(len(lines) - 0.5, -0.5),
@@ -45,9 +54,54 @@ def _panel(ax, table: pd.DataFrame, lines: list[str], line: str) -> None:
         part = table[table["model"] == model]
         shift = 0.2 * (number - (len(styles) - 1) / 2)
         heights = [lines.index(name) + shift for name in part[line]]
-        dots(ax, part, heights, look, model)
+        dots(ax, part, heights, look, names.model(model))
     guess = table.drop_duplicates(line)
     y = np.array([lines.index(name) for name in guess[line]])
     ax.vlines(
         guess["best_constant_pct"], y - 0.35, y + 0.35, "black", lw=1, label="best constant guesser"
     )
+    for name in set(lines) - set(table[line]):
+        ax.text(y=lines.index(name), s="not asked", **EMPTY)
+
+
+def reliability(bins: pd.DataFrame, scores: pd.DataFrame) -> Figure:
+    """Accuracy against confidence, a panel per benchmark, with intervals and calibration errors.
+
+    Args:
+        bins: `slices.reliability`; tenths with fewer than FEWEST items are not drawn.
+        scores: `slices.calibration` of the same runs.
+    """
+    if bins.empty:
+        return nothing("Confidence against accuracy: written replies have no confidence")
+    if BASE_NF4 in set(bins["model"]):  # which the base in 16 bits would hide
+        bins, scores = (table[table["model"] != BASE] for table in (bins, scores))
+    styles = looks(bins["model"])
+    fig, axes = grid(bins["benchmark"].nunique(), 1.6, "confidence (%)", "accuracy (%)")
+    for ax, (name, panel) in zip(axes, bins.groupby("benchmark")):
+        ax.axline((0, 0), slope=1, color=GREY, lw=0.8, ls=":")
+        ax.set(title=names.benchmark(name), xlim=(0, 103), ylim=(0, 103))
+        errors = scores[scores["benchmark"] == name].set_index("model")["ece_pts"]
+        for number, (model, part) in enumerate(panel.groupby("model")):
+            _confidence(ax, part[part["n"] >= FEWEST], styles[model], names.model(model))
+            said = f"ECE {errors[model]:.0f}"
+            ax.text(4, 94 - 10 * number, said, color=styles[model][0], fontsize=7, va="center")
+    return titled(fig, _errors(scores), axes)
+
+
+def _confidence(ax, part: pd.DataFrame, look: tuple[str, str], label: str) -> None:
+    """One model in one panel: its tenths of confidence with Wilson's intervals."""
+    colour, marker = look
+    right = (part["acc_pct"] * part["n"] / 100).round()
+    low, high = proportion_confint(right, part["n"], method="wilson")
+    x = part["confidence_pct"]
+    ax.vlines(x, 100 * np.asarray(low), 100 * np.asarray(high), color=colour, lw=0.9, alpha=0.7)
+    ax.plot(x, part["acc_pct"], color=colour, marker=marker, lw=0.7, ms=3.5, label=label)
+
+
+def _errors(scores: pd.DataFrame) -> str:
+    """The calibration error of every model, in words."""
+    said = []
+    for model, part in scores.groupby("model", sort=False)["ece_pts"]:
+        least, most = f"{part.min():.0f}", f"{part.max():.0f}"
+        said.append(f"{names.model(model)} {least if least == most else f'{least} to {most}'}")
+    return f"Confidence against accuracy: calibration error (points) of {', '.join(said)}"

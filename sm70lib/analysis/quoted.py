@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
+from sm70lib.presentation import names
 from sm70lib.statistics import stats
 from sm70lib.statistics.stats import Estimate
 from sm70lib.study.params import StudyError
@@ -53,6 +54,20 @@ def usable(quotes: pd.DataFrame) -> pd.DataFrame:
     """Quoted accuracies on a whole benchmark that we verified in their source."""
     whole = (quotes["metric"] == "acc") & quotes["subset"].isna()
     return quotes[whole & (quotes["status"] == "verified")]
+
+
+def by_system(quotes: pd.DataFrame) -> pd.DataFrame:
+    """The usable numbers as one table: systems and sources by benchmarks, each with its shots."""
+    found = usable(quotes)
+    shots = found["shots"].astype("string").fillna("?")
+    cells = found.assign(cell=found["value_pct"].astype(str) + " (" + shots + ")")
+    keys = ["system", "source", "benchmark"]
+    table = cells.groupby(keys, sort=False)["cell"].agg(lambda part: "; ".join(dict.fromkeys(part)))
+    asked = [name for name in names.BENCHMARKS if name in set(found["benchmark"])]
+    asked += sorted(set(found["benchmark"]) - set(asked))
+    wide = table.unstack("benchmark")[asked].fillna("").reset_index()
+    wide["system"] += " †"
+    return wide[["system", *asked, "source"]].rename_axis(columns=None)
 
 
 def fitting(quotes: pd.DataFrame, shots: list[int]) -> pd.DataFrame:

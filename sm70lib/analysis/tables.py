@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pandas as pd
+from IPython.display import HTML
+from markupsafe import escape
 
 from sm70lib.analysis.frames import fictional, trained_here
+from sm70lib.presentation import forms
+from sm70lib.presentation.styled import styled
 from sm70lib.statistics import stats
 from sm70lib.steps.steps import write_text
 from sm70lib.study.params import rehearsal
@@ -37,7 +40,7 @@ def caption(text: str, answers: pd.DataFrame) -> str:
 
 
 def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> pd.DataFrame:
-    """Writes a table as `<name>.csv`, `<name>.md` and `<name>.tex`.
+    """Writes a table as `<name>.csv`, and for readers as `<name>.md` and `<name>.tex`.
 
     Args:
         table: the table; rows of quoted systems (†) are written in italics.
@@ -50,37 +53,17 @@ def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> pd.Data
     """
     caption = f"{rehearsal(folder.parent.name)} {caption}".lstrip()
     table = printed(table)
-    text = table.astype(object).where(table.notna(), "").astype(str)
-    cited = [index for index, row in text.iterrows() if row.str.endswith("†").any()]
+    seen = styled(table, caption)
     write_text(folder / f"{name}.csv", table.to_csv(index=False))
-    write_text(folder / f"{name}.md", f"{caption}\n\n{_markdown(text, cited)}")
-    write_text(folder / f"{name}.tex", _latex(text, cited, name, caption))
+    write_text(folder / f"{name}.md", f"{seen.caption}\n\n{forms.markdown(seen)}")
+    write_text(folder / f"{name}.tex", forms.latex(seen, name))
     return table
 
 
-def _markdown(text: pd.DataFrame, cited: list) -> str:
-    """The rows of a Markdown table, with the `cited` ones in italics.
-
-    pandas' to_markdown pads columns to their widest cell: one longer cell changes every line.
-    """
-    marked = text.replace({r"\|": r"\\|", r"\s*\n\s*": " "}, regex=True)
-    marked.loc[cited] = marked.loc[cited].map(lambda cell: f"*{cell}*" if cell else cell)
-    lines = [list(marked), ["---"] * len(marked.columns), *marked.to_numpy().tolist()]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _latex(text: pd.DataFrame, cited: list, name: str, caption: str) -> str:
-    """A LaTeX table, with the `cited` rows in italics."""
-    styled = text.style.hide(axis="index").format(escape="latex")
-    styled = styled.format_index(escape="latex", axis=1)
-    styled = styled.map(lambda _: "textit:--rwrap;", subset=pd.IndexSlice[cited, :])
-    latex = styled.to_latex(
-        hrules=True,
-        label=f"tab:{name}",
-        environment="longtable" if len(text) > 40 else "table",
-        caption=re.sub(r"([%&_#])", r"\\\1", caption),
-    )
-    return latex.replace("& < 0.", "& $<$ 0.")
+def shown(table: pd.DataFrame) -> HTML:
+    """A table for a notebook, in the form that the report shows it."""
+    seen = styled(printed(table))
+    return HTML(f"{forms.html(seen)}{escape(seen.caption)}")
 
 
 def preferences(stages: dict[str, pd.DataFrame]) -> pd.DataFrame:

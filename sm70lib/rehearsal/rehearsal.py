@@ -82,7 +82,7 @@ def rehearse(
         with _stage(load(*names, overrides=parsed(root)), resume, fresh_kernels) as changed:
             if runner.run(names, root | changed, command="rehearse", until=EVALUATION):
                 return 1
-    again = f"{runner.command_line('rehearse', files, overrides)} --resume"
+    again = f"{command_line('rehearse', files, overrides)} --resume"
     with _stage(study, resume, fresh_kernels) as changed:
         if runner.run(files, overrides | changed, command=again):
             return 1

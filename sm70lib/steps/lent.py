@@ -21,20 +21,23 @@ SHARED = (".safetensors", ".arrow")
 LEFT = shutil.ignore_patterns("checkpoint-*", "lock", "*.part", "task.json")
 
 
-def require(study: str, lender: str) -> None:
-    """Raises StudyError unless `lender` is another study, no rehearsal, that has results."""
-    if lender == study:
-        raise StudyError(
-            f"--from {lender} names the study itself: give the new one a name (-p study NAME)"
-        )
-    if rehearsal(lender):
-        raise StudyError(f"--from {lender}: a rehearsal's models are stand-ins; name a real study")
+def require(study: str, lenders: Sequence[str]) -> None:
+    """Raises StudyError unless all lenders are other studies, no rehearsals, that have results."""
     known = sorted(path.parent.name for path in outputs().glob("*/steps"))
-    if lender not in known:
-        raise StudyError(
-            f"--from {lender}: there is no such study; "
-            f"these have results: {', '.join(known) or 'none'}"
-        )
+    for lender in lenders:
+        if lender == study:
+            raise StudyError(
+                f"--from {lender} names the study itself: give the new one a name (-p study NAME)"
+            )
+        if rehearsal(lender):
+            raise StudyError(
+                f"--from {lender}: a rehearsal's models are stand-ins; name a real study"
+            )
+        if lender not in known:
+            raise StudyError(
+                f"--from {lender}: there is no such study; "
+                f"these have results: {', '.join(known) or 'none'}"
+            )
 
 
 def take_over(study: Study, lender: str, names: list[str]) -> None:

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sm70lib.analysis import accuracies, drawing, figures, frames, quoted, slices, tables
+from sm70lib.analysis import accuracies, drawing, figures, frames, panels, quoted, slices, tables
 from sm70lib.claims import entries
+from sm70lib.measures import curves
 from sm70lib.statistics import stats
 from tests import synthetic
 
@@ -37,18 +38,22 @@ def drawings(folder, found):
     first, answers = found[found["protocol"] == "sm70-2023"], frames.frame(folder)
     flips = slices.flips(frames.paired(answers, "base-nf4", "tuned"), HOW)
     metrics = pd.read_json(folder / "stages" / "1-sft" / "metrics.jsonl", lines=True)
+    asked = answers[answers["protocol"] == "sm70-2023"]
     return {
         "accuracy": lambda: figures.accuracy(first, BESIDE),
         "kinds": lambda: figures.kinds(first),
         "protocols": lambda: figures.protocols(found),
-        "training": lambda: figures.training(metrics),
-        "loss": lambda: figures.loss_curve(metrics, "Loss"),
+        "training": lambda: curves.training(metrics),
+        "loss": lambda: curves.loss_curve(metrics, "Loss"),
         "memory": lambda: figures.memory(pd.read_csv(folder / "memory.csv")),
         "contamination": lambda: figures.contamination(
             pd.read_csv(folder / "data" / "contamination.csv")
         ),
         "errors_flips": lambda: figures.flips(flips),
-        "errors_reliability": lambda: figures.reliability(slices.reliability(answers)),
+        "errors_reliability": lambda: panels.reliability(
+            slices.reliability(asked), slices.calibration(asked)
+        ),
+        "pretraining": lambda: curves.pretraining(metrics),
     }
 
 
@@ -65,7 +70,7 @@ def test_every_picture_is_the_same_twice_and_carries_its_provenance(drawings, tm
         assert (
             "Software" not in about and "<dc:date>" not in svg and matplotlib.__version__ not in svg
         )
-    assert len(drawings) == 9 and len(list(tmp_path.glob("*/*"))) == 36
+    assert len(drawings) == 10 and len(list(tmp_path.glob("*/*"))) == 40
 
 
 def test_nothing_is_cut_off(drawings):
@@ -74,7 +79,7 @@ def test_nothing_is_cut_off(drawings):
         fig.draw_without_rendering()
         box, width, height = fig.get_tightbbox(), fig.get_figwidth(), fig.get_figheight()
         assert box.x0 >= 0 and box.x1 <= width + 0.01 and box.y1 <= height + 0.01, name
-        assert box.y0 >= drawing.STRIP - 0.06, f"{name} leaves no room for its provenance"
+        assert box.y0 >= drawing.strip(fig) - 0.06, f"{name} leaves no room for its provenance"
         matplotlib.pyplot.close(fig)
 
 
@@ -90,7 +95,7 @@ def test_titles_say_what_the_numbers_say(found):
     metrics = pd.DataFrame(
         {"step": [1, 2], "loss": [3, 2], "eval_loss": [3.5, 2.25], "learning_rate": 0}
     )
-    assert title(figures.training(metrics)) == "Held-out loss: 3.50 to 2.25 nats per token"
+    assert title(curves.training(metrics)) == "Held-out loss: 3.50 to 2.25 nats per token"
 
 
 NOBODY = quoted.read().head(0)
@@ -98,7 +103,7 @@ NOBODY = quoted.read().head(0)
 
 def title(fig):
     matplotlib.pyplot.close(fig)
-    return fig.get_suptitle()
+    return drawing.title_of(fig)
 
 
 def test_quoted_values_are_open_marks_and_of_the_same_shots(found):
@@ -114,10 +119,10 @@ def test_quoted_values_are_open_marks_and_of_the_same_shots(found):
     ]
     assert all(line.get_markerfacecolor() == "white" for line in marks)
     lines = [label.get_text().split("\n")[0] for label in ax.get_yticklabels()]
-    assert lines == ["medqa_4", "pubmedqa", "usmle", "usmle_macro"]
+    assert lines == ["MedQA", "PubMedQA", "USMLE", "USMLE (mean of steps)"]
     camel = next(line for line in marks if "Camel" in line.get_label())
     at = sorted((lines[round(y - 0.41)], x) for x, y in zip(*camel.get_data()))
-    assert at == [("medqa_4", 53.4), ("usmle_macro", 54.3)], "zero-shot, not five-shot"
+    assert at == [("MedQA", 53.4), ("USMLE (mean of steps)", 54.3)], "zero-shot, not five-shot"
     matplotlib.pyplot.close(fig)
     fig = figures.accuracy(found[found["protocol"] == "sm70-2023"], NOBODY)
     assert len(fig.axes[0].get_yticklabels()) == 3, "no line for what nobody else reports"
@@ -138,7 +143,7 @@ def test_a_preference_round_shows_its_pairs_and_their_margin():
             "learning_rate": [None, 1e-6, 0, None],
         }
     )
-    figure = figures.training(dpo)
+    figure = curves.training(dpo)
     labels = [ax.get_ylabel() for ax in figure.axes]
     assert labels == [
         "loss (nats per pair)",
@@ -147,7 +152,7 @@ def test_a_preference_round_shows_its_pairs_and_their_margin():
         "learning rate",
     ]
     assert figure.get_suptitle() == "At the end 62% of the held-out pairs are in the right order"
-    assert len(figures.loss_curve(dpo, "3-dpo").axes) == 3
+    assert len(curves.loss_curve(dpo, "3-dpo").axes) == 3
     matplotlib.pyplot.close(figure)
     sft = dpo[["step", "loss"]]
     table = tables.preferences({"2-sft": sft, "3-dpo": dpo, "4-dpo": dpo.iloc[1:3, [0, 1, 3, 4]]})
@@ -163,6 +168,21 @@ def test_models_differ_in_colour_and_in_mark():
     assert len(set(colours)) == len(set(marks)) == 5
 
 
+def test_what_was_not_done_is_said(found, folder):
+    assert title(curves.pretraining(pd.DataFrame())) == "The base was not trained here"
+    nobody = slices.reliability(frames.frame(folder)).head(0)
+    assert "no confidence" in title(panels.reliability(nobody, nobody))
+    without = found[~((found["benchmark"] == "pubmedqa") & (found["protocol"] == "harness"))]
+    fig = figures.protocols(without)
+    assert title(fig).startswith("The same questions, asked in several ways: scores of one model")
+    assert "not asked" not in [text.get_text() for ax in fig.axes for text in ax.texts]
+    three = pd.concat([without, found[found["benchmark"] == "medqa_4"].assign(shots=5)])
+    fig = figures.protocols(three)
+    said = [text.get_text() for ax in fig.axes for text in ax.texts]
+    assert said.count("not asked") >= 2, "USMLE was not asked with five shots"
+    matplotlib.pyplot.close(fig)
+
+
 def test_every_allowed_palette_is_there():
     palettes = ["colorblind", "deep", "muted", "bright", "dark", "pastel"]
     for palette in palettes:
@@ -174,7 +194,7 @@ def test_every_allowed_palette_is_there():
 
 
 def test_the_notebook_gets_the_picture_that_lies_on_disk(tmp_path):
-    figure = figures.loss_curve(pd.DataFrame({"step": [1, 2], "loss": [3, 2]}), "Loss")
+    figure = curves.loss_curve(pd.DataFrame({"step": [1, 2], "loss": [3, 2]}), "Loss")
     data, about = drawing.save(figure, tmp_path, "loss", LINE)._repr_mimebundle_()
     assert base64.b64decode(data["image/png"]) == (tmp_path / "loss.png").read_bytes()
     assert about["image/png"]["alt"] == "Loss"

@@ -147,17 +147,16 @@ def test_what_a_leak_is_worth_and_flips_say_why_they_cannot_be_told(answers):
     some, none = (
         figures.flips(flips[flips["benchmark"].isin(names)]) for names in (REQUESTS, REQUESTS[:1])
     )
-    assert (
-        some.get_suptitle().endswith("; no score in 1 more rows")
-        and "no score" in none.get_suptitle()
-    )
+    assert drawing.title_of(some).endswith(
+        "; no score in 1 more rows"
+    ) and "no score" in drawing.title_of(none)
     plt.close("all")
 
 
 def test_a_title_counts_among_what_has_a_score(answers):
     found = accuracies.results(answers, HOW)
     fig = figures.accuracy(found[found["protocol"] == "safety"], quoted.read().head(0))
-    assert fig.get_suptitle().endswith("of 1 benchmarks, has no score on 1")
+    assert drawing.title_of(fig).endswith("of 1 benchmarks, has no score on 1")
     fig.draw_without_rendering()
     assert fig.get_tightbbox().x1 <= fig.get_figwidth() + 0.01, "the title fits"
     assert [text.get_text() for text in fig.axes[0].texts] == ["no score"]

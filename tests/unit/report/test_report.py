@@ -85,6 +85,12 @@ def hostile():
     return nbformat.v4.new_notebook(
         cells=[
             nbformat.v4.new_markdown_cell(text),
+            nbformat.v4.new_code_cell(
+                "lora_r: int = 16  # rank\nseed: int = 0  # seed", metadata={"tags": ["parameters"]}
+            ),
+            nbformat.v4.new_code_cell(
+                "# Parameters\nlora_r = 64\nworld = []", metadata={"tags": ["injected-parameters"]}
+            ),
             nbformat.v4.new_code_cell("print('<b>')", outputs=outputs),
         ]
     )
@@ -120,6 +126,12 @@ def test_notebook_keeps_its_tables_pictures_and_words(pages):
     assert [link for link in page.links if link.startswith("data:image/png;base64,")]
 
 
+def test_the_parameters_stand_once_with_their_values_and_what_they_are(pages):
+    words = "".join(pages["04_eval.html"][1].words)
+    assert "lora_r: int = 64  # rank" in words and "seed: int = 0  # seed" in words
+    assert words.count("lora_r") == 1 and "world" not in words
+
+
 def test_scorecard_comes_first_and_everything_is_there(pages):
     text, page = pages["index.html"]
     words = "".join(page.words)
@@ -129,15 +141,21 @@ def test_scorecard_comes_first_and_everything_is_there(pages):
     )
     headings = re.findall(r"<h2[^>]*>([^<]*)", text)
     assert headings == [
+        "Result",
+        "How to read this",
         "Scorecard",
         "Results",
-        "One benchmark, several protocols",
         "What went wrong",
         "What others report",
         "Executed notebooks",
     ]
     assert "not comparable" in words and "undecidable at this n" in words
-    assert "As the paper compared" in words and "Under the same protocol" in words
+    assert "Not judged here: 18 claims of SM70" in words and "Under the same protocol" in words
+    assert re.search(r"\d+\.\d \+ 10", words), "the guesser and the margin stand apart"
+    slices = [part.split("</details>")[0] for part in text.split("<details>")[1:]]
+    folded = "".join(slices)
+    assert folded.count("condition: never mentioned") >= 3, "slices are folded"
+    assert text.replace(folded, "").count('class="verdict supported"') >= 3
     for link in (
         "tables/results.csv",
         "tables/results.tex",

@@ -1,0 +1,81 @@
+"""A styled table as Markdown, LaTeX and HTML."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+from markupsafe import Markup, escape
+
+from sm70lib.presentation.styled import Styled
+
+LONG = 40  # rows; a longer LaTeX table may break between pages
+PACKAGES = "% needs \\usepackage{booktabs,longtable}\n"
+
+
+def markdown(table: Styled) -> str:
+    """A Markdown table, with quoted rows in italics.
+
+    pandas' to_markdown pads columns to their widest cell: one longer cell changes every line.
+    """
+    lines = [table.heads, ["---:" if side else "---" for side in table.right]]
+    for cells, cited in zip(table.rows, table.cited):
+        line = [re.sub(r"\s*\n\s*", " ", cell.replace("|", "\\|")) for cell in cells]
+        lines.append([f"*{cell}*" if cell and cited else cell for cell in line])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def latex(table: Styled, label: str) -> str:
+    """A LaTeX table with the rules of booktabs, and quoted rows in italics.
+
+    Args:
+        table: the table.
+        label: what `\\ref` calls it.
+    """
+    frame = pd.DataFrame(table.rows, columns=range(len(table.heads)), dtype=object)
+    styler = frame.style.hide(axis="index").format(escape="latex")
+    styler = styler.relabel_index([_escaped(head) for head in table.heads], axis="columns")
+    cited = [place for place, quoted in enumerate(table.cited) if quoted]
+    styler = styler.map(lambda _: "textit:--rwrap;", subset=pd.IndexSlice[cited, :])
+    long = len(table.rows) > LONG
+    text = styler.to_latex(
+        hrules=True,
+        label=f"tab:{label}",
+        environment="longtable" if long else "table",
+        position_float=None if long else "centering",
+        column_format="".join("r" if side else "l" for side in table.right),
+        caption=_escaped(table.caption),
+    )
+    text = text.replace("< 0.", "$<$ 0.")
+    text = re.sub(r"(?<![\w-])-(?=\d)", "$-$", text)
+    return PACKAGES + text.replace("\\centering\n", "\\centering\n\\small\n")
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([%&_#$])", r"\\\1", text)
+
+
+def html(table: Styled) -> Markup:
+    """An HTML table; its class `num` and its alignment say which cells are numbers."""
+    sides = [
+        Markup(' class="num" style="text-align:right"') if side else _LEFT for side in table.right
+    ]
+    heads = _row("th", table.heads, sides)
+    body = Markup("\n").join(
+        Markup("<tr{}>{}</tr>").format(_CITED if cited else "", _row("td", cells, sides))
+        for cells, cited in zip(table.rows, table.cited)
+    )
+    return Markup("<table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody></table>").format(
+        heads, body
+    )
+
+
+_LEFT = Markup(' style="text-align:left"')
+_CITED = Markup(' class="quoted"')
+
+
+def _row(tag: str, cells: list[str], sides: list[Markup]) -> Markup:
+    opened = Markup("<{0}{1}>{2}</{0}>")
+    return Markup("").join(
+        opened.format(Markup(tag), side, escape(cell)) for cell, side in zip(cells, sides)
+    )

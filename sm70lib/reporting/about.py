@@ -1,0 +1,68 @@
+"""One sentence on what a study repeats: paper, base, rows and protocol."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from sm70lib.claims import entries
+from sm70lib.presentation import names
+from sm70lib.reporting.made import Made
+
+VERBS = {"cpt": "pretrained further", "sft": "tuned", "dpo": "aligned with preferences"}
+
+
+def sentence(made: Made) -> str:
+    """What was done, from the study's manifest and files; "" without a manifest."""
+    if not made.parameters:
+        return ""
+    return f"{_paper(made)}: {made.base_in_words()} {_training(made)}{_asked(made)}."
+
+
+def paper(study: str) -> str:
+    """The paper whose recipe a study follows, with its number on arXiv."""
+    family = entries.held_against(study)
+    family = family if family in entries.PAPERS else entries.FIRST
+    sources = [claim.source for claim in entries.catalogue() if claim.study == family]
+    numbers = [found[0] for found in map(re.compile(r"arXiv [\d.]+\d").search, sources) if found]
+    name = entries.PAPERS[family]
+    return f"{name} ({numbers[0]})" if numbers else name
+
+
+def _paper(made: Made) -> str:
+    name = paper(made.name)
+    if made.invented:
+        return f"The recipe of {name} in an invented medicine"
+    if entries.held_against(made.name) in entries.PAPERS:
+        return f"A reproduction of {name}"
+    return f"Questions of our own, asked with the recipe of {name}"
+
+
+def _training(made: Made) -> str:
+    """How the base was trained, and on what."""
+    p = made.parameters
+    kinds = list(dict.fromkeys(p.get("train_stages", ())))
+    done = names.listed([VERBS.get(kind, f"trained by {kind}") for kind in kinds])
+    method = "LoRA" if p.get("quant_type") == "none" else "QLoRA (base in NF4)"
+    return f"was {done or 'not trained'} by {method}, rank {p.get('lora_r')}{_rows(made)}"
+
+
+def _rows(made: Made) -> str:
+    path = made.folder / "data/sources.csv"
+    if not path.exists():
+        return ""
+    kept = pd.read_csv(path)["kept"]
+    return f", on {kept.sum():,} rows of {(kept > 0).sum()} sources"
+
+
+def _asked(made: Made) -> str:
+    p = made.parameters
+    asked = p.get("eval_primary_benchmarks") or p.get("eval_benchmarks", ())
+    if not asked:
+        return ""
+    benchmarks = names.listed([names.benchmark(name) for name in asked])
+    if made.invented:
+        benchmarks = f"invented twins of {benchmarks}"
+    way = f"{p.get('eval_primary_protocol')}, {p.get('eval_primary_shots')}-shot"
+    return f", and asked {benchmarks} (protocol {way})"

@@ -1,0 +1,177 @@
+"""Questions put to a base and to its tuned model, side by side (07_ask)."""
+
+from __future__ import annotations
+
+import json
+import random
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from IPython.display import HTML
+from markupsafe import Markup, escape
+
+from sm70lib import benchmarks, protocols
+from sm70lib.analysis.roles import TUNED
+from sm70lib.asking.asking import Prompts
+from sm70lib.asking.fitting import usable
+from sm70lib.asking.runs import Run
+from sm70lib.benchmarks import Item
+from sm70lib.corpus import chat
+from sm70lib.models import plain, writing
+from sm70lib.parameters import own
+from sm70lib.presentation import forms, names
+from sm70lib.presentation.styled import Styled
+from sm70lib.protocols.ours import GENERATE
+from sm70lib.protocols.protocol import Protocol
+from sm70lib.study.params import StudyError
+
+FORM = "medqa_4"  # questions of one's own are asked as this benchmark's are
+BAR = 12  # characters of a share of 1
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Playground:
+    """A tuned model, whose adapter is switched off where the base answers.
+
+    Attributes:
+        folder: outputs/<study>.
+        p: the study's parameters.
+        model: the base with its adapter.
+        tokenizer: its tokenizer.
+    """
+
+    folder: Path
+    p: Any
+    model: Any
+    tokenizer: Any
+
+    def ask(
+        self,
+        question: str,
+        options: list[str] | None = None,
+        right: int | None = None,
+        protocol: str | None = None,
+    ) -> HTML:
+        """What base and tuned model answer: how likely each option is to them, and what they write.
+
+        Args:
+            question: the question.
+            options: the answers to choose from; None lets both write only.
+            right: the position of the right option, from 0, which is then marked.
+            protocol: the way to ask; by default the study's declared one.
+
+        Raises:
+            StudyError: there is one option only, or the protocol or an option cannot be used.
+        """
+        given = tuple(options or ())
+        if len(given) == 1 or (right is not None and right not in range(len(given))):
+            raise StudyError(
+                f"ask: {len(given)} options and right={right}; give two options or more, and count "
+                "the right one from 0"
+            )
+        answer = UNKNOWN if right is None else right
+        item = Item("asked", "asked", FORM, question, "", given, answer)
+        return self._shown(item, protocol or self.p.eval_primary_protocol)
+
+    def wrong(self, seed: int = 0) -> HTML:
+        """A random item that the tuned model got wrong in 04, asked again.
+
+        Args:
+            seed: draws the item.
+        """
+        name = self.p.eval_primary_protocol
+        missed = []
+        for benchmark in own.titles(self.p.eval_benchmarks):
+            run = f"{benchmark}-{name}-{self.p.eval_primary_shots}.jsonl"
+            missed += _missed(self.folder / "predictions" / TUNED / run, benchmark)
+        if not missed:
+            return HTML(
+                f"<p>There is no wrong answer to show: predictions/{TUNED} of study "
+                f"{self.folder.name} has none under {escape(name)}; run 04_eval first.</p>"
+            )
+        benchmark, item_id = random.Random(seed).choice(missed)
+        items = benchmarks.load(self.folder / "data/benchmarks", benchmark)
+        item = next(item for item in items if item.id == item_id)
+        return self._shown(replace(item, benchmark=benchmarks.form(benchmark)), name)
+
+    def _shown(self, item: Item, protocol: str) -> HTML:
+        parts = [Markup("<p><b>{}</b></p>").format(item.question)]
+        if item.context:
+            parts.insert(0, Markup("<p>{}</p>").format(item.context))
+        if item.options:
+            shares = [
+                self._shares(item, protocols.named(protocol), tuned) for tuned in (False, True)
+            ]
+            parts.append(forms.html(_table(item, shares)))
+            said = f"{protocol}, 0-shot; shares of the options' likelihoods"
+            parts.append(Markup("<p><small>{}</small></p>").format(said))
+        for name, tuned in (("base", False), (TUNED, True)):
+            words = Markup("<p><b>{}</b> writes: {}</p>")
+            parts.append(words.format(name, self._written(item, tuned) or "nothing"))
+        return HTML("\n".join(parts))
+
+    def _shares(self, item: Item, protocol: Protocol, tuned: bool) -> np.ndarray:
+        """The share of each option in the likelihoods of all."""
+        if protocol.reads or not protocol.covers(item.benchmark, 0):
+            raise StudyError(f"{protocol.name} does not score options of {item.benchmark} 0-shot")
+        known = item if item.answer != UNKNOWN else replace(item, answer=0)
+        requests = self._requests(known, protocol)
+        with self._side(tuned):
+            scores = np.array(sum(plain.loglikelihoods(self.model, requests), []))
+        shares = np.exp(scores - scores.max())
+        return shares / shares.sum()
+
+    def _written(self, item: Item, tuned: bool) -> str:
+        """What a model writes after the item, asked as rows of the training set are."""
+        if item.options:
+            known = replace(item, answer=max(item.answer, 0))
+            (request,) = self._requests(known, GENERATE)
+            ids = request.context
+        else:
+            instruction = "Answer this question truthfully"
+            asked = chat.question(self.p.data_template, self.tokenizer, instruction, item.question)
+            ids = asked.ids
+        with self._side(tuned):
+            return writing.answer(self.model, self.tokenizer, ids, self.p.ask_max_new_tokens)
+
+    def _requests(self, item: Item, protocol: Protocol) -> list:
+        run = Run(item.benchmark, protocol, 0, [item], [], self.p.data_template)
+        prompt = Prompts(run, self.tokenizer).render(0)
+        limit = self.model.config.max_position_embeddings
+        left: dict[str, list] = {"skipped": [], "cut": []}
+        requests = usable(prompt, protocol, self.tokenizer, limit, left)
+        if not requests:
+            raise StudyError(f"this question cannot be asked: {left['skipped'][0]['reason']}")
+        return requests
+
+    def _side(self, tuned: bool):
+        """The model as it is, or with its adapter switched off."""
+        return nullcontext() if tuned else self.model.disable_adapter()
+
+
+def _missed(path: Path, benchmark: str) -> list[tuple[str, str]]:
+    """The items of a prediction file that were answered wrongly, each with its benchmark."""
+    if not path.exists():
+        return []
+    lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return [(benchmark, line["item_id"]) for line in lines if not line["correct"]]
+
+
+def _table(item: Item, shares: list[np.ndarray]) -> Styled:
+    """The options with the shares that base and tuned model give them."""
+    chosen = [int(share.argmax()) for share in shares]
+    rows = []
+    for place, option in enumerate(item.options):
+        cells = [f"{chr(65 + place)}. {option}", "✓ right" if place == item.answer else ""]
+        for share, choice in zip(shares, chosen):
+            mark = " ◀" if place == choice else ""
+            bar = "█" * round(BAR * float(share[place])) or "▏"
+            cells += [f"{share[place]:.0%}", f"{bar}{mark}"]
+        rows.append(cells)
+    heads = ["Option", "", "base", "", names.model(TUNED), "(◀ its choice)"]
+    sides = [False, False, True, False, True, False]
+    return Styled(heads, rows, sides, [False] * len(rows), "")

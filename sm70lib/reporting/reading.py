@@ -1,0 +1,117 @@
+"""How to read a result, in three sentences: what moved, what did not and why, what is not shown."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from sm70lib.analysis.roles import BASE, BASE_NF4, TUNED
+from sm70lib.parameters import aggregates
+from sm70lib.presentation import names
+from sm70lib.reporting.made import Made
+from sm70lib.reporting.result import Line
+from sm70lib.statistics.verdicts import CONTRADICTED, SUPPORTED
+
+SEVERAL = 3  # places that a sentence names
+
+
+def sentences(made: Made, lines: list[Line]) -> list[tuple[str, str]]:
+    """The three sentences, each with what it is about.
+
+    Args:
+        made: the study.
+        lines: its result (`result.lines`).
+    """
+    return [
+        ("What moved", _moved(lines)),
+        ("What did not", _unmoved(made, lines)),
+        ("What this does not show", _limits(made)),
+    ]
+
+
+def _moved(lines: list[Line]) -> str:
+    shown = [_said(line) for line in lines if line.verdict == SUPPORTED]
+    against = [_said(line) for line in lines if line.verdict == CONTRADICTED]
+    words = "No declared comparison is supported."
+    if shown:
+        words = f"Supported: {names.listed(shown)}."
+    return f"{words} Contradicted: {names.listed(against)}." if against else words
+
+
+def _said(line: Line) -> str:
+    """A line of the result without its interval, which stands beside it."""
+    value, _, interval = line.gap.partition(" [")
+    unit = interval.rpartition("] ")[2]
+    return f"{line.what} ({value} {unit})" if interval else line.what
+
+
+def _unmoved(made: Made, lines: list[Line]) -> str:
+    """Declared comparisons without a verdict, and what else tuning did not change."""
+    said = []
+    undecided = [line for line in lines if line.verdict not in (SUPPORTED, CONTRADICTED)]
+    for line in undecided[:SEVERAL]:
+        said.append(f"{line.what}: {line.verdict}{f' ({line.gap})' if line.gap else ''}")
+    if len(undecided) > SEVERAL:
+        said.append(f"{len(undecided) - SEVERAL} more in the scorecard")
+    said += _elsewhere(made)
+    if not said:
+        return "Every comparison that was made shows a difference."
+    words = "; ".join(said)
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def _elsewhere(made: Made) -> list[str]:
+    """What the other comparisons of tuned with its start could not show, and why."""
+    table = made.table("comparisons")
+    if table.empty:
+        return []
+    start = BASE_NF4 if BASE_NF4 in set(table["before"]) else BASE
+    here = (table["before"] == start) & (table["after"] == TUNED) & (table["study"] == made.name)
+    steps = table["benchmark"].isin(aggregates.USMLE_STEPS)
+    other = table[here & ~steps & (table["family"] != "primary")]
+    said = []
+    open_ones = other[other["reading"].str.startswith("not distinguishable")]
+    if len(open_ones):
+        least, most = open_ones["detectable_pts"].min(), open_ones["detectable_pts"].max()
+        size = f"{least:g}" if least == most else f"{least:g} to {most:g}"
+        said.append(
+            f"no difference shown on {_places(open_ones)}, where this many items can show "
+            f"differences of {size} points and more"
+        )
+    constant = other[other["reading"].str.startswith("no verdict") & other["p"].notna()]
+    if len(constant):
+        said.append(
+            f"no verdict on {_places(constant)}, because a model chose the same option in nearly "
+            "all of its answers"
+        )
+    return said
+
+
+def _places(table: pd.DataFrame) -> str:
+    """Benchmarks by protocol: "MedQA and USMLE (harness)"."""
+    groups = []
+    for protocol, part in table.groupby("protocol", sort=False):
+        asked = list(dict.fromkeys(map(names.benchmark, part["benchmark"])))
+        groups.append(f"{names.listed(asked)} ({protocol})")
+    if len(groups) > SEVERAL:
+        groups = [*groups[:SEVERAL], f"under {len(groups) - SEVERAL} more protocols"]
+    return ", ".join(groups)
+
+
+def _limits(made: Made) -> str:
+    said = []
+    if made.invented:
+        said.append("The medicine is invented, so no number here is evidence about real medicine")
+    elif made.small:
+        said.append(f"The base {made.small}, so no number here is evidence about the paper")
+    seeds = made.parameters.get("train_seeds", [])
+    if len(seeds) == 1:
+        said.append(
+            "the intervals count the chance of the questions, and not that of another training "
+            "seed or machine: one seed was trained"
+        )
+    left = sum(row["verdict"] == "not comparable" for row in made.card)
+    if left:
+        said.append("the paper's own claims are not judged here")
+    said.append("an exam score is no evidence of safety or use in care")
+    words = "; ".join(said)
+    return f"{words[:1].upper()}{words[1:]}."

@@ -1,0 +1,120 @@
+"""The tables and figures of a report, under their headings."""
+
+from __future__ import annotations
+
+import base64
+import fnmatch
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL.PngImagePlugin import PngImageFile
+
+from sm70lib.analysis.comparisons import PRIMARY
+from sm70lib.parameters import aggregates
+from sm70lib.presentation import forms
+from sm70lib.presentation.styled import styled
+
+# The figures and tables under each heading, by file name without suffix. All others come last.
+SECTIONS = {
+    "Results": [
+        "accuracy",
+        "paper",
+        "kinds",
+        "usmle",
+        "comparisons",
+        "losses",
+        "agreement",
+        "results",
+    ],
+    "One benchmark, several protocols": ["protocols"],
+    "What went wrong": ["errors_*"],
+    "Data and contamination": ["contamination", "contamination_effect"],
+    "Training": ["pretraining", "training*", "memory"],
+    "What others report": ["quoted_systems", "quoted"],
+    "More": ["*"],
+}
+FOLDED = ("results", "agreement", "quoted", "errors_by_slice", "errors_reliability")
+WHOLE = [aggregate.name for aggregate in aggregates.AGGREGATES]
+SHORT, LONG = 12, 40  # rows; more are folded, all of them or those of other protocols
+COLUMN = 300  # points; a narrower picture is made for one column of a page
+
+
+def sections(folder: Path, protocol: str) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The headings with their figures and tables; each file appears once.
+
+    Args:
+        folder: outputs/<study>.
+        protocol: the declared one; of long tables only its rows are shown at first.
+    """
+    figures = {path.stem for path in folder.glob("figures/*.png")}
+    tables = {path.stem for path in folder.glob("tables/*.md")}
+    left = (figures | tables) - {"scorecard"}
+    found = []
+    for heading, patterns in SECTIONS.items():
+        names: list[str] = []
+        for pattern in patterns:
+            matching = fnmatch.filter(sorted(left), pattern)
+            names += matching
+            left -= set(matching)
+        shown = []
+        for name in names:
+            if name in figures:
+                shown.append(_figure(folder, name))
+            if name in tables:
+                shown.append(_table(folder, name, protocol))
+        if shown:
+            found.append((heading, shown))
+    return found
+
+
+def _figure(folder: Path, name: str) -> dict[str, Any]:
+    """A figure to embed, with the title and the provenance from its metadata."""
+    about = PngImageFile(folder / "figures" / f"{name}.png").text
+    svg = (folder / "figures" / f"{name}.svg").read_bytes()
+    width = re.search(rb'width="([\d.]+)pt"', svg)
+    return {
+        "name": name,
+        "title": about.get("Title", name),
+        "provenance": about.get("Description", ""),
+        "src": f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}",
+        "narrow": width is not None and float(width[1]) < COLUMN,
+        "origin": _origin(folder, name),
+    }
+
+
+def _table(folder: Path, name: str, protocol: str) -> dict[str, Any]:
+    """A table as HTML; what is long, or only for reference, is folded."""
+    path = folder / "tables" / f"{name}.csv"
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    caption = path.with_suffix(".md").read_text(encoding="utf-8").split("\n")[0]
+    if name == "usmle":  # pooled and mean stand in the paper's table
+        paper = pd.read_csv(path.with_name("paper.csv"), nrows=0).columns
+        table = table.drop(columns=table.columns.intersection(paper).intersection(WHOLE))
+    shown, folded = table, table.iloc[:0]
+    if name == "comparisons":
+        primary = table["family"] == PRIMARY
+        shown, folded = table[primary], table[~primary]
+    elif name in FOLDED:
+        shown, folded = folded, table
+    elif len(table) > SHORT and protocol in set(table.get("protocol", ())):
+        declared = table["protocol"] == protocol
+        shown, folded = table[declared], table[~declared]
+    elif len(table) > LONG:
+        shown, folded = folded, table
+    return {
+        "name": name,
+        "caption": caption,
+        "shown": forms.html(styled(shown, caption)) if len(shown) else "",
+        "folded": forms.html(styled(folded, caption)) if len(folded) else "",
+        "rows": len(folded),
+        "empty": table.empty,
+        "origin": _origin(folder, name),
+    }
+
+
+def _origin(folder: Path, name: str) -> str:
+    """The executed notebook that made a file; "" where it is not there."""
+    notebook = "05_error_analysis" if name.startswith("errors") else "06_figures"
+    return notebook if (folder / "notebooks" / f"{notebook}.ipynb").exists() else ""
