@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sm70lib import preflight, runner
+from sm70lib.display import command_line
 from sm70lib.parameters.fields import Study
 from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.parameters.stages import IN_ROUNDS, STAGES
