@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, load_from_disk
 
 from sm70lib.parameters import own
-from sm70lib.parameters.stages import IN_ROUNDS, READS, STAGES
+from sm70lib.parameters.stages import IN_ROUNDS, READS, STAGES, steps_of
 from sm70lib.study.params import StudyError
 
 
@@ -214,6 +214,17 @@ def _rows_of_round(pairs: Dataset, p, kind: str, turn: int) -> Dataset:
             f"{kind}_rounds leaves round {turn} without a pair: give it a source or drop the round"
         )
     return pairs
+
+
+def passes(p, number: int, rows: Dataset) -> float:
+    """How often a stage reads its rows; of packed rows at most, if every sequence is full."""
+    kind = p.train_stages[number - 1]
+    sequences = steps_of(p, number) * getattr(p, f"{kind}_batch_size")
+    if not getattr(p, f"{kind}_packing", False):
+        return sequences / len(rows)
+    tables = rows.select_columns(["input_ids"]).with_format("arrow").iter(10_000)
+    tokens = sum(pc.sum(pc.list_value_length(table["input_ids"])).as_py() for table in tables)
+    return sequences * p.data_max_length / tokens
 
 
 def longest(rows) -> tuple[int, int]:

@@ -151,7 +151,7 @@ def test_a_preference_round_shows_its_pairs_and_their_margin():
         "margin (nats)",
         "learning rate",
     ]
-    assert figure.get_suptitle() == "At the end 62% of the held-out pairs are in the right order"
+    assert title(figure) == "At the end 62% of the held-out pairs are in the right order"
     assert len(curves.loss_curve(dpo, "3-dpo").axes) == 3
     matplotlib.pyplot.close(figure)
     sft = dpo[["step", "loss"]]

@@ -51,12 +51,10 @@ def test_span_is_where_the_input_stands_also_when_the_same_text_stands_elsewhere
 
 def test_digest_tells_templates_apart_and_an_unknown_one_is_named():
     digests = {templates.digest(name) for name in templates.TEMPLATES}
-    assert len(digests) == len(templates.TEMPLATES) == 2 and all(
+    assert len(digests) == len(templates.TEMPLATES) >= 2 and all(
         len(digest) == 64 for digest in digests
     )
-    with pytest.raises(
-        StudyError, match="there is no template 'vicuna'; choose from medalpaca, sm70"
-    ):
+    with pytest.raises(StudyError, match="there is no template 'vicuna'; choose from medalpaca, "):
         templates.render("vicuna", "a", "b")
 
 

@@ -406,9 +406,9 @@ def test_flipped_labels_exchange_the_answers_and_are_another_stage(tmp_path):
     assert flipped["chosen_ids"][:] == rows["rejected_ids"][:] != rows["chosen_ids"][:]
     assert flipped["prompt_ids"][:] == rows["prompt_ids"][:]
     other = keys.of_stage(p, tmp_path, 2, 0)
-    assert keys.difference(key, other) == "dpo_flipped: False -> True"
-    assert keys.difference(other, key) == "dpo_flipped: True -> False"
-    assert keys.difference(key, keys.of_stage(p, tmp_path, 1, 0)) != ""
+    assert compared.difference(key, other) == "dpo_flipped: False -> True"
+    assert compared.difference(other, key) == "dpo_flipped: True -> False"
+    assert compared.difference(key, keys.of_stage(p, tmp_path, 1, 0)) != ""
     p.dpo_flipped = False
     first = keys.of_stage(p, tmp_path, 1, 0)
     p.dpo_flipped = True
