@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 from pydantic import ValidationError
 
@@ -155,6 +155,7 @@ def test_an_unknown_study_lists_the_known_ones():
     assert "tiny" in wrong("params/nosuch.yml").split("are: ")[1]
 
 
+@settings(deadline=None)  # a busy machine takes longer over one example than hypothesis allows
 @given(
     some.dictionaries(
         some.text(min_size=1) | some.sampled_from(list(fields.FIELDS)),
