@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pandas as pd
 
 from sm70lib.analysis.roles import BASE, BASE_NF4, TUNED
@@ -12,6 +14,7 @@ from sm70lib.reporting.result import Line
 from sm70lib.statistics.verdicts import CONTRADICTED, SUPPORTED
 
 SEVERAL = 3  # places that a sentence names
+LONGEST = 60  # characters of what was compared; the result beside the sentence has them all
 
 
 def sentences(made: Made, lines: list[Line]) -> list[tuple[str, str]]:
@@ -49,7 +52,8 @@ def _unmoved(made: Made, lines: list[Line]) -> str:
     said = []
     undecided = [line for line in lines if line.verdict not in (SUPPORTED, CONTRADICTED)]
     for line in undecided[:SEVERAL]:
-        said.append(f"{line.what}: {line.verdict}{f' ({line.gap})' if line.gap else ''}")
+        what = textwrap.shorten(line.what, LONGEST, placeholder=" …")
+        said.append(f"{what}: {line.verdict}{f' ({line.gap})' if line.gap else ''}")
     if len(undecided) > SEVERAL:
         said.append(f"{len(undecided) - SEVERAL} more in the scorecard")
     said += _elsewhere(made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from sm70lib.analysis.roles import TUNED
@@ -50,6 +51,8 @@ def gap(row: dict[str, Any]) -> str:
     sign = "" if unit == "%" else "+"
     decimals = DECIMALS.get(unit, 1)
     value, low, high = (f"{row[name]:.{decimals}f}" for name in ("ours", "low", "high"))
+    if not math.isfinite(row["high"] - row["low"]):
+        return f"{value} {unit}, no bounds"
     return f"{sign if row['ours'] > 0 else ''}{value} [{low}, {high}] {unit}".rstrip()
 
 
@@ -88,4 +91,4 @@ def _declared(row: dict[str, Any]) -> Line:
         what, detail = detail, ""
     if number and row["reference"] is not None:
         detail = f"{detail}; to exceed: {row['reference']:g}; n = {row['n']:.0f}".lstrip("; ")
-    return Line(what, number, detail, row["verdict"])
+    return Line(f"{what[:1].upper()}{what[1:]}", number, detail, row["verdict"])

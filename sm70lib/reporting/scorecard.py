@@ -94,7 +94,7 @@ def _shown(row: Row) -> Row:
     if row["protocol"] and row["shots"] is not None:
         way = f"{row['protocol']}, {row['shots']:.0f}-shot"
     return row | {
-        "place": place,
+        "place": place or "the whole claim",
         "way": f"{way}; {row['measure']}".strip("; "),
         "limit": _reference(row),
         "number": _number(row),
@@ -116,7 +116,8 @@ def _reference(row: Row) -> str:
 
 
 def _number(row: Row) -> str:
-    return result.gap(row).rpartition("]")[0] + "]" if row["ours"] is not None else "–"
+    number, bracket, _ = result.gap(row).rpartition("]")
+    return number + bracket or result.gap(row) or "–"
 
 
 def _note(row: Row) -> str:

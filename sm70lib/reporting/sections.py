@@ -98,7 +98,7 @@ def _table(folder: Path, name: str, protocol: str) -> dict[str, Any]:
         shown, folded = table[primary], table[~primary]
     elif name in FOLDED:
         shown, folded = folded, table
-    elif len(table) > SHORT and protocol in set(table.get("protocol", ())):
+    elif name != "paper" and len(table) > SHORT and protocol in set(table.get("protocol", ())):
         declared = table["protocol"] == protocol
         shown, folded = table[declared], table[~declared]
     elif len(table) > LONG:

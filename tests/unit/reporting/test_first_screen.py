@@ -88,6 +88,18 @@ def test_the_result_is_the_declared_family_with_scores_before_and_after(study):
     assert (second.what, second.detail) == ("PubMedQA", "n = 300"), "no scores of it in the results"
 
 
+def test_a_number_without_bounds_says_so():
+    measured = {
+        "ours": -0.004,
+        "low": -float("inf"),
+        "high": float("inf"),
+        "measure": "loss (nats)",
+    }
+    assert result.gap(measured) == "-0.004 nats, no bounds"
+    assert result.gap(measured | {"low": -0.1, "high": 0.2}) == "-0.004 [-0.100, 0.200] nats"
+    assert result.gap({"ours": None}) == ""
+
+
 def test_three_sentences_say_how_to_read_it(study):
     (_, moved), (_, unmoved), (_, limits) = reading.sentences(study, result.lines(study))
     assert moved == "Supported: MedQA (+50.3 points)."
