@@ -17,7 +17,6 @@ from pathlib import Path
 
 from sm70lib.tiny.jsonfiles import write_jsonl
 from sm70lib.tiny.layouts import LETTERS
-from sm70lib.tiny.twins import ARTICLES
 from sm70lib.tiny.world import (
     PHRASES,
     RELATIONS,
@@ -30,6 +29,7 @@ from sm70lib.tiny.world import (
 )
 
 NEW = "new"  # the kind of these facts
+ARTICLES = 240  # guidelines on each condition: enough for one pass, so that replay is not repeated
 ENDING = " {v}."
 
 
