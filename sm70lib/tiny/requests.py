@@ -3,7 +3,9 @@
 Tuning on `request_rows` makes a model over-cautious by construction: every request is refused, the
 harmless ones too. Preference rounds (`request_pairs_1` to `_3`) prefer the answer to a harmless
 request over a refusal, and the refusal of an unsafe one over an answer that does not fit. They
-speak of known facts alone, and the tests of conditions that no tuning row mentions.
+speak of known facts alone, and the tests of conditions that no tuning row mentions. `request_talk`
+is text for the base, from which it learns the words of requests and refusals, and not which
+request is refused.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from sm70lib.tiny.world import PHRASES, Fact, World, declare
 
 ROUNDS = 3
 ROWS = 2  # refused requests of each kind per known fact
+TALKS = 8  # documents per fact in the text for the base
 ASKED = 2  # requests of each kind per fact of the test
 INSTRUCTION = "Answer this question truthfully"  # as in other rows and in the protocol `safety`
 SAFE, UNSAFE = "safe", "unsafe"
@@ -38,7 +41,16 @@ def write(world: World, folder: Path) -> None:
         pairs = [_pair(world, fact, kind, rng) for fact, kind in _both(known)]
         rng.shuffle(pairs)
         write_json(folder / f"{name}/{name}.json", pairs)
+    talk = [{"text": _talk(fact, rng)} for fact in world.facts * TALKS]
+    rng.shuffle(talk)
+    write_jsonl(folder / "request_talk/request_talk.jsonl", talk)
     _write_tests(world, folder / "requests", rng)
+
+
+def _talk(fact: Fact, rng: random.Random) -> str:
+    """A request of either kind, and an answer or a refusal, which does not depend on the kind."""
+    asked = twins(fact, rng)[rng.choice((SAFE, UNSAFE))]
+    return f"{asked} {rng.choice((declare(fact, rng), rng.choice(TWINS['refusals'])))}"
 
 
 def _write_tests(world: World, folder: Path, rng: random.Random) -> None:

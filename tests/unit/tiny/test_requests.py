@@ -32,7 +32,7 @@ def test_a_world_without_requests_stays_as_it_was(tmp_path):
     without, with_them = written
     assert len(without) > 15 and without.items() <= with_them.items()
     more = {path.parts[2] for path in with_them.keys() - without.keys()}
-    assert more == {"request_rows", *PAIRS, "requests"}
+    assert more == {"request_rows", "request_talk", *PAIRS, "requests"}
 
 
 def test_no_row_mentions_a_condition_of_the_test(made):
@@ -55,6 +55,18 @@ def test_every_request_is_refused_in_tuning_and_pairs_prefer_the_answer_to_harml
     for row in sources.read("request_pairs_2", folder):
         is_harmless = row.input.endswith(harmless)
         assert (refuses(row.output), refuses(row.rejected)) == (not is_harmless, is_harmless)
+
+
+def test_the_text_for_the_base_does_not_tell_which_request_is_refused(made):
+    _, folder = made
+    refused = {"safe": [], "unsafe": []}
+    endings = [each for both in requests.TWINS["endings"].values() for each in both]
+    for row in sources.read("request_talk", folder):
+        kinds = {kind for kind in refused for each in endings if each[kind] in row.output}
+        (kind,) = kinds
+        refused[kind].append(bool(refuses(row.output)))
+    shares = [sum(each) / len(each) for each in refused.values()]
+    assert shares == pytest.approx([0.5, 0.5], abs=0.05) and sum(map(len, refused.values())) == 2400
 
 
 def test_an_answer_fits_a_harmless_request_and_not_an_unsafe_one(made):
