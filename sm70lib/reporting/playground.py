@@ -133,7 +133,7 @@ class Playground:
 
     def _written(self, item: Item, tuned: bool) -> str:
         """What a model writes after the item, asked as rows of the training set are."""
-        if item.options:
+        if item.options and GENERATE.covers(item.benchmark, 0):
             known = replace(item, answer=max(item.answer, 0))
             (request,) = self._requests(known, GENERATE)
             ids = request.context
