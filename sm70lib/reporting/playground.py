@@ -24,7 +24,7 @@ from sm70lib.models import plain, writing
 from sm70lib.parameters import own
 from sm70lib.presentation import forms, names
 from sm70lib.presentation.styled import Styled
-from sm70lib.protocols.ours import GENERATE
+from sm70lib.protocols.ours import AS_TRAINED, GENERATE
 from sm70lib.protocols.protocol import Protocol
 from sm70lib.study.params import StudyError
 
@@ -75,7 +75,7 @@ class Playground:
             )
         answer = UNKNOWN if right is None else right
         item = Item("asked", "asked", FORM, question, "", given, answer)
-        return self._shown(item, protocol or self.p.eval_primary_protocol)
+        return self._shown(item, protocol or self._usual(FORM))
 
     def wrong(self, seed: int = 0) -> HTML:
         """A random item that the tuned model got wrong in 04, asked again.
@@ -96,13 +96,19 @@ class Playground:
         benchmark, item_id = random.Random(seed).choice(missed)
         items = benchmarks.load(self.folder / "data/benchmarks", benchmark)
         item = next(item for item in items if item.id == item_id)
-        return self._shown(replace(item, benchmark=benchmarks.form(benchmark)), name)
+        form = benchmarks.form(benchmark)
+        return self._shown(replace(item, benchmark=form), self._usual(form))
+
+    def _usual(self, benchmark: str) -> str:
+        """The declared protocol, or the first other one that scores these options without shots."""
+        ways = (self.p.eval_primary_protocol, AS_TRAINED.name)
+        return next((name for name in ways if _scores(protocols.named(name), benchmark)), "")
 
     def _shown(self, item: Item, protocol: str) -> HTML:
         parts = [Markup("<p><b>{}</b></p>").format(item.question)]
         if item.context:
             parts.insert(0, Markup("<p>{}</p>").format(item.context))
-        if item.options:
+        if item.options and protocol:
             shares = [
                 self._shares(item, protocols.named(protocol), tuned) for tuned in (False, True)
             ]
@@ -116,7 +122,7 @@ class Playground:
 
     def _shares(self, item: Item, protocol: Protocol, tuned: bool) -> np.ndarray:
         """The share of each option in the likelihoods of all."""
-        if protocol.reads or not protocol.covers(item.benchmark, 0):
+        if not _scores(protocol, item.benchmark):
             raise StudyError(f"{protocol.name} does not score options of {item.benchmark} 0-shot")
         known = item if item.answer != UNKNOWN else replace(item, answer=0)
         requests = self._requests(known, protocol)
@@ -127,7 +133,7 @@ class Playground:
 
     def _written(self, item: Item, tuned: bool) -> str:
         """What a model writes after the item, asked as rows of the training set are."""
-        if item.options:
+        if item.options and GENERATE.covers(item.benchmark, 0):
             known = replace(item, answer=max(item.answer, 0))
             (request,) = self._requests(known, GENERATE)
             ids = request.context
@@ -151,6 +157,11 @@ class Playground:
     def _side(self, tuned: bool):
         """The model as it is, or with its adapter switched off."""
         return nullcontext() if tuned else self.model.disable_adapter()
+
+
+def _scores(protocol: Protocol, benchmark: str) -> bool:
+    """Whether a protocol scores the options of a benchmark without shots."""
+    return not protocol.reads and protocol.covers(benchmark, 0)
 
 
 def _missed(path: Path, benchmark: str) -> list[tuple[str, str]]:

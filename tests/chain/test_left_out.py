@@ -38,6 +38,8 @@ EVAL = {
     "eval_models": {},
     "eval_own": ["base", "base-nf4", "stages", "merged", "tuned"],
     "eval_launcher": "python",
+    "eval_primary_protocol": "sm70-2023",
+    "eval_primary_shots": 0,
     "ask_question": None,
     "ask_max_new_tokens": 3,
 }

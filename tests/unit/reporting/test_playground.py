@@ -101,6 +101,11 @@ def test_what_cannot_be_asked_is_one_sentence(play, options, right, protocol, sa
         play.ask("What?", options=options, right=right, protocol=protocol)
 
 
+def test_a_declared_protocol_that_scores_no_options_is_replaced(play, monkeypatch):
+    monkeypatch.setattr(P, "eval_primary_protocol", "generate")
+    assert "as-trained, 0-shot" in play.ask("What?", options=["a", "b"]).data
+
+
 def test_a_wrong_answer_is_drawn_from_the_predictions(play):
     assert "run 04_eval first" in play.wrong().data, "a missing file is one sentence"
     items = synthetic.items("medqa_4", 6, world=False)
