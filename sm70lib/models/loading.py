@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -21,6 +23,7 @@ from sm70lib.models.adapters import attach
 from sm70lib.models.lora import shut_cpu_inference_kernel
 from sm70lib.steps import weights
 from sm70lib.study.params import StudyError
+from sm70lib.study.used import trains_all
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -166,3 +169,40 @@ def located(folder: Path) -> str:
 
 def _origin(made_from: dict) -> str:
     return f"from {made_from.get('file', 'outputs/models')}" if made_from else "from the hub"
+
+
+class Pair:
+    """A base and what was trained on it, of which one answers at a time.
+
+    The base is never in memory twice. An adapter is switched off where the base answers. Of two
+    whole models only one is held, and a change of side loads the other.
+    """
+
+    def __init__(self, base: str, p, trained: Path):
+        """Remembers what to load.
+
+        Args:
+            base: Folder or hub name of the base.
+            p: The study's parameters.
+            trained: Folder of the adapter or of the model.
+        """
+        self.base, self.p, self.trained = base, p, trained
+        self.held: tuple[bool, Any] | None = None  # whether it is the trained one, and the model
+
+    @contextmanager
+    def side(self, tuned: bool) -> Iterator[Any]:
+        """Yields the trained model, or the base."""
+        if trains_all(self.p):
+            yield self._whole(tuned)
+            return
+        if self.held is None:
+            self.held = True, load(self.base, self.p, self.trained)
+        model = self.held[1]
+        with nullcontext() if tuned else model.disable_adapter():
+            yield model
+
+    def _whole(self, tuned: bool) -> Any:
+        if self.held is None or self.held[0] != tuned:
+            self.held = None  # the other one leaves the memory first
+            self.held = tuned, load(self.trained) if tuned else load(self.base, self.p)
+        return self.held[1]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from jinja2.exceptions import TemplateError
 
-from sm70lib.models import loading
-from sm70lib.study.used import trains_all
+from sm70lib.models.loading import Pair
 
 TEMPERATURE = 0.8  # of several draws, as in Meditron (arXiv 2311.16079)
 
@@ -28,30 +26,21 @@ def answer(loaded, tokenizer, prompt: list[int], max_new_tokens: int) -> str:
 
 
 def beside_base(
-    base: str, p, trained: Path, tokenizer, prompts: Sequence[list[int]], max_new_tokens: int
+    pair: Pair, tokenizer, prompts: Sequence[list[int]], max_new_tokens: int
 ) -> list[tuple[str, str]]:
     """What the base and the trained model write after each prompt, greedily.
 
-    A base with an adapter is loaded once. Of two whole models, one is loaded after the other.
-
     Args:
-        base: Folder or hub name of the base.
-        p: The study's parameters.
-        trained: Folder of the adapter or of the model.
+        pair: The two models.
         tokenizer: Their tokenizer.
         prompts: Token ids of each prompt.
         max_new_tokens: Most tokens that are written, unless an end token comes first.
     """
-
-    def answers(loaded) -> list[str]:
-        return [answer(loaded, tokenizer, prompt, max_new_tokens) for prompt in prompts]
-
-    if trains_all(p):
-        return list(zip(answers(loading.load(base, p)), answers(loading.load(trained))))
-    tuned: Any = loading.load(base, p, trained)
-    with tuned.disable_adapter():
-        plain = answers(tuned)
-    return list(zip(plain, answers(tuned)))
+    sides = []
+    for tuned in (False, True):
+        with pair.side(tuned) as loaded:
+            sides.append([answer(loaded, tokenizer, prompt, max_new_tokens) for prompt in prompts])
+    return list(zip(*sides))
 
 
 @torch.inference_mode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
 from sm70lib.corpus import chat
 from sm70lib.models import plain, writing
+from sm70lib.models.loading import Pair
 from sm70lib.parameters import own
 from sm70lib.presentation import forms, names
 from sm70lib.presentation.styled import Styled
@@ -35,18 +35,18 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class Playground:
-    """A tuned model, whose adapter is switched off where the base answers.
+    """A base and its tuned model, side by side.
 
     Attributes:
         folder: outputs/<study>.
         p: the study's parameters.
-        model: the base with its adapter.
-        tokenizer: its tokenizer.
+        models: the two models.
+        tokenizer: their tokenizer.
     """
 
     folder: Path
     p: Any
-    model: Any
+    models: Pair
     tokenizer: Any
 
     def ask(
@@ -108,55 +108,52 @@ class Playground:
         parts = [Markup("<p><b>{}</b></p>").format(item.question)]
         if item.context:
             parts.insert(0, Markup("<p>{}</p>").format(item.context))
-        if item.options and protocol:
-            shares = [
-                self._shares(item, protocols.named(protocol), tuned) for tuned in (False, True)
-            ]
+        shares, texts = [], []
+        for tuned in (False, True):
+            with self.models.side(tuned) as loaded:
+                if item.options and protocol:
+                    shares.append(self._shares(item, protocols.named(protocol), loaded))
+                texts.append(self._written(item, loaded))
+        if shares:
             parts.append(forms.html(_table(item, shares)))
             said = f"{protocol}, 0-shot; shares of the options' likelihoods"
             parts.append(Markup("<p><small>{}</small></p>").format(said))
-        for name, tuned in (("base", False), (TUNED, True)):
+        for name, text in zip(("base", TUNED), texts):
             words = Markup("<p><b>{}</b> writes: {}</p>")
-            parts.append(words.format(name, self._written(item, tuned) or "nothing"))
+            parts.append(words.format(name, text or "nothing"))
         return HTML("\n".join(parts))
 
-    def _shares(self, item: Item, protocol: Protocol, tuned: bool) -> np.ndarray:
+    def _shares(self, item: Item, protocol: Protocol, loaded: Any) -> np.ndarray:
         """The share of each option in the likelihoods of all."""
         if not _scores(protocol, item.benchmark):
             raise StudyError(f"{protocol.name} does not score options of {item.benchmark} 0-shot")
         known = item if item.answer != UNKNOWN else replace(item, answer=0)
-        requests = self._requests(known, protocol)
-        with self._side(tuned):
-            scores = np.array(sum(plain.loglikelihoods(self.model, requests), []))
+        requests = self._requests(known, protocol, loaded)
+        scores = np.array(sum(plain.loglikelihoods(loaded, requests), []))
         shares = np.exp(scores - scores.max())
         return shares / shares.sum()
 
-    def _written(self, item: Item, tuned: bool) -> str:
+    def _written(self, item: Item, loaded: Any) -> str:
         """What a model writes after the item, asked as rows of the training set are."""
         if item.options and GENERATE.covers(item.benchmark, 0):
             known = replace(item, answer=max(item.answer, 0))
-            (request,) = self._requests(known, GENERATE)
+            (request,) = self._requests(known, GENERATE, loaded)
             ids = request.context
         else:
             instruction = "Answer this question truthfully"
             asked = chat.question(self.p.data_template, self.tokenizer, instruction, item.question)
             ids = asked.ids
-        with self._side(tuned):
-            return writing.answer(self.model, self.tokenizer, ids, self.p.ask_max_new_tokens)
+        return writing.answer(loaded, self.tokenizer, ids, self.p.ask_max_new_tokens)
 
-    def _requests(self, item: Item, protocol: Protocol) -> list:
+    def _requests(self, item: Item, protocol: Protocol, loaded: Any) -> list:
         run = Run(item.benchmark, protocol, 0, [item], [], self.p.data_template)
         prompt = Prompts(run, self.tokenizer).render(0)
-        limit = self.model.config.max_position_embeddings
+        limit = loaded.config.max_position_embeddings
         left: dict[str, list] = {"skipped": [], "cut": []}
         requests = usable(prompt, protocol, self.tokenizer, limit, left)
         if not requests:
             raise StudyError(f"this question cannot be asked: {left['skipped'][0]['reason']}")
         return requests
-
-    def _side(self, tuned: bool):
-        """The model as it is, or with its adapter switched off."""
-        return nullcontext() if tuned else self.model.disable_adapter()
 
 
 def _scores(protocol: Protocol, benchmark: str) -> bool:

@@ -22,17 +22,12 @@ P = SimpleNamespace(
 )
 
 
-class Model:
-    """A model with an adapter that can be switched off; it knows whether it is on."""
-
-    config = SimpleNamespace(max_position_embeddings=4096)
-    on = True
+class Models:
+    """A base and its tuned model; each knows which it is."""
 
     @contextmanager
-    def disable_adapter(self):
-        self.on = False
-        yield
-        self.on = True
+    def side(self, tuned):
+        yield SimpleNamespace(on=tuned, config=SimpleNamespace(max_position_embeddings=4096))
 
 
 class Tokenizer:
@@ -59,7 +54,7 @@ def play(tmp_path, monkeypatch):
     said = {True: "tuned <b>words</b>", False: "base words"}
     monkeypatch.setattr(writing, "answer", lambda model, *_: said[model.on])
     monkeypatch.setattr(playground, "usable", usable)
-    return playground.Playground(tmp_path, P, Model(), Tokenizer())
+    return playground.Playground(tmp_path, P, Models(), Tokenizer())
 
 
 def usable(prompt, protocol, tokenizer, limit, listed):
