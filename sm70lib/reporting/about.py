@@ -7,6 +7,7 @@ import re
 import pandas as pd
 
 from sm70lib.claims import entries
+from sm70lib.corpus.selection import HELD
 from sm70lib.presentation import names
 from sm70lib.reporting.made import Made
 
@@ -34,9 +35,9 @@ def _paper(made: Made) -> str:
     name = paper(made.name)
     if made.invented:
         return f"The recipe of {name} in an invented medicine"
-    if entries.held_against(made.name) in entries.PAPERS:
-        return f"A reproduction of {name}"
-    return f"Questions of our own, asked with the recipe of {name}"
+    if made.name.startswith(entries.SMALL):
+        return f"The recipe of {name} on a small model"
+    return f"A reproduction of {name}"
 
 
 def _training(made: Made) -> str:
@@ -44,15 +45,22 @@ def _training(made: Made) -> str:
     p = made.parameters
     kinds = list(dict.fromkeys(p.get("train_stages", ())))
     done = names.listed([VERBS.get(kind, f"trained by {kind}") for kind in kinds])
+    return f"was {done or 'not trained'} {_method(p)}{_rows(made)}"
+
+
+def _method(p: dict) -> str:
+    if p.get("train_parameters") == "full":
+        return "in all its weights"
     method = "LoRA" if p.get("quant_type") == "none" else "QLoRA (base in NF4)"
-    return f"was {done or 'not trained'} by {method}, rank {p.get('lora_r')}{_rows(made)}"
+    return f"by {method}, rank {p.get('lora_r')}"
 
 
 def _rows(made: Made) -> str:
     path = made.folder / "data/sources.csv"
     if not path.exists():
         return ""
-    kept = pd.read_csv(path)["kept"]
+    table = pd.read_csv(path).set_index("source")["kept"]
+    kept = table[~table.index.str.endswith(f"({HELD})")]
     return f", on {kept.sum():,} rows of {(kept > 0).sum()} sources"
 
 
