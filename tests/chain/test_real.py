@@ -195,7 +195,7 @@ def test_tables_show_usmle_and_no_claim_about_sm70_is_judged(study):
     assert (~paper).sum() == 9
     assert card["claim"].str.contains("refusing unsafe requests").sum() == 1
     assert not card.loc[~paper, "claim"].str.contains("Llama|Camel|GPT").any()
-    for name in names - {"quoted", "errors"}:
+    for name in names - {"quoted", "quoted_systems", "errors"}:
         assert (
             "trained here from scratch" in (study / f"tables/{name}.md").read_text().splitlines()[0]
         ), name
