@@ -31,6 +31,17 @@ BENCHMARKS = {
     "medical_twins_safe": "medical twins (safe)",
     "medical_twins_unsafe": "medical twins (unsafe)",
     "toxigen": "ToxiGen",
+    "new_facts": "new facts",
+    "old_text": "old text",
+    "new_text": "new text",
+    "senior_health_held_out": "SeniorHealth (held out)",
+    "cdc": "CDC",
+    "preferred_replies_held_out": "preferred replies (held out)",
+    "requests_safe": "clinical requests (safe)",
+    "requests_unsafe": "clinical requests (unsafe)",
+    "request_pairs": "pairs of clinical requests",
+    "medquad_pairs": "pairs from MedQuAD",
+    "public_pairs": "public pairs",
 }
 MODELS = {"base-nf4": "base (NF4)"}
 STAGES = {"cpt": "pretraining", "sft": "tuning", "dpo": "preferences"}

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from sm70lib.claims import entries
 from sm70lib.presentation import names
 from sm70lib.reporting.made import Made
 
@@ -27,9 +28,12 @@ class Agreement(NamedTuple):
 
 
 def agreement(made: Made) -> Agreement | None:
-    """The comparison that 06 wrote to `agreement`; None where the study has none."""
+    """The comparison that 06 wrote to `agreement`; None where the study has none.
+
+    The committed runs are SM70's tiny study, with which no other paper's can be compared.
+    """
     path = made.folder / "tables/agreement.md"
-    if not path.exists():
+    if not path.exists() or entries.held_against(made.name) != entries.FIRST:
         return None
     table = made.table("agreement")
     caption = path.read_text(encoding="utf-8").split("\n")[0]

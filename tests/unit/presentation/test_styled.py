@@ -5,6 +5,7 @@ import re
 import pandas as pd
 import pytest
 
+from sm70lib import benchmarks
 from sm70lib.presentation import columns, forms, names
 from sm70lib.presentation.styled import styled
 
@@ -93,6 +94,7 @@ def test_short_names_in_a_sentence_are_written_out(given, written):
 
 
 def test_names_that_nobody_listed_stay_as_they_are():
+    assert names.BENCHMARKS.keys() >= benchmarks.BENCHMARKS.keys(), "each has a name in words"
     assert names.benchmark("riddles") == "riddles" and names.model("gpt-x") == "gpt-x"
     assert names.model("tuned-2-dpo-seed3") == "tuned, stage 2 (preferences), seed 3"
     assert columns.of("some_new_column").head == "Some new column"
