@@ -4,6 +4,7 @@ After `make reproduce STUDY=small DATA=folder`:
 
     python -m tests.results.small                # outputs/small -> outputs/reference/small
     python -m tests.results.small small-full     # the same for the overlay
+    python -m tests.results.small tiny-meditron  # or for another study with arms
 
 Kept are tables, figures, marks, losses and predictions of both arms. What quotes questions stays
 away (executed notebooks, benchmark items, the table errors): the exams have their own licences.
@@ -60,7 +61,8 @@ def keep(study: str) -> None:
     for name in (study, *parameters["figures_studies"]):
         target = REFERENCES / study if name == study else REFERENCES / study / name
         _copy(outputs() / name, target, parameters["data_root"])
-    write_json(REFERENCES / study / SPEED, _speed(outputs() / study))
+    if study in STUDIES:
+        write_json(REFERENCES / study / SPEED, _speed(outputs() / study))
 
 
 def _copy(study: Path, target: Path, data_root: str) -> None:
