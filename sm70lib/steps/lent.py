@@ -40,7 +40,7 @@ def require(study: str, lenders: Sequence[str]) -> None:
             )
 
 
-def take_over(study: Study, lender: str, names: list[str]) -> None:
+def take_over(study: Study, lender: str, names: list[str], again: bool = False) -> None:
     """Takes over each step whose key agrees, in order, and prints a line for each.
 
     If 03 does not agree, its agreeing stages are taken over. If 04 does not agree, its prediction
@@ -51,6 +51,7 @@ def take_over(study: Study, lender: str, names: list[str]) -> None:
         study: The new study.
         lender: The name of the other study.
         names: The steps to take over.
+        again: Whether they were offered before; then only what is taken is printed.
     """
     old, new = outputs() / lender, outputs() / study.study
     for name in names:
@@ -70,7 +71,8 @@ def take_over(study: Study, lender: str, names: list[str]) -> None:
             parts = _take_predictions(old, new)
         why = difference(done["key"], now) if done else f"not finished in {lender}"
         taken = f"; {', '.join(parts)} taken over from {lender}" if parts else ""
-        print(f"{name}: not taken over ({why or 'not as it was written'}){taken}", flush=True)
+        if parts or not again:
+            print(f"{name}: not taken over ({why or 'not as it was written'}){taken}", flush=True)
     if any(mark(new, name) for name in names):
         steps.write_manifest(new)
 
@@ -90,7 +92,7 @@ def take_over_in_turn(study: Study, lenders: Sequence[str], name: str) -> None:
         new = outputs() / study.study
         begun = mark(new, name) or mark(new, name, "begun")
         if not begun and mark(outputs() / lender, name):
-            take_over(study, lender, [name])
+            take_over(study, lender, [name], again=True)
 
 
 def _place(old: Path, name: str, now: Key) -> Path | None:
@@ -163,8 +165,9 @@ def _take_stage(stage: Path, target: Path, new: Path) -> None:
 def _take_predictions(old: Path, new: Path) -> list[str]:
     """Copies the prediction files of every model; returns a phrase that counts them."""
     models = [path for path in sorted(old.glob("predictions/*")) if path.is_dir()]
+    models = [path for path in models if not (new / path.relative_to(old)).exists()]
     _copy(models, old, new)
-    count = len(list(new.glob("predictions/*/*.jsonl")))
+    count = sum(len(list(path.glob("*.jsonl"))) for path in models)
     return [f"{count} prediction files"] if count else []
 
 
