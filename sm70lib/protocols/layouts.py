@@ -17,6 +17,11 @@ def option_texts(item: Item) -> list[str]:
     return [f" {option}" for option in item.options]
 
 
+def bare_texts(item: Item) -> list[str]:
+    """The text of every option as it is."""
+    return list(item.options)
+
+
 def letters(item: Item) -> list[str]:
     """The letter of every option, with a blank in front."""
     return [f" {LETTERS[number]}" for number in range(len(item.options))]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from sm70lib.benchmarks import PAIRS, SAFETY, Item
 from sm70lib.protocols import refusals, replies
-from sm70lib.protocols.layouts import MMLU, QUESTIONS, official, option_texts
+from sm70lib.protocols.layouts import MMLU, QUESTIONS, bare_texts, official, option_texts
 from sm70lib.protocols.protocol import Protocol
 from sm70lib.protocols.replies import LETTERS
 
@@ -30,10 +30,6 @@ def _as_meadow_mmmlu(item: Item) -> tuple[str, str]:
 def _as_asked(item: Item) -> tuple[str, str]:
     """A prompt as preference rounds have it: whole, without an instruction of its own."""
     return "", item.question
-
-
-def _bare_options(item: Item) -> list[str]:
-    return list(item.options)
 
 
 def _bare_letters(item: Item) -> list[str]:
@@ -126,7 +122,7 @@ PREFERENCE = Protocol(
     "preference",
     1,
     dict.fromkeys(PAIRS, _as_asked),
-    _bare_options,
+    bare_texts,
     bos="always",
     in_template=True,
     per_token=True,

@@ -115,9 +115,11 @@ def _reference(base: str, p, how) -> dict:
 @contextmanager
 def _read_by_every_process() -> Iterator[None]:
     before = os.environ.pop(FIRST_READS, None)
-    yield
-    if before is not None:
-        os.environ[FIRST_READS] = before
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[FIRST_READS] = before
 
 
 def _score_targets_alone() -> None:

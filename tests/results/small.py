@@ -79,12 +79,14 @@ def _copy(study: Path, target: Path, data_root: str) -> None:
 
 
 def _speed(study: Path) -> dict[str, float]:
-    """Training tokens a second, and the share of this machine's rate of matrix products."""
+    """Training tokens a second in the median step, and the share of the matrix rate.
+
+    The median, because other work on the machine slows single steps down many times.
+    """
     (stage,) = sorted(study.glob("stages/*-sft"))[:1]
     logged = pd.read_json(stage / "metrics.jsonl", lines=True)
     steps = logged.dropna(subset=["num_tokens"])
-    first, last = steps.iloc[0], steps.iloc[-1]
-    tokens = (last["num_tokens"] - first["num_tokens"]) / (last["seconds"] - first["seconds"])
+    tokens = float((steps["num_tokens"].diff() / steps["seconds"].diff()).median())
     model = json.loads((study / "base/base.json").read_text())["model"]
     count = _weights_of(model)
     rate = matrix_rate()
@@ -155,9 +157,9 @@ def _speeds(made: list[str]) -> str:
     lines = []
     for study in made:
         speed = json.loads((REFERENCES / study / SPEED).read_text())
+        tokens = f"{speed['training_tokens_per_second']:.0f} training tokens a second (median step)"
         lines.append(
-            f"- {study}: {speed['training_tokens_per_second']:.0f} training tokens a second, "
-            f"{speed['share_of_matrix_rate']:.0%} of this machine's "
+            f"- {study}: {tokens}, {speed['share_of_matrix_rate']:.0%} of this machine's "
             f"{speed['matrix_rate_gflop_per_second']:.0f} GFLOP/s in float32\n"
         )
     return "".join(lines)
