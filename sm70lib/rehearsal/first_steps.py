@@ -44,13 +44,13 @@ def run(variants: list[tuple[Path, ...]]) -> int:
     folder = steps.outputs() / f"{REHEARSAL}variants"
     shutil.rmtree(folder, ignore_errors=True)
     with rehearsal.local_hub(folder):
+        stand_in_files.write([load(*files) for files in variants], folder)
         for files in variants:
             began = time.monotonic()
             written = load(*files)
             quiet = io.StringIO()  # takes progress bars and the cells' prints
             with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
                 changed = rehearsal.cuts(written) | ONE_STEP
-                stand_in_files.write(written, folder)
                 changed |= stand_in_files.data_root(written, folder)
                 rows = _first_step(load(*files, overrides=changed))
             shutil.rmtree(steps.outputs() / changed["study"])

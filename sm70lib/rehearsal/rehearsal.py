@@ -77,17 +77,21 @@ def rehearse(
     began = time.monotonic()
     study = load(*files, overrides=parsed(overrides))
     root = {name: text for name, text in overrides.items() if name == "data_root"}
-    for other in _others(study):
-        print(f"{other[-1].stem} is rehearsed first: it stands beside {study.study}", flush=True)
-        names = [str(file) for file in other]
-        with _stage(load(*names, overrides=parsed(root)), resume, fresh_kernels) as changed:
-            if runner.run(names, root | changed, command="rehearse", until=EVALUATION):
-                return 1
+    others = {other: load(*other, overrides=parsed(root)) for other in _others(study)}
     again = f"{command_line('rehearse', files, overrides)} --resume"
-    with _stage(study, resume, fresh_kernels) as changed:
-        if runner.run(files, overrides | changed, command=again):
+    lenders: list[str] = []  # an arm takes over what those before it made, as `run` has it
+    with _stage(study, list(others.values()), resume, fresh_kernels) as folder:
+        for paths, other in others.items():
+            print(f"{other.study} is rehearsed first: it stands beside {study.study}", flush=True)
+            names = [str(path) for path in paths]
+            texts = root | _changes(other, folder)
+            if runner.run(names, texts, command=again, lenders=lenders, until=EVALUATION):
+                return 1
+            lenders.append(f"{REHEARSAL}{other.study}")
+        texts = overrides | _changes(study, folder)
+        if runner.run(files, texts, command=again, lenders=lenders):
             return 1
-        _ask(files, overrides | changed)
+        _ask(files, texts)
     from sm70lib import report
 
     name = f"{REHEARSAL}{study.study}"
@@ -102,23 +106,30 @@ def _others(study: Study) -> list[tuple[Path, ...]]:
 
 
 @contextmanager
-def _stage(study: Study, resume: bool, fresh_kernels: bool) -> Iterator[dict[str, str]]:
-    """Sets up everything that a study needs to be rehearsed, and prints what is cut.
+def _stage(study: Study, others: list[Study], resume: bool, fresh_kernels: bool) -> Iterator[Path]:
+    """Sets up everything that a study and those beside it need to be rehearsed.
 
     Yields:
-        YAML texts of the parameters that a rehearsal changes.
+        The folder of the study's rehearsal; the stand-ins of all are in it.
     """
     from sm70lib.rehearsal import warm  # papermill takes 2 s, and other commands do not need it
 
-    folder = steps.outputs() / f"{REHEARSAL}{study.study}"
+    studies = [*others, study]
     if not resume:
-        shutil.rmtree(folder, ignore_errors=True)
-    with local_hub(folder), _local_server(study, folder), warm.one_kernel(fresh_kernels):
-        preflight.set_environment(study)  # before the kernel starts, which has it for good
-        warm.WarmKernel.run(stand_in_files.code(study, folder))
-        changed = cuts(study) | stand_in_files.data_root(study, folder)
-        _print_cuts(study, changed)
-        yield {name: json.dumps(value) for name, value in changed.items()}  # JSON is YAML too
+        for one in studies:
+            shutil.rmtree(steps.outputs() / f"{REHEARSAL}{one.study}", ignore_errors=True)
+    folder = steps.outputs() / f"{REHEARSAL}{study.study}"
+    with local_hub(folder), _local_server(studies, folder), warm.one_kernel(fresh_kernels):
+        preflight.set_environment(*studies)  # before the kernel starts, which has it for good
+        warm.WarmKernel.run(stand_in_files.code(studies, folder))
+        yield folder
+
+
+def _changes(study: Study, folder: Path) -> dict[str, str]:
+    """The YAML texts of the parameters that a rehearsal changes; what is cut is printed."""
+    changed = cuts(study) | stand_in_files.data_root(study, folder)
+    _print_cuts(study, changed)
+    return {name: json.dumps(value) for name, value in changed.items()}  # JSON is YAML too
 
 
 def cuts(study: Study) -> dict[str, Any]:
@@ -195,9 +206,10 @@ def local_hub(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _local_server(study: Study, folder: Path) -> Iterator[None]:
-    """Runs a server of stand-ins meanwhile, if the study names models that a server runs."""
-    if not any(other.server for other in all_of(study).values()):
+def _local_server(studies: list[Study], folder: Path) -> Iterator[None]:
+    """Runs a server of stand-ins meanwhile, if a study names models that a server runs."""
+    serving = [p for p in studies if any(other.server for other in all_of(p).values())]
+    if not serving:
         yield
         return
     # PyTorch and the client of servers take seconds, and few studies need them in this process.
@@ -205,7 +217,10 @@ def _local_server(study: Study, folder: Path) -> Iterator[None]:
     from sm70lib.standins.place import served_models
     from sm70lib.standins.server import ModelServer
 
-    with ModelServer(served_models(study, folder / "served")) as server:
+    models: dict[str, Path] = {}
+    for p in serving:
+        models |= served_models(p, folder / "served")
+    with ModelServer(models) as server:
         os.environ[SERVED_AT] = server.url
         try:
             yield

@@ -1,4 +1,4 @@
-"""The models and data that a rehearsed study will look for, written before its first step."""
+"""The models and data that rehearsed studies will look for, written before the first step."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from types import SimpleNamespace
 
 from sm70lib.rehearsal import stand_in_files
 
-stand_in_files.write(SimpleNamespace(**{values!r}), Path({folder!r}))
+stand_in_files.write([SimpleNamespace(**values) for values in {studies!r}], Path({folder!r}))
 """
 
 
-def code(p, folder: Path) -> str:
+def code(studies, folder: Path) -> str:
     """Lines of Python that do what `write` does."""
-    return CODE.format(values=p.model_dump(), folder=str(folder))
+    return CODE.format(studies=[p.model_dump() for p in studies], folder=str(folder))
 
 
-def write(p, folder: Path) -> None:
-    """Writes the models and data that a study will look for, and prints their names.
+def write(studies, folder: Path) -> None:
+    """Writes the models and data that studies will look for, and prints the models' names.
 
     Args:
-        p: the study as its file has it.
+        studies: the studies as their files have them.
         folder: the rehearsal's, which is served by `local_hub`.
     """
     from sm70lib.standins import place
 
     served = folder / "served"
-    local = folder / ("hub" if p.data_root == "hub" else "data-root")
-    texts = place.data(p, served, local)
-    names = place.stand_in_models(p, texts, served)
+    texts: list[str] = []
+    for p in studies:
+        texts += place.data(p, served, folder / ("hub" if p.data_root == "hub" else "data-root"))
+    names = place.stand_in_models(studies, list(dict.fromkeys(texts)), served)
     listed = ", ".join(names) or "no model"
     print(f"stand-ins for {listed}; {len(texts):,} texts as data", flush=True)
 

@@ -107,13 +107,13 @@ def _with_pools(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(both))
 
 
-def stand_in_models(p, texts: list[str], served: Path) -> list[str]:
+def stand_in_models(studies, texts: list[str], served: Path) -> list[str]:
     """Writes a stand-in for every model on the hub that a study names.
 
-    A model that the study names by a folder needs none.
+    A model that is named by a folder needs none.
 
     Args:
-        p: the study.
+        studies: the studies.
         texts: what the vocabularies are made from.
         served: the local hub's folder.
 
@@ -123,9 +123,11 @@ def stand_in_models(p, texts: list[str], served: Path) -> list[str]:
     Raises:
         StudyError: known_models.yml does not describe a model.
     """
-    parameters = dict(downloads(p))  # the parameter that names each model
-    if any(not other.source for other in all_of(p).values()):
-        parameters.setdefault(HOSTED, "eval_models")
+    parameters: dict[str, str] = {}  # the parameter that names each model
+    for p in studies:
+        parameters |= dict(downloads(p))
+        if any(not other.source for other in all_of(p).values()):
+            parameters.setdefault(HOSTED, "eval_models")
     names = sorted(model for model in parameters if not (ROOT / model).is_dir())
     if not names:
         return []

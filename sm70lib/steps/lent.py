@@ -22,14 +22,17 @@ LEFT = shutil.ignore_patterns("checkpoint-*", "lock", "*.part", "task.json")
 
 
 def require(study: str, lenders: Sequence[str]) -> None:
-    """Raises StudyError unless all lenders are other studies, no rehearsals, that have results."""
+    """Raises StudyError unless all lenders are other studies that have results.
+
+    Rehearsals lend to rehearsals alone.
+    """
     known = sorted(path.parent.name for path in outputs().glob("*/steps"))
     for lender in lenders:
         if lender == study:
             raise StudyError(
                 f"--from {lender} names the study itself: give the new one a name (-p study NAME)"
             )
-        if rehearsal(lender):
+        if rehearsal(lender) and not rehearsal(study):
             raise StudyError(
                 f"--from {lender}: a rehearsal's models are stand-ins; name a real study"
             )

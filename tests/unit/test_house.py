@@ -1,6 +1,7 @@
 """The house as a whole: which way imports run, dependencies, names, canonical notebooks."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -239,3 +240,11 @@ def test_the_parameters_cell_agrees_with_the_definition_and_tiny(path):
         assert about["help"] and ";" not in about["help"], f"{name} needs its comment, without ;"
         optional = type(None) in getattr(fields.FIELDS[name].annotation, "__args__", ())
         assert about["inferred_type_name"].startswith("Optional") == optional, name
+
+
+def test_workers_see_the_groups_of_tests(request):
+    """xdist writes a group into the ids of its tests; under a pytest that it does not know it
+    groups nothing, and what the tests of a file share is made again for each.
+    """
+    in_worker = "PYTEST_XDIST_WORKER" in os.environ
+    assert request.node.nodeid.endswith("@unit-test_house") == in_worker
