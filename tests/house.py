@@ -26,6 +26,7 @@ WINGS = (
     "sources",
     "benchmarks",
     "corpus",
+    "preparing",
     "protocols",
     "models",
     "serving",

@@ -157,3 +157,20 @@ def _data(folder: Path, sizes: dict) -> None:
         for step in range(5, 101, 5)
     ]
     (stage / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+FILES, TEXTS = 5, 40  # of `write_papers`
+
+
+def write_papers(root: Path) -> None:
+    """Writes a source of running text: every fourth text of a file stands in the one before too."""
+    folder = root / "pubmed_abstracts/chunk"
+    folder.mkdir(parents=True)
+    for file in range(FILES):
+        lines = []
+        for place in range(TEXTS):
+            number = file * TEXTS + place - (TEXTS if place % 4 == 0 and file else 0)
+            lines.append(
+                json.dumps({"contents": f"Paper {number} is on fever. " * (number % 9 + 1)})
+            )
+        (folder / f"{file}.jsonl").write_text("\n".join(lines))

@@ -22,6 +22,7 @@ from sm70lib.study.params import StudyError
 # Rows go through the checks in this order, and the first that drops a row is the one that counts.
 CHECKS = ["read", "duplicate", "personal", "label", "leak", "length"]
 BATCH = 1000  # rows that are compared with the benchmarks at one time
+SAME = "same text as an earlier row"
 CLEAR = 0.95  # share of labels that must agree for a verdict
 
 
@@ -65,6 +66,7 @@ class Checks:
 
     def _kept(self, row: Row, found: Findings, leaks: set[str]) -> Row | None:
         """The row as it goes into the training set; None if a policy drops it."""
+        row = replace(row, digest=_digest(text_of(row)))
         original = self._original(row)
         if original is not None:
             label = kind_of(row.output)
@@ -103,12 +105,10 @@ class Checks:
         self, row: Row, original: int | None, leaks: set[str]
     ) -> Iterator[tuple[str, str]]:
         """Check and reason of everything that is wrong with a row."""
-        text = text_of(row)
-        same = _digest(text)
-        if same in self.seen:
-            yield "duplicate", "same text as an earlier row"
-        self.seen[same] = None
-        for kind in personal_in(text):
+        if row.digest in self.seen:
+            yield "duplicate", SAME
+        self.seen[row.digest] = None
+        for kind in personal_in(text_of(row)):
             yield "personal", kind
         if row.source == CAUSAL and kind_of(row.output) is None:
             yield "label", "label of no known kind"

@@ -24,6 +24,9 @@ FEATURES = Features({"input_ids": IDS, "labels": IDS, "source": Value("string")}
 PAIRS = Features(
     {"prompt_ids": IDS, "chosen_ids": IDS, "rejected_ids": IDS, "source": Value("string")}
 )
+TEXT = ["input_ids", "source"]  # columns of running text; its labels are its ids
+# Where an example of running text comes from, until duplicates of other shards are dropped
+ORIGIN = {"file": Value("string"), "row": Value("int32"), "digest": Value("uint64")}
 # Of each row: its tokens, those with a label, and those that were cut from its input
 LENGTHS = ["tokens", "targets", "cut"]
 UNLIMITED = 10**9  # tokens
@@ -36,21 +39,25 @@ def encoded(
     encoder: Callable[[list[Row]], list[Made]],
     features: Features,
     found: Findings,
+    ahead: bool = True,
 ) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
     """Encodes rows in batches.
-
-    A thread encodes one batch (the tokenizer releases Python's lock) while the next one is read and
-    audited.
 
     Args:
         rows: the rows of one source.
         encoder: makes the examples of a batch, such as those in KINDS.
         features: the columns of the batches.
         found: gets a finding for every row that cannot be used.
+        ahead: whether a thread encodes a batch (the tokenizer releases Python's lock) while the
+            next one is read and audited; otherwise all is done in one thread.
 
     Yields:
         An Arrow batch and the lengths of its rows, (rows, 3) in the order of LENGTHS.
     """
+    if not ahead:
+        for batch in chunks(rows):
+            yield _batch(batch, encoder(batch), features, found)
+        return
     with ThreadPoolExecutor(1) as pool:
         waiting: tuple[list[Row], Future] | None = None
         for batch in chunks(rows):
@@ -80,9 +87,17 @@ def _batch(
             examples += result
     lengths = [(len(example.input_ids), example.targets, example.cut) for example in examples]
     sizes = np.array(lengths, np.int32).reshape(-1, len(LENGTHS))
-    names = [name for name in features if name != "source"]
-    columns = [lists([getattr(example, name) for example in examples]) for name in names]
-    columns.append(pa.array([rows[0].source] * len(examples), pa.string()))
+    origins = [
+        row for row, result in zip(rows, made) if not isinstance(result, str) for _ in result
+    ]
+    columns = []
+    for column in features.arrow_schema:
+        if pa.types.is_list(column.type):
+            ids = [getattr(example, column.name) for example in examples]
+            columns.append(lists(ids, column.type.value_type))
+        else:
+            values = [getattr(row, column.name) for row in origins]
+            columns.append(pa.array(values, column.type))
     return pa.record_batch(columns, schema=features.arrow_schema), sizes
 
 
@@ -178,16 +193,30 @@ def pair_of(better: Encoded, worse: Encoded) -> Pair:
     )
 
 
-KINDS = {
-    "train": (FEATURES, _examples),
-    HELD: (FEATURES, _examples),
-    "text": (FEATURES, _documents),
-    "preferences": (PAIRS, _preferences),
+ENCODERS = {
+    "train": _examples,
+    HELD: _examples,
+    "text": _documents,
+    "preferences": _preferences,
 }
 
 
-def lists(rows: list[list[int]]) -> pa.ListArray:
+def features_of(kind: str, tokenizer) -> Features:
+    """The columns of a part of this kind, a key of ENCODERS.
+
+    Running text has no labels, as they are its ids, and its ids take two bytes each if the
+    tokenizer has no more than 65,536 of them. So 48 billion tokens take 96 GB, and not 384.
+    """
+    if kind == "preferences":
+        return PAIRS
+    if kind != "text":
+        return FEATURES
+    ids = List(Value("uint16" if len(tokenizer) <= 2**16 else "int32"))
+    return Features({"input_ids": ids, "source": Value("string"), **ORIGIN})
+
+
+def lists(rows: list[list[int]], id_type: pa.DataType) -> pa.ListArray:
     """An Arrow column of lists of token ids."""
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int32)
-    values = np.fromiter(chain.from_iterable(rows), np.int32, offsets[-1])
+    values = np.fromiter(chain.from_iterable(rows), id_type.to_pandas_dtype(), offsets[-1])
     return pa.ListArray.from_arrays(offsets, values)

@@ -1,4 +1,4 @@
-"""The part of a training set that comes from one source, and how parts are joined.
+"""The part of a training set that comes from one source or one file.
 
 A part is a folder: `rows.arrow` has the encoded rows, `lengths.npy` their lengths, `seen.npy` the
 digests of the texts, and `found.json` the findings. `found.json` is written last.
@@ -7,21 +7,21 @@ digests of the texts, and `found.json` the findings. `found.json` is written las
 import json
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from datasets import Dataset, DatasetInfo, Features, disable_progress_bars
+from datasets import Features
 
 from sm70lib import sources
 from sm70lib.corpus import selection
 from sm70lib.corpus.audit import Checks
-from sm70lib.corpus.examples import KINDS, LENGTHS, encoded
+from sm70lib.corpus.examples import ENCODERS, LENGTHS, encoded, features_of
 from sm70lib.corpus.findings import Findings
 from sm70lib.corpus.selection import HELD
 from sm70lib.corpus.templates import unfit
@@ -32,7 +32,50 @@ from sm70lib.study.files import holds, record
 
 PLACES = "places.json"  # file and number of every row of a part that is held back
 
-disable_progress_bars()  # datasets would draw one for each empty dataset that _start_dataset saves
+
+@dataclass(frozen=True)
+class Part:
+    """What a part is made of, and where it goes.
+
+    Attributes:
+        kind: a key of ENCODERS: how its rows are encoded.
+        name: its source.
+        folder: its folder.
+        only: the one file of the source that it is made of; None for all.
+    """
+
+    kind: str
+    name: str
+    folder: Path
+    only: Path | None = None
+
+    def files(self, root: Path) -> dict[str, Path]:
+        """Its files by what tables call them; `root` is the data folder of the study."""
+        paths = [self.only] if self.only else sources.files(self.name, root)
+        return {sources.shown(path, root): path for path in paths}
+
+
+@dataclass(frozen=True)
+class Maker:
+    """What parts are made with.
+
+    Attributes:
+        p: the parameters of the study.
+        root: the data folder of the study.
+        checks: the checks of the audit.
+        tokenizer: the tokenizer of the base.
+        questions: digest of the benchmark items.
+        bar: the progress bar, which counts characters.
+        ahead: whether a thread encodes rows while the next ones are audited.
+    """
+
+    p: Any
+    root: Path
+    checks: Checks
+    tokenizer: Any
+    questions: str
+    bar: Any
+    ahead: bool = True
 
 
 def folder_of(folder: Path, kind: str, name: str) -> Path:
@@ -40,66 +83,51 @@ def folder_of(folder: Path, kind: str, name: str) -> Path:
     return folder / "parts" / f"{kind}-{own.title(name)}"
 
 
-def finished(part: Path, name: str, root: Path, questions: str) -> bool:
+def finished(part: Part, root: Path, questions: str) -> bool:
     """Whether a part is complete and still valid.
 
-    It is valid as long as the files of the source and the benchmark items (their digest is
-    `questions`) are the same.
+    It is valid as long as its files and the benchmark items (their digest is `questions`) are the
+    same.
     """
     try:
-        found = json.loads((part / "found.json").read_text())
+        found = json.loads((part.folder / "found.json").read_text())
     except (FileNotFoundError, ValueError):
         return False
     recorded = found["files"] if found["questions"] == questions else {}
-    files = _files(name, root)
+    files = part.files(root)
     if recorded.keys() != files.keys():
         return False
     return all(holds(files[file], recorded[file]) for file in recorded)
 
 
-def _files(name: str, root: Path) -> dict[str, Path]:
-    """The files of a source by what tables call them."""
-    return {sources.shown(path, root): path for path in sources.files(name, root)}
-
-
-def write(
-    p, name: str, kind: str, root: Path, checks: Checks, tokenizer, part: Path, bar, questions: str
-) -> None:
-    """Audits and encodes a source into the folder `part`.
-
-    Args:
-        p: the parameters of the study.
-        name: the source.
-        kind: a key of KINDS: how its rows are encoded.
-        root: the data folder of the study.
-        checks: the checks of the audit, which have seen the sources before this one.
-        tokenizer: the tokenizer of the base.
-        part: the folder to write; an older one is removed.
-        bar: the progress bar, which counts characters.
-        questions: digest of the benchmark items.
-    """
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+def write(part: Part, maker: Maker) -> None:
+    """Audits and encodes a part; an older one in its folder is removed."""
+    shutil.rmtree(part.folder, ignore_errors=True)
+    part.folder.mkdir(parents=True)
+    p, checks, kind = maker.p, maker.checks, part.kind
     found = Findings()
     lengths: list[np.ndarray] = [np.zeros((0, len(LENGTHS)), np.int32)]
     seen_before = len(checks.seen)
-    files = {file: record(path) for file, path in _files(name, root).items()}
-    read = partial(sources.read, name, root, unfit=partial(unfit, kind, p.data_template))
-    rows = selection.rows(p, name, kind, read, checks.index, found.defects)
+    files = {file: record(path) for file, path in part.files(maker.root).items()}
+    fits = partial(unfit, kind, p.data_template)
+    read = partial(sources.read, part.name, maker.root, unfit=fits, only=part.only)
+    rows = selection.rows(p, part.name, kind, read, checks.index, found.defects)
     places: list[tuple[str, int]] = []
-    features, encoder = KINDS[kind]
-    encode = partial(encoder, p=p, tokenizer=tokenizer)
-    with _writer(part / "rows.arrow", features) as file:
-        kept = _placed(checks.screen(_counted(rows, bar), found), places)
-        for batch, sizes in encoded(kept, encode, features, found):
+    features = features_of(kind, maker.tokenizer)
+    encode = partial(ENCODERS[kind], p=p, tokenizer=maker.tokenizer)
+    with writer(part.folder / "rows.arrow", features) as file:
+        kept = _placed(checks.screen(_counted(rows, maker.bar), found), places)
+        for batch, sizes in encoded(kept, encode, features, found, maker.ahead):
             file.write_batch(batch)
             lengths.append(sizes)
-    np.save(part / "lengths.npy", np.concatenate(lengths))
-    np.save(part / "seen.npy", np.fromiter(islice(checks.seen, seen_before, None), np.uint64))
+    seen = np.fromiter(islice(checks.seen, seen_before, None), np.uint64)
+    np.save(part.folder / "lengths.npy", np.concatenate(lengths))
+    np.save(part.folder / "seen.npy", seen)
     if kind == HELD:
         unusable = {(defect.file, defect.row) for defect in found.defects if defect.dropped}
-        steps.write_json(part / PLACES, [place for place in places if place not in unusable])
-    _write_findings(part, found, files, questions)
+        usable = [place for place in places if place not in unusable]
+        steps.write_json(part.folder / PLACES, usable)
+    _write_findings(part.folder, found, files, maker.questions)
 
 
 def _placed(rows: Iterable[Row], places: list[tuple[str, int]]) -> Iterator[Row]:
@@ -119,7 +147,8 @@ def _counted(rows: Iterable[Row], bar) -> Iterator[Row]:
         yield row
 
 
-def _writer(path: Path, features: Features) -> pa.ipc.RecordBatchStreamWriter:
+def writer(path: Path, features: Features) -> pa.ipc.RecordBatchStreamWriter:
+    """Writes Arrow batches to a file."""
     return pa.ipc.new_stream(path.as_posix(), features.arrow_schema)
 
 
@@ -165,65 +194,7 @@ def read_seen(part: Path) -> list[int]:
     return np.load(part / "seen.npy").tolist()
 
 
-def join(
-    folder: Path,
-    kind: str,
-    names: list[str],
-    targets: list[str],
-    back: np.ndarray,
-    repeats: dict[str, int] | None = None,
-    held: Iterable[str] = (),
-) -> None:
-    """Joins the parts of a kind into one or two datasets.
-
-    Parts are read and not mapped into memory, because 3 GB of mapped pages would count as memory.
-
-    Args:
-        folder: where the parts are, and where the datasets go.
-        kind: train, text or preferences.
-        names: the sources, in the order of their rows.
-        targets: the folder of the dataset, and of a second one for the rows at `back`.
-        back: places of rows (from 0, over all sources) that go to the second dataset.
-        repeats: how often the first dataset has the rows of single sources; else once.
-        held: sources whose documents that are held back end the second dataset.
-    """
-    features = KINDS[kind][0]
-    paths = [_start_dataset(folder / target, features) for target in targets]
-    first = 0
-    with ExitStack() as stack:
-        outputs = [stack.enter_context(_writer(path, features)) for path in paths]
-        for name in names:
-            for batch in _batches(folder_of(folder, kind, name)):
-                places = np.arange(first, first + len(batch))
-                kept = np.isin(places, back, invert=True)
-                first += len(batch)
-                for _ in range((repeats or {}).get(name, 1)):
-                    outputs[0].write_batch(batch.filter(pa.array(kept)))
-                if not kept.all():
-                    outputs[1].write_batch(batch.filter(pa.array(~kept)))
-        for name in held:
-            for batch in _batches(folder_of(folder, HELD, name)):
-                outputs[1].write_batch(batch)
-
-
-def _batches(part: Path) -> Iterator[pa.RecordBatch]:
+def batches(part: Path) -> Iterator[pa.RecordBatch]:
+    """The encoded rows of a part."""
     with pa.OSFile(str(part / "rows.arrow")) as file:
         yield from pa.ipc.open_stream(file)
-
-
-def _start_dataset(folder: Path, features: Features) -> Path:
-    """Writes a dataset without rows, as datasets.load_from_disk reads it.
-
-    Returns:
-        Its file of rows, to write over.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    info = DatasetInfo(features=features)
-    empty = Dataset(features.arrow_schema.empty_table(), info, fingerprint=folder.name)
-    empty.save_to_disk(folder, num_shards=1)
-    # The digest of the folder is part of the key of 03, so the JSON keeps the form that it had.
-    info.write_to_directory(folder)
-    state = folder / "state.json"
-    steps.write_json(state, json.loads(state.read_text()))
-    [rows] = folder.glob("*.arrow")
-    return rows

@@ -162,6 +162,7 @@ def read(
     limit: int | None = None,
     seed: int = 0,
     unfit: Unfit = lambda fields: "",
+    only: Path | None = None,
 ) -> Iterator[Row]:
     """Reads the usable rows of a source, in file order.
 
@@ -173,12 +174,13 @@ def read(
         seed: of the draw.
         unfit: says why the fields of a readable row cannot be used for what is read here; "" if
             they can.
+        only: the one of its files to read, which may have no usable row; None for all.
 
     Raises:
         StudyError: a file is missing or cannot be read, or the source has no usable row. Without a
             `defects` list, also at the first unusable row.
     """
-    rows = _rows(name, Path(root), unfit, defects)
+    rows = _rows(name, Path(root), unfit, defects, only)
     if limit is None:
         return rows
     usable = sum(1 for _ in _rows(name, Path(root), unfit, []))
@@ -187,11 +189,17 @@ def read(
     return (row for place, row in enumerate(rows) if place in drawn)
 
 
-def _rows(name: str, root: Path, unfit: Unfit, defects: list[Defect] | None) -> Iterator[Row]:
+def _rows(
+    name: str,
+    root: Path,
+    unfit: Unfit,
+    defects: list[Defect] | None,
+    only: Path | None = None,
+) -> Iterator[Row]:
     source = about(name)
     usable = 0
     left_out: Counter[str] = Counter()
-    for path in files(name, root):
+    for path in [only] if only else files(name, root):
         file = shown(path, root)
         for number, record in records(path):
             fields = _fields(source.shape, record, unfit)
@@ -204,7 +212,7 @@ def _rows(name: str, root: Path, unfit: Unfit, defects: list[Defect] | None) -> 
                 raise StudyError(f"{file}, row {number}: {reason}; mend or remove the row.")
             defects.append(Defect(source.name, file, number, reason))
             left_out[reason] += 1
-    if not usable:
+    if not usable and not only:
         why = ", ".join(f"{reason} ({count})" for reason, count in left_out.most_common(2))
         raise StudyError(
             f"{path}: no row of {source.name} can be used: {why or 'it has none'}; get the file "

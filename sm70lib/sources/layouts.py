@@ -24,6 +24,8 @@ class Row:
         rejected: the worse answer of a preference; "" for any other row.
         turns: role and text of every turn before the answer, for a chat template; `input` holds
             them as one text. () for a single question.
+        digest: eight bytes of its text, which are equal for texts that differ only in case and
+            white space; 0 until the audit has seen it.
     """
 
     source: str
@@ -34,6 +36,7 @@ class Row:
     file: str
     rejected: str = ""
     turns: Turns = ()
+    digest: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,17 +62,21 @@ METHODS = {
 }
 COLUMNS = {  # that a trainer is given, by what its stage reads
     "rows": ["input_ids", "labels"],
-    "text": ["input_ids", "labels"],
+    "text": ["input_ids"],  # TRL counts every token of a row without labels
     "pairs": ["prompt_ids", "chosen_ids", "rejected_ids"],
 }
 
 
 def as_text(row: dict) -> dict:
-    """A row with `input_ids` and `labels`; a pair gives its prompt, and its chosen answer as
+    """A row with `input_ids` and `labels`.
+
+    All tokens of running text are targets. A pair gives its prompt, and its chosen answer as
     targets.
     """
-    if "chosen_ids" not in row:
+    if "labels" in row:
         return row
+    if "input_ids" in row:
+        return row | {"labels": row["input_ids"]}
     return {
         "input_ids": row["prompt_ids"] + row["chosen_ids"],
         "labels": [-100] * len(row["prompt_ids"]) + row["chosen_ids"],

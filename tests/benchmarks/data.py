@@ -27,7 +27,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from sm70lib import benchmarks
-from sm70lib.corpus import templates, training_set
+from sm70lib.corpus import templates
+from sm70lib.preparing import training_set
 from sm70lib.steps import steps
 from sm70lib.study.provenance import circumstances
 from tests.benchmarks import meadow

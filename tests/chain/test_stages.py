@@ -14,9 +14,10 @@ from transformers import TrainerCallback
 from trl.trainer import utils
 
 from sm70lib import sources
-from sm70lib.corpus import tokens, training_set
+from sm70lib.corpus import tokens
 from sm70lib.models import loading, lora
 from sm70lib.parameters import stages
+from sm70lib.preparing import training_set
 from sm70lib.study.params import StudyError
 from sm70lib.training import checks, launch, methods, trainers
 from tests import small

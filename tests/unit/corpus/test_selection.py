@@ -9,9 +9,10 @@ import pytest
 
 from sm70lib import sources
 from sm70lib.benchmarks import Item
-from sm70lib.corpus import selection, training_set
+from sm70lib.corpus import selection
+from sm70lib.preparing import training_set
 from sm70lib.study.params import StudyError
-from tests.unit.corpus.test_corpus import STUDY
+from tests.unit.preparing.test_training_set import STUDY
 
 MMMLU, MEDQUAD = "medical_meadow_mmmlu", "medquad"
 ITEMS = [

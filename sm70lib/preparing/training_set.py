@@ -1,8 +1,7 @@
 """The training set: every source is audited and encoded in one pass, then all are joined.
 
-Sources are done one after the other. Each becomes a part below `data/parts`, and a finished part is
-not done again. Memory does not grow with the number of rows, except for the lengths of each row and
-eight bytes of its text.
+A source becomes a part below `data/parts`, or shards if it is running text. What is finished is not
+done again. Memory grows by the lengths of each row and eight bytes of its text.
 """
 
 from collections import Counter
@@ -16,8 +15,10 @@ from sm70lib.benchmarks import Item, items_digest
 from sm70lib.corpus import parts
 from sm70lib.corpus.audit import Audit, Checks
 from sm70lib.corpus.examples import LENGTHS
+from sm70lib.corpus.findings import Findings
 from sm70lib.corpus.selection import HELD, limit
 from sm70lib.parameters import own
+from sm70lib.preparing import joining, shards
 from sm70lib.sources.causal import REFERENCE
 from sm70lib.steps import steps
 from sm70lib.study import params, used
@@ -35,12 +36,11 @@ def prepare(
 
     `train` and `holdout` have the columns input_ids, labels and source; `holdout` has
     `data_holdout` rows, drawn by `seed`, and then those of `data_holdout_documents`, whose places
-    `holdout.csv` names. With a stage cpt, `text` has the documents of
-    `cpt_sources`, cut into pieces. With a stage dpo, `preferences` has the pairs of `dpo_sources`,
-    in the columns prompt_ids, chosen_ids, rejected_ids and source.
+    `holdout.csv` names. With a stage cpt, `text` has the documents of `cpt_sources`, cut into
+    pieces, in the columns input_ids and source. With a stage dpo, `preferences` has the pairs of
+    `dpo_sources`, in the columns prompt_ids, chosen_ids, rejected_ids and source.
 
-    The same sources and parameters give the same bytes. After a kill only the source that was under
-    way is done again.
+    The same sources and parameters give the same bytes. A kill costs only what was under way.
 
     Args:
         p: the parameters of the study.
@@ -56,12 +56,9 @@ def prepare(
         StudyError: an audit policy is fail and a row has such a finding, a source cannot be read,
             or no more than `data_holdout` rows are left.
     """
-    policies = {
-        check: getattr(p, f"audit_{check}") for check in ("duplicate", "personal", "label", "leak")
-    }
     questions = items_digest(items)
     audit = Audit(Counter(item.benchmark for item in items))
-    checks = Checks(items, policies, root)
+    checks = Checks(items, shards.policies(p), root)
     wanted = {
         "train": p.data_sources,
         HELD: list(p.data_holdout_documents),
@@ -69,25 +66,34 @@ def prepare(
         "preferences": preference_sources(p),
     }
     with steps.progress(_bytes(wanted, root), "byte", "sources") as bar:
+        maker = parts.Maker(p, root, checks, tokenizer, questions, bar)
         for kind, names in wanted.items():
             if kind != HELD:  # a text may be read in one stage and asked about in the next
                 checks.seen.clear()
+            if kind == "text":
+                audit.found |= shards.prepare(maker, items, names, folder)
+                continue
             for name in names:
-                part = parts.folder_of(folder, kind, name)
-                if not parts.finished(part, name, root, questions):
-                    parts.write(p, name, kind, root, checks, tokenizer, part, bar, questions)
                 label = own.title(name) if kind == "train" else f"{own.title(name)} ({kind})"
-                audit.found[label] = parts.read_findings(part)
-                checks.seen.update(dict.fromkeys(parts.read_seen(part)))
-            if kind not in ("train", HELD) and names:
-                parts.join(folder, kind, names, [kind], np.zeros(0, int))
+                audit.found[label] = _made(kind, name, folder, maker)
+            if kind == "preferences" and names:
+                joining.join(folder, kind, names, [kind], np.zeros(0, int))
     lengths = _lengths(folder, p.data_sources)
     back = _drawn(len(lengths), p.data_holdout, p.seed)
     held = wanted[HELD]
-    parts.join(folder, "train", p.data_sources, TARGETS, back, p.data_repeats, held)
+    joining.join(folder, "train", p.data_sources, TARGETS, back, p.data_repeats, held)
     if held:
         steps.write_text(folder / "holdout.csv", _held_rows(folder, held, len(back)))
     return audit, _repeated(lengths, p.data_repeats)
+
+
+def _made(kind: str, name: str, folder: Path, maker: parts.Maker) -> Findings:
+    """The findings in a source."""
+    part = parts.Part(kind, name, parts.folder_of(folder, kind, name))
+    if not parts.finished(part, maker.root, maker.questions):
+        parts.write(part, maker)
+    maker.checks.seen.update(dict.fromkeys(parts.read_seen(part.folder)))
+    return parts.read_findings(part.folder)
 
 
 def _held_rows(folder: Path, names: list[str], drawn: int) -> str:

@@ -10,9 +10,9 @@ import pytest
 
 from sm70lib import sources
 from sm70lib.benchmarks import Item
-from sm70lib.corpus import training_set
 from sm70lib.corpus.audit import CHECKS
 from sm70lib.corpus.tokens import IGNORED
+from sm70lib.preparing import training_set
 from sm70lib.steps.steps import digest
 from sm70lib.study.params import StudyError
 
@@ -37,23 +37,6 @@ STUDY = {
     "sft_loss": "response",
     **{f"audit_{check}": "drop" for check in ("duplicate", "personal", "label", "leak")},
 }
-
-
-@pytest.fixture
-def root(tmp_path):
-    """Two sources of 60 rows, of which nine each have no answer and one is a copy."""
-    for number, name in enumerate(NAMES):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        rows = [
-            {
-                "instruction": "Answer",
-                "input": f"What is {number}.{n}? " * (n % 40 + 1),
-                "output": f"It is {n}." * (n % 7),
-            }
-            for n in [*range(59), 58]
-        ]
-        (tmp_path / f"data/{name}/{name}.json").write_text(json.dumps(rows))
-    return tmp_path / "data"
 
 
 def prepare(root, folder, tokenizer, **changes):
@@ -226,10 +209,8 @@ def test_documents_are_cut_into_pieces_and_pairs_share_their_prompt(root, tmp_pa
         and max(map(len, text["input_ids"])) == 130
     )
     assert ids.count(tokenizer.bos_token_id) == ids.count(tokenizer.eos_token_id) == 2
-    assert [row["labels"][0] for row in text][:2] == [
-        IGNORED,
-        text[1]["input_ids"][0],
-    ]  # BOS stands in the first only
+    assert text.column_names == ["input_ids", "source"]
+    assert text[1]["input_ids"][0] != tokenizer.bos_token_id, "it stands in the first piece only"
     assert len(preferences) == 2 and preferences.column_names == [
         "prompt_ids",
         "chosen_ids",

@@ -1,0 +1,158 @@
+"""Running text in shards: a file of a source is prepared by itself, by one of several processes.
+
+A shard is a part (`corpus.parts`), audited as if no other text had been read. When shards are
+joined, `repeats` drops what stands in an earlier one, so that the result does not depend on how
+many processes there are. A process takes the next shard that is neither finished nor locked. A lock
+is that of a file and ends with its process: a kill costs the shards under way and no more, and
+machines that share the folder can work on one study together.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from sm70lib import sources
+from sm70lib.benchmarks import Item
+from sm70lib.corpus import parts
+from sm70lib.corpus.audit import Checks
+from sm70lib.corpus.findings import Findings
+from sm70lib.corpus.parts import Maker, Part
+from sm70lib.corpus.selection import limit
+from sm70lib.preparing import repeats
+from sm70lib.study.params import StudyError
+from sm70lib.study.used import values_of
+
+KIND = "text"
+POLICIES = ("duplicate", "personal", "label", "leak")
+# Parameters that decide how running text is audited and encoded
+READ = (
+    *("seed", "data_limit", "data_caps", "data_template", "data_max_length", "data_overlong"),
+    *("train_stages", "sft_loss"),
+    *(f"audit_{check}" for check in POLICIES),
+)
+LEAST = 2**26  # bytes of text for which one more process is worth its start
+PROCESSES = "SM70_PROCESSES"  # names the variable that says how many processes to start
+
+
+def policies(p) -> dict[str, str]:
+    """What a study does with the findings of each check."""
+    return {check: getattr(p, f"audit_{check}") for check in POLICIES}
+
+
+def prepare(maker: Maker, items: list[Item], names: list[str], folder: Path) -> dict[str, Findings]:
+    """Writes the dataset `text` of a study: all shards, joined without repeated texts.
+
+    Args:
+        maker: what shards are made with.
+        items: the benchmark items that the audit compares texts with.
+        names: the sources of running text.
+        folder: where the dataset and its parts go.
+
+    Returns:
+        The findings in each source, by the name that the audit has for it.
+
+    Raises:
+        StudyError: an audit policy is fail and a text has such a finding; a source cannot be read
+            or has no usable text; or a process was killed.
+    """
+    if not names:
+        return {}
+    shards = list(shards_of(maker.p, names, maker.root, folder))
+    _make_in_processes(maker, items, shards)
+    for shard in shards:  # what other machines are making is waited for here
+        _make(shard, maker, wait=True)
+    return repeats.join(maker, shards, folder / KIND)
+
+
+def shards_of(p, names: list[str], root: Path, folder: Path) -> Iterator[Part]:
+    """The shards of sources: one for each file, or one for a source of which rows are drawn."""
+    for name in names:
+        whole = parts.folder_of(folder, KIND, name)
+        files = sources.files(name, root)
+        if len(files) == 1 or limit(p, name) is not None:
+            yield Part(KIND, name, whole)
+            continue
+        for number, file in enumerate(files):
+            yield Part(KIND, name, whole / f"{number:05}", file)
+
+
+def _make(shard: Part, maker: Maker, wait: bool) -> bool:
+    """Makes a shard unless it is finished; False if another process has it and `wait` is False."""
+    shard.folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(f"{shard.folder}.lock", timeout=-1 if wait else 0):
+            if not parts.finished(shard, maker.root, maker.questions):
+                maker.checks.seen.clear()
+                parts.write(shard, maker)
+    except Timeout:
+        return False
+    return True
+
+
+def _make_in_processes(maker: Maker, items: list[Item], shards: list[Part]) -> None:
+    """Makes the unfinished shards in several processes, if there is enough to do for them."""
+    waiting = [shard for shard in shards if not parts.finished(shard, maker.root, maker.questions)]
+    sizes = [_bytes(shard, maker.root) for shard in waiting]
+    count = _processes(len(waiting), sum(sizes))
+    if count < 2:
+        return
+    p = SimpleNamespace(**values_of(maker.p, READ))
+    job = (p, maker.root, maker.tokenizer, maker.questions, items)
+    try:
+        with ProcessPoolExecutor(count, get_context("spawn"), _start, job) as pool:
+            for size, _ in zip(sizes, pool.map(_make_here, waiting)):
+                maker.bar.update(size)
+    except BrokenProcessPool:
+        raise StudyError(
+            f"one of {count} processes that prepare running text was killed, perhaps for its "
+            f"memory: run the same command again, with {PROCESSES}={count // 2} in front of it"
+        ) from None
+
+
+def _bytes(shard: Part, root: Path) -> int:
+    return sum(path.stat().st_size for path in shard.files(root).values())
+
+
+def _processes(shards: int, size: int) -> int:
+    """How many processes to start for so many shards and bytes."""
+    if given := os.environ.get(PROCESSES):
+        return min(int(given), shards)
+    return min(len(os.sched_getaffinity(0)), shards, size // LEAST)
+
+
+_here: dict[str, Any] = {}  # the Maker of a process that `_start` began
+
+
+class _Still:
+    """A progress bar that shows nothing."""
+
+    def update(self, _: int) -> None:
+        pass
+
+
+def _start(p, root: Path, tokenizer, questions: str, items: list[Item]) -> None:
+    """Begins a process that makes shards. It uses one core: there are as many as cores."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    checks = Checks(items, policies(p), root)
+    _here["maker"] = Maker(p, root, checks, tokenizer, questions, _Still(), ahead=False)
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process once its parent was killed, which it would not notice by itself."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _make_here(shard: Part) -> bool:
+    return _make(shard, _here["maker"], wait=False)
