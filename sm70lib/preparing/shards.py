@@ -103,7 +103,7 @@ def _make_in_processes(maker: Maker, items: list[Item], shards: list[Part]) -> N
     waiting = [shard for shard in shards if not parts.finished(shard, maker.root, maker.questions)]
     sizes = [_bytes(shard, maker.root) for shard in waiting]
     count = _processes(len(waiting), sum(sizes))
-    if count < 2:
+    if not count:
         return
     p = SimpleNamespace(**values_of(maker.p, READ))
     job = (p, maker.root, maker.tokenizer, maker.questions, items)
@@ -123,10 +123,14 @@ def _bytes(shard: Part, root: Path) -> int:
 
 
 def _processes(shards: int, size: int) -> int:
-    """How many processes to start for so many shards and bytes."""
+    """How many processes of one core to start for so many shards and bytes.
+
+    None for a single one: this process prepares as fast as one, and a thread helps it.
+    """
     if given := os.environ.get(PROCESSES):
         return min(int(given), shards)
-    return min(len(os.sched_getaffinity(0)), shards, size // LEAST)
+    count = min(len(os.sched_getaffinity(0)), shards, size // LEAST)
+    return count if count > 1 else 0
 
 
 _here: dict[str, Any] = {}  # the Maker of a process that `_start` began
