@@ -60,7 +60,6 @@ class Maker:
     """What parts are made with.
 
     Attributes:
-        p: the parameters of the study.
         root: the data folder of the study.
         checks: the checks of the audit.
         tokenizer: the tokenizer of the base.
@@ -69,7 +68,6 @@ class Maker:
         ahead: whether a thread encodes rows while the next ones are audited.
     """
 
-    p: Any
     root: Path
     checks: Checks
     tokenizer: Any
@@ -100,11 +98,11 @@ def finished(part: Part, root: Path, questions: str) -> bool:
     return all(holds(files[file], recorded[file]) for file in recorded)
 
 
-def write(part: Part, maker: Maker) -> None:
-    """Audits and encodes a part; an older one in its folder is removed."""
+def write(p, part: Part, maker: Maker) -> None:
+    """Audits and encodes a part of a study; an older one in its folder is removed."""
     shutil.rmtree(part.folder, ignore_errors=True)
     part.folder.mkdir(parents=True)
-    p, checks, kind = maker.p, maker.checks, part.kind
+    checks, kind = maker.checks, part.kind
     found = Findings()
     lengths: list[np.ndarray] = [np.zeros((0, len(LENGTHS)), np.int32)]
     seen_before = len(checks.seen)
@@ -114,7 +112,8 @@ def write(part: Part, maker: Maker) -> None:
     rows = selection.rows(p, part.name, kind, read, checks.index, found.defects)
     places: list[tuple[str, int]] = []
     features = features_of(kind, maker.tokenizer)
-    encode = partial(ENCODERS[kind], p=p, tokenizer=maker.tokenizer)
+    encoder = ENCODERS[kind]
+    encode = partial(encoder, p=p, tokenizer=maker.tokenizer)
     with writer(part.folder / "rows.arrow", features) as file:
         kept = _placed(checks.screen(_counted(rows, maker.bar), found), places)
         for batch, sizes in encoded(kept, encode, features, found, maker.ahead):

@@ -48,10 +48,13 @@ def policies(p) -> dict[str, str]:
     return {check: getattr(p, f"audit_{check}") for check in POLICIES}
 
 
-def prepare(maker: Maker, items: list[Item], names: list[str], folder: Path) -> dict[str, Findings]:
+def prepare(
+    p, maker: Maker, items: list[Item], names: list[str], folder: Path
+) -> dict[str, Findings]:
     """Writes the dataset `text` of a study: all shards, joined without repeated texts.
 
     Args:
+        p: the parameters of the study.
         maker: what shards are made with.
         items: the benchmark items that the audit compares texts with.
         names: the sources of running text.
@@ -66,10 +69,10 @@ def prepare(maker: Maker, items: list[Item], names: list[str], folder: Path) -> 
     """
     if not names:
         return {}
-    shards = list(shards_of(maker.p, names, maker.root, folder))
-    _make_in_processes(maker, items, shards)
+    shards = list(shards_of(p, names, maker.root, folder))
+    _make_in_processes(p, maker, items, shards)
     for shard in shards:  # what other machines are making is waited for here
-        _make(shard, maker, wait=True)
+        _make(p, shard, maker, wait=True)
     return repeats.join(maker, shards, folder / KIND)
 
 
@@ -85,28 +88,28 @@ def shards_of(p, names: list[str], root: Path, folder: Path) -> Iterator[Part]:
             yield Part(KIND, name, whole / f"{number:05}", file)
 
 
-def _make(shard: Part, maker: Maker, wait: bool) -> bool:
+def _make(p, shard: Part, maker: Maker, wait: bool) -> bool:
     """Makes a shard unless it is finished; False if another process has it and `wait` is False."""
     shard.folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(f"{shard.folder}.lock", timeout=-1 if wait else 0):
             if not parts.finished(shard, maker.root, maker.questions):
                 maker.checks.seen.clear()
-                parts.write(shard, maker)
+                parts.write(p, shard, maker)
     except Timeout:
         return False
     return True
 
 
-def _make_in_processes(maker: Maker, items: list[Item], shards: list[Part]) -> None:
+def _make_in_processes(p, maker: Maker, items: list[Item], shards: list[Part]) -> None:
     """Makes the unfinished shards in several processes, if there is enough to do for them."""
     waiting = [shard for shard in shards if not parts.finished(shard, maker.root, maker.questions)]
     sizes = [_bytes(shard, maker.root) for shard in waiting]
     count = _processes(len(waiting), sum(sizes))
     if not count:
         return
-    p = SimpleNamespace(**values_of(maker.p, READ))
-    job = (p, maker.root, maker.tokenizer, maker.questions, items)
+    read = SimpleNamespace(**values_of(p, READ))
+    job = (read, maker.root, maker.tokenizer, maker.questions, items)
     try:
         with ProcessPoolExecutor(count, get_context("spawn"), _start, job) as pool:
             for size, _ in zip(sizes, pool.map(_make_here, waiting)):
@@ -133,7 +136,7 @@ def _processes(shards: int, size: int) -> int:
     return count if count > 1 else 0
 
 
-_here: dict[str, Any] = {}  # the Maker of a process that `_start` began
+_here: dict[str, Any] = {}  # parameters and Maker of a process that `_start` began
 
 
 class _Still:
@@ -148,7 +151,8 @@ def _start(p, root: Path, tokenizer, questions: str, items: list[Item]) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     checks = Checks(items, policies(p), root)
-    _here["maker"] = Maker(p, root, checks, tokenizer, questions, _Still(), ahead=False)
+    _here["p"] = p
+    _here["maker"] = Maker(root, checks, tokenizer, questions, _Still(), ahead=False)
 
 
 def _end_with(parent: int) -> None:
@@ -159,4 +163,4 @@ def _end_with(parent: int) -> None:
 
 
 def _make_here(shard: Part) -> bool:
-    return _make(shard, _here["maker"], wait=False)
+    return _make(_here["p"], shard, _here["maker"], wait=False)

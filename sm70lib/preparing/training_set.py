@@ -66,16 +66,16 @@ def prepare(
         "preferences": preference_sources(p),
     }
     with steps.progress(_bytes(wanted, root), "byte", "sources") as bar:
-        maker = parts.Maker(p, root, checks, tokenizer, questions, bar)
+        maker = parts.Maker(root, checks, tokenizer, questions, bar)
         for kind, names in wanted.items():
             if kind != HELD:  # a text may be read in one stage and asked about in the next
                 checks.seen.clear()
             if kind == "text":
-                audit.found |= shards.prepare(maker, items, names, folder)
+                audit.found |= shards.prepare(p, maker, items, names, folder)
                 continue
             for name in names:
                 label = own.title(name) if kind == "train" else f"{own.title(name)} ({kind})"
-                audit.found[label] = _made(kind, name, folder, maker)
+                audit.found[label] = _made(p, kind, name, folder, maker)
             if kind == "preferences" and names:
                 joining.join(folder, kind, names, [kind], np.zeros(0, int))
     lengths = _lengths(folder, p.data_sources)
@@ -87,11 +87,11 @@ def prepare(
     return audit, _repeated(lengths, p.data_repeats)
 
 
-def _made(kind: str, name: str, folder: Path, maker: parts.Maker) -> Findings:
+def _made(p, kind: str, name: str, folder: Path, maker: parts.Maker) -> Findings:
     """The findings in a source."""
     part = parts.Part(kind, name, parts.folder_of(folder, kind, name))
     if not parts.finished(part, maker.root, maker.questions):
-        parts.write(part, maker)
+        parts.write(p, part, maker)
     maker.checks.seen.update(dict.fromkeys(parts.read_seen(part.folder)))
     return parts.read_findings(part.folder)
 

@@ -62,8 +62,8 @@ class Work:
         checks = Checks(self.items, shards.policies(STUDY), self.root)
         bar = tqdm(disable=True)
         questions = items_digest(self.items)
-        maker = parts.Maker(STUDY, self.root, checks, self.tokenizer, questions, bar)
-        shards.prepare(maker, self.items, [SOURCE], folder)
+        maker = parts.Maker(self.root, checks, self.tokenizer, questions, bar)
+        shards.prepare(STUDY, maker, self.items, [SOURCE], folder)
         lengths = [np.load(path)[:, 0].sum() for path in folder.rglob("lengths.npy")]
         assert len(lengths) == FILES
         return int(sum(lengths))

@@ -77,7 +77,7 @@ def test_a_shard_that_another_process_makes_is_left_to_it(papers, tmp_path, toke
     maker = SimpleNamespace(root=papers, questions="", checks=None)
     shard = parts.Part("text", "pubmed_abstracts", tmp_path / "shard")
     with shards.FileLock(f"{shard.folder}.lock"):
-        assert not shards._make(shard, maker, wait=False)
+        assert not shards._make(None, shard, maker, wait=False)
     assert not shard.folder.exists()
 
 
