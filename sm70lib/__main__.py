@@ -51,6 +51,8 @@ def _run(given: argparse.Namespace) -> int:
     if given.command == "smollm2":
         print(smollm2.make())
         return 0
+    if given.command == "trace":
+        return _trace(given)
     return _report(given.study)
 
 
@@ -74,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     report = commands.add_parser("report", help="render the report of a study")
     report.add_argument("study", metavar="STUDY")
+    _add_trace(commands.add_parser("trace", help="print the answers behind a number in a table"))
     return parser
 
 
@@ -137,6 +140,17 @@ def _add_rehearse(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_trace(command: argparse.ArgumentParser) -> None:
+    command.add_argument("study", metavar="STUDY")
+    command.add_argument("table", metavar="TABLE", help="such as results, paper, errors_rules")
+    command.add_argument(
+        "row",
+        metavar="ROW",
+        help="its number, 1 below the head, or NAME=VALUE[,NAME=VALUE] that only this row has",
+    )
+    command.add_argument("column", metavar="COLUMN", help="its name at the head of the .csv")
+
+
 def _plan(study: Study, sizes: list[float], before: list[str]) -> int:
     from sm70lib.planning import forecast  # slow to import, and `run` does not need it
 
@@ -146,12 +160,25 @@ def _plan(study: Study, sizes: list[float], before: list[str]) -> int:
     return 0
 
 
-def _report(study: str) -> int:
+def _require_results(study: str) -> None:
     known = sorted(path.parent.name for path in steps.outputs().glob("*/manifest.json"))
     if study not in known:
         raise StudyError(
             f"study {study} has no results; these have: {', '.join(known) or 'none yet'}"
         )
+
+
+def _trace(given: argparse.Namespace) -> int:
+    _require_results(given.study)
+    from sm70lib.mistakes import trace  # slow to import, and `run` does not need it
+
+    folder = steps.outputs() / given.study
+    print(trace.text(folder, given.table, given.row, given.column))
+    return 0
+
+
+def _report(study: str) -> int:
+    _require_results(study)
     from sm70lib import report  # slow to import, and `run` does not need it
 
     print(report.build(study))

@@ -7,6 +7,7 @@ are embedded, and all text from data is escaped.
 from __future__ import annotations
 
 import re
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
+from sm70lib.mistakes import pages
+from sm70lib.mistakes.lists import FOLDER
 from sm70lib.reporting import about, agreed, reading, result, runcard, scorecard
 from sm70lib.reporting.made import Made
 from sm70lib.reporting.sections import sections
@@ -62,17 +65,30 @@ def build(study: str) -> Path:
     for path in paths:
         text = page.render(shared, title=path.stem, body=_notebook(path))
         write_text(folder / "report" / f"{path.stem}.html", text)
+    _items(folder, page, shared)
     tables = sorted(folder.glob("tables/*.csv"))
     text = page.render(
         shared,
         title=f"Study {study}",
         **_first_screen(made),
+        items=(folder / "report" / FOLDER).exists(),
         plain=[path.name for path in tables if not path.with_suffix(".md").exists()],
         sections=sections(folder, made.parameters.get("eval_primary_protocol", "")),
     )
     index = folder / "report" / "index.html"
     write_text(index, text)
     return index
+
+
+def _items(folder: Path, page: Template, shared: dict) -> None:
+    """Writes the pages of items anew; they quote questions and stay beside the report."""
+    place = folder / "report" / FOLDER
+    shutil.rmtree(place, ignore_errors=True)
+    plain = shared | {"code_style": "", "up": "../", "notebooks": []}
+    for name, text in pages.build(
+        folder, lambda title, body: page.render(plain, title=title, body=body)
+    ):
+        write_text(place / name, text)
 
 
 def _template() -> Template:

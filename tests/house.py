@@ -38,6 +38,7 @@ WINGS = (
     "tiny",
     "presentation",
     "analysis",
+    "mistakes",
     "measures",
     "claims",
     "reporting",

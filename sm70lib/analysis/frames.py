@@ -35,10 +35,10 @@ def frame(folder: Path) -> pd.DataFrame:
         folder: outputs/<study>.
 
     Returns:
-        The predictions' own columns, and: `item`, `cluster`, the item's DETAILS, `options` (how
-        many), `flagged`, `confidence` (softmax share of the best option), `margin` (nats over the
-        next best), `brier`, `study`, `base` (name or folder), and `weights` (how many, if the base
-        was trained here).
+        The predictions' own columns, the `line` of each in its file, and: `item`, `cluster`, the
+        item's DETAILS, `options` (how many), `flagged`, `confidence` (softmax share of the best
+        option), `margin` (nats over the next best), `brier`, `study`, `base` (name or folder), and
+        `weights` (how many, if the base was trained here).
 
     Raises:
         StudyError: there are no predictions, a line is broken, or an item is unknown.
@@ -65,7 +65,7 @@ def _read(path: Path) -> list[dict]:
     rows: list[dict] = []
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
-            rows.append({"model": path.parent.name} | json.loads(line))
+            rows.append({"model": path.parent.name, "line": len(rows) + 1} | json.loads(line))
     except (json.JSONDecodeError, TypeError):
         raise StudyError(
             f"predictions/{path.parent.name}/{path.name}, line {len(rows) + 1} is no JSON "

@@ -15,16 +15,19 @@ FEWEST = 10  # answers in a tenth of confidence that is drawn
 EMPTY = {"x": 2, "fontsize": 7, "color": GREY, "va": "center", "style": "italic"}
 
 
-def panels(table: pd.DataFrame, column: str, line: str) -> tuple[Figure, list]:
+def panels(
+    table: pd.DataFrame, column: str, line: str, missing: str = "not asked"
+) -> tuple[Figure, list]:
     """Accuracies: a panel per value of `column`, a line per value of `line`, a mark per model.
 
     Args:
-        table: rows of `accuracies.results`.
+        table: rows of `accuracies.results`; without `best_constant_pct` no guesser is drawn.
         column: the column that tells the panels apart.
         line: the column that tells the lines of a panel apart.
+        missing: what a line says that a panel does not have.
 
     Returns:
-        The figure and its panels; a line that a panel does not have says "not asked".
+        The figure and its panels.
     """
     found = list(dict.fromkeys(table[column]))
     lines = list(dict.fromkeys(table[line]))
@@ -33,7 +36,10 @@ def panels(table: pd.DataFrame, column: str, line: str) -> tuple[Figure, list]:
     fig, axes = grid(len(found), height, "accuracy and interval (%)")
     for ax, name in zip(axes, found):
         ax.set_title(names.benchmark(name))
-        _panel(ax, table[table[column] == name], lines, line)
+        part = table[table[column] == name]
+        _panel(ax, part, lines, line)
+        for absent in set(lines) - set(part[line]):
+            ax.text(y=lines.index(absent), s=missing, **EMPTY)
     labels = []
     for name in lines:
         sizes = table.loc[table[line] == name, "n"].unique()
@@ -55,13 +61,13 @@ def _panel(ax, table: pd.DataFrame, lines: list[str], line: str) -> None:
         shift = 0.2 * (number - (len(styles) - 1) / 2)
         heights = [lines.index(name) + shift for name in part[line]]
         dots(ax, part, heights, look, names.model(model))
+    if "best_constant_pct" not in table:
+        return
     guess = table.drop_duplicates(line)
     y = np.array([lines.index(name) for name in guess[line]])
     ax.vlines(
         guess["best_constant_pct"], y - 0.35, y + 0.35, "black", lw=1, label="best constant guesser"
     )
-    for name in set(lines) - set(table[line]):
-        ax.text(y=lines.index(name), s="not asked", **EMPTY)
 
 
 def reliability(bins: pd.DataFrame, scores: pd.DataFrame) -> Figure:

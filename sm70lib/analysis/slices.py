@@ -10,19 +10,71 @@ from sm70lib.analysis.frames import DETAILS, OUTCOMES, RUN, SET, accuracy, unrea
 from sm70lib.statistics import stats
 
 SHOWN = 80  # characters of an unread reply in the list of errors
+FEWEST = 10  # items of a slice; fewer are not judged
+FEW = f"fewer than {FEWEST} items"
+BANDS = (0, 25, 50, 100, 150, 200, 300)  # words
+LENGTHS = [f"{low + 1} to {high}" for low, high in zip(BANDS, BANDS[1:])] + [f"over {BANDS[-1]}"]
+PLACES = ("position", "length")
+
+
+def words(item: benchmarks.Item) -> int:
+    """The number of words of an item's question and context."""
+    return len(item.question.split()) + len(item.context.split())
+
+
+def placed(answers: pd.DataFrame) -> pd.DataFrame:
+    """The answers with two columns more.
+
+    Args:
+        answers: rows of `frames.load`.
+
+    Returns:
+        `position` is the letter of the right option, None where all questions have the same options
+        (PubMedQA), and `length` the number of words of the question, in bands.
+    """
+    counts = [words(item) for item in answers["item"]]
+    lengths = pd.cut(pd.Series(counts), [*BANDS, np.inf], labels=LENGTHS, include_lowest=True)
+    fixed = [item.benchmark == "pubmedqa" for item in answers["item"]]
+    letters = [None if same else chr(65 + place) for same, place in zip(fixed, answers["gold"])]
+    return answers.assign(position=letters, length=lengths.to_numpy())
 
 
 def by_slice(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
-    """Accuracy with interval, by the items' DETAILS and number of options, where these vary."""
+    """Accuracy with interval, by the items' DETAILS, PLACES and number of options.
+
+    Args:
+        answers: rows of `frames.load`.
+        how: level of the intervals.
+
+    Returns:
+        A row for each run and value, of the columns that vary; there is no accuracy of fewer than
+        FEWEST items.
+    """
     rows = []
-    for keys, run in answers.groupby(RUN):
-        varying = [name for name in (*DETAILS, "options") if run[name].nunique() > 1]
+    for keys, run in placed(answers).groupby(RUN):
+        varying = [name for name in (*DETAILS, *PLACES, "options") if run[name].nunique() > 1]
         for name in varying:
-            for value, part in run.groupby(name):
-                cells = {"slice": name, "value": str(value)} | accuracy(part, how)
+            values = sorted(run[name].dropna().unique(), key=_order)
+            for value in values:
+                part = run[run[name] == value]
+                cells = {"slice": name, "value": str(value)} | _judged(part, how)
                 rows.append(dict(zip(RUN, keys)) | cells)
     columns = ["slice", "value", "n", "acc_pct", "low_pct", "high_pct", "interval"]
     return pd.DataFrame(rows, columns=[*RUN, *columns])
+
+
+def _order(value: object) -> tuple[int, str]:
+    """Bands of length stand in their order, all other values by name."""
+    text = str(value)
+    return (LENGTHS.index(text) if text in LENGTHS else 0, text)
+
+
+def _judged(part: pd.DataFrame, how: stats.How) -> dict:
+    """The accuracy of a slice, or that it has too few items."""
+    cells = accuracy(part, how)
+    if cells["n"] >= FEWEST:
+        return cells
+    return cells | dict.fromkeys(("acc_pct", "low_pct", "high_pct"), np.nan) | {"interval": FEW}
 
 
 def flips(both: pd.DataFrame, how: stats.How) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import pandas as pd
 from markupsafe import Markup, escape
@@ -55,19 +56,35 @@ def _escaped(text: str) -> str:
     return re.sub(r"([%&_#$])", r"\\\1", text)
 
 
-def html(table: Styled) -> Markup:
-    """An HTML table; its class `num` and its alignment say which cells are numbers."""
+def html(table: Styled, links: Mapping[str, list[str]] | None = None) -> Markup:
+    """An HTML table; its class `num` and its alignment say which cells are numbers.
+
+    Args:
+        table: the table.
+        links: for heads whose cells are links, the address in each row; "" for none.
+    """
     sides = [
         Markup(' class="num" style="text-align:right"') if side else _LEFT for side in table.right
     ]
     heads = _row("th", table.heads, sides)
     body = Markup("\n").join(
         Markup("<tr{}>{}</tr>").format(_CITED if cited else "", _row("td", cells, sides))
-        for cells, cited in zip(table.rows, table.cited)
+        for cells, cited in zip(_linked(table, links or {}), table.cited)
     )
     return Markup("<table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody></table>").format(
         heads, body
     )
+
+
+def _linked(table: Styled, links: Mapping[str, list[str]]) -> list[list[str]]:
+    """The cells, of which some are links."""
+    rows = [list(row) for row in table.rows]
+    for head in links.keys() & set(table.heads):
+        column = table.heads.index(head)
+        for row, address in zip(rows, links[head]):
+            if address:
+                row[column] = Markup('<a href="{}">{}</a>').format(address, row[column])
+    return rows
 
 
 _LEFT = Markup(' style="text-align:left"')

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 from PIL.PngImagePlugin import PngImageFile
 
 from sm70lib.analysis.comparisons import PRIMARY
+from sm70lib.analysis.roles import TUNED
+from sm70lib.mistakes import lists
 from sm70lib.parameters import aggregates
-from sm70lib.presentation import forms
+from sm70lib.presentation import columns, forms
 from sm70lib.presentation.styled import styled
 
 # The figures and tables under each heading, by file name without suffix. All others come last.
@@ -29,14 +32,40 @@ SECTIONS = {
         "results",
     ],
     "One benchmark, several protocols": ["protocols"],
-    "What went wrong": ["errors_*"],
+    "What went wrong": [
+        "errors_flips",
+        "errors_rules",
+        "errors_confident",
+        "errors_two_ways",
+        "errors_by_*",
+        "errors_confusion",
+        "errors_habits",
+        "errors_calibration",
+        "errors_reliability",
+        "errors_coverage",
+        "errors_*",
+    ],
     "Data and contamination": ["contamination", "contamination_effect"],
     "Training": ["pretraining", "training*", "memory"],
     "What others report": ["quoted_systems", "quoted"],
     "More": ["*"],
 }
-FOLDED = ("results", "agreement", "quoted", "errors_by_slice", "errors_reliability")
+FOLDED = (
+    "results",
+    "agreement",
+    "quoted",
+    "errors_by_slice",
+    "errors_reliability",
+    "errors_coverage",
+)
+OF_TUNED = ("errors_confident", "errors_two_ways")  # the rows of other models are folded
 WHOLE = [aggregate.name for aggregate in aggregates.AGGREGATES]
+# Columns that count items which have a page, and the part of it
+LINKED = {
+    "results": {"n": "", "correct": "#right"},
+    "errors_rules": {"n": "", "wrong": "#wrong"},
+    "errors_confident": {"item_id": "#wrong"},
+}
 SHORT, LONG = 12, 40  # rows; more are folded, all of them or those of other protocols
 COLUMN = 300  # points; a narrower picture is made for one column of a page
 
@@ -98,6 +127,9 @@ def _table(folder: Path, name: str, protocol: str) -> dict[str, Any]:
         shown, folded = table[primary], table[~primary]
     elif name in FOLDED:
         shown, folded = folded, table
+    elif name in OF_TUNED:
+        tuned = table["model"] == TUNED
+        shown, folded = table[tuned], table[~tuned]
     elif name != "paper" and len(table) > SHORT and protocol in set(table.get("protocol", ())):
         declared = table["protocol"] == protocol
         shown, folded = table[declared], table[~declared]
@@ -106,12 +138,30 @@ def _table(folder: Path, name: str, protocol: str) -> dict[str, Any]:
     return {
         "name": name,
         "caption": caption,
-        "shown": forms.html(styled(shown, caption)) if len(shown) else "",
-        "folded": forms.html(styled(folded, caption)) if len(folded) else "",
+        "shown": _html(folder, name, shown, caption) if len(shown) else "",
+        "folded": _html(folder, name, folded, caption) if len(folded) else "",
         "rows": len(folded),
         "empty": table.empty,
         "origin": _origin(folder, name),
     }
+
+
+def _html(folder: Path, name: str, table: pd.DataFrame, caption: str) -> Markup:
+    """A table whose counts are links to the items that they count, where these have a page."""
+    links = {}
+    for column, side in LINKED.get(name, {}).items():
+        rows = table.to_dict("records")
+        links[columns.of(column).head] = [_address(folder, row, side) for row in rows]
+    return forms.html(styled(table, caption), links)
+
+
+def _address(folder: Path, row: dict[str, str], side: str) -> str:
+    if row["study"] != folder.name or row.get("subset", "all") != "all":
+        return ""
+    rule = row.get("rule", lists.EVERY)
+    name = lists.address(row["model"], row["benchmark"], row["protocol"], row["shots"], rule)
+    page = f"{lists.FOLDER}/{name}"
+    return f"{page}{side}" if (folder / "report" / page).exists() else ""
 
 
 def _origin(folder: Path, name: str) -> str:

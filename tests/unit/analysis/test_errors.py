@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -95,8 +96,10 @@ def test_an_unparsed_answer_without_loglikelihoods_goes_through(tmp_path):
 
 def test_slices_are_those_that_vary_and_add_up(answers):
     table = slices.by_slice(answers, HOW)
-    assert set(table["slice"]) == {"kind"}  # in one file, step and number of options are the same
-    sums = table.groupby(frames.RUN)["n"].sum()
+    # In one file, step and number of options are the same, and so are the options of PubMedQA
+    assert set(table["slice"]) == {"kind", "position"}
+    assert "pubmedqa" not in set(table.loc[table["slice"] == "position", "benchmark"])
+    sums = table[table["slice"] == "kind"].groupby(frames.RUN)["n"].sum()
     assert (sums.to_numpy() == answers.groupby(frames.RUN).size().to_numpy()).all() and len(
         sums
     ) == 30
@@ -106,6 +109,17 @@ def test_slices_are_those_that_vary_and_add_up(answers):
         table.query(query + "value == 'fact'").iloc[0],
     )
     assert row["acc_pct"] == round(100 * one["correct"].mean(), 1)
+
+
+def test_length_stands_in_bands_and_few_items_are_not_judged(answers):
+    run = answers[(answers["model"] == "tuned") & (answers["benchmark"] == "medqa_4")]
+    run = run[run["protocol"] == "harness"]
+    long = [replace(item, context="word " * 120) for item in run["item"]]
+    items = [*long[:9], *run["item"][9:]]
+    table = slices.by_slice(run.assign(item=items), HOW).query("slice == 'length'")
+    assert table["value"].tolist() == ["1 to 25", "101 to 150"] and table["n"].tolist() == [111, 9]
+    assert table["acc_pct"].notna().tolist() == [True, False]
+    assert table["interval"].iloc[1] == "fewer than 10 items"
 
 
 def test_flips_count_what_changed(both):

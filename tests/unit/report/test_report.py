@@ -20,6 +20,7 @@ from sm70lib.analysis import (
     tables,
 )
 from sm70lib.claims import scorecard
+from sm70lib.mistakes import by_rule, rules
 from sm70lib.statistics import stats
 from sm70lib.study.params import StudyError
 from tests import synthetic
@@ -42,7 +43,9 @@ def pages(tmp_path_factory):
     )
     card = scorecard.build(answers, compared, synthetic.PARAMS, how, folder)
     wrong = slices.listing(frames.paired(answers, "base", "tuned")).head(5).assign(question=HOSTILE)
-    for name, table in {"scorecard": card, "results": found, "errors_examples": wrong}.items():
+    ruled = by_rule.by_rule(answers, rules.marks(answers), how)
+    written = {"scorecard": card, "results": found, "errors_examples": wrong}
+    for name, table in (written | {"errors_rules": ruled}).items():
         tables.write(table, folder / "tables", name, tables.caption("Caption.", answers))
     tables.write(quoted.read(), folder / "tables", "quoted", "Quoted.")
     (folder / "tables" / "errors.csv").write_text("question\n")
@@ -57,7 +60,10 @@ def pages(tmp_path_factory):
         index = report.build("made")
         first_bytes = index.read_bytes()
         assert report.build("made").read_bytes() == first_bytes
-    texts = {path.name: path.read_text() for path in index.parent.iterdir()}
+    texts = {
+        path.relative_to(index.parent).as_posix(): path.read_text()
+        for path in index.parent.rglob("*.html")
+    }
     return {name: (text, Page(text)) for name, text in texts.items()}
 
 
@@ -97,15 +103,16 @@ def hostile():
 
 
 def test_no_script_and_no_outside_address(pages):
-    assert set(pages) == {"index.html", "04_eval.html"}
+    assert {name for name in pages if "/" not in name} == {"index.html", "04_eval.html"}
+    assert sum(name.startswith("items/") for name in pages) > 30
     for name, (text, page) in pages.items():
         assert "<script" not in text.lower() and "javascript:" not in text.lower(), name
         assert not {"script", "iframe", "object", "embed", "link", "base", "form"} & set(
             page.tags
         ), name
         assert not re.search(r"@import|url\(", text), name
-        inside = ("data:image/", "#", "../", "index.html", "04_eval.html")
-        assert page.links and all(link.startswith(inside) for link in page.links), name
+        outside = [link for link in page.links if re.match(r"(?!data:image/)[\w.+-]*:|/", link)]
+        assert page.links and not outside, name
 
 
 def test_text_from_data_arrives_escaped(pages):
@@ -171,14 +178,45 @@ def test_scorecard_comes_first_and_everything_is_there(pages):
 def test_every_relative_link_leads_to_a_file(pages, tmp_path_factory):
     folder = next(tmp_path_factory.getbasetemp().glob("outputs*/made/report/index.html")).parent
     links = [
-        link
-        for _, page in pages.values()
+        (folder / name).parent / link.partition("#")[0]
+        for name, (_, page) in pages.items()
         for link in page.links
         if not link.startswith(("data:", "#"))
     ]
-    assert len(links) > 10 and not [
-        link for link in links if not (folder / link).resolve().exists()
-    ]
+    assert len(links) > 1000 and not [link for link in links if not link.resolve().exists()]
+
+
+def test_a_count_of_the_report_leads_to_the_items_that_it_counts(pages):
+    text, page = pages["index.html"]
+    assert "items/index.html" in page.links
+    cells = re.findall(r'href="(items/tuned-medqa_4-harness-0[^"]+)">(\d+)</a>', text)
+    checked = 0
+    for link, count in cells:
+        name, _, side = link.partition("#")
+        shown, listed = pages[name]
+        wrong, right = (
+            int(re.search(rf'id="{word}">{word.capitalize()}: (\d+)', shown)[1])
+            for word in ("wrong", "right")
+        )
+        assert int(count) == {"": wrong + right, "wrong": wrong, "right": right}[side], link
+        questions = [each for each in listed.links if "#i" in each]
+        assert len(questions) == wrong + right
+        checked += 1
+    assert checked >= 4
+
+
+def test_an_item_says_what_each_model_answered_and_where_that_stands(pages, tmp_path_factory):
+    texts = [text for name, (text, _) in pages.items() if name.startswith("items/medqa_4.")]
+    assert len(texts) == 2, "120 items, 100 on a page"
+    assert "Which &lt;b&gt;x&lt;/b&gt; belongs to 0?" in "".join(texts)
+    entry = texts[0].split("<h3")[1]
+    assert entry.count("✓") == 1 and "x|y &amp; &lt;b&gt;x&lt;/b&gt;" in entry
+    places = re.findall(r">([\w-]+/medqa_4-[\w-]+\.jsonl):(\d+)<", entry)
+    item_id = re.match(r"[^>]*>([^<]+)<", entry)[1]
+    folder = next(tmp_path_factory.getbasetemp().glob("outputs*/made/predictions"))
+    assert len(places) == 3 * 2, "models and protocols"
+    for file, line in places:
+        assert f'"{item_id}"' in (folder / file).read_text().splitlines()[int(line) - 1]
 
 
 def test_report_before_06_says_what_to_run(tmp_path, monkeypatch):

@@ -1,0 +1,1 @@
+"""Mistakes: rules that tell them apart, the items behind a number, and pages of items."""
