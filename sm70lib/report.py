@@ -21,9 +21,8 @@ from pygments.formatters import HtmlFormatter
 
 from sm70lib.mistakes import pages
 from sm70lib.mistakes.lists import FOLDER
-from sm70lib.reporting import about, agreed, reading, result, runcard, scorecard
+from sm70lib.reporting import about, agreed, reading, result, runcard, scorecard, sections
 from sm70lib.reporting.made import Made
-from sm70lib.reporting.sections import sections
 from sm70lib.steps.steps import outputs, write_text
 from sm70lib.study.params import StudyError, rehearsal
 
@@ -66,18 +65,30 @@ def build(study: str) -> Path:
         text = page.render(shared, title=path.stem, body=_notebook(path))
         write_text(folder / "report" / f"{path.stem}.html", text)
     _items(folder, page, shared)
+    others = _beside(folder, page, shared, made.parameters.get("figures_studies", []))
     tables = sorted(folder.glob("tables/*.csv"))
     text = page.render(
         shared,
         title=f"Study {study}",
         **_first_screen(made),
+        others=others,
         items=(folder / "report" / FOLDER).exists(),
         plain=[path.name for path in tables if not path.with_suffix(".md").exists()],
-        sections=sections(folder, made.parameters.get("eval_primary_protocol", "")),
+        sections=sections.sections(folder, made.parameters.get("eval_primary_protocol", "")),
     )
     index = folder / "report" / "index.html"
     write_text(index, text)
     return index
+
+
+def _beside(folder: Path, page: Template, shared: dict, others: list[str]) -> list[str]:
+    """Writes a page for each other study that 06 compared; gives their names."""
+    found = {other: sections.beside(folder, other) for other in others}
+    compared = [other for other, shown in found.items() if shown]
+    for other in compared:
+        text = page.render(shared, title=f"{folder.name} beside {other}", alone=found[other])
+        write_text(folder / "report" / f"beside-{other}.html", text)
+    return compared
 
 
 def _items(folder: Path, page: Template, shared: dict) -> None:

@@ -39,6 +39,7 @@ WINGS = (
     "presentation",
     "analysis",
     "mistakes",
+    "beside",
     "measures",
     "claims",
     "reporting",

@@ -31,11 +31,12 @@ OTHERS = [("C1", "^"), ("C3", "v"), ("C5", "P"), ("C4", "X")]  # for further mod
 KINDS = ["known", "fact", "condition"]  # from "asked in tuning" to "never mentioned in it"
 
 
-def style(palette: str = "colorblind") -> None:
+def style(palette: str = "colorblind", dpi: int = 100) -> None:
     """Sets the look of all following pictures.
 
     Args:
         palette: one of seaborn's palettes, as matplotlib ships them.
+        dpi: dots per inch of pictures that a notebook shows and `save` does not write.
     """
     name = "dark-palette" if palette == "dark" else palette
     plt.style.use(
@@ -64,6 +65,7 @@ def style(palette: str = "colorblind") -> None:
                 "figure.constrained_layout.use": True,
                 "figure.titlesize": 8.5,
                 "figure.titleweight": "bold",
+                "figure.dpi": dpi,
                 "svg.hashsalt": "sm70",
             },
         ]

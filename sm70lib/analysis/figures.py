@@ -98,7 +98,12 @@ def memory(table: pd.DataFrame) -> Figure:
     ax.plot(table["planned_mb"], y, "o", mfc="white", mec=GREY, ms=6, label="planned")
     ax.plot(table["measured_mb"], y, "D", color="black", ms=3, label="measured")
     ax.set(yticks=y, yticklabels=table["part"], ylim=(len(table) - 0.5, -0.5), xscale="log")
-    ax.margins(x=0.1)
+    for height, value in zip(y, table["planned_mb"]):
+        text = f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
+        ax.annotate(
+            text, (value, height), (6, 0), textcoords="offset points", fontsize=7, va="center"
+        )
+    ax.margins(x=0.22)
     total = table["planned_mb"].sum()
     largest = table.loc[table["planned_mb"].idxmax(), "part"]
     apart = (table["measured_mb"] / table["planned_mb"] - 1).abs().max()
@@ -132,6 +137,33 @@ def contamination(table: pd.DataFrame) -> Figure:
         where = f"{names.benchmark(worst['benchmark'])} in {names.source(worst['source'])}"
         title += f", most of all {where} ({worst['share']:.1f} %)"
     return titled(fig, title)
+
+
+def clean(found: pd.DataFrame) -> Figure:
+    """Accuracy on all items and without the leaked ones, on each benchmark that has leaked items.
+
+    Args:
+        found: `accuracies.results` of one protocol and number of shots.
+    """
+    table = _whole(found[found["subset"].isin(["all", "clean"])])
+    table = table[table.groupby(["model", "benchmark"])["n"].transform("nunique") == 2]
+    if table.empty:
+        return nothing("No benchmark has leaked items and clean ones both")
+    fig, axes = panels(table, "benchmark", "subset")
+    for ax, (name, part) in zip(axes, table.groupby("benchmark", sort=False)):
+        leaked = part["n"].max() - part["n"].min()
+        ax.set_title(f"{names.benchmark(name)}: {leaked} of {part['n'].max():,} leaked")
+    return titled(fig, f"With and without leaked items{_lost(table)}", axes)
+
+
+def _lost(table: pd.DataFrame) -> str:
+    """In words, where the score of the tuned model changes most without the leaked items."""
+    tuned = table[table["model"] == TUNED].set_index(["benchmark", "subset"])["acc_pct"].unstack()
+    change = (tuned["clean"] - tuned["all"]).dropna() if len(tuned) else pd.Series(dtype=float)
+    if change.empty:
+        return ""
+    name = change.abs().idxmax()
+    return f": tuned changes by at most {change.abs().max():.1f} points ({names.benchmark(name)})"
 
 
 def flips(table: pd.DataFrame) -> Figure:

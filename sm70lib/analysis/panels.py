@@ -89,6 +89,7 @@ def reliability(bins: pd.DataFrame, scores: pd.DataFrame) -> Figure:
         errors = scores[scores["benchmark"] == name].set_index("model")["ece_pts"]
         for number, (model, part) in enumerate(panel.groupby("model")):
             _confidence(ax, part[part["n"] >= FEWEST], styles[model], names.model(model))
+            _shares(ax, part, styles[model][0], number, len(errors))
             said = f"ECE {errors[model]:.0f}"
             ax.text(4, 94 - 10 * number, said, color=styles[model][0], fontsize=7, va="center")
     return titled(fig, _errors(scores), axes)
@@ -102,6 +103,14 @@ def _confidence(ax, part: pd.DataFrame, look: tuple[str, str], label: str) -> No
     x = part["confidence_pct"]
     ax.vlines(x, 100 * np.asarray(low), 100 * np.asarray(high), color=colour, lw=0.9, alpha=0.7)
     ax.plot(x, part["acc_pct"], color=colour, marker=marker, lw=0.7, ms=3.5, label=label)
+
+
+def _shares(ax, part: pd.DataFrame, colour: str, number: int, models: int) -> None:
+    """Bars at the foot: the share of a model's answers in each tenth of confidence (percent)."""
+    width = 8 / models
+    left = 10 * part["bin"] + 1 + number * width
+    shares = 100 * part["n"] / part["n"].sum()
+    ax.bar(left, shares, width, align="edge", color=colour, alpha=0.25, lw=0)
 
 
 def _errors(scores: pd.DataFrame) -> str:

@@ -21,6 +21,8 @@ ON_A_PAGE = 100  # items
 SHOWN = 160  # characters of a question, from its end, where it is asked
 WORDS = {rule.name: rule.what for rule in RULES}
 NONE = "–"
+COLUMNS = ["model", "benchmark", "protocol", "shots", "item_id", "item", "choice", "gold"]
+COLUMNS += ["correct", "confidence", "file", "line"]
 Render = Callable[[str, Markup], str]
 
 
@@ -151,14 +153,22 @@ class _Pages:
             for item, item_id, choice, gold, confidence in zip(*columns)
         ]
 
+    def _groups(self, answers: pd.DataFrame) -> dict[tuple[str, str], list[Any]]:
+        """The answers to each item that a list names."""
+        groups: dict[tuple[str, str], list[Any]] = {}
+        for row in answers[COLUMNS].itertuples():
+            key = row.benchmark, row.item_id
+            if key in self.places:
+                groups.setdefault(key, []).append(row)
+        return groups
+
     def items(self, answers: pd.DataFrame) -> Iterable[tuple[str, Markup]]:
         """The pages of items, each with every answer to it."""
-        asked = pd.Series(list(zip(answers["benchmark"], answers["item_id"])), answers.index)
-        groups = {key: answers.loc[index] for key, index in _groups(asked).items()}
+        groups = self._groups(answers)
         entries: dict[str, list[dict]] = {}
         for key, place in self.places.items():
             page, _, anchor = place.partition("#")
-            entries.setdefault(page, []).append(_entry(groups[key], key[1], anchor))
+            entries.setdefault(page, []).append(_entry(groups[key], anchor))
         for page, shown in entries.items():
             yield page, self._render("items", title=_heading(page), entries=shown)
 
@@ -168,19 +178,12 @@ def _heading(page: str) -> str:
     return f"Items of {names.benchmark(benchmark)}, page {number}"
 
 
-def _groups(asked: pd.Series) -> dict[tuple[str, str], list]:
-    groups: dict[tuple[str, str], list] = {}
-    for index, key in asked.items():
-        groups.setdefault(key, []).append(index)
-    return groups
-
-
-def _entry(answers: pd.DataFrame, item_id: str, anchor: str) -> dict[str, Any]:
+def _entry(answers: list[Any], anchor: str) -> dict[str, Any]:
     """An item with its options as they were first asked, and all answers to it."""
-    item, gold = answers["item"].iloc[0], answers["gold"].iloc[0]
+    item, gold = answers[0].item, answers[0].gold
     return {
         "anchor": anchor,
-        "id": item_id,
+        "id": answers[0].item_id,
         "question": item.question,
         "context": item.context,
         "options": [(option, place == gold) for place, option in enumerate(item.options)],
@@ -195,7 +198,7 @@ def _entry(answers: pd.DataFrame, item_id: str, anchor: str) -> dict[str, Any]:
                 "file": f"../../{row.file}",
                 "place": f"{row.file.partition('/')[2]}:{row.line}",
             }
-            for row in answers.itertuples()
+            for row in answers
         ],
     }
 

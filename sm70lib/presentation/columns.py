@@ -93,6 +93,8 @@ COLUMNS = {
     "brier": Column("Brier score", 2),
     "ece_pts": Column("ECE (points)", 1),
     "bin": Column("Tenth", 0),
+    "this_pct": Column("This study (%)", 1),
+    "other_pct": Column("Other study (%)", 1),
     "coverage_pct": Column("Surest answers (%)", 0),
     "confidence_pct": Column("Confidence (%)", 1),
     "value_pct": Column("Value (%)", 1),

@@ -45,7 +45,7 @@ SECTIONS = {
         "errors_coverage",
         "errors_*",
     ],
-    "Data and contamination": ["contamination", "contamination_effect"],
+    "Data and contamination": ["contamination", "contamination_effect", "contamination_worth"],
     "Training": ["pretraining", "training*", "memory"],
     "What others report": ["quoted_systems", "quoted"],
     "More": ["*"],
@@ -60,6 +60,7 @@ FOLDED = (
 )
 OF_TUNED = ("errors_confident", "errors_two_ways")  # the rows of other models are folded
 WHOLE = [aggregate.name for aggregate in aggregates.AGGREGATES]
+BESIDE = "beside_"
 # Columns that count items which have a page, and the part of it
 LINKED = {
     "results": {"n": "", "correct": "#right"},
@@ -70,8 +71,24 @@ SHORT, LONG = 12, 40  # rows; more are folded, all of them or those of other pro
 COLUMN = 300  # points; a narrower picture is made for one column of a page
 
 
+def beside(folder: Path, other: str) -> list[dict[str, Any]]:
+    """What 06 wrote about this study and another: tables and figures of a page of their own.
+
+    Args:
+        folder: outputs/<study>.
+        other: the other study.
+    """
+    figures = sorted(folder.glob(f"figures/{BESIDE}{other}_*.png"))
+    tables = [f"{BESIDE}{other}_{part}" for part in ("parameters", "scores")]
+    made = [name for name in tables if (folder / "tables" / f"{name}.md").exists()]
+    shown = [_table(folder, name, "") for name in made]
+    return shown + [_figure(folder, path.stem) for path in figures]
+
+
 def sections(folder: Path, protocol: str) -> list[tuple[str, list[dict[str, Any]]]]:
     """The headings with their figures and tables; each file appears once.
+
+    What stands beside another study has a page of its own (`beside`).
 
     Args:
         folder: outputs/<study>.
@@ -79,7 +96,7 @@ def sections(folder: Path, protocol: str) -> list[tuple[str, list[dict[str, Any]
     """
     figures = {path.stem for path in folder.glob("figures/*.png")}
     tables = {path.stem for path in folder.glob("tables/*.md")}
-    left = (figures | tables) - {"scorecard"}
+    left = {name for name in figures | tables if not name.startswith(BESIDE)} - {"scorecard"}
     found = []
     for heading, patterns in SECTIONS.items():
         names: list[str] = []

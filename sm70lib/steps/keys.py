@@ -120,10 +120,13 @@ def maker(path: str) -> str:
 def of_step(name: str, params: Any) -> Key:
     """The key of a step: its parameters, digests of its inputs and, for quick steps, of its code.
 
-    It lacks parameters that do not count (see `used`), and `train_merge`: merges have own keys.
+    It lacks parameters that do not count (see `used`), `train_merge`, since merges have own keys,
+    and the look of figures where none is written to a file: no training is redone for a colour.
     """
     declared = provenance.declared(notebook(name))
     counting = [n for n in declared if affects(n) != "nothing" and n != "train_merge"]
+    if not any(path.startswith("figures/") for path in WRITES[name]):
+        counting = [n for n in counting if not n.startswith("figures_")]
     values = _told(values_of(params, counting))
     if "train_stages" in values and name != TUNING:  # how often there is a stage plays no part
         values["train_stages"] = list(dict.fromkeys(values["train_stages"]))

@@ -12,6 +12,8 @@ from PIL import Image
 from sm70lib.analysis import accuracies, drawing, figures, frames, panels, quoted, slices, tables
 from sm70lib.claims import entries
 from sm70lib.measures import curves
+from sm70lib.mistakes import coverage
+from sm70lib.mistakes import pictures as mistakes
 from sm70lib.statistics import stats
 from tests import synthetic
 
@@ -54,6 +56,10 @@ def drawings(folder, found):
             slices.reliability(asked), slices.calibration(asked)
         ),
         "pretraining": lambda: curves.pretraining(metrics),
+        "contamination_worth": lambda: figures.clean(first),
+        "errors_by_position": lambda: mistakes.by_slice(slices.by_slice(asked, HOW), "position"),
+        "errors_confusion": lambda: mistakes.confusion(asked[asked["benchmark"] == "pubmedqa"]),
+        "errors_coverage": lambda: mistakes.coverage(coverage.coverage(asked, HOW)),
     }
 
 
@@ -70,7 +76,7 @@ def test_every_picture_is_the_same_twice_and_carries_its_provenance(drawings, tm
         assert (
             "Software" not in about and "<dc:date>" not in svg and matplotlib.__version__ not in svg
         )
-    assert len(drawings) == 10 and len(list(tmp_path.glob("*/*"))) == 40
+    assert len(drawings) == 14 and len(list(tmp_path.glob("*/*"))) == 56
 
 
 def test_nothing_is_cut_off(drawings):
@@ -96,6 +102,35 @@ def test_titles_say_what_the_numbers_say(found):
         {"step": [1, 2], "loss": [3, 2], "eval_loss": [3.5, 2.25], "learning_rate": 0}
     )
     assert title(curves.training(metrics)) == "Held-out loss: 3.50 to 2.25 nats per token"
+
+
+def test_titles_of_mistakes_say_where_they_are(found, folder):
+    answers = frames.frame(folder)
+    first = answers[answers["protocol"] == "sm70-2023"]
+    tuned = found.query("model == 'tuned' and protocol == 'sm70-2023'")
+    gaps = tuned.pivot(index="benchmark", columns="subset", values="acc_pct").loc[
+        ["medqa_4", "usmle"]
+    ]
+    most = (gaps["clean"] - gaps["all"]).abs().max()
+    assert f"tuned changes by at most {most:.1f} points" in title(
+        figures.clean(found[found["protocol"] == "sm70-2023"])
+    )
+    pubmedqa = first[first["benchmark"] == "pubmedqa"]
+    right = pubmedqa.query("model == 'tuned'")["correct"].sum()
+    assert f"tuned answers {right} of 90 right" in title(mistakes.confusion(pubmedqa))
+    yes = pubmedqa.assign(choice=0, correct=pubmedqa["gold"] == 0)
+    assert title(mistakes.confusion(yes)).endswith("30 of 90 right, and never says no or maybe")
+    same = slices.by_slice(first, HOW)
+    assert title(mistakes.by_slice(same, "subject")).endswith("all questions are alike")
+    assert "written replies have no confidence" in title(
+        mistakes.coverage(coverage.coverage(first.assign(confidence=float("nan")), HOW))
+    )
+
+
+def test_resolution_is_that_of_the_study(folder):
+    drawing.style("muted", 220)
+    assert matplotlib.pyplot.figure().get_dpi() == 220
+    drawing.style()
 
 
 NOBODY = quoted.read().head(0)

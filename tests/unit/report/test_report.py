@@ -6,6 +6,7 @@ import base64
 import re
 
 import nbformat
+import pandas as pd
 import pytest
 
 from sm70lib import report
@@ -19,9 +20,11 @@ from sm70lib.analysis import (
     slices,
     tables,
 )
+from sm70lib.beside import pictures, scores
 from sm70lib.claims import scorecard
 from sm70lib.mistakes import by_rule, rules
 from sm70lib.statistics import stats
+from sm70lib.steps.steps import write_json
 from sm70lib.study.params import StudyError
 from tests import synthetic
 from tests.page import Page
@@ -225,3 +228,32 @@ def test_report_before_06_says_what_to_run(tmp_path, monkeypatch):
         StudyError, match="outputs/made/tables/scorecard.csv is missing; run params/made.yml"
     ):
         report.build("made")
+
+
+def test_another_study_stands_on_a_page_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("SM70_OUTPUTS", str(tmp_path))
+    folder = synthetic.study(tmp_path, sizes={"medqa_4": 30})
+    synthetic.study(tmp_path, "two", sizes={"medqa_4": 30})
+    answers, how = frames.load(tmp_path, ["made", "two"]), stats.How(resamples=100)
+    found = accuracies.results(answers[answers["study"] == "made"], how)
+    tables.write(found, folder / "tables", "results", "Results.")
+    own = {"claim": "x", "source": "this study", "verdict": "supported"}
+    names = ("benchmark", "subset", "protocol", "measure", "as_compared", "why")
+    numbers = dict.fromkeys(("reference", "ours", "low", "high", "n", "shots"))
+    card = pd.DataFrame([own | dict.fromkeys(names, "all") | numbers])
+    tables.write(card, folder / "tables", "scorecard", "Card.")
+    apart = scores.paired(answers, "made", "two", how)
+    tables.write(apart, folder / "tables", "beside_two_scores", "Apart.")
+    drawing.style()
+    picture = pictures.differences(apart, "made", "two")
+    drawing.save(picture, folder / "figures", "beside_two_scores", "of both")
+    about = {"parameters": {"figures_studies": ["two", "three"]}, "steps": {}, "versions": {}}
+    write_json(folder / "manifest.json", about)
+    monkeypatch.setattr(report.runcard, "runcard", lambda made: [])
+    index = report.build("made")
+    page = Page((index.parent / "beside-two.html").read_text())
+    words = "".join(page.words)
+    assert "made beside two" in words and "Apart." in words and "index.html" in page.links
+    assert "beside-two.html" in Page(index.read_text()).links
+    assert "Apart." not in index.read_text(), "it stands there and nowhere else"
+    assert not (index.parent / "beside-three.html").exists(), "06 wrote nothing about it"

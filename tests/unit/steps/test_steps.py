@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from sm70lib.steps import compared, kept, steps
+from sm70lib.steps import compared, kept, keys, steps
 from sm70lib.study import files, params, provenance
 from sm70lib.study.params import StudyError
 from tests.toy import TOY
@@ -256,3 +256,16 @@ def test_many_changed_modules_are_counted_and_changed_inputs_all_named():
     assert said == (
         "adapter changed, data/train changed, m0.py, m1.py, m2.py and 6 more modules changed"
     )
+
+
+def test_the_look_of_figures_redoes_only_the_steps_that_write_figures():
+    study = params.load(params.ROOT / "params/tiny.yml")
+    other = study.model_copy(update={"figures_dpi": 300, "figures_palette": "dark"})
+    redone = [
+        name for name in steps.STEPS if keys.of_step(name, study) != keys.of_step(name, other)
+    ]
+    assert redone == ["05_error_analysis", "06_figures"]
+    drawing = [
+        name for name in steps.STEPS if "figures_dpi" in provenance.declared(keys.notebook(name))
+    ]
+    assert drawing == [name for name in steps.STEPS if name != "04_eval"], "04 draws nothing"
