@@ -28,9 +28,11 @@ def by_slice(sliced: pd.DataFrame, name: str) -> Figure:
         sliced: `slices.by_slice` of one protocol and number of shots.
         name: a key of WHAT.
     """
-    table = sliced[(sliced["slice"] == name) & sliced["acc_pct"].notna()]
+    there = sliced[sliced["slice"] == name]
+    table = there.dropna(subset="acc_pct")
     if table.empty:
-        return nothing(f"Accuracy by {WHAT[name]}: all questions are alike")
+        few = f"no group has {FEWEST} items" if len(there) else "all questions are alike"
+        return nothing(f"Accuracy by {WHAT[name]}: {few}")
     fig, axes = panels(_start_and_tuned(table), "benchmark", "value", f"fewer than {FEWEST} items")
     return titled(fig, f"Accuracy by {WHAT[name]}{_apart(table)}", axes)
 

@@ -61,6 +61,7 @@ FOLDED = (
 OF_TUNED = ("errors_confident", "errors_two_ways")  # the rows of other models are folded
 WHOLE = [aggregate.name for aggregate in aggregates.AGGREGATES]
 BESIDE = "beside_"
+WIDE, OURS = ("paper", "usmle"), "study "  # tables with a column per benchmark; our rows' source
 # Columns that count items which have a page, and the part of it
 LINKED = {
     "results": {"n": "", "correct": "#right"},
@@ -166,9 +167,12 @@ def _table(folder: Path, name: str, protocol: str) -> dict[str, Any]:
 def _html(folder: Path, name: str, table: pd.DataFrame, caption: str) -> Markup:
     """A table whose counts are links to the items that they count, where these have a page."""
     links = {}
+    rows = table.to_dict("records")
     for column, side in LINKED.get(name, {}).items():
-        rows = table.to_dict("records")
         links[columns.of(column).head] = [_address(folder, row, side) for row in rows]
+    for column in table.columns if name in WIDE else ():
+        places = [row | {"benchmark": column, "study": row["source"][len(OURS) :]} for row in rows]
+        links[columns.of(column).head] = [_address(folder, row, "") for row in places]
     return forms.html(styled(table, caption), links)
 
 

@@ -122,6 +122,8 @@ def test_titles_of_mistakes_say_where_they_are(found, folder):
     assert title(mistakes.confusion(yes)).endswith("30 of 90 right, and never says no or maybe")
     same = slices.by_slice(first, HOW)
     assert title(mistakes.by_slice(same, "subject")).endswith("all questions are alike")
+    few = same[same["slice"] == "position"].assign(acc_pct=float("nan"))
+    assert title(mistakes.by_slice(few, "position")).endswith("no group has 10 items")
     assert "written replies have no confidence" in title(
         mistakes.coverage(coverage.coverage(first.assign(confidence=float("nan")), HOW))
     )

@@ -48,12 +48,13 @@ def pages(tmp_path_factory):
     wrong = slices.listing(frames.paired(answers, "base", "tuned")).head(5).assign(question=HOSTILE)
     ruled = by_rule.by_rule(answers, rules.marks(answers), how)
     written = {"scorecard": card, "results": found, "errors_examples": wrong}
-    for name, table in (written | {"errors_rules": ruled}).items():
+    first = found[found["protocol"] == "sm70-2023"]
+    wide = accuracies.wide(first, ["medqa_4", "usmle"], quoted.read())
+    for name, table in (written | {"errors_rules": ruled, "paper": wide}).items():
         tables.write(table, folder / "tables", name, tables.caption("Caption.", answers))
     tables.write(quoted.read(), folder / "tables", "quoted", "Quoted.")
     (folder / "tables" / "errors.csv").write_text("question\n")
     drawing.style()
-    first = found[found["protocol"] == "sm70-2023"]
     nobody = quoted.read().head(0)
     drawing.save(figures.accuracy(first, nobody), folder / "figures", "accuracy", "made of this")
     (folder / "notebooks").mkdir()
@@ -206,6 +207,8 @@ def test_a_count_of_the_report_leads_to_the_items_that_it_counts(pages):
         assert len(questions) == wrong + right
         checked += 1
     assert checked >= 4
+    paper = re.search(r'href="(items/tuned-medqa_4-sm70-2023-0-all.html)">([^<]+)</a>', text)
+    assert paper and paper[2].endswith("n=120"), "an accuracy leads to its items too"
 
 
 def test_an_item_says_what_each_model_answered_and_where_that_stands(pages, tmp_path_factory):
