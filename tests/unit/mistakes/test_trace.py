@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from sm70lib.__main__ import main
 from sm70lib.analysis import accuracies, comparisons, frames, slices, tables
 from sm70lib.mistakes import by_rule, rules, trace
 from sm70lib.parameters import aggregates
@@ -118,3 +119,15 @@ def test_a_line_says_where_the_answer_stands(folder):
 def test_what_cannot_be_traced_is_said_in_one_sentence(folder, arguments, why):
     with pytest.raises(StudyError, match=why):
         trace.text(folder[0], *arguments)
+
+
+def test_the_command_prints_the_answers_or_one_sentence(folder, monkeypatch, capsys):
+    made, _ = folder
+    monkeypatch.setenv("SM70_OUTPUTS", str(made.parent))
+    (made / "manifest.json").write_text("{}")
+    row = "model=tuned,benchmark=usmle,protocol=harness,subset=all"
+    assert main(["trace", "made", "results", row, "n"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "tables/results.csv, n: 44" and len(printed) == 1 + 44 + 1
+    assert main(["trace", "lost", "results", row, "n"]) == 2
+    assert "study lost has no results; these have: made" in capsys.readouterr().err
