@@ -66,8 +66,10 @@ help:  ## this list
 
 .venv/installed: pyproject.toml requirements.lock
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or give make PYTHON=/path/to/python3"; exit 1; }
+	@echo "Installing packages into .venv, this once: about 1 GB to download, and up to 3 GB more where pip"
+	@echo "takes PyTorch with CUDA; 2.5 to 8 GB of disk; a few minutes on a fast line."
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install -q -c requirements.lock -e '.[small,test]'
+	$(PY) -m pip install -c requirements.lock -e '.[small,test]'
 	@touch $@
 
 # vLLM needs other versions than ours, so it has an environment of its own. The three packages that go

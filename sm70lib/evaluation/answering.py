@@ -98,7 +98,13 @@ def template_of(which: Model, run: Run) -> dict[str, str]:
 
 
 def score_here(
-    which: Model, p, prompts: dict[Run, Prompts], folder: Path, tokens: int, identity: str
+    which: Model,
+    p,
+    prompts: dict[Run, Prompts],
+    folder: Path,
+    tokens: int,
+    identity: str,
+    place: tuple[int, int] = (0, 0),
 ) -> None:
     """Scores what is left of every run in this process.
 
@@ -111,11 +117,14 @@ def score_here(
         folder: the study's outputs.
         tokens: tokens that a batch may have.
         identity: what identifies the model (`Model.identity`).
+        place: how many runs other models have before, and how many runs there are; for the line of
+            progress.
     """
     asked = list(prompts)
+    before, total = place
     files = places(which, asked, folder)
     backend = backend_of(which, p, asked)
-    for run in asked:
+    for number, run in enumerate(asked, before + 1):
         gather(files[run])
         if finished(files[run], prompts[run], identity):
             continue
@@ -128,6 +137,7 @@ def score_here(
             chat=which.chat,
             notes=template_of(which, run),
             prompts=prompts[run],
+            place=f"(run {number} of {total or len(asked)})",
         )
     if os.environ.get("RANK", "0") == "0":
         scored = [run for run in asked if not run.protocol.reads]

@@ -30,6 +30,7 @@ def evaluate(
     chat: bool = False,
     notes: dict[str, str] | None = None,
     prompts: Prompts | None = None,
+    place: str = "",
 ) -> None:
     """Scores the items of a run, and goes on where an earlier attempt stopped.
 
@@ -43,6 +44,7 @@ def evaluate(
         chat: whether the model is asked in its chat template.
         notes: more entries for the `.meta.json`.
         prompts: the run's prompts, if they are there already.
+        place: where the run stands among all, for the line of progress, such as `run 3 of 36`.
 
     Raises:
         StudyError: `path` holds predictions of another model, protocol version, item list or
@@ -59,7 +61,7 @@ def evaluate(
         done |= keys(mine)
     listed: dict[str, list] = {"skipped": [], "cut": []}
     batches = batched(prompts, backend.tokenizer, limit(backend, run), batch_tokens, listed)
-    title = f"{path.parent.name} {run.name}"
+    title = f"{path.parent.name} {run.name} {place}".rstrip()
     with open(mine, "a") as file, progress(len(prompts), "item", title) as bar:
         bar.update(len(done))
         for number, batch in enumerate(batches):

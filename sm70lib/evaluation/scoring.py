@@ -58,8 +58,14 @@ def score_all(p, asked: list[Run], folder: Path) -> None:
     keep(found, asked, folder)
     for which in found:
         require_server(which, asked, folder)
-    scored = {which.name: score_model(which, p, askable(which, asked), folder) for which in found}
-    lacking = {name: lack for name, lack in scored.items() if lack}
+    put = {which.name: askable(which, asked) for which in found}
+    total = sum(map(len, put.values()))
+    lacking, before = {}, 0
+    for which in found:
+        lack = score_model(which, p, put[which.name], folder, (before, total))
+        before += len(put[which.name])
+        if lack:
+            lacking[which.name] = lack
     leftout.write(folder / "predictions", lacking)
     if len(lacking) == len(found) and not any(folder.glob("predictions/*/*.jsonl")):
         least = min(lack["needed_gb"] for lack in lacking.values())
@@ -94,7 +100,9 @@ def keep(found: list[Model], asked: list[Run], folder: Path) -> None:
             predictions.keep_matching(folder, files[run], about)
 
 
-def score_model(which: Model, p, asked: list[Run], folder: Path) -> dict | None:
+def score_model(
+    which: Model, p, asked: list[Run], folder: Path, place: tuple[int, int] = (0, 0)
+) -> dict | None:
     """Scores every run under one model, here or in the processes that `eval_launcher` starts.
 
     The model is not loaded if nothing is left to score.
@@ -104,6 +112,7 @@ def score_model(which: Model, p, asked: list[Run], folder: Path) -> dict | None:
         p: the study's parameters.
         asked: the runs.
         folder: the study's outputs.
+        place: how many runs other models have before, and how many runs there are.
 
     Returns:
         None; or what is lacking, if there is too little memory even for batches of one prompt.
@@ -113,13 +122,13 @@ def score_model(which: Model, p, asked: list[Run], folder: Path) -> dict | None:
         return None
     if which.server:  # it cuts its own batches; here they only keep it busy
         batch = which.server.at_once * PER_REQUEST
-        score_here(which, p, prompts, folder, batch, which.identity())
+        score_here(which, p, prompts, folder, batch, which.identity(), place)
         return None
     tokens = leftout.batch_tokens(which, p)
     if tokens is None:
         return leftout.lack(which, p)
     if p.eval_launcher == "python":
-        score_here(which, p, prompts, folder, tokens, which.identity())
+        score_here(which, p, prompts, folder, tokens, which.identity(), place)
     else:
         _launch(which, p, asked, folder, tokens)
     return None

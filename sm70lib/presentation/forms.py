@@ -1,4 +1,4 @@
-"""A styled table as Markdown, LaTeX and HTML."""
+"""A styled table as Markdown, LaTeX, HTML and plain text."""
 
 from __future__ import annotations
 
@@ -54,6 +54,20 @@ def latex(table: Styled, label: str) -> str:
 
 def _escaped(text: str) -> str:
     return re.sub(r"([%&_#$])", r"\\\1", text)
+
+
+def plain(table: Styled) -> str:
+    """The heads and cells as aligned text, for a terminal."""
+    lines = [table.heads, *table.rows]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    aligned = []
+    for line in lines:
+        cells = [
+            cell.rjust(width) if side else cell.ljust(width)
+            for cell, width, side in zip(line, widths, table.right)
+        ]
+        aligned.append("  ".join(cells).rstrip())
+    return "\n".join(aligned)
 
 
 def html(table: Styled, links: Mapping[str, list[str]] | None = None) -> Markup:

@@ -33,13 +33,14 @@ class progress(tqdm):
         )
 
     def display(self, *args: Any, **kwargs: Any) -> None:
-        """Writes the unit, the number done, the total and the seconds left (None if unknown)."""
+        """Writes what is done, its unit, how many, of how many, and the seconds left or None."""
         rate = self.format_dict["rate"] or self.n / (self.format_dict["elapsed"] or 1)
         left = max(self.total - self.n, 0) / rate if rate else None
         if self.path:
             write_json(
                 self.path,
-                {"unit": self.unit, "n": self.n, "total": self.total, "seconds_left": left},
+                {"what": self.desc, "unit": self.unit, "n": self.n, "total": self.total}
+                | {"seconds_left": left},
             )
 
     def close(self) -> None:

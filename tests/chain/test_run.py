@@ -83,9 +83,8 @@ def test_list_says_what_would_run_and_why(finished, tmp_path):
         "finished",
         "depends",
     ]
-    assert (
-        "(lora_r: 16 -> 8)" in rows[3][2]
-        and rows[4][2] == "runs if 03_qlora_finetune changes what it reads"
+    assert "(lora_r: 16 -> 8)" in rows[3][2] and rows[4][2].startswith(
+        "runs if 03_qlora_finetune changes what it reads (took 0:"
     )
     assert "--fresh" in toy.run("--list", "--fresh", "02").stdout
     assert ran(toy.run("--list")) == []
@@ -198,11 +197,13 @@ def test_the_line_shows_notebook_cell_step_and_time(toy):
         id, metadata = "work", {}
 
     shown.on_cell(Cell())
-    bar = {"unit": "step", "n": 120, "total": 250, "seconds_left": 31}
+    bar = {"what": "1-sft", "unit": "step", "n": 1120, "total": 2500, "seconds_left": 31}
     steps.write_json(toy.study / "progress.json", bar)
-    assert shown.line() == "03_qlora_finetune | cell 1/5 work | step 120/250 | 0:31 left"
+    assert (
+        shown.line() == "03_qlora_finetune | cell 1/5 work | 1-sft | step 1,120/2,500 | 0:31 left"
+    )
     steps.write_json(toy.study / "progress.json", bar | {"n": 0, "seconds_left": None})
-    assert shown.line() == "03_qlora_finetune | cell 1/5 work | step 0/250"
+    assert shown.line() == "03_qlora_finetune | cell 1/5 work | 1-sft | step 0/2,500"
     os.utime(toy.study / "progress.json", (0, 0))
     assert shown.line() == "03_qlora_finetune | cell 1/5 work", "of an earlier run"
     assert [display.clock(seconds) for seconds in (5, 65, 3600)] == ["0:05", "1:05", "1:00:00"]
