@@ -19,6 +19,7 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
+from sm70lib.cards import model
 from sm70lib.mistakes import pages
 from sm70lib.mistakes.lists import FOLDER
 from sm70lib.reporting import about, agreed, reading, result, runcard, scorecard, sections
@@ -34,7 +35,7 @@ ATTRIBUTES = {"*": ["class", "colspan", "rowspan"], "a": ["href"], "img": ["src"
 
 
 def build(study: str) -> Path:
-    """Renders the report of a study.
+    """Renders the report of a study, and writes the cards of what it has trained.
 
     Args:
         study: The study's name.
@@ -78,6 +79,7 @@ def build(study: str) -> Path:
     )
     index = folder / "report" / "index.html"
     write_text(index, text)
+    model.write(folder)
     return index
 
 

@@ -44,6 +44,7 @@ WINGS = (
     "claims",
     "display",
     "reporting",
+    "cards",
     "planning",
     "smollm2",
     "report",

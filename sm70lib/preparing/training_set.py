@@ -23,7 +23,7 @@ from sm70lib.sources.causal import REFERENCE
 from sm70lib.steps import steps
 from sm70lib.study import params, used
 from sm70lib.study.params import StudyError
-from sm70lib.study.used import loss_of, preference_sources, text_sources
+from sm70lib.study.used import preference_sources, text_sources
 
 LIMITS = (512, 1024, 2048, 4096)  # tokens
 TARGETS = ["train", "holdout"]  # the datasets of instruction rows
@@ -186,64 +186,3 @@ def fits(lengths: pd.DataFrame) -> pd.DataFrame:
     whole = lengths["tokens"] + lengths["cut"]
     table = pd.DataFrame({f"{size:,}": 100 * (whole <= size) for size in LIMITS})
     return table.groupby(lengths["source"], observed=True, sort=False).mean().round(1)
-
-
-def card(p, funnel: pd.DataFrame, contamination: pd.DataFrame, digest: str) -> str:
-    """The data card of a training set, as Markdown in the hub's format.
-
-    Args:
-        p: the parameters of the study.
-        funnel: rows by source, from `Audit.funnel`.
-        contamination: benchmark items by source, from `Audit.contamination`.
-        digest: sha256 (hex) of the folder `train`.
-    """
-    leaks = contamination[contamination["any"] > 0]
-    abouts = [sources.about(name) for name in p.data_sources]
-    licences = pd.DataFrame(
-        [[about.what, about.licence] for about in abouts],
-        pd.Index([about.name for about in abouts], name="source"),
-        ["what", "licence"],
-    )
-    return "\n".join(
-        [
-            *_heading(p.study),
-            "Research only: not a medical device, not for clinical use. "
-            "Medical text from public sources, tokenised; each",
-            "source keeps its own licence.",
-            "",
-            f"- sha256 of `train`: `{digest}`",
-            f"- template {p.data_template}, at most {p.data_max_length} tokens a row, "
-            f"loss on {loss_of(p)}",
-            "",
-            "## Sources",
-            "",
-            licences.to_markdown(),
-            "",
-            "## Rows: read, dropped by each check, kept",
-            "",
-            funnel.to_markdown(),
-            "",
-            "## Benchmark items that stand in a source",
-            "",
-            leaks.to_markdown(index=False) if len(leaks) else "None was found.",
-            "",
-        ]
-    )
-
-
-def _heading(study: str) -> list[str]:
-    """Front matter and title of the card, with the warning of a rehearsal."""
-    title = f"Training set of study {study}"
-    lines = [
-        "---",
-        "license: other",
-        "language: en",
-        "task_categories: [question-answering, text-generation]",
-        f"pretty_name: {title}",
-        "---",
-        "",
-        f"# {title}",
-        "",
-    ]
-    warning = params.rehearsal(study)
-    return [*lines, warning] if warning else lines

@@ -42,6 +42,12 @@ def place(name: str | Path) -> str:
     return str(kept) if kept.is_dir() and not Path(folder).is_dir() else folder
 
 
+def is_public(name: str) -> bool:
+    """Whether a base's name is one on the hub, and not a folder or one that was trained here."""
+    owned = name.count("/") == 1 and not name.startswith(("/", ".", "~"))
+    return owned and name != "base/model" and not Path(placed(name)).is_dir()
+
+
 def made_from(name: str | Path) -> dict[str, Any]:
     """What tells a model from the one that the hub has under its name; empty for that one.
 

@@ -32,7 +32,10 @@ def _files(path: Path) -> list[Path]:
         weights = sorted(path.glob("*.safetensors"))
         if weights:
             return weights
-    return sorted(file for file in path.rglob("*") if file.is_file())
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    if (path / "config.json").exists():  # a model's card tells its results, which come later
+        files = [file for file in files if file != path / "README.md"]
+    return files
 
 
 def digest(path: Path) -> str:
