@@ -33,7 +33,8 @@ def check(folder: Path, said: str) -> None:
     """Everything that a study leaves behind is there, and says that it is a rehearsal."""
     assert all(mark(folder, step)["rehearsal"].startswith(SAID) for step in STEPS)
     assert json.loads((folder / "manifest.json").read_text())["rehearsal"].startswith(SAID)
-    assert SAID in (folder / "data/README.md").read_text()
+    cards = [folder / "data/README.md", *folder.glob("stages/*/*/README.md")]
+    assert len(cards) > 1 and all(SAID in card.read_text() for card in cards)
     tables = {path.stem: path.read_text() for path in folder.glob("tables/*.md")}
     assert {
         "results",

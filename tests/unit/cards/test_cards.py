@@ -100,4 +100,5 @@ def test_the_data_card_is_a_dataset_card():
     card = DatasetCard(data.card(p, funnel, leaks, SHA, None))
     assert card.data.size_categories == "1K<n<10K" and card.data.license == "other"
     assert SHA in card.text and "8123" in card.text and "usmle" in card.text
+    assert all(name in card.text for name in p.data_sources)
     assert [data.size(rows) for rows in (999, 1000, 10**8)] == ["n<1K", "1K<n<10K", "n>10M"]

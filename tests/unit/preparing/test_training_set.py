@@ -119,8 +119,6 @@ def test_what_cannot_fit_is_counted_and_tables_add_up(root, tmp_path, tokenizer)
     ].sum() > 20
     assert len(lengths) == funnel["kept"].sum() and (lengths["cut"] == 0).all()
     assert training_set.fits(lengths).to_numpy().tolist() == [[100.0] * 4] * 2
-    text = training_set.card(SimpleNamespace(**STUDY), funnel, audit.contamination(), "abc")
-    assert text.startswith("---\n") and "`abc`" in text and all(name in text for name in NAMES)
 
 
 def test_a_finished_source_is_not_done_again_and_the_set_is_the_same(
