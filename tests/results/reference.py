@@ -22,7 +22,7 @@ from sm70lib.claims import agreement
 from sm70lib.steps.steps import outputs
 from sm70lib.study.params import ROOT
 from tests.benchmarks import gpu_tables
-from tests.results import small
+from tests.results import small, studies
 
 REFERENCE = ROOT / "outputs/reference/tiny"
 PARTS = (
@@ -179,6 +179,7 @@ BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {
     "reference": ("README.md", summary),
     "evidence": ("README.md", evidence),
     "small": ("README.md", small.block),
+    "studies": ("README.md", studies.block),
     "speeds": ("outputs/reference/speed.md", speeds),
     "gpu": ("outputs/reference/speed.md", gpu_tables.tables),
 }

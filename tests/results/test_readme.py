@@ -10,8 +10,9 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from sm70lib import protocols
+from sm70lib.study import params
 from sm70lib.study.params import ROOT
-from tests.results import evidence, worlds
+from tests.results import evidence, reference, studies, worlds
 
 README = (ROOT / "README.md").read_text()
 # Those that are read here; what a study writes has other documents.
@@ -80,3 +81,15 @@ def test_the_commands_for_hands_run():
                 text=True,
             )
         assert done.returncode == 0, (words, done.stderr)
+
+
+def test_the_table_of_studies_is_what_their_plans_say():
+    """Of two studies: one that was measured, and one that is planned."""
+    _, block, _ = reference.around("studies")
+    rows = [line.split("|")[1:-1] for line in block.strip().split("\n")[2:]]
+    written = {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in rows}
+    assert len(written) == len(studies.STUDIES)
+    with studies.nothing_here():
+        for name in ("tiny", "sm70"):
+            planned = studies.row(params.load(ROOT / f"params/{name}.yml"))
+            assert written[planned.pop("study")] == list(planned.values())
