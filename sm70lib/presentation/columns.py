@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from sm70lib.presentation import names
@@ -130,5 +131,7 @@ def of(name: str) -> Column:
         return Column(names.benchmark(name))
     if name in names.MODELS or name.startswith("tuned"):  # a column for each model
         return Column(names.model(name))
+    if name == "base" or re.search(r"[-\d]", name):  # a model, a study, or a protocol
+        return COLUMNS.get(name, Column(name))
     words = name.replace("_", " ")
     return COLUMNS.get(name, Column(words[:1].upper() + words[1:]))

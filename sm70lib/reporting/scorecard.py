@@ -15,6 +15,7 @@ from sm70lib.statistics.verdicts import SUPPORTED
 ABOVE_GUESSER = ("floor", "letters")  # judges whose reference is a guesser's accuracy and a margin
 EXPECTED_FAILURE = ("letters",)  # judges of claims that something will not work
 WHOLE = ("all", "clean", "")
+FEWEST = 10  # items of a slice that is judged
 Row = dict[str, Any]
 
 
@@ -132,6 +133,8 @@ def badge(row: Row) -> tuple[str, str]:
     """
     verdict = row["verdict"]
     entry = row["entry"]
+    if verdict in JUDGED and row["subset"] not in WHOLE and (row["n"] or 0) < FEWEST:
+        return f"not judged: fewer than {FEWEST} items", ""
     if verdict == SUPPORTED and entry and entry.judge in EXPECTED_FAILURE:
         return "fails as expected", "expected"
     return verdict, verdict.split()[0] if verdict else ""

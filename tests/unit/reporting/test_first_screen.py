@@ -140,6 +140,14 @@ def test_the_guesser_and_the_margin_stand_apart(study):
     assert [group.rows[0]["limit"] for group in own] == ["0", "25.0 + 10", "25.0 + 10"]
 
 
+def test_a_slice_of_fewer_than_ten_items_is_not_judged():
+    slim = row(FLOOR, "medqa_4", "supported", 71, 37, "accuracy (%)", "condition")
+    slim |= {"n": 9, "entry": None}
+    assert scorecard.badge(slim) == ("not judged: fewer than 10 items", "")
+    assert scorecard.badge(slim | {"n": 10})[0] == "supported"
+    assert scorecard.badge(slim | {"subset": "all"})[0] == "supported"
+
+
 def test_an_expected_failure_is_no_green_badge(study):
     card = scorecard.scorecard(study)
     assert card.own[1].rows[0]["badge"] == ("supported", "supported")
