@@ -36,8 +36,8 @@ test: lint  ## every test that needs no GPU and no hub: unit, chain, faults, par
 house: .venv/installed  ## the wings of the library, their lines, and which imports which
 	$(PY) -m tests.house
 
-lab: .venv/installed  ## open JupyterLab
-	$(PY) -m jupyter lab notebooks
+lab: .venv/installed  ## open JupyterLab on a page that leads to notebooks, reports and documents
+	$(PY) -m sm70lib lab
 
 bench: .venv/installed  ## measure speed against what one would pick instead: outputs/reference/benchmarks/
 	@for name in $(BENCHMARKS); do echo "$$name"; $(PY) -m tests.benchmarks.$$name || exit 1; done

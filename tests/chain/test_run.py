@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from sm70lib import display, preflight
+from sm70lib import display, live, preflight
 from sm70lib.steps import steps
 from sm70lib.study import memory, params
 from sm70lib.study.params import ROOT
@@ -206,7 +206,7 @@ def test_the_line_shows_notebook_cell_step_and_time(toy):
     assert shown.line() == "03_qlora_finetune | cell 1/5 work | 1-sft | step 0/2,500"
     os.utime(toy.study / "progress.json", (0, 0))
     assert shown.line() == "03_qlora_finetune | cell 1/5 work", "of an earlier run"
-    assert [display.clock(seconds) for seconds in (5, 65, 3600)] == ["0:05", "1:05", "1:00:00"]
+    assert [live.clock(seconds) for seconds in (5, 65, 3600)] == ["0:05", "1:05", "1:00:00"]
 
 
 def test_the_runner_scores_again_where_a_model_fits_now(toy, monkeypatch):
