@@ -16,7 +16,8 @@ START = ROOT / "outputs/START.md"
 SETTINGS = ROOT / "outputs/.lab"
 # Documents open as they read, so that their links lead on
 OVERRIDES = {
-    "@jupyterlab/docmanager-extension:plugin": {"defaultViewers": {"markdown": "Markdown Preview"}}
+    "@jupyterlab/docmanager-extension:plugin": {"defaultViewers": {"markdown": "Markdown Preview"}},
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false"},
 }
 FILTER = "filter.unexecuted.clean"  # .gitattributes names it for notebooks/
 

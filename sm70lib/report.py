@@ -20,6 +20,7 @@ from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
 from sm70lib.cards import model
+from sm70lib.guidelines import tripod
 from sm70lib.mistakes import pages
 from sm70lib.mistakes.lists import FOLDER
 from sm70lib.reporting import about, agreed, reading, result, runcard, scorecard, sections
@@ -130,6 +131,7 @@ def _first_screen(made: Made) -> dict:
         "agreed": agreed.agreement(made),
         "scorecard": scorecard.scorecard(made),
         "runcard": runcard.runcard(made),
+        "tripod": tripod.items(made),
     }
 
 

@@ -47,6 +47,7 @@ WINGS = (
     "display",
     "reporting",
     "cards",
+    "guidelines",
     "planning",
     "smollm2",
     "report",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -55,6 +58,36 @@ def build(
         found = JUDGES[claim.judge](claim, study)
         rows += map(_exploratory, found) if declared and claim.study == OWN else found
     return pd.DataFrame(rows, columns=COLUMNS).astype({"shots": "Int64", "n": "Int64"})
+
+
+def exported(card: pd.DataFrame) -> str:
+    """The scorecard as a list of claims, for programs: JSON with null where there is no value.
+
+    Args:
+        card: as `build` makes it.
+
+    Returns:
+        One object per row: the claim, where it was judged, the number with its interval and unit,
+        what it is compared with, the verdict and the reason.
+    """
+    rows = []
+    for row in card.astype(object).where(card.notna(), None).to_dict("records"):
+        place = {name: row[name] for name in ("benchmark", "subset", "protocol", "shots", "n")}
+        number = {"value": row["ours"], "low": row["low"], "high": row["high"]}
+        about = {"claim": row["claim"], "source": row["source"], "place": place}
+        about |= {"measure": row["measure"], "estimate": number, "reference": row["reference"]}
+        judged = {name: row[name] for name in ("as_compared", "verdict", "why")}
+        rows.append(about | judged)
+    return json.dumps(_finite(rows), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """The value with None for an infinite bound, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _exploratory(row: Row) -> Row:

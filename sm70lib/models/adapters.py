@@ -10,7 +10,6 @@ from peft import PeftModel, get_peft_model_state_dict
 from peft.utils import load_peft_weights
 from safetensors import safe_open
 
-from sm70lib.study.files import write_json
 from sm70lib.study.params import StudyError
 
 
@@ -55,20 +54,6 @@ def attach(model, adapter: str | Path, trainable: bool = False) -> PeftModel:
     if model.name_or_path:
         tuned.peft_config["default"].base_model_name_or_path = model.name_or_path
     return tuned
-
-
-def name_base(adapter: Path, base: str) -> None:
-    """Lets an adapter's configuration name its base so that the name means something elsewhere.
-
-    PEFT writes where the base was loaded from, which is a path of this machine.
-
-    Args:
-        adapter: folder of the adapter.
-        base: name of the base on the hub, or a path in the repository.
-    """
-    path = adapter / "adapter_config.json"
-    about = json.loads(path.read_text(encoding="utf-8"))
-    write_json(path, about | {"base_model_name_or_path": base})
 
 
 def shapes(adapter: Path) -> dict[str, tuple[int, ...]]:

@@ -167,19 +167,6 @@ def located(folder: Path) -> str:
     return weights.placed(name)
 
 
-def public_name(folder: Path) -> str:
-    """The base of the study in `folder` as others can call it, without a path of this machine.
-
-    Returns:
-        Its name on the hub; of a folder the folder's name; of a base that was trained here, where
-        it lies in the repository.
-    """
-    name = json.loads((folder / "base/base.json").read_text())["model"]
-    if name == "base/model":
-        return f"outputs/{folder.name}/{name}"
-    return name if weights.is_public(name) else Path(name).name
-
-
 def _origin(made_from: dict) -> str:
     return f"from {made_from.get('file', 'outputs/models')}" if made_from else "from the hub"
 

@@ -88,6 +88,16 @@ class Study(BaseModel):
     plan_dollars_per_hour: Number | None = _p(
         "price of one GPU; null plans no money", affects="looks", gt=0
     )
+    plan_watts: Number = _p(
+        "power of the machine under load, for an estimate of energy; 0 estimates none",
+        "W",
+        affects="looks",
+        before=0.0,
+        ge=0,
+    )
+    plan_grams_per_kwh: Number = _p(
+        "CO2 of the electricity; 0 estimates none", "g/kWh", affects="looks", before=0.0, ge=0
+    )
     train_parameters: Literal["adapter", "full"] = _p(
         "what training changes: an adapter on the frozen base, or all weights of the model",
         before="adapter",

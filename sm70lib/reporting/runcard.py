@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ def runcard(made: Made) -> list[tuple[str, str]]:
             f"{duration(sum(step['seconds'] or 0 for step in steps))} in all; {_longest(made)}",
         ),
         ("Peak memory", f"{manifest['steps'][peak]['peak_memory_gb']:.2g} GB, in {peak}"),
-        ("Energy", _energy(steps)),
+        ("Energy", energy(made)),
         ("Machine", _machine(manifest["hardware"])),
         ("Commit", _commit(manifest)),
         ("Seeds", ", ".join(f"{name} {value}" for name, value in manifest["seeds"].items())),
@@ -55,9 +54,26 @@ def _longest(made: Made) -> str:
     return ", ".join(f"{name} {duration(seconds[name])}" for name in longest)
 
 
-def _energy(steps: Iterable[dict[str, Any]]) -> str:
-    used = [step["energy_kwh"] for step in steps if step.get("energy_kwh") is not None]
-    return f"{sum(used):.3g} kWh by the GPUs" if used else "not measured: no meter"
+def energy(made: Made) -> str:
+    """What a run used, by the GPUs' meter, or else by the stated power; and the CO2 of that.
+
+    CO2 is named only where `plan_grams_per_kwh` says what a kWh stands for.
+    """
+    steps = made.manifest["steps"].values()
+    metered = [step["energy_kwh"] for step in steps if step.get("energy_kwh") is not None]
+    watts = made.parameters.get("plan_watts", 0)
+    hours = sum(step["seconds"] or 0 for step in steps) / 3600
+    if metered:
+        kwh, words = sum(metered), "by the GPUs"
+    elif watts:
+        kwh, words = hours * watts / 1000, f"(an estimate: {hours:.2g} h at {watts:g} W)"
+    else:
+        return "not measured: no meter, and plan_watts states no power"
+    grams = made.parameters.get("plan_grams_per_kwh", 0)
+    said = f"{kwh:.3g} kWh {words}"
+    if not grams:
+        return f"{said}; CO2 not estimated: plan_grams_per_kwh is 0"
+    return f"{said}, {kwh * grams / 1000:.3g} kg of CO2 at {grams:g} g/kWh"
 
 
 def _machine(hardware: dict[str, Any]) -> str:

@@ -110,16 +110,15 @@ def _train(stage: Path, folder: Path, p, how) -> None:
         sys.exit(watch.ORPHANED)
     if not trainer.is_fsdp_enabled:
         heldout.measure(trainer, documents, stage, heldout.AFTER)
-    _finish(trainer, stage, folder, p)
+    _finish(trainer, stage, p)
 
 
-def _finish(trainer, stage: Path, folder: Path, p) -> None:
+def _finish(trainer, stage: Path, p) -> None:
     """Puts the adapter or the model in place by one rename, then marks the stage as done.
 
     Only process 0 does so. The folder also records the template of the rows.
     """
     from sm70lib.corpus import chat, templates
-    from sm70lib.models import adapters, loading
 
     scratch = stage / f"{trained(p)}.part"
     if trains_all(p):
@@ -129,8 +128,6 @@ def _finish(trainer, stage: Path, folder: Path, p) -> None:
     if not trainer.is_world_process_zero():
         return
     words = chat.text_of(trainer.processing_class) if p.data_template == templates.CHAT else None
-    if not trains_all(p):
-        adapters.name_base(scratch, loading.public_name(folder))
     templates.leave_digest(scratch, p.data_template, words)
     shutil.rmtree(stage / trained(p), ignore_errors=True)
     os.replace(scratch, stage / trained(p))

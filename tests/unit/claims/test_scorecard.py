@@ -1,6 +1,7 @@
 """The scorecard: every claim has its row and its judge; only one column says "supported"."""
 
 import json
+import math
 from functools import cache
 from types import SimpleNamespace
 
@@ -494,3 +495,16 @@ def test_the_same_answers_give_the_same_card(real, judged):
     )
     pd.testing.assert_frame_equal(judged, again)
     assert list(judged) == scorecard.COLUMNS and verdicts.SUPPORTED in set(judged["verdict"])
+
+
+def test_the_scorecard_is_exported_as_a_list_of_claims():
+    empty = dict.fromkeys(scorecard.COLUMNS)
+    judged = empty | {"claim": "a", "benchmark": "medqa_4", "shots": 0, "n": 300, "ours": 5.5}
+    judged |= {"low": -math.inf, "high": 9.5, "verdict": SUPPORTED, "measure": "points"}
+    table = pd.DataFrame([judged, empty | {"claim": "b", "why": "é"}], columns=scorecard.COLUMNS)
+    table = table.astype({"shots": "Int64", "n": "Int64"})
+    first, second = json.loads(scorecard.exported(table))
+    assert (first["claim"], first["verdict"]) == ("a", SUPPORTED)
+    assert first["estimate"] == {"value": 5.5, "low": None, "high": 9.5}
+    assert first["place"]["n"] == 300 and first["place"]["subset"] is None
+    assert second["estimate"]["value"] is None and second["why"] == "é"

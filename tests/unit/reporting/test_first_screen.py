@@ -181,7 +181,7 @@ def test_the_run_card_says_what_it_took_and_what_differs(study):
     assert card["Finished"] == "2026-11-26, 16:44 UTC"
     assert card["Took"].startswith("2.0 h in all; 03_qlora_finetune 2.0 h, 00_base 60 s")
     assert card["Peak memory"] == "41 GB, in 03_qlora_finetune"
-    assert card["Energy"] == "1.25 kWh by the GPUs"
+    assert card["Energy"].startswith("1.25 kWh by the GPUs; CO2 not estimated")
     assert card["Commit"] == "abc (00); def (03)" and card["Machine"] == "AMD, 2 cores, A100"
     assert card["Differs from the study file"] == "lora_r 16 → 64; figures_dpi 150 → 80"
 
@@ -191,3 +191,17 @@ def test_a_study_without_a_file_or_a_manifest_says_so(tmp_path, study):
     other = study.folder.rename(tmp_path / "elsewhere")
     card = dict(runcard.runcard(made.Made(other)))
     assert "no params/elsewhere.yml" in card["Differs from the study file"]
+
+
+def test_energy_without_a_meter_is_an_estimate_from_the_stated_power_or_nothing(study):
+    steps = study.manifest["steps"]
+    for step in steps.values():
+        step["energy_kwh"] = None
+    assert runcard.energy(study).startswith("not measured: no meter")
+    study.parameters["plan_watts"] = 300.0  # for 7,260 s
+    said = runcard.energy(study)
+    assert said.startswith("0.605 kWh (an estimate: 2 h at 300 W)") and "CO2 not estimated" in said
+    study.parameters["plan_grams_per_kwh"] = 400.0
+    assert runcard.energy(study).endswith(", 0.242 kg of CO2 at 400 g/kWh")
+    steps["00_base"]["energy_kwh"] = 2.0
+    assert runcard.energy(study) == "2 kWh by the GPUs, 0.8 kg of CO2 at 400 g/kWh"

@@ -1,0 +1,1 @@
+"""Guidelines for reports of studies, filled from what a study recorded."""
