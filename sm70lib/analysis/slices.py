@@ -7,8 +7,11 @@ import pandas as pd
 
 from sm70lib import benchmarks
 from sm70lib.analysis.frames import DETAILS, OUTCOMES, RUN, SET, accuracy, unread
+from sm70lib.benchmarks import Item
+from sm70lib.benchmarks.patients import patient
 from sm70lib.statistics import stats
 
+PATIENT = ("patient_age", "patient_sex")  # as the stem tells; slices by them are exploratory
 SHOWN = 80  # characters of an unread reply in the list of errors
 FEWEST = 10  # items of a slice; fewer are not judged
 FEW = f"fewer than {FEWEST} items"
@@ -40,7 +43,7 @@ def placed(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_slice(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
-    """Accuracy with interval, by the items' DETAILS, PLACES and number of options.
+    """Accuracy with interval, by the items' DETAILS, PLACES, PATIENT and number of options.
 
     Args:
         answers: rows of `frames.load`.
@@ -50,9 +53,11 @@ def by_slice(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
         A row for each run and value, of the columns that vary; there is no accuracy of fewer than
         FEWEST items.
     """
+    answers = answers.join(pd.DataFrame(map(_patient, answers["item"]), answers.index))
     rows = []
     for keys, run in placed(answers).groupby(RUN):
-        varying = [name for name in (*DETAILS, *PLACES, "options") if run[name].nunique() > 1]
+        columns = (*DETAILS, *PLACES, *PATIENT, "options")
+        varying = [name for name in columns if run[name].nunique() > 1]
         for name in varying:
             values = sorted(run[name].dropna().unique(), key=_order)
             for value in values:
@@ -75,6 +80,10 @@ def _judged(part: pd.DataFrame, how: stats.How) -> dict:
     if cells["n"] >= FEWEST:
         return cells
     return cells | dict.fromkeys(("acc_pct", "low_pct", "high_pct"), np.nan) | {"interval": FEW}
+
+
+def _patient(item: Item) -> dict[str, str | None]:
+    return patient(item.question)
 
 
 def flips(both: pd.DataFrame, how: stats.How) -> pd.DataFrame:
