@@ -77,6 +77,8 @@ def card(made: Made, given: dict[str, Any], place: Path, model: str) -> str:
     scored = _scored(made, model)
     title = f"{names.model(model)} of study {made.name}"
     whole = not (place / "adapter_config.json").exists()
+    warning = params.rehearsal(made.name)
+    results = [] if warning else _results(made, scored)  # programs do not read the warning
     data = ModelCardData(
         base_model=public_base(made),
         library_name="transformers" if whole else "peft",
@@ -85,12 +87,12 @@ def card(made: Made, given: dict[str, Any], place: Path, model: str) -> str:
         license="other",
         datasets=_datasets(given) or None,
         tags=["medical", "research-only", *([] if whole else ["lora"])],
-        model_name=title if len(scored) else None,
-        eval_results=_results(made, scored) or None,
+        model_name=title if results else None,
+        eval_results=results or None,
     )
     parts = [
         f"# {title[:1].upper()}{title[1:]}",
-        params.rehearsal(made.name),
+        warning,
         f"**{RESEARCH_ONLY}** An exam score is no evidence of safety or use in care.",
         about.sentence(made),
         _origins(made, place),

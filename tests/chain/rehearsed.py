@@ -33,8 +33,10 @@ def check(folder: Path, said: str) -> None:
     """Everything that a study leaves behind is there, and says that it is a rehearsal."""
     assert all(mark(folder, step)["rehearsal"].startswith(SAID) for step in STEPS)
     assert json.loads((folder / "manifest.json").read_text())["rehearsal"].startswith(SAID)
-    cards = [folder / "data/README.md", *folder.glob("stages/*/*/README.md")]
+    whole = [*folder.glob("stages/*/model/README.md"), *folder.glob("merged/*/README.md")]
+    cards = [folder / "data/README.md", *folder.glob("stages/*/adapter/README.md"), *whole]
     assert len(cards) > 1 and all(SAID in card.read_text() for card in cards)
+    assert not any("model-index" in card.read_text() for card in cards)
     tables = {path.stem: path.read_text() for path in folder.glob("tables/*.md")}
     assert {
         "results",
