@@ -130,6 +130,7 @@ def _first_screen(made: Made) -> dict:
         "reading": reading.sentences(made, lines),
         "agreed": agreed.agreement(made),
         "scorecard": scorecard.scorecard(made),
+        "exported": (made.folder / "tables/scorecard.json").is_file(),
         "runcard": runcard.runcard(made),
         "tripod": tripod.items(made),
     }
