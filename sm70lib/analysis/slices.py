@@ -56,8 +56,8 @@ def by_slice(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
     answers = answers.join(pd.DataFrame(map(_patient, answers["item"]), answers.index))
     rows = []
     for keys, run in placed(answers).groupby(RUN):
-        columns = (*DETAILS, *PLACES, *PATIENT, "options")
-        varying = [name for name in columns if run[name].nunique() > 1]
+        slices = (*DETAILS, *PLACES, *PATIENT, "options")
+        varying = [name for name in slices if run[name].nunique() > 1]
         for name in varying:
             values = sorted(run[name].dropna().unique(), key=_order)
             for value in values:
