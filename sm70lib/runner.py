@@ -1,18 +1,18 @@
 """The runner: executes a study's notebooks in order, skips finished ones and explains errors."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from sm70lib import preflight
 from sm70lib.display import STOPPED, Display, command_line, explained, listed
 from sm70lib.live import clock
 from sm70lib.parameters.fields import Study
 from sm70lib.parameters.rules import REHEARSAL
+from sm70lib.records import locks
 from sm70lib.steps import kept, lent, steps
 from sm70lib.steps.keys import EVALUATION
 from sm70lib.study.params import ROOT, StudyError, load, parsed, rehearsal
@@ -148,15 +148,9 @@ def _prepare(
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Locks a study against a second run; the lock ends with this process, however it ends."""
+    """Locks a study against other runs and notebooks; the lock ends with this process."""
     steps.require_writable(folder)
-    try:
-        lock = FileLock(folder / "lock").acquire(timeout=0)
-    except Timeout:
-        raise StudyError(
-            f"study {folder.name} is being run already: wait for it, or end it"
-        ) from None
-    with lock:
+    with locks.run(folder):
         yield
 
 
@@ -165,6 +159,7 @@ def _finish_all(
 ) -> bool:
     """Runs the steps in order; False, and no further step, if a notebook failed."""
     folder = steps.outputs() / study.study
+    os.environ[kept.COMMAND] = f"{study.study} {command}"
     with _alone(folder):
         for name in names:
             if name not in again:

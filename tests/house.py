@@ -23,6 +23,7 @@ WINGS = (
     "study",
     "live",
     "unexecuted",
+    "records",
     "steps",
     "statistics",
     "sources",

@@ -16,6 +16,7 @@ from sm70lib.evaluation.rescoring import rescore
 from sm70lib.models import loading
 from sm70lib.models.backend import Backend, Local
 from sm70lib.models.proof import PLAIN
+from sm70lib.steps.keys import read
 from sm70lib.steps.steps import write_json
 from sm70lib.study.params import StudyError
 
@@ -45,7 +46,7 @@ def is_complete(which: Model, prompts: dict[Run, Prompts], folder: Path) -> bool
     for run in prompts:
         gather(files[run])
         complete.append(finished(files[run], prompts[run], identity))
-    return all(complete) and predictions.again(folder, which.name).exists()
+    return all(complete) and bool(read(predictions.again(folder, which.name)))
 
 
 def require_server(which: Model, asked: list[Run], folder: Path) -> None:
@@ -135,7 +136,7 @@ def score_here(
             model_digest=identity,
             batch_tokens=tokens,
             chat=which.chat,
-            notes=template_of(which, run),
+            notes=template_of(which, run) | which.configured(),
             prompts=prompts[run],
             place=f"(run {number} of {total or len(asked)})",
         )

@@ -8,12 +8,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from sm70lib.corpus.chat import text_of
+from sm70lib.evaluation.predictions import CONFIGURED
 from sm70lib.inspection import places
 from sm70lib.models import loading
 from sm70lib.steps import weights
 from sm70lib.steps.steps import digest
 from sm70lib.steps.trained import last, of_other_seed, of_stages
 from sm70lib.study import others
+from sm70lib.study.files import CONFIGURATION, configuration_digest
 from sm70lib.study.others import Server
 from sm70lib.study.used import trained, trains_all
 
@@ -57,6 +59,11 @@ class Model:
         if self.words != self.source:
             text += f" {digest(Path(self.words) / TOKENIZER)}"
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def configured(self) -> dict[str, str]:
+        """The digest of its adapter's configuration, for the `.meta.json`; empty without one."""
+        path = self.adapter / CONFIGURATION if self.adapter else None
+        return {CONFIGURED: configuration_digest(path)} if path and path.is_file() else {}
 
     @property
     def words(self) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from sm70lib.asking.asking import Prompts
 from sm70lib.asking.runs import Run
 from sm70lib.evaluation.batches import batched, limit
-from sm70lib.evaluation.lines import about_run, drop_half_line, keys, resume, share
+from sm70lib.evaluation.lines import about_run, resume, seal, share
 from sm70lib.models.backend import Backend, Local
 from sm70lib.models.proof import PACKED
 from sm70lib.steps.steps import progress, write_json
@@ -55,14 +55,11 @@ def evaluate(
         prompts = Prompts(run, backend.tokenizer, chat)
     about = about_run(prompts, model_digest) | (notes or {}) | _way(backend, run)
     mine, rank, world = share(path)
-    done = resume(path, about)
-    if world > 1:
-        drop_half_line(mine)
-        done |= keys(mine)
+    done = resume(path, mine, about, prompts)
     listed: dict[str, list] = {"skipped": [], "cut": []}
     batches = batched(prompts, backend.tokenizer, limit(backend, run), batch_tokens, listed)
     title = f"{path.parent.name} {run.name} {place}".rstrip()
-    with open(mine, "a") as file, progress(len(prompts), "item", title) as bar:
+    with open(mine, "a", encoding="utf-8") as file, progress(len(prompts), "item", title) as bar:
         bar.update(len(done))
         for number, batch in enumerate(batches):
             fresh = [prompt.key not in done for prompt, _ in batch.asked]
@@ -78,6 +75,8 @@ def evaluate(
     if rank == 0:
         scored = {"n_scored": len(prompts) - len(listed["skipped"])}
         write_json(path.with_suffix(".meta.json"), about | listed | scored)
+    if world == 1:
+        seal(path)
 
 
 def _way(backend: Backend, run: Run) -> dict[str, str]:

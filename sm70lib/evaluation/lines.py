@@ -13,8 +13,11 @@ from sm70lib.asking.asking import Prompt, Prompts
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import items_digest
 from sm70lib.evaluation import predictions
+from sm70lib.evaluation.predictions import SEAL
 from sm70lib.protocols import replies
-from sm70lib.steps.steps import write_json
+from sm70lib.records import jsonlines
+from sm70lib.steps.keys import read
+from sm70lib.steps.steps import digest, write_json
 from sm70lib.study.params import StudyError
 
 
@@ -107,12 +110,10 @@ def gather(path: Path) -> None:
     if "RANK" in os.environ:
         return
     for part in sorted(path.parent.glob(f"{path.stem}.*.part")):
-        drop_half_line(path)
-        have = set(path.read_text().splitlines()) if path.exists() else set()
-        with open(path, "a") as file:
-            for line in part.read_text().splitlines(True):
-                if line.endswith("\n") and line[:-1] not in have:
-                    file.write(line)
+        have = jsonlines.mend(path)
+        mine = jsonlines.read(part).kept
+        with open(path, "a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for asked, line in mine.items() if asked not in have)
         part.unlink()
 
 
@@ -140,13 +141,24 @@ def about_run(prompts: Prompts, model_digest: str) -> dict:
 def finished(path: Path, prompts: Prompts, model_digest: str) -> bool:
     """Whether `path` holds all its lines; lines that wait to be gathered do not count.
 
+    A file of an earlier version has no seal: its lines are read, and 04 records what they are.
+
     Raises:
         StudyError: the lines are of another model, protocol version, item list or prompt.
     """
     if not path.exists():
         return False
-    scored = _same(path, about_run(prompts, model_digest)).get("n_scored")
-    return path.read_bytes().count(b"\n") == scored
+    about = _same(path, about_run(prompts, model_digest))
+    if about.get(SEAL):
+        return about[SEAL] == digest(path)
+    found = jsonlines.read(path)
+    return found.whole and len(found.kept) == about.get("n_scored")
+
+
+def seal(path: Path) -> None:
+    """Writes the digest of a finished prediction file into the `.meta.json` beside it."""
+    meta = path.with_suffix(".meta.json")
+    write_json(meta, read(meta) | {SEAL: digest(path)})
 
 
 def _same(path: Path, about: dict) -> dict:
@@ -155,10 +167,7 @@ def _same(path: Path, about: dict) -> dict:
     Raises:
         StudyError: it describes other predictions than `about`.
     """
-    meta = path.with_suffix(".meta.json")
-    if not meta.exists():
-        return {}
-    was = json.loads(meta.read_text())
+    was = read(path.with_suffix(".meta.json"))
     for name in predictions.IDENTITY:
         there, now = was.get(name), about[name]
         if was and there != now:
@@ -169,10 +178,17 @@ def _same(path: Path, about: dict) -> dict:
     return was
 
 
-def resume(path: Path, about: dict) -> set[tuple[str, int]]:
+def resume(path: Path, mine: Path, about: dict, prompts: Prompts) -> set[tuple[str, int]]:
     """Prepares a prediction file to be continued.
 
-    A file without a `.meta.json` is begun again. A last line that is only half written is cut.
+    A file without a `.meta.json` is begun again. Lines that cannot be kept are dropped (see
+    `jsonlines`). A seal is taken off, as the file is under way again.
+
+    Args:
+        path: the prediction file.
+        mine: where this process writes its lines (see `share`).
+        about: what the `.meta.json` is to say.
+        prompts: what is asked; lines of anything else are dropped.
 
     Returns:
         Item id and seed of every line that is there.
@@ -188,26 +204,10 @@ def resume(path: Path, about: dict) -> set[tuple[str, int]]:
             f"{path} was begun {ways[0]} and would be continued {ways[1]}, with other libraries "
             "or another machine: score again with --fresh 04, or use another study name"
         )
-    if not was:
+    if not was or SEAL in was:
         write_json(path.with_suffix(".meta.json"), about)
+    if not was:
         path.unlink(missing_ok=True)
-    drop_half_line(path)
-    return keys(path)
-
-
-def drop_half_line(path: Path) -> None:
-    """Removes a last line that is only half written; nothing is done without a file."""
-    if not path.exists():
-        return
-    text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        path.write_text(whole)
-
-
-def keys(path: Path) -> set[tuple[str, int]]:
-    """Item id and seed of every line; none without a file."""
-    if not path.exists():
-        return set()
-    records = [json.loads(line) for line in path.open()]
-    return {(line["item_id"], line["seed"]) for line in records}
+    wanted = {(prompts.run.items[place].id, seed) for place, seed in prompts.keys}
+    done = [jsonlines.mend(each, wanted) for each in {path, mine}]
+    return set().union(*done)

@@ -11,16 +11,34 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from sm70lib.steps import kept
+from sm70lib.records import damage, shelves
 from sm70lib.steps.keys import EVALUATION, mark, read
+from sm70lib.steps.steps import digest
 
 IDENTITY = ("model_digest", "protocol_version", "items_digest", "prompts_digest")
+CONFIGURED = "adapter_config"  # in a `.meta.json`: the digest of the adapter's configuration
+SEAL = "lines_sha256"  # in a `.meta.json`: the digest of the finished file beside it
 RESCORED = "batch_1.json"  # for one model: what changed when some items were scored alone
 
 
 def matches(about: dict, wanted: dict) -> bool:
-    """Whether a prediction file's `.meta.json` (`about`) describes the `wanted` predictions."""
+    """Whether a prediction file's `.meta.json` (`about`) describes the `wanted` predictions.
+
+    One of an earlier version does not say how its adapter was configured. Where 03 made the
+    adapter, the mark of 03 does.
+    """
+    configured = wanted.get(CONFIGURED)
+    if about.get(CONFIGURED, configured) != configured:
+        return False
     return all(about.get(name) == wanted[name] for name in IDENTITY)
+
+
+def is_sealed(path: Path, about: dict) -> bool:
+    """Whether a prediction file is as it was finished; an unfinished one has no seal yet.
+
+    Nor has one of an earlier version: until it is scored anew, the mark of 04 says what it was.
+    """
+    return about.get(SEAL) in (None, digest(path))
 
 
 def again(folder: Path, model: str) -> Path:
@@ -47,6 +65,8 @@ def keep_asked(folder: Path, asked: dict[str, set[str]]) -> None:
 def keep_matching(folder: Path, path: Path, wanted: dict) -> None:
     """Moves a prediction file aside if it does not match, and brings back one that does.
 
+    A finished file that is not as it was is put aside too, and is scored again.
+
     Args:
         folder: the study's outputs.
         path: the prediction file, whether it exists or not.
@@ -54,6 +74,8 @@ def keep_matching(folder: Path, path: Path, wanted: dict) -> None:
     """
     about = read(path.with_suffix(".meta.json"))
     if about and matches(about, wanted):
+        if path.exists() and not is_sealed(path, about):
+            damage.set_aside(folder, EVALUATION, [path], "it is scored again")
         return
     if path.exists() or about:
         _aside(folder, path, with_model=True)
@@ -75,14 +97,18 @@ def _aside(folder: Path, path: Path, with_model: bool) -> None:
         paths.append(path.with_name(RESCORED))
     paths = [each for each in paths if each.exists()]
     digits = read(meta).get("model_digest", "unmarked")[:12]
-    kept.move(paths, folder, kept.shelf(folder, EVALUATION, digits, paths))
+    shelves.move(paths, folder, shelves.shelf(folder, EVALUATION, digits, paths))
     if not any(path.parent.iterdir()):
         path.parent.rmdir()
 
 
 def _back(folder: Path, path: Path, wanted: dict) -> None:
     """Brings back the newest stored file that matches, if there is one."""
-    matching = [meta for meta in _stored(folder, path) if matches(read(meta), wanted)]
+    matching = [
+        meta
+        for meta in _stored(folder, path)
+        if matches(read(meta), wanted) and is_sealed(_lines(meta), read(meta))
+    ]
     if not matching:
         return
     meta = max(matching, key=lambda each: os.stat(_lines(each)).st_mtime_ns)
@@ -91,7 +117,7 @@ def _back(folder: Path, path: Path, wanted: dict) -> None:
     if rescored.exists() and not path.with_name(RESCORED).exists():
         paths.append(rescored)
     shelf = meta.parents[2]
-    kept.move(paths, shelf, folder)
+    shelves.move(paths, shelf, folder)
 
 
 def _stored(folder: Path, path: Path) -> Iterable[Path]:

@@ -24,7 +24,7 @@ from sm70lib.evaluation.answering import (
     template_of,
 )
 from sm70lib.evaluation.candidates import Model, models
-from sm70lib.evaluation.lines import about_run, gather
+from sm70lib.evaluation.lines import about_run, gather, seal
 from sm70lib.inspection.look import look_at_all
 from sm70lib.steps.steps import write_json
 from sm70lib.study import memory
@@ -96,7 +96,7 @@ def keep(found: list[Model], asked: list[Run], folder: Path) -> None:
             continue
         identity, tokenizer = which.identity(), which.tokenizer()
         for run in to_compare:
-            about = about_run(Prompts(run, tokenizer, which.chat), identity)
+            about = about_run(Prompts(run, tokenizer, which.chat), identity) | which.configured()
             predictions.keep_matching(folder, files[run], about)
 
 
@@ -154,7 +154,9 @@ def _launch(which: Model, p, asked: list[Run], folder: Path, tokens: int) -> Non
             f"{_error_in(done.stderr)}; what is finished is kept, run 04 again"
         )
     for run in asked:
-        gather(task.with_name(f"{run.name}.jsonl"))
+        path = task.with_name(f"{run.name}.jsonl")
+        gather(path)
+        seal(path)
 
 
 def _error_in(stderr: str) -> str:

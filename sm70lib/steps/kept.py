@@ -12,14 +12,20 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sm70lib.records import damage
+from sm70lib.records.shelves import move, shelf
 from sm70lib.steps import keys
 from sm70lib.steps.compared import changed, difference
 from sm70lib.steps.keys import EVALUATION, WRITES, Key, mark, outputs, short
+from sm70lib.study import variants
 from sm70lib.study.files import holds, write_json
-from sm70lib.study.params import StudyError
+from sm70lib.study.params import ROOT, StudyError
 
 # The results of these steps are moved only on request (--fresh).
 TRAINED = ("00_base", "03_qlora_finetune")
+COMMAND = (
+    "SM70_COMMAND"  # set by the runner for its kernels: the study and the command that runs it
+)
 
 
 class Verdict(NamedTuple):
@@ -51,9 +57,6 @@ def judge(name: str, params: Any, unknown: Set[str] = frozenset(), command: str 
     last = mark(folder, name, "begun") or mark(folder, name)
     why = difference(last["key"], now, unknown) if last else ""
     if last and not why:
-        changed = _not_as_written(folder, name)
-        if changed:
-            return Verdict("refuses", _refusal_of_changed_file(name, changed, command))
         return Verdict("nothing")
     place = stored(folder, name, now, unknown)
     if place:
@@ -69,7 +72,8 @@ def judge(name: str, params: Any, unknown: Set[str] = frozenset(), command: str 
 def make_way(name: str, params: Any, command: str = "") -> None:
     """Moves a step's result aside if it has another key, and brings back one with this key.
 
-    For 04_eval nothing is moved aside: it checks its prediction files one by one later.
+    Of a result that stays, what is not as it was written is put aside, and the step makes it again.
+    For 04_eval nothing else is moved: it checks its prediction files one by one later.
 
     Args:
         name: The step.
@@ -77,8 +81,7 @@ def make_way(name: str, params: Any, command: str = "") -> None:
         command: The command that runs the study; an error quotes it.
 
     Raises:
-        StudyError: A base or an adapter, finished or not, has another key, or has changed since it
-            was written. Nothing is moved then.
+        StudyError: A base or an adapter, finished or not, has another key. Nothing is moved then.
     """
     folder = outputs() / params.study
     verdict = judge(name, params, command=command)
@@ -86,12 +89,30 @@ def make_way(name: str, params: Any, command: str = "") -> None:
         raise StudyError(verdict.why)
     if verdict.what == "moves aside":
         set_aside(folder, name)
+    if verdict.what == "nothing":
+        put_aside_damage(folder, name)
     if verdict.what == "comes back" and verdict.place:
         aside = set_aside(folder, name)
         bring_back(folder, name, verdict.place)
         also = f"; what was there lies in {aside.relative_to(folder)}" if aside else ""
         place = verdict.place.relative_to(folder)
         print(f"{name}: brought back from {place}{also}", flush=True)
+
+
+def put_aside_damage(folder: Path, name: str) -> None:
+    """Puts aside broken marks, and what a finished step wrote and what is not so any more.
+
+    Once a step is under way again its mark says nothing of files that it may have written since;
+    what it has finished by then carries a seal of its own (stages, prediction files).
+    """
+    if broken := keys.broken_marks(folder, name):
+        damage.set_aside(folder, name, broken, "the step runs again")
+    done = mark(folder, name)
+    if not done or mark(folder, name, "begun"):
+        return
+    damaged = damage.found(folder, done, whole=name in TRAINED)
+    if damaged:
+        damage.set_aside(folder, name, damaged, "it is made again")
 
 
 def make_anew(name: str, params: Any) -> None:
@@ -160,15 +181,6 @@ def set_aside(folder: Path, name: str) -> Path | None:
     return place
 
 
-def shelf(folder: Path, name: str, digits: str, paths: list[Path]) -> Path:
-    """The first of replaced/<step>/<digits>, <digits>-2, ... that holds none of the paths."""
-    number, place = 1, folder / "replaced" / name / digits
-    while any((place / path.relative_to(folder)).exists() for path in paths):
-        number += 1
-        place = place.with_name(f"{digits}-{number}")
-    return place
-
-
 def stored(folder: Path, name: str, now: Key, unknown: Set[str] = frozenset()) -> Path | None:
     """Finds a complete stored result of a step.
 
@@ -199,14 +211,6 @@ def bring_back(folder: Path, name: str, place: Path) -> None:
         shutil.rmtree(place)
 
 
-def move(paths: list[Path], start: Path, end: Path) -> None:
-    """Moves paths below the folder `start` to the same places below `end`, each by one rename."""
-    for path in paths:
-        target = end / path.relative_to(start)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, target)
-
-
 def _trained(folder: Path, name: str) -> bool:
     """Whether there is a finished result or any weights, so that training could be lost."""
     if mark(folder, name):
@@ -214,26 +218,13 @@ def _trained(folder: Path, name: str) -> bool:
     return any(any((folder / top).rglob("*.safetensors")) for top in WRITES[name])
 
 
-def _not_as_written(folder: Path, name: str) -> Path | None:
-    """A trained file that has changed since; a missing one does not count, as it is made again."""
-    if name not in TRAINED:
-        return None
-    for path, record in mark(folder, name).get("outputs", {}).items():
-        if (folder / path).exists() and not holds(folder / path, record):
-            return folder / path
-    return None
-
-
-def _refusal_of_changed_file(name: str, path: Path, command: str) -> str:
-    return (
-        f"{path} is not as {name} wrote it: move it away and run again, or make all of the step "
-        f"again ({command} --fresh {name[:2]})"
-    )
-
-
 def runs(study: str) -> str:
-    """The command that runs a study by its file."""
-    return f"python -m sm70lib run params/{study}.yml"
+    """The command that runs a study: the one under way, or by its file in params/, or by FILE."""
+    under_way, _, command = os.environ.get(COMMAND, "").partition(" ")
+    if under_way == study:
+        return command
+    given = [path.relative_to(ROOT).as_posix() for path in variants.files_of(study)] or ["FILE"]
+    return f"python -m sm70lib run {' '.join(given)}"
 
 
 def _refusal_of_new_key(name: str, study: str, old: Key, now: Key, why: str, command: str) -> str:

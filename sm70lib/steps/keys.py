@@ -9,6 +9,7 @@ from typing import Any
 
 from sm70lib.parameters.fields import BEFORE
 from sm70lib.parameters.stages import IN_ROUNDS, READS, STAGES, steps_of
+from sm70lib.records import marks
 from sm70lib.study import files, provenance
 from sm70lib.study.params import ROOT, affects
 from sm70lib.study.used import trains_all, values_of
@@ -98,23 +99,42 @@ def mark(folder: Path, name: str, kind: str = "done") -> dict[str, Any]:
         kind: `done`, `begun` or `merged`.
 
     Returns:
-        The content of `steps/<name>/<kind>.json`; empty if there is none.
+        The content of `steps/<name>/<kind>.json`; empty if there is none, or it is broken.
     """
-    return read(folder / "steps" / name / f"{kind}.json")
+    found = read(folder / "steps" / name / f"{kind}.json")
+    return found if marks.is_whole(found, kind) else {}
+
+
+def broken_marks(folder: Path, name: str) -> list[Path]:
+    """The marks of a step that are there and cannot be read, or a file in their folder's place."""
+    for place in (folder / "steps", folder / "steps" / name):
+        if os.path.lexists(place) and not place.is_dir():
+            return [place]
+    paths = {kind: folder / "steps" / name / f"{kind}.json" for kind in marks.KINDS}
+    return [
+        path
+        for kind, path in paths.items()
+        if os.path.lexists(path) and not marks.is_whole(_json(path), kind)
+    ]
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Reads a JSON file; empty if it does not exist or is broken."""
+    """Reads a JSON object; empty if the file does not exist, or holds something else."""
+    found = _json(path)
+    return found if isinstance(found, dict) else {}
+
+
+def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def maker(path: str) -> str:
-    """The step that writes a file or folder of a study."""
+    """The step that writes a file or folder of a study; "" if no step does."""
     parts = set(path.removeprefix("../").split("/"))
-    return next(name for name, owned in WRITES.items() if parts & set(owned))
+    return next((name for name, owned in WRITES.items() if parts & set(owned)), "")
 
 
 def of_step(name: str, params: Any) -> Key:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sm70lib.parameters.fields import Study
+from sm70lib.records import shelves
 from sm70lib.steps import kept, keys, steps, trained
 from sm70lib.steps.compared import difference
 from sm70lib.steps.keys import EVALUATION, TUNING, Key, mark, outputs
@@ -188,7 +189,7 @@ def _copy(paths: list[Path], start: Path, end: Path) -> None:
             shutil.copytree(start / path, scratch / path, copy_function=_share, ignore=LEFT)
         else:
             _share(start / path, scratch / path)
-    kept.move([scratch / path for path in wanted], scratch, end)
+    shelves.move([scratch / path for path in wanted], scratch, end)
     shutil.rmtree(scratch)
 
 

@@ -21,6 +21,8 @@ def status(name: str, params: Any) -> tuple[bool, str]:
     absent = [path for path, sha in now["inputs"].items() if sha is None]
     if absent:
         return False, f"waits for {absent[0]} of {maker(absent[0])}"
+    if broken := keys.broken_marks(folder, name):
+        return False, f"its mark {broken[0].relative_to(folder)} is broken"
     if not done and not begun:
         return False, "not run yet"
     if not done:

@@ -3,12 +3,14 @@
 import os
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sm70lib import live
+from sm70lib.records import damage, locks
 from sm70lib.steps import kept, keys
 from sm70lib.steps.compared import difference
 from sm70lib.steps.keys import QUICK, STEPS, Key, maker, mark, notebook, outputs
@@ -45,7 +47,8 @@ def begin(name: str, params: Any) -> "Step":
     """Starts or resumes a step; the third code cell of every notebook calls this.
 
     What the step wrote under another key is moved aside first, so that old and new never mix. It
-    comes back when its key does.
+    comes back when its key does. What it wrote under this key and what is not so any more is put
+    aside too, and made again.
 
     Args:
         name: The step, e.g. `04_eval`.
@@ -55,16 +58,21 @@ def begin(name: str, params: Any) -> "Step":
         The step under way.
 
     Raises:
-        StudyError: An input is missing or has changed, or a base or an adapter would have to be
-            moved (see `kept`).
+        StudyError: Another process works on the study; an input is missing or has changed; or a
+            base or an adapter would have to be moved (see `kept`).
     """
     folder = outputs() / params.study
     live.show_in_lab(folder)
-    now = keys.of_step(name, params)
-    _require_inputs(name, folder, now)
     require_writable(folder)
-    kept.make_way(name, params)
-    kept.begun(folder, name, now)
+    locks.take(folder, name)
+    try:
+        now = keys.of_step(name, params)
+        _require_inputs(name, folder, now)
+        kept.make_way(name, params)
+        kept.begun(folder, name, now)
+    except BaseException:
+        locks.release(folder)
+        raise
     os.environ["SM70_STUDY_FOLDER"] = str(folder)  # for progress(), also in child processes
     return Step(
         name=name,
@@ -95,18 +103,27 @@ def require_writable(folder: Path) -> None:
 
 
 def _require_inputs(name: str, folder: Path, key: Key) -> None:
-    """Raises StudyError if an input is missing, or is not as its step wrote it."""
-    command = kept.runs(folder.name)
+    """Raises StudyError if an input is missing, or is not as its step wrote it.
+
+    All of it is read. Its step counts as unfinished then, even if the damage changed no time.
+    """
     for path, sha in key["inputs"].items():
         made_by = maker(path)
+        study = (folder / path).resolve().relative_to(outputs()).parts[0]
+        command = kept.runs(study)
         if sha is None:
             raise StudyError(
                 f"{name} needs {path} of study {folder.name}: run {made_by} first ({command})"
             )
-        if not (folder / path).exists() or digest(folder / path) != sha:
+        done = mark(outputs() / study, made_by)
+        output = path.removeprefix(f"../{study}/")
+        changed = files.changed(folder / path, done["outputs"][output], thorough=True)
+        if changed:
+            with suppress(OSError):  # another study may belong to somebody else
+                damage.distrust(outputs() / study, made_by, done, output)
             raise StudyError(
-                f"{folder / path} is not as {made_by} wrote it: make it again "
-                f"({command} --fresh {made_by[:2]})"
+                f"{changed[0]} is not as {made_by} wrote it: run {made_by} of study {study} again, "
+                f"which puts it aside and makes it anew ({command})"
             )
 
 
@@ -179,6 +196,7 @@ class Step:
         write_json(self.folder / "steps" / self.name / "done.json", about)
         (self.folder / "steps" / self.name / "begun.json").unlink(missing_ok=True)
         write_manifest(self.folder)
+        locks.release(self.folder)
 
     def _parameters(self, *kinds: str) -> dict[str, Any]:
         declared = provenance.declared(notebook(self.name))

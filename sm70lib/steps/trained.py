@@ -3,14 +3,44 @@
 from pathlib import Path
 from typing import Any
 
+from sm70lib.records import damage
+from sm70lib.steps.keys import TUNING, read
+from sm70lib.study import files
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import trained, trains_all
+
+LEFT = "left"  # in the mark of a stage: the record of what it has left
 
 
 def left_by(stage: Path) -> Path | None:
     """The adapter or the model that a stage has left; None if there is none yet."""
     found = [stage / name for name in ("adapter", "model") if (stage / name).is_dir()]
     return found[0] if found else None
+
+
+def finished(stage: Path) -> bool:
+    """Whether what a stage leaves is in place, as its mark says.
+
+    A mark of an earlier version does not say what was left; the mark of 03 does, and is compared
+    when 03 begins.
+    """
+    done, left = read(stage / "done.json"), left_by(stage)
+    if not done or left is None:
+        return False
+    return LEFT not in done or files.holds(left, done[LEFT])
+
+
+def put_aside_damage(folder: Path, stage: Path) -> None:
+    """Puts aside what a stage has left if it is not so any more; all of it is read.
+
+    Args:
+        folder: outputs/<study>.
+        stage: The stage's folder.
+    """
+    recorded, left = read(stage / "done.json").get(LEFT), left_by(stage)
+    if recorded and left and files.changed(left, recorded, thorough=True):
+        then = "the stage goes on from its last checkpoint"
+        damage.set_aside(folder, TUNING, [left], then)
 
 
 def of_stages(folder: Path, name: str) -> list[Path]:

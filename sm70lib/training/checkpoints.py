@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from accelerate import PartialState
@@ -14,9 +14,12 @@ from accelerate.utils import reduce
 from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 
-from sm70lib.steps.steps import digest, write_json
+from sm70lib.records.children import NOTE
+from sm70lib.steps.keys import read
+from sm70lib.steps.steps import digest, write_json, write_text
 from sm70lib.study.params import StudyError
 from sm70lib.training.launch import metrics
+from sm70lib.training.watch import LOGGED
 
 SEAL = "sealed.json"  # digests of a checkpoint's files; a checkpoint without it was cut short
 
@@ -29,6 +32,7 @@ class Seal(TrainerCallback):
 
     def on_save(self, args, state, control, model=None, **kwargs):
         finite = all(torch.isfinite(weight).all() for weight in own_weights(model))
+        # Here every process waits for the others, so all have written their random states.
         spoilt = torch.tensor(float(not finite), device=PartialState().device)
         if reduce(spoilt, reduction="sum"):  # in any process
             raise StudyError(
@@ -50,29 +54,66 @@ def own_weights(model) -> Iterator[torch.Tensor]:
 
 
 def _digests(checkpoint: Path) -> dict[str, str]:
-    """Digests of a checkpoint's files, by name.
+    """Digests of a checkpoint's files, by name."""
+    return {path.name: digest(path) for path in sorted(checkpoint.iterdir()) if path.name != SEAL}
 
-    Random states are left out: every process writes its own, at its own time.
+
+def _fault(checkpoint: Path) -> str:
+    """Why a checkpoint cannot be resumed from; "" if it can.
+
+    Checkpoints of earlier versions have no random states in their seal. These files are read then:
+    torch writes zip archives, whose parts have checksums.
     """
-    return {
-        path.name: digest(path)
-        for path in sorted(checkpoint.iterdir())
-        if path.name != SEAL and not path.name.startswith("rng")
-    }
+    if not (checkpoint / SEAL).exists():
+        return "it was cut short"
+    try:
+        sealed = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
+        now = _digests(checkpoint)
+        differing = [
+            name for name in sorted(sealed.keys() | now) if sealed.get(name) != now.get(name)
+        ]
+        unsealed = [name for name in differing if name not in sealed and name.startswith("rng")]
+        if any(name.startswith("rng") for name in sealed):
+            unsealed = []
+        differing = [name for name in differing if name not in unsealed]
+        differing += [name for name in unsealed if ZipFile(checkpoint / name).testzip()]
+    except (OSError, ValueError, AttributeError, BadZipFile) as error:
+        return f"it cannot be read ({error})"
+    return f"{differing[0]} is not as it was saved" if differing else ""
 
 
 def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.split("-")[1])
 
 
+def _all(stage: Path) -> list[Path]:
+    """The checkpoints of a stage, the newest first; folders that are none of ours are left out."""
+    found = [path for path in stage.glob("checkpoint-*") if path.name.split("-")[1].isdecimal()]
+    return sorted((path for path in found if path.is_dir()), key=_step, reverse=True)
+
+
 def last_checkpoint(stage: Path) -> Path | None:
-    """The newest checkpoint whose seal holds; None without one."""
-    for checkpoint in sorted(stage.glob("checkpoint-*"), key=_step, reverse=True):
-        with suppress(OSError, ValueError):
-            sealed = json.loads((checkpoint / SEAL).read_text())
-            if sealed == _digests(checkpoint):
-                return checkpoint
+    """The newest checkpoint whose seal holds; None without one. Those passed over are named."""
+    for checkpoint in _all(stage):
+        fault = _fault(checkpoint)
+        if not fault:
+            return checkpoint
+        print(f"{NOTE}{checkpoint.name} of {stage.name} is passed over: {fault}", flush=True)
     return None
+
+
+def restore_metrics(stage: Path) -> None:
+    """Writes `metrics.jsonl` from what the newest readable checkpoint has logged, without times."""
+    for checkpoint in _all(stage):
+        logged = read(checkpoint / "trainer_state.json").get("log_history")
+        if logged:
+            rows = [
+                {"step": row["step"]} | {n: row[n] for n in LOGGED if n in row} for row in logged
+            ]
+            lines = [json.dumps(row) + "\n" for row in rows if row.keys() & {"loss", "eval_loss"}]
+            write_text(stage / "metrics.jsonl", "".join(lines))
+            print(f"{NOTE}metrics of {stage.name} are restored from {checkpoint.name}", flush=True)
+            return
 
 
 def forget_after(stage: Path, checkpoint: Path | None) -> None:
@@ -82,10 +123,12 @@ def forget_after(stage: Path, checkpoint: Path | None) -> None:
     steps.
     """
     step = _step(checkpoint) if checkpoint else -1  # the first record is that of step 0
-    for newer in stage.glob("checkpoint-*"):
+    for newer in _all(stage):
         if _step(newer) > step:
             shutil.rmtree(newer)
+    if checkpoint and not (stage / "metrics.jsonl").exists():
+        restore_metrics(stage)
     rows = metrics(stage)
     kept = rows[rows["step"] <= step] if len(rows) else rows
     lines = [json.dumps(row.dropna().to_dict()) + "\n" for _, row in kept.iterrows()]
-    (stage / "metrics.jsonl").write_text("".join(lines))
+    write_text(stage / "metrics.jsonl", "".join(lines))

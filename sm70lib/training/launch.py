@@ -11,15 +11,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 
 from sm70lib.parameters.stages import steps_of
+from sm70lib.records import children
 from sm70lib.steps import keys
 from sm70lib.steps.compared import difference
-from sm70lib.steps.steps import ROOT, digest, write_json
-from sm70lib.steps.trained import left_by
+from sm70lib.steps.steps import ROOT, write_json
+from sm70lib.steps.trained import finished, put_aside_damage
+from sm70lib.study import files
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import trained
 
@@ -67,20 +70,26 @@ def run(
         StudyError: If training fails, with the trainer's own sentence; or if the folder holds
             something that was trained with other data or parameters.
     """
-    stage = describe(p, folder, number, kind, p.train_seeds[0] if seed is None else seed)
+    seed = p.train_seeds[0] if seed is None else seed
+    put_aside_damage(folder, keys.stage_folder(p, folder, number, seed))
+    stage = describe(p, folder, number, kind, seed)
     if finished(stage):
+        _restore_metrics(stage)
         watch(metrics(stage))
         return stage
     command = [*launcher(p.train_launcher), "-m", "sm70lib.training.train", str(stage)]
     environment = os.environ | {"SM70_NOTEBOOK": f"{socket.gethostname()}:{os.getpid()}"}
     with open(stage / "log.txt", "a") as log:
-        written = log.tell()
+        written = shown = log.tell()
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
-        while process.poll() is None:
-            time.sleep(2)
-            watch(metrics(stage))
+        with children.ended_with_us(process):
+            while process.poll() is None:
+                time.sleep(2)
+                shown = children.show_notes(stage / "log.txt", shown)
+                watch(metrics(stage))
+    children.show_notes(stage / "log.txt", shown)
     if process.returncode != 0:
         logged = (stage / "log.txt").read_bytes()[written:].decode(errors="replace")
         lines = logged.strip().splitlines() or ["no output"]
@@ -147,11 +156,6 @@ def describe(p, folder: Path, number: int, kind: str, seed: int) -> Path:
     return stage
 
 
-def finished(stage: Path) -> bool:
-    """Whether what a stage leaves is in place and marked as complete."""
-    return (stage / "done.json").exists() and left_by(stage) is not None
-
-
 def _require_same(stage: Path, key: keys.Key) -> None:
     """Raises StudyError if something else was trained in a stage's folder."""
     # A folder of an earlier version has no key. The key of step 03 was compared before.
@@ -205,15 +209,26 @@ def launcher(line: str) -> list[str]:
     return [program, *words[1:]]
 
 
+def _restore_metrics(stage: Path) -> None:
+    """Writes the metrics of a finished stage again, from its last checkpoint, if they are gone."""
+    if not (stage / "metrics.jsonl").exists():
+        from sm70lib.training import checkpoints  # slow to import
+
+        checkpoints.restore_metrics(stage)
+
+
 def metrics(stage: Path) -> pd.DataFrame:
     """What the trainer has logged so far, one row per record.
 
     Columns are step, seconds and what was logged of `watch.LOGGED`; loss and eval_loss are in nats
-    per target token. A line that is still being written is left out.
+    per target token. A line that is still being written, or that is broken, is left out.
     """
     path = stage / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return pd.DataFrame([json.loads(line) for line in lines if line.endswith("}")])
+    rows = []
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+        with suppress(ValueError):
+            rows.append(json.loads(line))
+    return pd.DataFrame([row for row in rows if isinstance(row, dict) and "step" in row])
 
 
 def publish(stage: Path, folder: Path) -> None:
@@ -228,7 +243,7 @@ def publish(stage: Path, folder: Path) -> None:
     adapter = folder / "adapter"
     if not (stage / "adapter").is_dir():
         return
-    if adapter.is_dir() and digest(adapter) == digest(stage / "adapter"):
+    if adapter.is_dir() and files.alike(adapter, stage / "adapter"):
         return
     scratch = adapter.with_name(f"{adapter.name}.part")
     shutil.rmtree(scratch, ignore_errors=True)

@@ -17,7 +17,8 @@ import torch
 from peft import PeftModel
 
 from sm70lib.models import loading
-from sm70lib.steps import kept, keys
+from sm70lib.records import shelves
+from sm70lib.steps import keys
 from sm70lib.steps.compared import difference
 from sm70lib.steps.keys import TUNING
 from sm70lib.steps.steps import write_json
@@ -94,10 +95,10 @@ def _note(folder: Path, done: dict) -> None:
 def _aside(path: Path, folder: Path, record: dict | None) -> None:
     """Moves a merged model to replaced/, together with its record."""
     mark = keys.short(record["key"]) if record else "unmarked"
-    place = kept.shelf(folder, TUNING, mark, [path])
+    place = shelves.shelf(folder, TUNING, mark, [path])
     if record:
         write_json(place / "merge.json", record)
-    kept.move([path], folder, place)
+    shelves.move([path], folder, place)
 
 
 def _back(into: str, key: keys.Key, folder: Path) -> dict | None:
@@ -109,7 +110,7 @@ def _back(into: str, key: keys.Key, folder: Path) -> dict | None:
         record = keys.read(place / "merge.json")
         merged = place / "merged" / into
         if record and not difference(record["key"], key) and merged.is_dir():
-            kept.move([merged], place, folder)
+            shelves.move([merged], place, folder)
             shutil.rmtree(place)
             return record
     return None

@@ -20,9 +20,11 @@ from types import SimpleNamespace
 from filelock import FileLock, Timeout
 
 from sm70lib.steps.steps import progress, write_json
+from sm70lib.steps.trained import LEFT, finished
+from sm70lib.study.files import record
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import trained, trains_all
-from sm70lib.training.launch import NO_SPACE, finished, no_space
+from sm70lib.training.launch import NO_SPACE, no_space
 from sm70lib.training.methods import rows_of
 from sm70lib.training.trainers import build
 
@@ -131,10 +133,8 @@ def _finish(trainer, stage: Path, p) -> None:
     templates.leave_digest(scratch, p.data_template, words)
     shutil.rmtree(stage / trained(p), ignore_errors=True)
     os.replace(scratch, stage / trained(p))
-    write_json(
-        stage / "done.json",
-        {"steps": trainer.state.global_step, "world_size": trainer.args.world_size},
-    )
+    about = {"steps": trainer.state.global_step, "world_size": trainer.args.world_size}
+    write_json(stage / "done.json", about | {LEFT: record(stage / trained(p))})
 
 
 def _save_model(trainer, folder: Path, dtype: str) -> None:

@@ -603,7 +603,8 @@ def test_fewer_items_and_models_move_aside_and_come_back(scored):
 
 def test_what_was_to_be_scored_afresh_does_not_come_back(scored):
     folder, p, score = scored
-    write_json(folder / "steps/04_eval/begun.json", {"fresh": True})
+    key = {"parameters": {}, "inputs": {}, "code": {}}
+    write_json(folder / "steps/04_eval/begun.json", {"fresh": True, "key": key})
     shutil.move(folder / "predictions", folder / "replaced/04_eval/0123/predictions")
     assert len(score()) == 2
     (folder / "steps/04_eval/begun.json").unlink()

@@ -152,7 +152,7 @@ def test_a_touched_file_still_holds_and_a_changed_one_does_not(made):
     weights.write_text("other")
     assert made.why("03_qlora_finetune") == "adapter is not as it was"
     with pytest.raises(
-        StudyError, match="adapter is not as 03_qlora_finetune wrote it: make it again"
+        StudyError, match="safetensors is not as 03_qlora_finetune wrote it: run 03.* params/tiny"
     ):
         steps.begin("04_eval", made.study)
     shutil.rmtree(made.toy.study / "predictions")
@@ -161,7 +161,7 @@ def test_a_touched_file_still_holds_and_a_changed_one_does_not(made):
 
 def test_a_broken_mark_is_no_mark(made):
     (made.toy.study / "steps/06_figures/done.json").write_text("{")
-    assert made.why("06_figures") == "not run yet"
+    assert made.why("06_figures") == "its mark steps/06_figures/done.json is broken"
     assert list(made.all()) == ["06_figures"]
 
 

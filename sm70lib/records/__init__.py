@@ -1,0 +1,1 @@
+"""What steps have recorded: marks, what changed since, where it is put, and who may write."""

@@ -1,0 +1,93 @@
+"""The lines of a prediction file: which can be kept, and what is wrong with the others."""
+
+import json
+from collections.abc import Set
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sm70lib.study.files import write_text
+
+Asked = tuple[str, int]  # item id and seed
+
+
+class Lines(NamedTuple):
+    """What a prediction file holds.
+
+    Attributes:
+        kept: The lines that can be kept, by item id and seed, in their order.
+        faults: What is wrong with other lines, one sentence for each.
+        whole: Whether the file holds the kept lines and nothing else.
+    """
+
+    kept: dict[Asked, str]
+    faults: list[str]
+    whole: bool
+
+
+def read(path: Path) -> Lines:
+    """Reads a prediction file.
+
+    A last line without an end is half written, as a kill leaves it, and is no fault. Of two lines
+    with the same scores one is kept; of two lines that differ none, as nothing tells which is true.
+    """
+    text = path.read_bytes()
+    *ended, half = text.split(b"\n")
+    kept: dict[Asked, str] = {}
+    places: dict[Asked, int] = {}
+    doubtful: set[Asked] = set()
+    faults = []
+    for number, line in enumerate(ended, 1):
+        asked, record = _parsed(line)
+        if asked is None:
+            faults.append(f"line {number} is no prediction and is dropped; its item is scored anew")
+        elif asked not in places:
+            kept[asked], places[asked] = line.decode(), number
+        elif _scores(record) == _scores(json.loads(kept.get(asked, "{}"))):
+            faults.append(f"line {number} repeats line {places[asked]} ({asked[0]}); one is kept")
+        else:
+            doubtful.add(asked)
+            faults.append(
+                f"lines {places[asked]} and {number} differ about item {asked[0]}, as if two "
+                "processes had written them; none is kept, and the item is scored anew"
+            )
+    kept = {asked: line for asked, line in kept.items() if asked not in doubtful}
+    return Lines(kept, faults, not faults and not half)
+
+
+def mend(path: Path, wanted: Set[Asked] | None = None) -> set[Asked]:
+    """Drops what cannot be kept of a prediction file, and says so.
+
+    Args:
+        path: The file, whether it exists or not.
+        wanted: Item id and seed of all lines that it may have; by default any.
+
+    Returns:
+        Item id and seed of every line that is kept.
+    """
+    if not path.exists():
+        return set()
+    found = read(path)
+    strange = found.kept.keys() - wanted if wanted is not None else set()
+    faults = [*found.faults, *(f"item {item} is not asked and is dropped" for item, _ in strange)]
+    for fault in faults:
+        print(f"{path.parent.name}/{path.name}: {fault}", flush=True)
+    kept = {asked: line for asked, line in found.kept.items() if asked not in strange}
+    if strange or not found.whole:
+        write_text(path, "".join(f"{line}\n" for line in kept.values()))
+    return set(kept)
+
+
+def _parsed(line: bytes) -> tuple[Asked | None, Any]:
+    try:
+        record = json.loads(line)
+        asked = record["item_id"], record["seed"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None, None
+    if isinstance(asked[0], str) and isinstance(asked[1], int):
+        return asked, record
+    return None, None
+
+
+def _scores(record: dict[str, Any]) -> dict[str, Any]:
+    """A line without what differs whenever an item is scored again."""
+    return {name: value for name, value in record.items() if name != "seconds"}

@@ -1,0 +1,61 @@
+"""The shapes of the marks of steps, which a person or a disk may have damaged."""
+
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+KINDS = ("done", "begun", "merged")
+
+
+class _Key(BaseModel):
+    parameters: dict[str, Any]
+    inputs: dict[str, str | None]
+    code: dict[str, str]
+
+
+class _Entry(BaseModel):
+    sha256: str
+
+
+class _Record(BaseModel):
+    sha256: str
+    contents: dict[str, _Entry] = {}
+
+
+class _Done(BaseModel):
+    key: _Key
+    outputs: dict[str, _Record]
+    external: dict[str, _Record | None]
+    code: dict[str, str]
+    parameters: dict[str, Any]
+    hardware: dict[str, Any]
+    versions: dict[str, Any]
+    commit: str | None
+    finished: str
+    seconds: float | None
+
+
+class _Begun(BaseModel):
+    key: _Key
+
+
+class _Merge(BaseModel):
+    key: _Key
+    parity: dict[str, Any]
+
+
+# What the code reads of a mark; a mark may hold more.
+_SHAPES: dict[str, TypeAdapter] = {
+    "done": TypeAdapter(_Done),
+    "begun": TypeAdapter(_Begun),
+    "merged": TypeAdapter(dict[str, _Merge]),
+}
+
+
+def is_whole(found: object, kind: str) -> bool:
+    """Whether what was read is a mark of its kind: `done`, `begun` or `merged`."""
+    try:
+        _SHAPES[kind].validate_python(found, strict=True)
+    except ValidationError:
+        return False
+    return True
