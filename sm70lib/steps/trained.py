@@ -1,5 +1,6 @@
 """What training has left: the adapter or the model of each stage."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,17 @@ from sm70lib.study import files
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import trained, trains_all
 
+LOGGED = (
+    "loss",
+    "eval_loss",
+    "learning_rate",
+    "grad_norm",
+    "num_tokens",
+    "rewards/margins",
+    "rewards/accuracies",
+    "eval_rewards/margins",
+    "eval_rewards/accuracies",
+)
 LEFT = "left"  # in the mark of a stage: the record of what it has left
 
 
@@ -30,8 +42,10 @@ def finished(stage: Path) -> bool:
     return LEFT not in done or files.holds(left, done[LEFT])
 
 
-def put_aside_damage(folder: Path, stage: Path) -> None:
-    """Puts aside what a stage has left if it is not so any more; all of it is read.
+def mend(folder: Path, stage: Path) -> None:
+    """Puts aside what a stage has left if it is not so any more, and restores lost metrics.
+
+    All that it has left is read.
 
     Args:
         folder: outputs/<study>.
@@ -41,6 +55,36 @@ def put_aside_damage(folder: Path, stage: Path) -> None:
     if recorded and left and files.changed(left, recorded, thorough=True):
         then = "the stage goes on from its last checkpoint"
         damage.set_aside(folder, TUNING, [left], then)
+    restore_metrics(stage)
+
+
+def checkpoints_of(stage: Path) -> list[Path]:
+    """The checkpoints of a stage, the newest first; folders of other names are left out."""
+    found = [path for path in stage.glob("checkpoint-*") if path.is_dir()]
+    named = [path for path in found if path.name.removeprefix("checkpoint-").isdecimal()]
+    return sorted(named, key=step_of, reverse=True)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The training step of a checkpoint."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def restore_metrics(stage: Path) -> None:
+    """Writes lost metrics again, from what the newest readable checkpoint has logged.
+
+    The times of the steps are not in it.
+    """
+    if (stage / "metrics.jsonl").exists():
+        return
+    for checkpoint in checkpoints_of(stage):
+        rows = read(checkpoint / "trainer_state.json").get("log_history", [])
+        kept = [{name: row[name] for name in ("step", *LOGGED) if name in row} for row in rows]
+        lines = [json.dumps(row) + "\n" for row in kept if row.keys() & {"loss", "eval_loss"}]
+        if lines:
+            files.write_text(stage / "metrics.jsonl", "".join(lines))
+            print(f"metrics of {stage.name} are restored from {checkpoint.name}", flush=True)
+            return
 
 
 def of_stages(folder: Path, name: str) -> list[Path]:

@@ -15,11 +15,10 @@ from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 
 from sm70lib.records.children import NOTE
-from sm70lib.steps.keys import read
 from sm70lib.steps.steps import digest, write_json, write_text
+from sm70lib.steps.trained import checkpoints_of, restore_metrics, step_of
 from sm70lib.study.params import StudyError
 from sm70lib.training.launch import metrics
-from sm70lib.training.watch import LOGGED
 
 SEAL = "sealed.json"  # digests of a checkpoint's files; a checkpoint without it was cut short
 
@@ -82,38 +81,14 @@ def _fault(checkpoint: Path) -> str:
     return f"{differing[0]} is not as it was saved" if differing else ""
 
 
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.split("-")[1])
-
-
-def _all(stage: Path) -> list[Path]:
-    """The checkpoints of a stage, the newest first; folders that are none of ours are left out."""
-    found = [path for path in stage.glob("checkpoint-*") if path.name.split("-")[1].isdecimal()]
-    return sorted((path for path in found if path.is_dir()), key=_step, reverse=True)
-
-
 def last_checkpoint(stage: Path) -> Path | None:
     """The newest checkpoint whose seal holds; None without one. Those passed over are named."""
-    for checkpoint in _all(stage):
+    for checkpoint in checkpoints_of(stage):
         fault = _fault(checkpoint)
         if not fault:
             return checkpoint
         print(f"{NOTE}{checkpoint.name} of {stage.name} is passed over: {fault}", flush=True)
     return None
-
-
-def restore_metrics(stage: Path) -> None:
-    """Writes `metrics.jsonl` from what the newest readable checkpoint has logged, without times."""
-    for checkpoint in _all(stage):
-        logged = read(checkpoint / "trainer_state.json").get("log_history")
-        if logged:
-            rows = [
-                {"step": row["step"]} | {n: row[n] for n in LOGGED if n in row} for row in logged
-            ]
-            lines = [json.dumps(row) + "\n" for row in rows if row.keys() & {"loss", "eval_loss"}]
-            write_text(stage / "metrics.jsonl", "".join(lines))
-            print(f"{NOTE}metrics of {stage.name} are restored from {checkpoint.name}", flush=True)
-            return
 
 
 def forget_after(stage: Path, checkpoint: Path | None) -> None:
@@ -122,12 +97,11 @@ def forget_after(stage: Path, checkpoint: Path | None) -> None:
     That is newer checkpoints, which a kill or a full disk cut short, and the metrics of later
     steps.
     """
-    step = _step(checkpoint) if checkpoint else -1  # the first record is that of step 0
-    for newer in _all(stage):
-        if _step(newer) > step:
+    step = step_of(checkpoint) if checkpoint else -1  # the first record is that of step 0
+    for newer in checkpoints_of(stage):
+        if step_of(newer) > step:
             shutil.rmtree(newer)
-    if checkpoint and not (stage / "metrics.jsonl").exists():
-        restore_metrics(stage)
+    restore_metrics(stage)
     rows = metrics(stage)
     kept = rows[rows["step"] <= step] if len(rows) else rows
     lines = [json.dumps(row.dropna().to_dict()) + "\n" for _, row in kept.iterrows()]

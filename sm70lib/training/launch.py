@@ -21,7 +21,7 @@ from sm70lib.records import children
 from sm70lib.steps import keys
 from sm70lib.steps.compared import difference
 from sm70lib.steps.steps import ROOT, write_json
-from sm70lib.steps.trained import finished, put_aside_damage
+from sm70lib.steps.trained import finished, mend
 from sm70lib.study import files
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import trained
@@ -52,8 +52,7 @@ def run(
     """Trains one stage in a process of its own.
 
     The stage starts from what the stage before it has left, trained with the same seed. An
-    interrupted stage goes on from its last complete checkpoint. A finished stage returns at once,
-    without a process.
+    interrupted stage goes on from its last complete checkpoint. A finished one returns at once.
 
     Args:
         p: The study's parameters.
@@ -71,10 +70,9 @@ def run(
             something that was trained with other data or parameters.
     """
     seed = p.train_seeds[0] if seed is None else seed
-    put_aside_damage(folder, keys.stage_folder(p, folder, number, seed))
+    mend(folder, keys.stage_folder(p, folder, number, seed))
     stage = describe(p, folder, number, kind, seed)
     if finished(stage):
-        _restore_metrics(stage)
         watch(metrics(stage))
         return stage
     command = [*launcher(p.train_launcher), "-m", "sm70lib.training.train", str(stage)]
@@ -209,22 +207,12 @@ def launcher(line: str) -> list[str]:
     return [program, *words[1:]]
 
 
-def _restore_metrics(stage: Path) -> None:
-    """Writes the metrics of a finished stage again, from its last checkpoint, if they are gone."""
-    if not (stage / "metrics.jsonl").exists():
-        from sm70lib.training import checkpoints  # slow to import
-
-        checkpoints.restore_metrics(stage)
-
-
 def metrics(stage: Path) -> pd.DataFrame:
-    """What the trainer has logged so far, one row per record.
+    """What the trainer has logged so far, one row per record; a line that is broken is left out.
 
-    Columns are step, seconds and what was logged of `watch.LOGGED`; loss and eval_loss are in nats
-    per target token. A line that is still being written, or that is broken, is left out.
+    Columns are step, seconds and what was logged of `trained.LOGGED`, losses in nats per token.
     """
-    path = stage / "metrics.jsonl"
-    rows = []
+    path, rows = stage / "metrics.jsonl", []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         with suppress(ValueError):
             rows.append(json.loads(line))
@@ -234,11 +222,8 @@ def metrics(stage: Path) -> pd.DataFrame:
 def publish(stage: Path, folder: Path) -> None:
     """Copies a stage's adapter to where the next notebooks look for the study's last one.
 
-    A kill leaves no half-written copy there. A whole model is read where it is.
-
-    Args:
-        stage: The folder of the last stage.
-        folder: The study's folder.
+    A kill leaves no half-written copy there. A whole model is read where it is. `stage` is the
+    folder of the last stage, and `folder` the study's.
     """
     adapter = folder / "adapter"
     if not (stage / "adapter").is_dir():

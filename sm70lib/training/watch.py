@@ -13,19 +13,9 @@ from pathlib import Path
 import psutil
 from transformers import TrainerCallback
 
+from sm70lib.steps.trained import LOGGED
 from sm70lib.study.params import StudyError
 
-LOGGED = (
-    "loss",
-    "eval_loss",
-    "learning_rate",
-    "grad_norm",
-    "num_tokens",
-    "rewards/margins",
-    "rewards/accuracies",
-    "eval_rewards/margins",
-    "eval_rewards/accuracies",
-)
 ORPHANED = 3  # exit code of a trainer whose notebook has gone
 
 
