@@ -4,6 +4,7 @@ For example `python -m sm70lib run params/tiny.yml` or `python -m sm70lib report
 """
 
 import argparse
+import signal
 import sys
 
 from sm70lib import lab, runner, smollm2
@@ -31,7 +32,9 @@ def main(words: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, StudyError) else 1
     except KeyboardInterrupt:
-        print("stopped by hand; the same command starts again where it was", file=sys.stderr)
+        print(
+            "stopped: nothing that was finished is lost; the same command goes on", file=sys.stderr
+        )
         return 130
 
 
@@ -217,5 +220,11 @@ def _results(study: str) -> int:
     return 0
 
 
+def _stop(*_: object) -> None:
+    """Ends this process as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
     sys.exit(main())

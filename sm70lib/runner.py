@@ -12,12 +12,14 @@ from sm70lib.display import STOPPED, Display, command_line, explained, listed
 from sm70lib.live import clock
 from sm70lib.parameters.fields import Study
 from sm70lib.parameters.rules import REHEARSAL
-from sm70lib.records import locks
+from sm70lib.records import children, locks
 from sm70lib.steps import kept, lent, steps
 from sm70lib.steps.keys import EVALUATION
 from sm70lib.study.params import ROOT, StudyError, load, parsed, rehearsal
 from sm70lib.study.provenance import declared
 from sm70lib.study.used import values_of
+
+STOPPED = "stopped by hand"  # by Ctrl-C or SIGTERM
 
 # jsonschema, which papermill imports, would compile the grammar of this package for 2 s, to check
 # addresses that no notebook has.
@@ -187,6 +189,13 @@ def _finish(name: str, study: Study, folder: Path, again: bool, command: str) ->
     if finished and not trouble:
         print(f"{name}: finished in {clock(time.monotonic() - start)}", flush=True)
         return True
+    if trouble == STOPPED:
+        print(
+            f"\n{name} was stopped in cell {display.cell}: nothing that was finished is lost; "
+            f"go on by: {command}",
+            file=sys.stderr,
+        )
+        return False
     if not trouble:
         trouble = (
             f"the notebook ended without step.finish(), or what it wrote changed since ({why})"
@@ -236,6 +245,7 @@ def execute(name: str, study: Study, folder: Path, display: Display | None = Non
         lines = error.evalue.strip().splitlines()
         return f"{error.ename}: {lines[-1] if lines else ''}"
     except KeyboardInterrupt:
+        children.end_all()
         return STOPPED
     except Exception as error:  # a kernel can end in many ways, and all are reported alike
         return f"{type(error).__name__}: {error}"

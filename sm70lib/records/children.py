@@ -1,4 +1,4 @@
-"""A process that a notebook has started: its notes, and its end."""
+"""Processes that a notebook or a run has started: their notes, and their end."""
 
 import subprocess
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+PATIENCE = 10  # seconds
 NOTE = "note: "  # what a notebook shows of the log of its child
 
 
@@ -17,11 +18,27 @@ def ended_with_us(process: subprocess.Popen) -> Iterator[None]:
         yield
     finally:
         if process.poll() is None:
-            children = psutil.Process(process.pid).children(recursive=True)
-            for each in (process, *children):
-                with suppress(psutil.NoSuchProcess):
-                    each.terminate()
-            process.wait()
+            _end([psutil.Process(process.pid)])
+
+
+def end_all() -> None:
+    """Ends all that this process has started, as when it is stopped itself."""
+    _end(psutil.Process().children())
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    """Ends processes and all that they started: politely, then after PATIENCE seconds by force."""
+    below = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            below += process.children(recursive=True)
+    for signal in (psutil.Process.terminate, psutil.Process.kill):
+        for process in (*processes, *below):
+            with suppress(psutil.NoSuchProcess):
+                signal(process)
+        _, still = psutil.wait_procs([*processes, *below], timeout=PATIENCE)
+        if not still:
+            return
 
 
 def show_notes(log: Path, shown: int) -> int:

@@ -106,7 +106,8 @@ def put_aside_damage(folder: Path, name: str) -> None:
     what it has finished by then carries a seal of its own (stages, prediction files).
     """
     if broken := keys.broken_marks(folder, name):
-        damage.set_aside(folder, name, broken, "the step runs again")
+        then = "its other marks count" if mark(folder, name) else "the step runs again"
+        damage.set_aside(folder, name, broken, then)
     done = mark(folder, name)
     if not done or mark(folder, name, "begun"):
         return
