@@ -23,9 +23,13 @@ from sm70lib.cards import model
 from sm70lib.guidelines import tripod
 from sm70lib.mistakes import pages
 from sm70lib.mistakes.lists import FOLDER
+from sm70lib.records import damage
 from sm70lib.reporting import about, agreed, reading, result, runcard, scorecard, sections
 from sm70lib.reporting.made import Made
-from sm70lib.steps.steps import outputs, write_text
+from sm70lib.steps import kept
+from sm70lib.steps.keys import mark, outputs
+from sm70lib.steps.steps import write_text
+from sm70lib.study import files
 from sm70lib.study.params import StudyError, rehearsal
 
 TAGS = set(
@@ -45,14 +49,15 @@ def build(study: str) -> Path:
         The path of the page, `outputs/<study>/report/index.html`.
 
     Raises:
-        StudyError: 06 has not run yet.
+        StudyError: 06 has not run yet, or a table or a figure has changed since.
     """
     folder = outputs() / study
     if not (folder / "tables" / "scorecard.csv").is_file():
         raise StudyError(
-            f"outputs/{study}/tables/scorecard.csv is missing; "
-            f"run params/{study}.yml up to 06_figures."
+            f"outputs/{study}/tables/scorecard.csv is missing: "
+            f"run the study up to 06_figures ({kept.runs(study)})"
         )
+    _require_as_written(folder)
     page, made = _template(), Made(folder)
     paths = sorted((folder / "notebooks").glob("*.ipynb"))
     shared = {
@@ -103,6 +108,18 @@ def _items(folder: Path, page: Template, shared: dict) -> None:
         folder, lambda title, body: page.render(plain, title=title, body=body)
     ):
         write_text(place / name, text)
+
+
+def _require_as_written(folder: Path) -> None:
+    """Raises StudyError if a table or a figure is not as 05 or 06 recorded it."""
+    for name in ("05_error_analysis", "06_figures"):
+        for output, recorded in mark(folder, name).get("outputs", {}).items():
+            if files.changed(folder / output, recorded, thorough=True):
+                damage.distrust(folder, name, mark(folder, name), output)
+                raise StudyError(
+                    f"{folder / output} is not as {name} wrote it: run {name} again, which puts it "
+                    f"aside and makes it anew ({kept.runs(folder.name)})"
+                )
 
 
 def _template() -> Template:

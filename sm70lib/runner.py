@@ -1,5 +1,6 @@
 """The runner: executes a study's notebooks in order, skips finished ones and explains errors."""
 
+import logging
 import os
 import sys
 import time
@@ -18,8 +19,6 @@ from sm70lib.steps.keys import EVALUATION
 from sm70lib.study.params import ROOT, StudyError, load, parsed, rehearsal
 from sm70lib.study.provenance import declared
 from sm70lib.study.used import values_of
-
-STOPPED = "stopped by hand"  # by Ctrl-C or SIGTERM
 
 # jsonschema, which papermill imports, would compile the grammar of this package for 2 s, to check
 # addresses that no notebook has.
@@ -189,7 +188,7 @@ def _finish(name: str, study: Study, folder: Path, again: bool, command: str) ->
     if finished and not trouble:
         print(f"{name}: finished in {clock(time.monotonic() - start)}", flush=True)
         return True
-    if trouble == STOPPED:
+    if trouble == children.STOPPED:
         print(
             f"\n{name} was stopped in cell {display.cell}: nothing that was finished is lost; "
             f"go on by: {command}",
@@ -245,8 +244,10 @@ def execute(name: str, study: Study, folder: Path, display: Display | None = Non
         lines = error.evalue.strip().splitlines()
         return f"{error.ename}: {lines[-1] if lines else ''}"
     except KeyboardInterrupt:
+        # The client goes on waiting for the cell, and would tell of its end by a traceback.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         children.end_all()
-        return STOPPED
+        return children.STOPPED
     except Exception as error:  # a kernel can end in many ways, and all are reported alike
         return f"{type(error).__name__}: {error}"
     return ""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+STOPPED = "stopped by hand"  # why a run ended: by Ctrl-C or SIGTERM
 PATIENCE = 10  # seconds
 NOTE = "note: "  # what a notebook shows of the log of its child
 
