@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from string import hexdigits
 
 from sm70lib.records import damage, shelves
 from sm70lib.steps.keys import EVALUATION, mark, read
@@ -96,7 +97,8 @@ def _aside(folder: Path, path: Path, with_model: bool) -> None:
     if with_model:
         paths.append(path.with_name(RESCORED))
     paths = [each for each in paths if each.exists()]
-    digits = read(meta).get("model_digest", "unmarked")[:12]
+    digits = str(read(meta).get("model_digest"))[:12]
+    digits = digits if set(digits) <= set(hexdigits) else "unmarked"
     shelves.move(paths, folder, shelves.shelf(folder, EVALUATION, digits, paths))
     if not any(path.parent.iterdir()):
         path.parent.rmdir()

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from sm70lib import preflight
+from sm70lib import preflight, report
 from sm70lib.steps import kept, keys, steps
 from sm70lib.study import files
 from sm70lib.study.params import StudyError
@@ -227,6 +227,19 @@ def test_the_same_command_makes_again_what_is_damaged(made):
         ended.stdout.count("04_eval: predictions/tuned/a.jsonl is not as written; put aside") == 1
     )
     assert (made.toy.study / "predictions/tuned/a.jsonl").read_text().startswith("16 350")
+
+
+def test_the_report_refuses_a_table_that_is_not_as_it_was_recorded(made):
+    report._require_as_written(made.toy.study)
+    for file, name in (("tables/main.csv", NAMES[6]), ("tables/errors.csv", NAMES[5])):
+        path = made.toy.study / file
+        times = path.stat().st_mtime_ns
+        path.write_bytes(path.read_bytes()[::-1])
+        os.utime(path, ns=(times, times))
+        with pytest.raises(StudyError, match=f"{path.name} is not as {name} wrote it: run {name}"):
+            report._require_as_written(made.toy.study)
+        assert list(made.all()) == [name]
+        report._require_as_written(made.toy.study)
 
 
 def test_advice_names_a_command_that_exists(monkeypatch):

@@ -1,5 +1,6 @@
 """Training that is killed ends as an undisturbed one, and bad set-ups stop early."""
 
+import json
 import math
 import shutil
 import signal
@@ -10,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sm70lib.steps import trained
 from sm70lib.study.params import StudyError
 from sm70lib.training import checkpoints, launch
 from tests import small
@@ -92,6 +94,92 @@ def test_a_checkpoint_that_was_cut_short_or_changed_is_passed_over(tmp_path):
     weight = stage / "checkpoint-3/adapter_model.safetensors"
     weight.write_bytes(weight.read_bytes()[:-1] + b"\x01")
     assert checkpoints.last_checkpoint(stage) is None
+
+
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
+    """A stage of six steps with two checkpoints, to be copied and damaged."""
+    folder = tmp_path_factory.mktemp("trained")
+    p = study(folder, sft_steps=6)
+    train(p, folder)
+    return p, folder
+
+
+@pytest.fixture
+def stage(trained_once, tmp_path):
+    shutil.copytree(trained_once[1], tmp_path, dirs_exist_ok=True)
+    return tmp_path / "stages/1-sft"
+
+
+def test_a_checkpoint_that_cannot_be_read_is_named_and_the_one_before_taken(stage, capsys):
+    (stage / "checkpoint-x").mkdir()  # is none
+    (stage / "checkpoint-7").write_text("nor is this")
+    last, before = stage / "checkpoint-6", stage / "checkpoint-3"
+    assert checkpoints.last_checkpoint(stage) == last and capsys.readouterr().out == ""
+    good = (last / "rng_state.pth").read_bytes()
+    (last / "rng_state.pth").write_bytes(good[:-30])
+    assert checkpoints.last_checkpoint(stage) == before
+    said = "note: checkpoint-6 of 1-sft is passed over: rng_state.pth is not as it was saved\n"
+    assert capsys.readouterr().out == said
+    (last / "rng_state.pth").write_bytes(good)
+    (last / "optimizer.pt").unlink()
+    (last / "optimizer.pt").mkdir()
+    assert checkpoints.last_checkpoint(stage) == before
+    for seal in ("[]", "{", "7", ""):
+        (last / "sealed.json").write_text(seal)
+        assert checkpoints.last_checkpoint(stage) == before
+    assert capsys.readouterr().out.count("is passed over: ") == 5
+    checkpoints.forget_after(stage, before)
+    left = sorted(path.name for path in stage.glob("checkpoint-*"))
+    assert left == ["checkpoint-3", "checkpoint-7", "checkpoint-x"]
+
+
+def test_a_seal_of_an_earlier_version_holds_unless_a_random_state_is_unreadable(stage):
+    last = stage / "checkpoint-6"
+    sealed = json.loads((last / "sealed.json").read_text())
+    assert "rng_state.pth" in sealed and "optimizer.pt" in sealed
+    del sealed["rng_state.pth"]
+    (last / "sealed.json").write_text(json.dumps(sealed))
+    assert checkpoints.last_checkpoint(stage) == last
+    state = (last / "rng_state.pth").read_bytes()
+    (last / "rng_state.pth").write_bytes(state[: len(state) // 2])
+    assert checkpoints.last_checkpoint(stage) == stage / "checkpoint-3"
+
+
+@pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_config.json"])
+def test_a_damaged_stage_is_put_aside_made_again_and_never_published(
+    trained_once, stage, capsys, file
+):
+    p, folder = trained_once[0], stage.parents[1]
+    good = {path.name: path.read_bytes() for path in (stage / "adapter").iterdir()}
+    launch.publish(stage, folder)
+    path = stage / "adapter" / file
+    path.write_bytes(path.read_bytes().replace(b'"r": 4', b'"r": 8')[:-1] + b"}")
+    if file.endswith("safetensors"):
+        path.write_bytes(path.read_bytes()[:-9] + b"evil size")
+    assert not trained.finished(stage)
+    trained.mend(folder, stage)
+    said = "stages/1-sft/adapter is not as written; put aside in replaced/03_qlora_finetune/damaged"
+    assert said in capsys.readouterr().out and not (stage / "adapter").exists()
+    train(p, folder)
+    assert {path.name: path.read_bytes() for path in (stage / "adapter").iterdir()} == good
+    published = folder / "adapter" / file
+    published.write_bytes(b"damaged")
+    launch.publish(stage, folder)
+    assert published.read_bytes() == good[file], "a damaged copy is replaced by the stage's"
+
+
+def test_lost_metrics_of_a_finished_stage_are_restored_from_its_checkpoint(stage):
+    before = launch.metrics(stage).set_index("step")
+    (stage / "metrics.jsonl").unlink()
+    trained.mend(stage.parents[1], stage)
+    after = launch.metrics(stage).set_index("step")
+    for name in ("loss", "eval_loss", "grad_norm"):
+        assert len(after[name].dropna()) >= 1
+        assert before[name].dropna().equals(after[name].dropna()), name
+    with open(stage / "metrics.jsonl", "a") as file:
+        file.write('[1]\n{"step": \n')
+    assert len(launch.metrics(stage)) == len(after), "a broken line is left out"
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_its_weights_are_never_sealed(tmp_path):
