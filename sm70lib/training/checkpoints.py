@@ -18,7 +18,6 @@ from sm70lib.records.children import NOTE
 from sm70lib.steps.steps import digest, write_json, write_text
 from sm70lib.steps.trained import checkpoints_of, restore_metrics, step_of
 from sm70lib.study.params import StudyError
-from sm70lib.training.launch import metrics
 
 SEAL = "sealed.json"  # digests of a checkpoint's files; a checkpoint without it was cut short
 
@@ -42,6 +41,21 @@ class Seal(TrainerCallback):
             return
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         write_json(checkpoint / SEAL, _digests(checkpoint))
+
+
+class Trained(Exception):
+    """The checkpoint that is resumed from has all steps of the stage."""
+
+
+class Complete(TrainerCallback):
+    """Raises Trained, once a checkpoint is loaded, if no step is left.
+
+    transformers would train one step more than was asked.
+    """
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.global_step >= state.max_steps:
+            raise Trained
 
 
 @torch.no_grad()
@@ -102,7 +116,14 @@ def forget_after(stage: Path, checkpoint: Path | None) -> None:
         if step_of(newer) > step:
             shutil.rmtree(newer)
     restore_metrics(stage)
-    rows = metrics(stage)
-    kept = rows[rows["step"] <= step] if len(rows) else rows
-    lines = [json.dumps(row.dropna().to_dict()) + "\n" for _, row in kept.iterrows()]
-    write_text(stage / "metrics.jsonl", "".join(lines))
+    path = stage / "metrics.jsonl"
+    lines = path.read_text(errors="replace").splitlines(True) if path.exists() else []
+    write_text(path, "".join(line for line in lines if _is_until(line, step)))
+
+
+def _is_until(line: str, step: int) -> bool:
+    """Whether a line is a whole record of a step up to this one."""
+    try:
+        return line.endswith("\n") and json.loads(line)["step"] <= step
+    except (ValueError, TypeError, KeyError):
+        return False

@@ -107,7 +107,9 @@ def _train(stage: Path, folder: Path, p, how) -> None:
         trainer.add_callback(watch.Metrics(stage / "metrics.jsonl", bar))
         trainer.add_callback(watch.Orphan())
         trainer.add_callback(checkpoints.Seal())
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.add_callback(checkpoints.Complete())
+        with suppress(checkpoints.Trained):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if watch.notebook_gone():
         sys.exit(watch.ORPHANED)
     if not trainer.is_fsdp_enabled:

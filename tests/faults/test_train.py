@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from sm70lib.steps import trained
+from sm70lib.study import files
 from sm70lib.study.params import StudyError
 from sm70lib.training import checkpoints, launch
 from tests import small
@@ -100,7 +101,7 @@ def test_a_checkpoint_that_was_cut_short_or_changed_is_passed_over(tmp_path):
 def trained_once(tmp_path_factory):
     """A stage of six steps with two checkpoints, to be copied and damaged."""
     folder = tmp_path_factory.mktemp("trained")
-    p = study(folder, sft_steps=6)
+    p = study(folder, sft_steps=6, sft_scheduler="constant")  # a step too many would show
     train(p, folder)
     return p, folder
 
@@ -150,23 +151,24 @@ def test_a_seal_of_an_earlier_version_holds_unless_a_random_state_is_unreadable(
 def test_a_damaged_stage_is_put_aside_made_again_and_never_published(
     trained_once, stage, capsys, file
 ):
+    """It is read from its last checkpoint, and no further step is trained."""
     p, folder = trained_once[0], stage.parents[1]
-    good = {path.name: path.read_bytes() for path in (stage / "adapter").iterdir()}
+    record, metrics = files.record(stage / "adapter"), (stage / "metrics.jsonl").read_bytes()
     launch.publish(stage, folder)
     path = stage / "adapter" / file
-    path.write_bytes(path.read_bytes().replace(b'"r": 4', b'"r": 8')[:-1] + b"}")
-    if file.endswith("safetensors"):
-        path.write_bytes(path.read_bytes()[:-9] + b"evil size")
-    assert not trained.finished(stage)
+    good = path.read_bytes()
+    path.write_bytes(good.replace(b'"r": 4', b'"r": 8') if file.endswith("json") else good[:-1])
+    assert path.read_bytes() != good and not trained.finished(stage)
     trained.mend(folder, stage)
     said = "stages/1-sft/adapter is not as written; put aside in replaced/03_qlora_finetune/damaged"
     assert said in capsys.readouterr().out and not (stage / "adapter").exists()
     train(p, folder)
-    assert {path.name: path.read_bytes() for path in (stage / "adapter").iterdir()} == good
-    published = folder / "adapter" / file
-    published.write_bytes(b"damaged")
+    assert files.changed(stage / "adapter", record, thorough=True) == []
+    assert (stage / "metrics.jsonl").read_bytes() == metrics
+    assert json.loads((stage / "done.json").read_text())["steps"] == 6
+    (folder / "adapter" / file).write_bytes(b"damaged")
     launch.publish(stage, folder)
-    assert published.read_bytes() == good[file], "a damaged copy is replaced by the stage's"
+    assert files.changed(folder / "adapter", record, thorough=True) == []
 
 
 def test_lost_metrics_of_a_finished_stage_are_restored_from_its_checkpoint(stage):
