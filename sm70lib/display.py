@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sm70lib.live import bar, clock
+from sm70lib.records import children
 from sm70lib.steps import steps
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ MEANINGS = {  # words in the last line of an error, and what the error means
     "No space left": "the disk is full",
     "StudyError": "something given is not as it must be; the sentence above says what to do",
 }
-STOPPED = "stopped by hand"
 LINE_SECONDS = 15  # between two lines if the output is not a terminal
 
 
@@ -47,7 +47,7 @@ def explained(name: str, cell: str, trouble: str, notebook: Path, command: str) 
         notebook: The executed notebook.
         command: The command that goes on.
     """
-    if trouble == STOPPED:
+    if trouble == children.STOPPED:
         return (
             f"\n{name}: stopped by hand in cell {cell}; nothing that was finished is lost, go on "
             f"by: {command}"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sm70lib import preflight
-from sm70lib.display import STOPPED, Display, command_line, explained, listed
+from sm70lib.display import Display, command_line, explained, listed
 from sm70lib.live import clock
 from sm70lib.parameters.fields import Study
 from sm70lib.parameters.rules import REHEARSAL
@@ -188,13 +188,6 @@ def _finish(name: str, study: Study, folder: Path, again: bool, command: str) ->
     if finished and not trouble:
         print(f"{name}: finished in {clock(time.monotonic() - start)}", flush=True)
         return True
-    if trouble == children.STOPPED:
-        print(
-            f"\n{name} was stopped in cell {display.cell}: nothing that was finished is lost; "
-            f"go on by: {command}",
-            file=sys.stderr,
-        )
-        return False
     if not trouble:
         trouble = (
             f"the notebook ended without step.finish(), or what it wrote changed since ({why})"

@@ -14,6 +14,7 @@ from sm70lib import benchmarks, protocols
 from sm70lib.analysis.roles import BASE, BASE_NF4, TUNED
 from sm70lib.parameters import aggregates
 from sm70lib.protocols import replies
+from sm70lib.records import jsonlines
 from sm70lib.statistics import stats, verdicts
 from sm70lib.study.params import StudyError
 
@@ -41,11 +42,13 @@ def frame(folder: Path) -> pd.DataFrame:
         `weights` (how many, if the base was trained here).
 
     Raises:
-        StudyError: there are no predictions, a line is broken, or an item is unknown.
+        StudyError: there are no predictions, a line is broken or twice there, an item is unknown.
     """
     rows = []
     for path in sorted((folder / "predictions").glob("*/*.jsonl")):
-        rows += [row for row in _read(path) if row["benchmark"] not in benchmarks.DOCUMENTS]
+        rows += [
+            row for row in jsonlines.rows(path) if row["benchmark"] not in benchmarks.DOCUMENTS
+        ]
     if not rows:
         raise StudyError(f"outputs/{folder.name}/predictions is empty; run 04_eval first.")
     items = {}
@@ -59,19 +62,6 @@ def frame(folder: Path) -> pd.DataFrame:
     return answers.assign(
         study=folder.name, base=base["model"], weights=base.get("weights", np.nan)
     )
-
-
-def _read(path: Path) -> list[dict]:
-    rows: list[dict] = []
-    try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            rows.append({"model": path.parent.name, "line": len(rows) + 1} | json.loads(line))
-    except (json.JSONDecodeError, TypeError):
-        raise StudyError(
-            f"predictions/{path.parent.name}/{path.name}, line {len(rows) + 1} is no JSON "
-            "object; delete the file and run 04_eval again."
-        ) from None
-    return rows
 
 
 def _described(row: dict, items: dict, hits: set) -> dict:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sm70lib.study.files import write_text
+from sm70lib.study.params import StudyError
 
 Asked = tuple[str, int]  # item id and seed
 
@@ -52,6 +53,29 @@ def read(path: Path) -> Lines:
             )
     kept = {asked: line for asked, line in kept.items() if asked not in doubtful}
     return Lines(kept, faults, not faults and not half)
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """The lines of a finished prediction file, each with its `model` and the number of its `line`.
+
+    Raises:
+        StudyError: A line is no prediction, or an item is there twice.
+    """
+    found: list[dict[str, Any]] = []
+    places: dict[Asked, int] = {}
+    shown = f"predictions/{path.parent.name}/{path.name}"
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        asked, record = _parsed(line)
+        if asked is None:
+            raise StudyError(f"{shown}, line {number} is no prediction: run 04_eval again")
+        if asked in places:
+            raise StudyError(
+                f"{shown}, lines {places[asked]} and {number}: item {asked[0]} is there twice, so "
+                "that every number would count it twice; score the study again (--fresh 04)"
+            )
+        places[asked] = number
+        found.append({"model": path.parent.name, "line": number} | record)
+    return found
 
 
 def mend(path: Path, wanted: Set[Asked] | None = None) -> set[Asked]:

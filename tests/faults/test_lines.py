@@ -10,6 +10,7 @@ from sm70lib.asking import runs
 from sm70lib.evaluation import answering, first_look, scoring
 from sm70lib.models import loading
 from sm70lib.records import jsonlines
+from sm70lib.study.params import StudyError
 from tests.asked import kept, study_with_items
 from tests.small import with_adapter
 
@@ -163,6 +164,17 @@ def test_damage_to_a_stored_file_keeps_it_from_coming_back(study):
     stored.write_text(stored.read_text().replace("true", "false"))
     study.p.eval_own = ["base"]
     assert study.again() == 30 and study.as_before()
+
+
+def test_tables_refuse_an_item_that_is_there_twice(study):
+    """As in a study that two processes finished before there was one writer."""
+    first = study.base.read_text().splitlines(True)[0]
+    study.base.write_text(study.base.read_text() + first)
+    with pytest.raises(StudyError, match=f"base/{RUN}.jsonl, lines 1 and 31: item m/.* twice"):
+        jsonlines.rows(study.base)
+    study.base.write_text("7\n")
+    with pytest.raises(StudyError, match="line 1 is no prediction: run 04_eval again"):
+        jsonlines.rows(study.base)
 
 
 def test_lines_are_read_whatever_they_hold(tmp_path):

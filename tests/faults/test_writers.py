@@ -140,7 +140,9 @@ def test_a_stopped_run_ends_in_one_sentence_and_leaves_no_orphan(toy, number):
         runner.send_signal(number)
         said = runner.communicate(timeout=120)[1].strip()
     assert runner.returncode == 1
-    assert said.startswith("00_base was stopped in cell work: nothing that was finished is lost")
+    assert said.startswith(
+        "00_base: stopped by hand in cell work; nothing that was finished is lost"
+    )
     assert said.count("\n") == 0 and f"-m sm70lib run {toy.file}" in said
     assert not any(map(alive, started))
     assert toy.run().returncode == 0, "the same command goes on"
