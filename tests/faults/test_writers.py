@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from sm70lib.records import locks
+from sm70lib.records import children, locks
 from sm70lib.steps import steps
 from sm70lib.study import params
 from sm70lib.study.params import ROOT, StudyError
@@ -154,3 +154,17 @@ def alive(process: int) -> bool:
         return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def test_a_notebook_shows_the_notes_of_its_child_and_nothing_else_of_its_log(tmp_path, capsys):
+    log = tmp_path / "log.txt"
+    log.write_text("note: before\n")
+    shown = log.stat().st_size
+    with open(log, "ab") as file:
+        file.write(b"{'loss': 1}\nnote: checkpoint-6 is passed over\nnote: half")
+    shown = children.show_notes(log, shown)
+    assert capsys.readouterr().out == "checkpoint-6 is passed over\n"
+    with open(log, "ab") as file:
+        file.write(b" a line \xff\n")
+    assert children.show_notes(log, shown) == log.stat().st_size
+    assert capsys.readouterr().out == "half a line \ufffd\n"
