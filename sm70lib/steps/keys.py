@@ -124,6 +124,12 @@ def read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def key_in(path: Path) -> Key | None:
+    """The key in a stage's or a merge's file; None if there is none, or it is broken."""
+    found = read(path)
+    return found["key"] if marks.is_whole(found, "begun") else None
+
+
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))

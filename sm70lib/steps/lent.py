@@ -152,8 +152,8 @@ def _finished_stages(study: Path) -> dict[Path, Key]:
     for pattern in ("stages/*", f"replaced/{TUNING}/*/stages/*"):
         for done in sorted(study.glob(f"{pattern}/done.json")):
             stage = done.parent
-            key = keys.read(stage / "stage.json").get("key")
-            if key and trained.left_by(stage):
+            key = keys.key_in(stage / "stage.json")
+            if key and trained.finished(stage):
                 stages[stage] = key
     return stages
 

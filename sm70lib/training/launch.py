@@ -157,7 +157,7 @@ def describe(p, folder: Path, number: int, kind: str, seed: int) -> Path:
 def _require_same(stage: Path, key: keys.Key) -> None:
     """Raises StudyError if something else was trained in a stage's folder."""
     # A folder of an earlier version has no key. The key of step 03 was compared before.
-    was = keys.read(stage / "stage.json").get("key", key)
+    was = keys.key_in(stage / "stage.json") or key
     differs = difference(was, key)
     if differs and (finished(stage) or any(stage.glob("checkpoint-*"))):
         raise StudyError(

@@ -109,7 +109,8 @@ def _back(into: str, key: keys.Key, folder: Path) -> dict | None:
     for place in sorted((folder / "replaced" / TUNING).glob(f"{keys.short(key)}*")):
         record = keys.read(place / "merge.json")
         merged = place / "merged" / into
-        if record and not difference(record["key"], key) and merged.is_dir():
+        was = keys.key_in(place / "merge.json")
+        if was and not difference(was, key) and merged.is_dir():
             shelves.move([merged], place, folder)
             shutil.rmtree(place)
             return record
