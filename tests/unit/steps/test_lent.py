@@ -8,7 +8,7 @@ import pytest
 
 from sm70lib.parameters import fields
 from sm70lib.steps import keys, lent, steps
-from sm70lib.study import params
+from sm70lib.study import files, params
 from tests.toy import TOY, Toy, tree
 
 TUNING = "03_qlora_finetune"
@@ -204,3 +204,19 @@ def test_a_step_that_was_begun_is_not_taken_over(made, capsys):
     steps.write_json(new / "steps/02_load_4bit/begun.json", {"key": {}})
     lent.take_over_in_turn(study, ["tiny"], "02_load_4bit")
     assert capsys.readouterr().out == "" and not (new / "memory.csv").exists()
+
+
+def test_a_damaged_stage_is_not_taken_over(toy, monkeypatch):
+    monkeypatch.delenv("SM70_NOTEBOOKS")
+    study = params.load(toy.file)
+    train(toy.study, study, 1, 0, "good")
+    stage = keys.stage_folder(study, toy.study, 1, 0)
+    left = {"steps": 3, "left": files.record(stage / "adapter")}
+    steps.write_json(stage / "done.json", left)
+    assert list(lent._finished_stages(toy.study)) == [stage]
+    steps.write_text(stage / "adapter/adapter_model.safetensors", "damaged")
+    assert lent._finished_stages(toy.study) == {}
+    steps.write_text(stage / "adapter/adapter_model.safetensors", "good")
+    assert list(lent._finished_stages(toy.study)) == [stage]
+    steps.write_json(stage / "stage.json", {"key": []})
+    assert lent._finished_stages(toy.study) == {}
