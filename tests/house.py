@@ -19,6 +19,7 @@ from sm70lib.study.params import LIB, ROOT
 
 # From the bottom to the top; a file beside the wings is a wing of its own.
 WINGS = (
+    "untrusted",
     "parameters",
     "study",
     "live",

@@ -6,7 +6,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from sm70lib.parameters import stages
-from sm70lib.parameters.values import Benchmark, Compared, Distinct, Number, Protocol, Source
+from sm70lib.parameters.values import (
+    Benchmark,
+    Compared,
+    Distinct,
+    Number,
+    Pattern,
+    Protocol,
+    Seed,
+    Source,
+)
 from sm70lib.parameters.values import parameter as _p
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
@@ -20,8 +29,8 @@ class Study(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
     study: Name = _p("name of the study and of its folder in outputs/", affects="nothing")
-    seed: int = _p("seed of sampling: rows held back, examples drawn", ge=0)
-    world_seed: int = _p("seed of the fictional medicine", ge=0)
+    seed: Seed = _p("seed of sampling: rows held back, examples drawn")
+    world_seed: Seed = _p("seed of the fictional medicine")
     world_conditions: int = _p("invented conditions", "conditions", ge=1)
     world_requests: bool = _p(
         "write clinical requests too, harmless ones and their unsafe twins", before=False
@@ -106,14 +115,12 @@ class Study(BaseModel):
     lora_r: int = _p("rank of the adapter", ge=1)
     lora_alpha: int = _p("scale of the adapter (times 1 / lora_r)", ge=1)
     lora_dropout: Number = _p("dropout in front of the adapter", "share", ge=0, lt=1)
-    lora_targets: str = _p("adapted layers: all-linear, or a regular expression", min_length=1)
+    lora_targets: Pattern = _p("adapted layers: all-linear, or a regular expression")
     lora_dtype: Literal["fp32", "bf16"] = _p("type of the adapter's weights")
     lora_rslora: bool = _p("divide the scale by the root of lora_r (rsLoRA, arXiv 2312.03732)")
     lora_dora: bool = _p("train magnitudes apart from directions (DoRA, arXiv 2402.09353)")
     train_stages: list[stages.StageName] = _p("training rounds", min_length=1)
-    train_seeds: Distinct[Annotated[int, Field(ge=0)]] = _p(
-        "seeds of training; the first makes adapter/", min_length=1
-    )
+    train_seeds: Distinct[Seed] = _p("seeds of training; the first makes adapter/", min_length=1)
     train_merge: Distinct[Literal["original", "dequantised"]] = _p(
         "bases that the adapter is merged into"
     )

@@ -1,10 +1,31 @@
-"""What the words of a launcher say: how many processes it starts, and how they share a model."""
+"""What the words of a launcher say: what it runs, in how many processes, sharing what."""
 
 import re
+import shlex
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PROGRAMS = "python", "torchrun", "accelerate launch"
+OF_PYTHON = re.compile(r"-([bBdEOqsuv]+|[XW][\w=.:]+)")  # options that run no code
+# Options by which a launcher would run another program than the module that is put behind it
+OTHERS = re.compile(r"--?(no[-_]python|run[-_]path|m|module|c|help|h)(=.*)?")
+SCRIPT = re.compile(r"(?i).*\.(py[cwz]?|sh|bash|zip|so)")
 FSDP = r"(?mi)^distributed_type: *['\"]?FSDP"  # in a file of accelerate
+
+
+def runs_a_module(launcher: str) -> bool:
+    """Whether a launcher is python, torchrun or accelerate launch, and runs nothing of its own."""
+    try:
+        first, *rest = shlex.split(launcher)
+    except ValueError:  # an open quotation mark, or no word at all
+        return False
+    if first == "python":
+        return all(map(OF_PYTHON.fullmatch, rest))
+    if first == "accelerate":
+        second, *rest = rest or [""]
+        first = f"{first} {second}"
+    own = any(OTHERS.fullmatch(word) or SCRIPT.fullmatch(word) for word in rest)
+    return first in PROGRAMS and not own
 
 
 def processes(launcher: str) -> int:

@@ -10,8 +10,10 @@ from sm70lib.parameters import aggregates, launchers, own
 from sm70lib.parameters.stages import IN_ROUNDS, STAGES
 from sm70lib.parameters.tables import lines, names
 from sm70lib.parameters.training_rules import OF_TRAINING
+from sm70lib.untrusted.escaping import shortened
 
 OWN = re.compile(r"base$|base-nf4$|tuned$|tuned-|merged-")  # names of models that every study has
+RESERVED = ("reference", "models", "hub")  # folders of outputs/ that are no studies
 REHEARSAL = "rehearsal-"  # the names of rehearsed studies begin with this; no other name may
 DEV = names("benchmarks/benchmarks.csv", use="dev")  # for choosing between models
 PAIRS = tuple(
@@ -64,8 +66,8 @@ def _read(given: dict[str, Any], sources: list[str]) -> bool:
 RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
     (
         "study",
-        lambda name: name not in ("reference", "models"),
-        "is a folder of committed results or of models; choose another name",
+        lambda name: name not in RESERVED,
+        "is a folder of committed results, of models or of the hub's files; choose another name",
     ),
     (
         "base_hidden_size base_heads",
@@ -222,6 +224,6 @@ def contradiction(values: dict[str, Any]) -> str | None:
             continue
         if holds(*(values[name] for name in names)):
             continue
-        first, *second = [f"{name} {values[name]}" for name in names[:2]]
+        first, *second = [f"{name} {shortened(values[name])}" for name in names[:2]]
         return " ".join([first, relation, *second])
     return None

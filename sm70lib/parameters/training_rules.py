@@ -9,6 +9,15 @@ from sm70lib.parameters.stages import STAGES
 OF_TRAINING: tuple[tuple[str, Callable[..., Any], str], ...] = (  # see `rules.RULES`
     *(
         (
+            f"{what}_launcher",
+            launchers.runs_a_module,
+            f"is none of {', '.join(launchers.PROGRAMS)} with options alone; it may name no other "
+            "program, script or module",
+        )
+        for what in ("train", "eval")
+    ),
+    *(
+        (
             f"{kind}_warmup {kind}_steps",
             lambda warmup, steps: warmup < 1 or warmup <= steps,
             "is more steps than",

@@ -7,8 +7,17 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from sm70lib.parameters import aggregates, own
 from sm70lib.parameters.tables import names
+from sm70lib.untrusted.time_limit import matches
 
 _T = TypeVar("_T")
+LAYERS = (  # names of layers in several families, on which a pattern is tried
+    "model.layers.11.self_attn.q_proj",
+    "model.layers.31.block_sparse_moe.experts.7.w1",
+    "transformer.h.11.self_attention.query_key_value",
+    "gpt_neox.layers.5.mlp.dense_h_to_4h",
+    "lm_head",
+)
+LARGEST_SEED = 2**32 - 1  # of NumPy, which every training seeds
 
 
 def _distinct(values: list) -> list:
@@ -24,6 +33,13 @@ def _distinct(values: list) -> list:
 def _number(value: Any) -> Any:
     """YAML 1.1 and papermill read 1e-4, which has no dot, as text: turn it into a number."""
     return float(value) if isinstance(value, str) else value
+
+
+def _pattern(text: str) -> str:
+    """The pattern, if it is one and does not take for ever on names of layers."""
+    for name in LAYERS:
+        matches(text, name)
+    return text
 
 
 def parameter(
@@ -46,6 +62,8 @@ def parameter(
 
 Distinct = Annotated[list[_T], AfterValidator(_distinct)]
 Number = Annotated[float, BeforeValidator(_number)]
+Pattern = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_pattern)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
 
 def _named_or_own(known: Any, taken: tuple[str, ...]) -> Any:

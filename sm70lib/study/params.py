@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError, create_model
 
 from sm70lib.parameters.fields import BEFORE, FIELDS, Study
@@ -14,9 +13,13 @@ from sm70lib.parameters.rules import REHEARSAL, contradiction
 from sm70lib.parameters.stages import for_every_kind
 from sm70lib.study.cells import assigned
 from sm70lib.study.used import counts, lacking, values_of
+from sm70lib.untrusted import yaml_text
+from sm70lib.untrusted.escaping import shortened
 
 ROOT = Path(__file__).resolve().parents[2]
 LIB = ROOT / "sm70lib"
+VALUE = 80  # characters of a wrong value that an error shows
+MOST_FAULTS = 5  # wrong values that one error names
 
 
 class StudyError(ValueError):
@@ -36,24 +39,6 @@ def affects(name: str) -> str:
     return about["affects"]
 
 
-# libyaml reads a study file in a tenth of the time; some builds of PyYAML lack it.
-_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _Loader(_SafeLoader):
-    """Safe YAML that refuses a repeated key; YAML itself would silently keep the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        earlier = []
-        for key, _ in node.value:
-            if key.value in earlier:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{key.value} is given twice", problem_mark=key.start_mark
-                )
-            earlier.append(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def value_of(text: str | bytes, where: str) -> Any:
     """Reads a YAML text.
 
@@ -65,16 +50,23 @@ def value_of(text: str | bytes, where: str) -> Any:
         The value, as Python objects.
 
     Raises:
-        StudyError: The text is not readable YAML.
+        StudyError: The text is not readable YAML, or is larger than any file of parameters.
     """
+    return _with_lines(text, where)[0]
+
+
+def _with_lines(text: str | bytes, where: str) -> tuple[Any, dict[str, int]]:
+    """The value of a YAML text, and the line of each of its keys (see `value_of`)."""
     try:
-        return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        return yaml_text.load(text)
+    except yaml_text.UNREADABLE as error:
         mark = getattr(error, "problem_mark", None)
         lines = max(1, len(text.splitlines()))  # libyaml finds an open bracket behind the last one
         line = f":{min(mark.line + 1, lines)}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise StudyError(f"{where}{line}: this is not readable YAML: {problem}") from None
+        raise StudyError(
+            f"{where}{line}: this is not readable YAML: {shortened(problem)}"
+        ) from None
 
 
 def parsed(overrides: dict[str, str]) -> dict[str, Any]:
@@ -82,16 +74,19 @@ def parsed(overrides: dict[str, str]) -> dict[str, Any]:
     return {name: value_of(text, f"-p {name}") for name, text in overrides.items()}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values of a study file, and where each of them stands: file and line."""
     if not path.is_file():
         known = ", ".join(sorted(other.stem for other in (ROOT / "params").glob("*.yml")))
         raise StudyError(f"{path}: there is no such file; the studies in params/ are: {known}")
-    values = value_of(path.read_bytes(), str(path))
+    with path.open("rb") as file:
+        text = file.read(yaml_text.LARGEST + 1)
+    values, lines = _with_lines(text, str(path))
     if not isinstance(values, dict):
         raise StudyError(
             f"{path}: a study file holds lines such as 'seed: 0', and this one holds none"
         )
-    return values
+    return values, {name: f"{path}:{lines[name]}" for name in values if name in lines}
 
 
 def load(*files: Path | str, overrides: dict[str, Any] | None = None) -> Study:
@@ -111,17 +106,17 @@ def load(*files: Path | str, overrides: dict[str, Any] | None = None) -> Study:
         StudyError: A file or value is wrong, there is none, or a later layer changes results
             without giving the study a new name.
     """
-    layers = [(str(file), _read(Path(file))) for file in files]
+    layers = [(str(file), *_read(Path(file))) for file in files]
     if overrides:
-        layers.append(("-p", overrides | _folders(overrides)))
+        layers.append(("-p", overrides | _folders(overrides), {}))
     if not layers:
         raise StudyError("params.load was given no study file; give one, such as params/tiny.yml.")
     values: dict[str, Any] = dict(BEFORE)  # a file that is older than a parameter may lack it
     origin: dict[str, str] = {}
     study: Any = None
-    for where, layer in layers:
+    for where, layer, places in layers:
         values = values | layer
-        origin = origin | dict.fromkeys(layer, where)
+        origin = origin | dict.fromkeys(layer, where) | places
         before = study
         study = _validate(values, list(FIELDS), origin, where)
         if before:
@@ -139,7 +134,8 @@ def _require_new_name(
     for name, value in values_of(study, FIELDS).items():
         if affects(name) == "results" and then.get(name, value) != value:
             raise StudyError(
-                f"{origin[name]}: {name} {values[name]} changes the results of {study.study}; "
+                f"{origin[name]}: {name} {shortened(values[name], VALUE)} changes the results of "
+                f"{study.study}; "
                 "give the variant a study name of its own (-p study NAME)"
             )
 
@@ -149,7 +145,8 @@ def _folders(overrides: dict[str, Any]) -> dict[str, str]:
     root = overrides.get("data_root")
     if root not in (None, "world", "hub") and not Path(str(root)).is_dir():
         raise StudyError(
-            f"-p: data_root is {root}, which is no folder; allowed are world, hub and a folder"
+            f"-p: data_root is {shortened(root, VALUE)}, which is no folder; allowed are world, "
+            "hub and a folder"
         )
     folders = {}
     for name in ("data_root", "base_model"):
@@ -176,7 +173,7 @@ def _validate(values: dict, names: list[str], origin: dict[str, str], where: str
         raise StudyError(f"{where}: {expected}, and this one lacks {missing}")
     checked = _parameters(*(n for n in given if counts(n, given)))(**values)
     if fault := contradiction(checked.model_dump()):
-        raise StudyError(f"{where}: {fault}")
+        raise StudyError(f"{origin.get(fault.split()[0], where)}: {fault}")
     return checked
 
 
@@ -189,29 +186,31 @@ def _parameters(*names: str) -> Any:
 
 def _require_known(values: dict, origin: dict[str, str], where: str) -> None:
     """Raises StudyError for the first name that is no parameter."""
-    unknown = [str(name) for name in values if name not in FIELDS]
+    unknown = [name for name in values if name not in FIELDS]
     if not unknown:
         return
-    name = unknown[0]
+    place, name = origin.get(unknown[0], where), shortened(unknown[0], VALUE)
     near = difflib.get_close_matches(name, FIELDS, 1)
     hint = f"did you mean {near[0]}?" if near else "params/tiny.yml lists all names"
-    raise StudyError(f"{origin.get(name, where)}: there is no parameter {name}; {hint}")
+    raise StudyError(f"{place}: there is no parameter {name}; {hint}")
 
 
 def _faults(error: ValidationError, origin: dict[str, str]) -> str:
-    """Describes wrong values; one fault of each parameter."""
+    """Describes wrong values; one fault of each of the first parameters."""
     faults = {str(fault["loc"][0]): fault for fault in error.errors()}
-    return "; ".join(
-        f"{origin[n]}: {n} is {fault['input']!r} ({FIELDS[n].description}): "
-        f"{fault['msg'].removeprefix('Value error, ')}{_nearest(fault)}"
+    said = [
+        f"{origin[n]}: {n} is {shortened(repr(fault['input']), VALUE)} ({FIELDS[n].description}): "
+        f"{shortened(fault['msg'].removeprefix('Value error, '))}{_nearest(fault)}"
         for n, fault in faults.items()
-    )
+    ]
+    rest = [f"and {len(said) - MOST_FAULTS} more"] if len(said) > MOST_FAULTS else []
+    return "; ".join(said[:MOST_FAULTS] + rest)
 
 
 def _nearest(fault: Any) -> str:
     """The allowed value that is most like a wrong one, as a question; "" if none is like it."""
     allowed = re.findall("'(.*?)'", fault.get("ctx", {}).get("expected", ""))
-    near = difflib.get_close_matches(str(fault["input"]), allowed, 1)
+    near = difflib.get_close_matches(shortened(fault["input"], VALUE), allowed, 1)
     return f"; did you mean {near[0]}?" if near else ""
 
 

@@ -188,7 +188,7 @@ def test_results_change_only_under_another_name(tmp_path):
     assert params.load(TINY, overrides=same | harmless).figures_dpi == 200
     overlay = tmp_path / "overlay.yml"
     overlay.write_text("lora_r: 8\n")
-    with pytest.raises(StudyError, match="overlay.yml: lora_r 8 changes the results of tiny"):
+    with pytest.raises(StudyError, match="overlay.yml:1: lora_r 8 changes the results of tiny"):
         params.load(TINY, overlay)
     overlay.write_text("study: tiny-r8\nlora_r: 8\n")
     assert params.load(TINY, overlay).lora_r == 8

@@ -1,0 +1,1 @@
+"""YAML, patterns, templates and texts of others, handled so that none does harm."""
