@@ -16,7 +16,7 @@ from jinja2.exceptions import TemplateError
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
 from sm70lib.corpus.chat import Chat
-from sm70lib.corpus.templates import CHAT
+from sm70lib.corpus.templates import CHAT, in_chat
 
 CHUNK = 256  # prompts that are held as tokens at one time
 
@@ -202,4 +202,4 @@ def _as_chat(tokenizer, messages: list[dict[str, str]], text: str) -> str:
 
 
 def _templated(tokenizer, messages: list[dict[str, str]]) -> str:
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return in_chat(tokenizer, messages, reply_follows=True)

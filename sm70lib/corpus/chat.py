@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from jinja2.exceptions import TemplateError
 
@@ -125,13 +125,7 @@ class Chat:
 
     def _written(self, turns: Turns, reply_follows: bool) -> str:
         messages = [{"role": speaker, "content": text} for speaker, text in turns]
-        written = self.tokenizer.apply_chat_template(
-            messages,
-            chat_template=self.template,
-            tokenize=False,
-            add_generation_prompt=reply_follows,
-        )
-        return cast(str, written)
+        return templates.in_chat(self.tokenizer, messages, reply_follows, self.template)
 
     def _takes_a_system_line(self) -> bool:
         self.has_system = True

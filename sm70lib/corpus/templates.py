@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sm70lib.study.files import write_json
 from sm70lib.study.params import StudyError
+from sm70lib.untrusted.time_limit import SECONDS, time_limit
 
 CHAT = "chat"  # the base's own chat template (see chat.py), which has no text here
 DIGEST = "template.json"  # in an adapter's folder: the template that it was trained in
@@ -177,3 +178,36 @@ def unwrap(input: str) -> tuple[str, dict[str, str]]:
         return stem, {str(key): str(text) for key, text in choices.items()}
     except (ValueError, SyntaxError, AttributeError, RecursionError, MemoryError):
         return input, {}
+
+
+def in_chat(
+    tokenizer,
+    messages: list[dict[str, str]],
+    reply_follows: bool = False,
+    template: str | None = None,
+) -> str:
+    """Messages as a chat template writes them, which is a program that came with the model.
+
+    Args:
+        tokenizer: The tokenizer that has the template.
+        messages: The role and the content of each.
+        reply_follows: Whether to write up to where a reply begins.
+        template: The template; by default the tokenizer's.
+
+    Raises:
+        StudyError: It does not end.
+        jinja2.TemplateError: It refuses the messages.
+    """
+    try:
+        with time_limit():
+            return tokenizer.apply_chat_template(
+                messages,
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=reply_follows,
+            )
+    except TimeoutError:
+        raise StudyError(
+            f"the chat template of {tokenizer.name_or_path} was stopped after {SECONDS:.0f} "
+            "seconds on one conversation; take another tokenizer, or mend its chat_template"
+        ) from None

@@ -7,6 +7,7 @@ from pathlib import Path
 from jinja2.exceptions import TemplateError
 from transformers import GenerationConfig, PretrainedConfig
 
+from sm70lib.corpus.templates import in_chat
 from sm70lib.models import loading, writing
 from sm70lib.study.params import StudyError
 
@@ -55,7 +56,7 @@ def check(name: str, rows: int, key: str, chat: bool):
 def _rendered(tokenizer, name: str, key: str) -> str:
     talk = [{"role": "user", "content": QUESTION}]
     try:
-        return tokenizer.apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
+        return in_chat(tokenizer, talk, reply_follows=True)
     except (TemplateError, TypeError, ValueError) as error:
         raise StudyError(
             f"{key}: chat=yes, but the chat template of {name} renders no question "

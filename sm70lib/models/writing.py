@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from jinja2.exceptions import TemplateError
 
+from sm70lib.corpus.templates import in_chat
 from sm70lib.models.loading import Pair
 
 TEMPERATURE = 0.8  # of several draws, as in Meditron (arXiv 2311.16079)
@@ -113,7 +114,7 @@ def _end_of_turn(tokenizer) -> int | None:
     reply = "reply"
     talk = [{"role": "user", "content": "question"}, {"role": "assistant", "content": reply}]
     try:
-        text = tokenizer.apply_chat_template(talk, tokenize=False)
+        text = in_chat(tokenizer, talk)
     except TemplateError:
         return None
     behind = tokenizer(text[text.rfind(reply) + len(reply) :], add_special_tokens=False)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 import torch
 
 from sm70lib.parameters.stages import STAGES
 from sm70lib.study.used import trains_all
+from sm70lib.untrusted.time_limit import matches
 
 # Tokens and vocabulary entries whose logits TRL 1.16 holds at once (its chunked_logprob.py)
 TILE = (4096, 32768)
@@ -99,7 +98,7 @@ def _kept_for_lora(config, p, number: int) -> float:
     targets = {
         kind
         for kind in (*ATTENTION, OUTPUT, *GATED, DOWN)
-        if every or re.fullmatch(p.lora_targets, f"model.layers.{number}.{kind}")
+        if every or matches(p.lora_targets, f"model.layers.{number}.{kind}")
     }
     down = inner * (DOWN in targets)
     copied = width * len(targets - {DOWN}) + down

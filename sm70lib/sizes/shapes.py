@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, Pretrain
 from sm70lib.sizes import known
 from sm70lib.steps import weights
 from sm70lib.study.params import StudyError
+from sm70lib.untrusted.time_limit import matches
 
 
 def configuration(model: str | Path | PretrainedConfig, guess: bool = True) -> PretrainedConfig:
@@ -124,11 +124,15 @@ def adapted(found: Shape, targets: str) -> list[tuple[str, int, int]]:
         Name, inputs and outputs of each of these layers.
 
     Raises:
-        StudyError: If the expression matches no layer.
+        StudyError: If the expression matches no layer, or takes for ever.
     """
     if targets.lower() == "all-linear":
         return list(found.linear)
-    layers = [layer for layer in (*found.linear, *found.head) if re.fullmatch(targets, layer[0])]
+    every = (*found.linear, *found.head)
+    try:
+        layers = [layer for layer in every if matches(targets, layer[0])]
+    except ValueError as error:
+        raise StudyError(f"lora_targets {targets!r}: {error}") from None
     if not layers:
         example = f", such as {found.linear[0][0]}" if found.linear else ""
         raise StudyError(

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +21,7 @@ from sm70lib.steps.compared import difference
 from sm70lib.steps.steps import ROOT, write_json
 from sm70lib.steps.trained import finished, mend
 from sm70lib.study import files
+from sm70lib.study.launching import launcher
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import trained
 
@@ -98,6 +97,11 @@ def run(
         raise StudyError(
             f"training stopped with exit code {process.returncode}: {why} "
             f"(all of it: {stage / 'log.txt'})"
+        )
+    if not finished(stage):
+        raise StudyError(
+            f"train_launcher {p.train_launcher} ended without training: {stage} lacks what a "
+            f"finished stage leaves (its words: {stage / 'log.txt'})"
         )
     watch(metrics(stage))
     return stage
@@ -181,30 +185,6 @@ def _less(p, folder: Path, number: int, kind: str) -> str:
         f"{kind} needs {memory.words(needed)} by the plan, and there are "
         f"{memory.words(there.gb)} in {there.where}; {change}"
     )
-
-
-def launcher(line: str) -> list[str]:
-    """The command in front of `-m sm70lib.training.train`.
-
-    `python` means this interpreter. Any other program is looked for beside this interpreter first.
-
-    Args:
-        line: The command line of `train_launcher`, such as `torchrun --nproc_per_node 2`.
-
-    Raises:
-        StudyError: If there is no such program.
-    """
-    words = shlex.split(line)
-    if words[0] == "python":
-        return [sys.executable, *words[1:]]
-    places = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    program = shutil.which(words[0], path=places)
-    if not program:
-        raise StudyError(
-            f"train_launcher: there is no program {words[0]}; give python, torchrun or accelerate "
-            "launch"
-        )
-    return [program, *words[1:]]
 
 
 def metrics(stage: Path) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from types import FrameType
 
 SECONDS = 5.0  # of this process's time: a conversation takes a thousandth of one
 OF_A_PATTERN = 0.2
+OVER = "it did not end in time"
 
 
 @contextmanager
@@ -30,17 +31,23 @@ def time_limit(seconds: float = SECONDS) -> Iterator[None]:
     if not alone or not hasattr(signal, "setitimer"):
         yield
         return
-    before = signal.signal(signal.SIGPROF, _over)
+    stopped = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.append(True)
+        raise TimeoutError(OVER)
+
+    before = signal.signal(signal.SIGPROF, stop)
     left, _ = signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
+    except Exception:
+        if stopped:  # jinja may turn the error into another one
+            raise TimeoutError(OVER) from None
+        raise
     finally:
         signal.setitimer(signal.ITIMER_PROF, left)
         signal.signal(signal.SIGPROF, before)
-
-
-def _over(number: int, frame: FrameType | None) -> None:
-    raise TimeoutError("it did not end in time")
 
 
 def matches(pattern: str, text: str) -> bool:

@@ -4,7 +4,9 @@ import json
 import math
 import shutil
 import signal
+import sys
 import time
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -61,18 +63,27 @@ def test_a_row_longer_than_the_limit_is_refused_before_training(tmp_path):
         train(p, tmp_path)
 
 
-def test_a_full_disk_is_one_sentence_and_the_last_good_checkpoint_goes_on(tmp_path):
+@contextmanager
+def on_a_full_disk(monkeypatch):
+    """A trainer whose disk is full from step 6 on."""
+    command = [sys.executable, "tests/faults/full_disk.py", "6"]
+    with monkeypatch.context() as patch:
+        patch.setattr(launch, "launcher", lambda line: command)
+        yield
+
+
+def test_a_full_disk_is_one_sentence_and_the_last_good_checkpoint_goes_on(tmp_path, monkeypatch):
     whole, full = tmp_path / "whole", tmp_path / "full"
     p = [study(folder, sft_steps=9, lora_dropout=0.1) for folder in (whole, full)][0]
     train(p, whole)
-    faulty = small.parameters(
-        sft_steps=9, lora_dropout=0.1, train_launcher="python tests/faults/full_disk.py 6"
-    )
-    with pytest.raises(
-        StudyError,
-        match="writing below .* failed: free some space and run again; the last complete",
+    with (
+        on_a_full_disk(monkeypatch),
+        pytest.raises(
+            StudyError,
+            match="writing below .* failed: free some space and run again; the last complete",
+        ),
     ):
-        launch.run(faulty, full, 1, "sft")
+        launch.run(p, full, 1, "sft")
     stage = full / "stages/1-sft"
     assert (stage / "checkpoint-6").exists() and not (stage / "done.json").exists()
     last = checkpoints.last_checkpoint(stage)
@@ -199,19 +210,14 @@ def test_a_loss_that_is_no_number_stops_the_run_and_its_weights_are_never_sealed
         checkpoints.Seal().on_save(SimpleNamespace(output_dir=tmp_path), sealed, None, model=bad)
 
 
-def test_a_killed_dpo_ends_as_an_undisturbed_one(tmp_path):
+def test_a_killed_dpo_ends_as_an_undisturbed_one(tmp_path, monkeypatch):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     p = staged(whole, train_stages=["sft", "dpo"], dpo_steps=9, dpo_lr=1e-3)
     train(p, whole)
     shutil.copytree(whole, cut)
     train(p, whole, 2, "dpo")
-    with pytest.raises(StudyError, match="failed: free some space"):
-        launch.run(
-            SimpleNamespace(**vars(p) | {"train_launcher": "python tests/faults/full_disk.py 6"}),
-            cut,
-            2,
-            "dpo",
-        )
+    with on_a_full_disk(monkeypatch), pytest.raises(StudyError, match="failed: free some space"):
+        launch.run(p, cut, 2, "dpo")
     train(p, cut, 2, "dpo")
     one, other = (
         load_file(folder / "stages/2-dpo/adapter/adapter_model.safetensors")

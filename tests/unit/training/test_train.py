@@ -139,12 +139,27 @@ def test_rounds_may_differ_in_length_and_each_key_has_its_own(tmp_path):
     assert described["params"]["dpo_steps"] == 2
 
 
-def test_a_launcher_that_is_not_there_is_one_sentence(tmp_path):
-    with pytest.raises(
-        StudyError, match="train_launcher: there is no program nosuch; give python, torchrun"
-    ):
-        launch.run(study(tmp_path, train_launcher="nosuch run"), tmp_path, 1, "sft")
+def test_a_launcher_that_runs_anything_else_is_one_sentence(tmp_path, monkeypatch):
+    for line, said in {
+        "nosuch run": "'nosuch run' is not run; give python, torchrun",
+        "sh -c 'touch owned'": "is not run; give python, torchrun",
+        "python evil.py": "is not run; give python, torchrun",
+        "torchrun --standalone evil": "would run evil, and not the module of this library",
+        "accelerate launch --multi_gpu evil": "would run evil, and not the module",
+    }.items():
+        with pytest.raises(StudyError, match=said):
+            launch.run(study(tmp_path, train_launcher=line), tmp_path, 1, "sft")
     assert launch.launcher("torchrun --nproc_per_node 2")[1:] == ["--nproc_per_node", "2"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    with pytest.raises(StudyError, match="there is no program torchrun; give python, torchrun"):
+        launch.launcher("torchrun --nproc_per_node 2")
+
+
+def test_an_exit_code_of_0_without_training_does_not_count_as_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "launcher", lambda line: [sys.executable, "-c", "pass"])
+    with pytest.raises(StudyError, match="train_launcher python ended without training: .*1-sft"):
+        launch.run(study(tmp_path), tmp_path, 1, "sft")
 
 
 def test_a_round_of_dpo_reads_its_own_sources_and_those_of_all(tmp_path):
