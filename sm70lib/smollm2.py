@@ -102,7 +102,7 @@ def convert(file: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
     read = AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=torch.float32
+        file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
     )
     about = read.config.to_dict()
     about.pop("quantization_config")  # with it, the weights cannot be saved
@@ -128,7 +128,7 @@ def tokenizer(file: Path, length: int):
     from tokenizers import pre_tokenizers
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    read = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    read = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
     backend = read.backend_tokenizer
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import json
 import sys
 from functools import cache
 from pathlib import Path
+from typing import TypeGuard
 
 import pandas as pd
 
@@ -62,12 +64,22 @@ WINGS = (
     "__main__",
 )
 CATALOGUES = ("benchmarks", "protocols")  # wings with a file for each entry: as many as there are
+# Read JSON or weights, and have no argument `trust_remote_code`
+RUN_NO_CODE = ("GenerationConfig", "PeftConfig", "PeftModel", "AutoHfQuantizer")
+RUN_ANY_TEXT = "eval exec os.system torch.load pickle.load pickle.loads yaml.unsafe_load".split()
+OF_OUR_OWN = ("sm70lib.rehearsal.first_steps",)  # executes cells of this repository's notebooks
 MOST_FILES, MOST_LINES, MOST_OF_A_FUNCTION = 10, 250, 40
 
 
 def library() -> list[Path]:
     """All modules of the library."""
     return sorted(LIB.rglob("*.py"))
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    """What Python makes of a file."""
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def module(path: Path) -> str:
@@ -89,7 +101,7 @@ def imports() -> dict[str, tuple[set[str], set[str]]]:
 
 def _imports(path: Path, own: set[str]) -> tuple[set[str], set[str]]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -103,8 +115,44 @@ def _imports(path: Path, own: set[str]) -> tuple[set[str], set[str]]:
 
 
 def faults() -> list[str]:
-    """What stands against the rules, one sentence each: arrows, circles, sizes."""
-    return [*_arrows(), *_circles(), *_sizes()]
+    """What stands against the rules, one sentence each: arrows, circles, sizes, code of others."""
+    return [*_arrows(), *_circles(), *_sizes(), *_strangers()]
+
+
+def loads() -> list[tuple[str, ast.Call]]:
+    """Where models, tokenizers and configurations are loaded: every place, and the call there."""
+    parsed = [(module(path), tree(path)) for path in library()]
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        parsed.append((path.name, ast.parse("\n".join(code))))
+    calls = [(name, node) for name, whole in parsed for node in ast.walk(whole)]
+    return [(f"{name}, line {node.lineno}", node) for name, node in calls if _loads(node)]
+
+
+def _loads(node: ast.AST) -> TypeGuard[ast.Call]:
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    if node.func.attr not in ("from_pretrained", "from_config"):
+        return False
+    return not (isinstance(node.func.value, ast.Name) and node.func.value.id in RUN_NO_CODE)
+
+
+def _strangers() -> list[str]:
+    """Calls that might run code which came with a model, and calls that run any text."""
+    said = []
+    for place, call in loads():
+        given = {word.arg: getattr(word.value, "value", None) for word in call.keywords}
+        if given.get("trust_remote_code") is not False:
+            said.append(f"{place}: from_pretrained without trust_remote_code=False")
+        weights = "from_pretrained" in ast.unparse(call.func) and "Model" in ast.unparse(call.func)
+        if weights and given.get("use_safetensors") is not True and "gguf_file" not in given:
+            said.append(f"{place}: from_pretrained without use_safetensors=True")
+    for path in (path for path in library() if module(path) not in OF_OUR_OWN):
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in RUN_ANY_TEXT:
+                said.append(f"{module(path)}, line {node.lineno}: {ast.unparse(node.func)}")
+    return said
 
 
 def _arrows() -> list[str]:
@@ -138,7 +186,7 @@ def _sizes() -> list[str]:
         text = path.read_text(encoding="utf-8")
         if len(text.splitlines()) > MOST_LINES:
             said.append(f"{module(path)} has {len(text.splitlines())} lines, at most {MOST_LINES}")
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(tree(path)):
             said += _statement(node, module(path))
     return said
 

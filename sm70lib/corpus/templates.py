@@ -199,7 +199,7 @@ def in_chat(
         jinja2.TemplateError: It refuses the messages.
     """
     try:
-        with time_limit():
+        with time_limit(SECONDS):
             return tokenizer.apply_chat_template(
                 messages,
                 chat_template=template,

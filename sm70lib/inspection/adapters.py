@@ -15,6 +15,8 @@ from sm70lib.inspection.weights import damage
 from sm70lib.models.adapters import attach, shapes
 from sm70lib.steps.weights import placed
 from sm70lib.study.params import StudyError
+from sm70lib.untrusted.escaping import shortened
+from sm70lib.untrusted.time_limit import matches
 
 CONFIGURATION = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -37,7 +39,9 @@ def check(adapter: Path, base: str, config: PretrainedConfig, key: str) -> tuple
     """
     about = _configuration(adapter, key)
     with torch.device("meta"):
-        built = AutoModelForCausalLM.from_config(deepcopy(config))  # which resizing changes
+        own = deepcopy(config)  # which resizing changes
+        built = AutoModelForCausalLM.from_config(own, trust_remote_code=False)
+    _require_patterns(about, [name for name, _ in built.named_modules()], adapter, key)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # nothing can be copied to where nothing is stored
@@ -73,6 +77,21 @@ def _configuration(adapter: Path, key: str) -> PeftConfig:
             "prompt; adapters of layers, such as LoRA, are scored"
         )
     return about
+
+
+def _require_patterns(about: PeftConfig, names: list[str], adapter: Path, key: str) -> None:
+    """Raises StudyError if a pattern of the configuration is none, or takes for ever."""
+    for setting in ("target_modules", "exclude_modules"):
+        pattern = getattr(about, setting, None)
+        if not isinstance(pattern, str) or pattern.lower() == "all-linear":
+            continue
+        try:
+            for name in names:
+                matches(pattern, name)
+        except ValueError as error:
+            raise StudyError(
+                f"{key}: {adapter / CONFIGURATION}: {setting} {shortened(pattern)}: {error}"
+            ) from None
 
 
 def _other(about: PeftConfig, base: str) -> str:

@@ -43,7 +43,7 @@ def load_tokenizer(name: str | Path):
         StudyError: If the model is neither on this machine nor on a hub that answers.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(existing(name))
+        tokenizer = AutoTokenizer.from_pretrained(existing(name), trust_remote_code=False)
     except OSError as error:
         first = str(error).strip().splitlines()[0]
         raise StudyError(f"{name} cannot be read ({first}); {weights.remedy(name)}") from None

@@ -99,7 +99,7 @@ class _Hashed:
 @lru_cache
 def _shape(hashed: _Hashed) -> Shape:
     with torch.device("meta"):
-        built = AutoModelForCausalLM.from_config(hashed.config)
+        built = AutoModelForCausalLM.from_config(hashed.config, trust_remote_code=False)
     head = built.get_output_embeddings()
     every = {
         module: (name, module.in_features, module.out_features)

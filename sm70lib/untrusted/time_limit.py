@@ -15,7 +15,7 @@ OVER = "it did not end in time"
 
 
 @contextmanager
-def time_limit(seconds: float = SECONDS) -> Iterator[None]:
+def time_limit(seconds: float) -> Iterator[None]:
     """Stops what runs inside after some seconds.
 
     Python's patterns and jinja's templates look for signals while they run. Signals reach the main

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import papermill
@@ -61,9 +62,31 @@ def test_an_import_upwards_a_circle_and_a_dense_statement_are_faults(tmp_path, m
     assert len(said) == 6
 
 
+def test_no_code_that_came_with_a_model_is_run(tmp_path, monkeypatch):
+    """Every place that loads a model, a tokenizer or a configuration says so."""
+    assert len(house.loads()) >= 9 and house._strangers() == []
+    module = tmp_path / "sm70lib/models/a.py"
+    module.parent.mkdir(parents=True)
+    module.write_text(
+        "AutoTokenizer.from_pretrained(x)\nAutoConfig.from_pretrained(x, trust_remote_code=yes)\n"
+        "AutoModelForCausalLM.from_pretrained(x, trust_remote_code=False)\n"
+        "LlamaConfig.from_pretrained(x)\nPeftConfig.from_pretrained(x)\neval(x)\n"
+    )
+    monkeypatch.setattr(house, "ROOT", tmp_path)
+    monkeypatch.setattr(house, "LIB", tmp_path / "sm70lib")
+    assert [line.partition(": ")[2] for line in house._strangers()] == [
+        "from_pretrained without trust_remote_code=False",
+        "from_pretrained without trust_remote_code=False",
+        "from_pretrained without use_safetensors=True",
+        "from_pretrained without trust_remote_code=False",
+        "eval",
+    ]
+
+
 GRAPH = house.imports()
 
 
+@cache
 def reached(name: str) -> set[str]:
     """Packages that an import of a module loads, directly or through this library."""
     own, others = GRAPH[name]

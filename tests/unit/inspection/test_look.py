@@ -235,6 +235,28 @@ def by_peft(base: Path, adapter: Path) -> list[float]:
     return values
 
 
+def test_a_tokenizer_with_code_of_its_own_runs_none_and_nobody_is_asked(base, tmp_path, capfd):
+    folder = tmp_path / "copy"
+    shutil.copytree(base, folder)
+    (folder / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    edit(TOKENIZER, tokenizer_class="Own", auto_map={"AutoTokenizer": ["code.Own", None]})(folder)
+    try:
+        assert loading.load_tokenizer(folder).encode("Which?")
+    except ValueError as error:  # what transformers says of it
+        assert "trust_remote_code" in str(error)
+    assert not (tmp_path / "ran").exists() and "[y/N]" not in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "pattern, said", [(r"(\w+\.?)+!", "repeats inside of repeats"), ("[", "no regular expression")]
+)
+def test_an_adapter_whose_pattern_takes_for_ever_is_one_sentence(base, p, tmp_path, pattern, said):
+    adapter = published(base, tmp_path, "lora")
+    edit("adapter_config.json", target_modules=pattern)(adapter)
+    with pytest.raises(StudyError, match=f"adapter_config.json: target_modules .*{said}"):
+        seen(p, f"{base} adapter={adapter}")
+
+
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_an_adapter_of_others_scores_as_in_peft(base, p, tmp_path, kind):
     """Cases 10 and 26."""

@@ -8,6 +8,7 @@ import pytest
 
 from sm70lib.asking.asking import _as_chat
 from sm70lib.corpus import chat, templates
+from sm70lib.inspection import tokenizers
 from sm70lib.models import writing
 from sm70lib.study.params import StudyError
 from sm70lib.untrusted import time_limit
@@ -23,7 +24,7 @@ QUESTION = [{"role": "user", "content": "Which?"}]
 @pytest.fixture
 def endless(tokenizer, monkeypatch):
     monkeypatch.setattr(tokenizer, "chat_template", ENDLESS, raising=False)
-    monkeypatch.setattr(templates, "time_limit", lambda: time_limit.time_limit(0.1))
+    monkeypatch.setattr(templates, "SECONDS", 0.1)
     return tokenizer
 
 
@@ -33,6 +34,7 @@ def test_an_endless_chat_template_is_stopped_wherever_it_is_used(endless):
         lambda: chat.Chat(endless),
         lambda: _as_chat(endless, QUESTION, "Which?"),
         lambda: writing._end_of_turn(endless),
+        lambda: tokenizers._rendered(endless, "model", "base_model"),
     ):
         with pytest.raises(StudyError, match="the chat template of .* was stopped after"):
             use()
