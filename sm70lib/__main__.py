@@ -13,6 +13,7 @@ from sm70lib.rehearsal import first_steps, rehearsal
 from sm70lib.steps import steps, weights
 from sm70lib.study.params import StudyError, load, parsed
 from sm70lib.study.variants import overlays
+from sm70lib.untrusted.escaping import visible
 
 
 def main(words: list[str] | None = None) -> int:
@@ -29,7 +30,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         return _run(given)
     except (StudyError, OSError) as error:  # an OSError, e.g. of a full disk, names the file
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         return 2 if isinstance(error, StudyError) else 1
     except KeyboardInterrupt:
         print(

@@ -19,6 +19,7 @@ from sm70lib.steps.keys import EVALUATION
 from sm70lib.study.params import ROOT, StudyError, load, parsed, rehearsal
 from sm70lib.study.provenance import declared
 from sm70lib.study.used import values_of
+from sm70lib.untrusted.escaping import visible
 
 # jsonschema, which papermill imports, would compile the grammar of this package for 2 s, to check
 # addresses that no notebook has.
@@ -183,7 +184,7 @@ def _finish(name: str, study: Study, folder: Path, again: bool, command: str) ->
     print(f"{name}: runs ({'--fresh' if again else why})", flush=True)
     display = Display(name, folder)
     start = time.monotonic()
-    trouble = execute(name, study, folder, display)
+    trouble = visible(execute(name, study, folder, display))
     finished, why = steps.status(name, study)
     if finished and not trouble:
         print(f"{name}: finished in {clock(time.monotonic() - start)}", flush=True)

@@ -12,7 +12,7 @@ from sm70lib.analysis.frames import fictional, trained_here
 from sm70lib.presentation import forms
 from sm70lib.presentation.styled import styled
 from sm70lib.statistics import stats
-from sm70lib.steps.steps import write_text
+from sm70lib.steps.steps import write_csv, write_text
 from sm70lib.study.params import rehearsal
 
 P_VALUES = ("p", "p_holm")
@@ -54,7 +54,7 @@ def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> pd.Data
     caption = f"{rehearsal(folder.parent.name)} {caption}".lstrip()
     table = printed(table)
     seen = styled(table, caption)
-    write_text(folder / f"{name}.csv", table.to_csv(index=False))
+    write_csv(folder / f"{name}.csv", table)
     write_text(folder / f"{name}.md", f"{seen.caption}\n\n{forms.markdown(seen)}")
     write_text(folder / f"{name}.tex", forms.latex(seen, name))
     return table

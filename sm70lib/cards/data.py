@@ -12,6 +12,7 @@ from sm70lib.corpus import chat, templates
 from sm70lib.parameters import own
 from sm70lib.study import params
 from sm70lib.study.used import loss_of
+from sm70lib.untrusted.escaping import markdown_table
 
 RESEARCH_ONLY = "Research only: not a medical device, not for clinical use."
 SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)  # the hub's classes of rows
@@ -60,9 +61,9 @@ def card(
         "## Sources",
         _licences(p),
         "## Rows: read, dropped by each check, kept",
-        funnel.to_markdown(),
+        markdown_table(funnel),
         "## Benchmark items that stand in a source",
-        leaks.to_markdown(index=False) if len(leaks) else "None was found.",
+        markdown_table(leaks, index=False) if len(leaks) else "None was found.",
         f"`audit_leak: {p.audit_leak}` says what became of the rows that hold them.",
         "## Limits",
         "The text was written by others and was checked by rules alone: empty, doubled, personal, "
@@ -83,4 +84,5 @@ def size(rows: int) -> str:
 def _licences(p: Any) -> str:
     abouts = [sources.about(name) for name in p.data_sources]
     rows = [[own.title(about.name), about.what, about.licence, about.hub] for about in abouts]
-    return pd.DataFrame(rows, columns=["source", "what", "licence", "hub"]).to_markdown(index=False)
+    table = pd.DataFrame(rows, columns=["source", "what", "licence", "hub"])
+    return markdown_table(table, index=False)

@@ -83,7 +83,7 @@ def prepare(
     held = wanted[HELD]
     joining.join(folder, "train", p.data_sources, TARGETS, back, p.data_repeats, held)
     if held:
-        steps.write_text(folder / "holdout.csv", _held_rows(folder, held, len(back)))
+        steps.write_csv(folder / "holdout.csv", _held_rows(folder, held, len(back)))
     return audit, _repeated(lengths, p.data_repeats)
 
 
@@ -96,11 +96,10 @@ def _made(p, kind: str, name: str, folder: Path, maker: parts.Maker) -> Findings
     return parts.read_findings(part.folder)
 
 
-def _held_rows(folder: Path, names: list[str], drawn: int) -> str:
-    """CSV of the held-out rows that belong to documents: their place in `holdout`, and document."""
+def _held_rows(folder: Path, names: list[str], drawn: int) -> pd.DataFrame:
+    """The held-out rows that belong to documents: their place in `holdout`, and document."""
     files = [file for name in names for file, _ in parts.read_places(folder, name)]
-    table = pd.DataFrame({"place": range(drawn, drawn + len(files)), "document": files})
-    return table.to_csv(index=False)
+    return pd.DataFrame({"place": range(drawn, drawn + len(files)), "document": files})
 
 
 def _repeated(lengths: pd.DataFrame, repeats: dict[str, int]) -> pd.DataFrame:

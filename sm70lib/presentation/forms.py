@@ -9,6 +9,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from sm70lib.presentation.styled import Styled
+from sm70lib.untrusted import escaping
 
 LONG = 40  # rows; a longer LaTeX table may break between pages
 PACKAGES = "% needs \\usepackage{booktabs,longtable}\n"
@@ -19,9 +20,10 @@ def markdown(table: Styled) -> str:
 
     pandas' to_markdown pads columns to their widest cell: one longer cell changes every line.
     """
-    lines = [table.heads, ["---:" if side else "---" for side in table.right]]
+    heads = [escaping.markdown(head) for head in table.heads]
+    lines = [heads, ["---:" if side else "---" for side in table.right]]
     for cells, cited in zip(table.rows, table.cited):
-        line = [re.sub(r"\s*\n\s*", " ", cell.replace("|", "\\|")) for cell in cells]
+        line = [escaping.markdown(cell) for cell in cells]
         lines.append([f"*{cell}*" if cell and cited else cell for cell in line])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -33,9 +35,11 @@ def latex(table: Styled, label: str) -> str:
         table: the table.
         label: what `\\ref` calls it.
     """
-    frame = pd.DataFrame(table.rows, columns=range(len(table.heads)), dtype=object)
+    rows = [[escaping.visible(cell) for cell in cells] for cells in table.rows]
+    frame = pd.DataFrame(rows, columns=range(len(table.heads)), dtype=object)
     styler = frame.style.hide(axis="index").format(escape="latex")
-    styler = styler.relabel_index([_escaped(head) for head in table.heads], axis="columns")
+    heads = [escaping.latex(head).replace("{", "{{").replace("}", "}}") for head in table.heads]
+    styler = styler.relabel_index(heads, axis="columns")  # which formats every name
     cited = [place for place, quoted in enumerate(table.cited) if quoted]
     styler = styler.map(lambda _: "textit:--rwrap;", subset=pd.IndexSlice[cited, :])
     long = len(table.rows) > LONG
@@ -45,15 +49,11 @@ def latex(table: Styled, label: str) -> str:
         environment="longtable" if long else "table",
         position_float=None if long else "centering",
         column_format="".join("r" if side else "l" for side in table.right),
-        caption=_escaped(table.caption),
+        caption=escaping.latex(table.caption),
     )
     text = text.replace("< 0.", "$<$ 0.")
     text = re.sub(r"(?<![\w-])-(?=\d)", "$-$", text)
     return PACKAGES + text.replace("\\centering\n", "\\centering\n\\small\n")
-
-
-def _escaped(text: str) -> str:
-    return re.sub(r"([%&_#$])", r"\\\1", text)
 
 
 def plain(table: Styled) -> str:
@@ -107,6 +107,7 @@ _CITED = Markup(' class="quoted"')
 
 def _row(tag: str, cells: list[str], sides: list[Markup]) -> Markup:
     opened = Markup("<{0}{1}>{2}</{0}>")
+    shown = map(escaping.visible, cells)
     return Markup("").join(
-        opened.format(Markup(tag), side, escape(cell)) for cell, side in zip(cells, sides)
+        opened.format(Markup(tag), side, escape(cell)) for cell, side in zip(shown, sides)
     )

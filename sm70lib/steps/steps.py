@@ -18,7 +18,7 @@ from sm70lib.steps.manifest import rehearsed, write_manifest
 from sm70lib.steps.progress import progress
 from sm70lib.steps.status import LEFT_OUT, status
 from sm70lib.study import files, provenance
-from sm70lib.study.files import digest, write_json, write_text
+from sm70lib.study.files import digest, write_csv, write_json, write_text
 from sm70lib.study.params import ROOT, StudyError, affects
 from sm70lib.study.used import values_of
 
@@ -37,6 +37,7 @@ __all__ = [
     "progress",
     "require_writable",
     "status",
+    "write_csv",
     "write_json",
     "write_manifest",
     "write_text",

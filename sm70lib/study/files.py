@@ -1,10 +1,17 @@
 """Write files atomically, and record their digests."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from sm70lib.untrusted import escaping
+
+if TYPE_CHECKING:
+    import pandas as pd  # slow to import
 
 CONFIGURATION = "adapter_config.json"
 
@@ -18,6 +25,11 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Writes a table as CSV, completely or not at all; no spreadsheet computes its texts."""
+    write_text(path, escaping.csv(table))
 
 
 def write_json(path: Path, value: Any) -> None:

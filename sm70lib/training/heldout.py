@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 from sm70lib.corpus.tokens import IGNORED
-from sm70lib.steps.steps import write_text
+from sm70lib.steps.steps import write_csv
 
 TOGETHER = 8  # rows of a forward pass: a base in four bits is decoded anew in each
 BEFORE, AFTER = "loss_before", "loss_after"  # nats, summed over a row's targets
@@ -40,7 +40,7 @@ def measure(trainer, documents: Path, stage: Path, column: str) -> None:
     for start in range(0, len(rows), TOGETHER):
         found += _losses(trainer.model, rows[start : start + TOGETHER])
     table[column], table["targets"] = zip(*found)
-    write_text(path, table.to_csv(index=False))
+    write_csv(path, table)
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,15 +39,30 @@ def shortened(value: object, most: int = 200) -> str:
 
 def csv(table: pd.DataFrame) -> str:
     """A table as CSV; a text that a spreadsheet would compute gets an apostrophe in front."""
-    guarded = table.copy()
+    return _mapped(table, _cell).to_csv(index=False)
+
+
+def _cell(text: str) -> str:
+    shown = visible(text)  # without a carriage return, at which some programs begin a new row
+    return f"'{shown}" if FORMULA.match(text) else shown
+
+
+def markdown_table(table: pd.DataFrame, index: bool = True) -> str:
+    """A table as Markdown, each of its texts as `markdown` writes it."""
+    made = _mapped(table, markdown)
+    made.index = made.index.map(lambda name: markdown(name) if isinstance(name, str) else name)
+    return made.to_markdown(index=index)
+
+
+def _mapped(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    """The table with the texts of its columns changed; numbers stay as they are."""
+    made = table.copy()
     for place, kind in enumerate(table.dtypes):
         if kind.kind not in "biuf":
-            guarded.isetitem(place, table.iloc[:, place].map(_cell))
-    return guarded.to_csv(index=False)
-
-
-def _cell(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+            column = table.iloc[:, place].astype(object)
+            texts = [change(value) if isinstance(value, str) else value for value in column]
+            made.isetitem(place, type(column)(texts, column.index, dtype=object))
+    return made
 
 
 def markdown(text: str) -> str:

@@ -267,7 +267,7 @@ def test_tables_are_escaped_and_quoted_rows_italic(tmp_path):
     table = pd.DataFrame({"model": ["a_b", "GPT-4 †"], "note": notes, "n": [1, None]})
     tables.write(table, tmp_path, "t", "100 % of a_b.")
     markdown, tex = (tmp_path / "t.md").read_text(), (tmp_path / "t.tex").read_text()
-    for line in ("| a_b | 50 % \\| x | 1 |", "| *GPT-4 †* | *<b>x</b> next* | *–* |"):
+    for line in ("| a_b | 50 % \\| x | 1 |", "| *GPT-4 †* | *&lt;b>x&lt;/b> next* | *–* |"):
         assert line in markdown
     for text in ("a\\_b & 50 \\% | x", "\\textit{GPT-4 †}", "\\caption{100 \\% of a\\_b.}"):
         assert text in tex
