@@ -30,6 +30,7 @@ from sm70lib.steps import kept
 from sm70lib.steps.keys import mark, outputs
 from sm70lib.steps.steps import write_text
 from sm70lib.study import files
+from sm70lib.study.files import public
 from sm70lib.study.params import StudyError, rehearsal
 from sm70lib.untrusted.escaping import visible
 
@@ -71,7 +72,7 @@ def build(study: str) -> Path:
     }
     for path in paths:
         text = page.render(shared, title=path.stem, body=_notebook(path))
-        write_text(folder / "report" / f"{path.stem}.html", visible(text))
+        write_text(folder / "report" / f"{path.stem}.html", visible(public(text)))
     _items(folder, page, shared)
     others = _beside(folder, page, shared, made.parameters.get("figures_studies", []))
     tables = sorted(folder.glob("tables/*.csv"))
@@ -85,7 +86,7 @@ def build(study: str) -> Path:
         sections=sections.sections(folder, made.parameters.get("eval_primary_protocol", "")),
     )
     index = folder / "report" / "index.html"
-    write_text(index, visible(text))
+    write_text(index, visible(public(text)))
     model.write(folder)
     return index
 
@@ -96,7 +97,7 @@ def _beside(folder: Path, page: Template, shared: dict, others: list[str]) -> li
     compared = [other for other, shown in found.items() if shown]
     for other in compared:
         text = page.render(shared, title=f"{folder.name} beside {other}", alone=found[other])
-        write_text(folder / "report" / f"beside-{other}.html", visible(text))
+        write_text(folder / "report" / f"beside-{other}.html", visible(public(text)))
     return compared
 
 
@@ -108,7 +109,7 @@ def _items(folder: Path, page: Template, shared: dict) -> None:
     for name, text in pages.build(
         folder, lambda title, body: page.render(plain, title=title, body=body)
     ):
-        write_text(place / name, visible(text))
+        write_text(place / name, visible(public(text)))
 
 
 def _require_as_written(folder: Path) -> None:

@@ -16,6 +16,7 @@ from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.records import children, locks
 from sm70lib.steps import kept, lent, steps
 from sm70lib.steps.keys import EVALUATION
+from sm70lib.study.files import make_public
 from sm70lib.study.params import ROOT, StudyError, load, parsed, rehearsal
 from sm70lib.study.provenance import declared
 from sm70lib.study.used import values_of
@@ -244,4 +245,6 @@ def execute(name: str, study: Study, folder: Path, display: Display | None = Non
         return children.STOPPED
     except Exception as error:  # a kernel can end in many ways, and all are reported alike
         return f"{type(error).__name__}: {error}"
+    finally:
+        make_public(_output(name, folder))
     return ""

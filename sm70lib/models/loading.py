@@ -167,6 +167,14 @@ def located(folder: Path) -> str:
     return weights.placed(name)
 
 
+def public_name(folder: Path) -> str:
+    """What to call the base of the study in `folder` elsewhere: without a path of this machine."""
+    name = json.loads((folder / "base/base.json").read_text())["model"]
+    if name == "base/model":
+        return f"outputs/{folder.name}/{name}"
+    return Path(name).name if Path(name).is_absolute() or name.startswith("~") else name
+
+
 def _origin(made_from: dict) -> str:
     return f"from {made_from.get('file', 'outputs/models')}" if made_from else "from the hub"
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sm70lib.study.params import ROOT
 from sm70lib.untrusted import escaping
 
 if TYPE_CHECKING:
@@ -35,6 +37,22 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes a value as indented JSON, completely or not at all."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def public(text: str) -> str:
+    """A text without the folders of this machine: paths begin at the repository, or with ~."""
+    text = text.replace(f"{ROOT}/", "")
+    home = str(Path.home())
+    return re.sub(rf"{re.escape(home)}(?![\w.-])", "~", text) if len(home) > 1 else text
+
+
+def make_public(path: Path) -> None:
+    """Rewrites a text file as `public` has it; one that is not there stays away."""
+    if not path.is_file():
+        return
+    text = path.read_text(encoding="utf-8")
+    if public(text) != text:
+        write_text(path, public(text))
 
 
 def _is_adapter(path: Path) -> bool:

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from sm70lib.steps.steps import progress, write_json
 from sm70lib.steps.trained import LEFT, finished
-from sm70lib.study.files import record
+from sm70lib.study.files import public, record, write_text
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import trained, trains_all
 from sm70lib.training.launch import NO_SPACE, no_space
@@ -114,15 +114,16 @@ def _train(stage: Path, folder: Path, p, how) -> None:
         sys.exit(watch.ORPHANED)
     if not trainer.is_fsdp_enabled:
         heldout.measure(trainer, documents, stage, heldout.AFTER)
-    _finish(trainer, stage, p)
+    _finish(trainer, stage, folder, p)
 
 
-def _finish(trainer, stage: Path, p) -> None:
+def _finish(trainer, stage: Path, folder: Path, p) -> None:
     """Puts the adapter or the model in place by one rename, then marks the stage as done.
 
     Only process 0 does so. The folder also records the template of the rows.
     """
     from sm70lib.corpus import chat, templates
+    from sm70lib.models import loading
 
     scratch = stage / f"{trained(p)}.part"
     if trains_all(p):
@@ -131,6 +132,9 @@ def _finish(trainer, stage: Path, p) -> None:
         _save_adapter(trainer, scratch)
     if not trainer.is_world_process_zero():
         return
+    if not trains_all(p):
+        about = trainer.model.peft_config["default"]
+        _name_base(scratch, str(about.base_model_name_or_path), loading.public_name(folder))
     words = chat.text_of(trainer.processing_class) if p.data_template == templates.CHAT else None
     templates.leave_digest(scratch, p.data_template, words)
     shutil.rmtree(stage / trained(p), ignore_errors=True)
@@ -170,6 +174,16 @@ def _save_adapter(trainer, scratch: Path) -> None:
                 f"{scratch}: {name} is all zero, so nothing was learned there; raise the learning "
                 "rate"
             )
+
+
+def _name_base(adapter: Path, place: str, name: str) -> None:
+    """Names the base by its public name in what PEFT wrote, instead of by a path of this machine.
+
+    An adapter is shared without its study, and the path would tell the name of a home folder.
+    """
+    for path in (adapter / "adapter_config.json", adapter / "README.md"):
+        if path.is_file():
+            write_text(path, public(path.read_text(encoding="utf-8").replace(place, name)))
 
 
 def _writing(error: Exception) -> bool:

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.xdist_group("run")  # one finished toy study for all te
 def finished(tmp_path_factory) -> Toy:
     """A toy study that the runner has finished; tests leave it as they found it."""
     toy = Toy(tmp_path_factory.mktemp("finished"))
+    toy.environment["HOME"] = str(toy.folder)
     before = cpu_of_children()
     ended = toy.run()
     toy.seconds = cpu_of_children() - before
@@ -36,6 +37,13 @@ def test_a_study_runs_once(finished):
     assert again.returncode == 0 and ran(again) == [] and again.stdout.count(": finished") == 7
     spent = cpu_of_children() - before
     assert spent < finished.seconds / 3, "nothing to do must not cost the imports of a run"
+
+
+def test_an_executed_notebook_holds_no_path_of_the_repository_or_of_a_home(finished):
+    books = [path.read_text() for path in finished.study.glob("notebooks/*.ipynb")]
+    assert len(books) == 7 and not [text for text in books if f"{ROOT}/" in text]
+    assert not [text for text in books if str(finished.folder) in text], "which is its home here"
+    assert all('"output_path": "~/outputs/' in text for text in books)
 
 
 def test_only_declared_names_are_injected(finished):

@@ -57,6 +57,23 @@ def test_the_saved_adapter_is_the_trained_one(tmp_path):
         assert (bare(input_ids=ids).logits - tuned(input_ids=ids).logits).abs().max() > 1e-3
 
 
+def test_an_adapter_names_its_base_without_a_path_of_this_machine(tmp_path):
+    """Whoever gets the adapter would read the name of a home folder in it."""
+    folder = tmp_path / "mine"
+    stage = train(study(folder, sft_steps=3), folder)
+    about = json.loads((stage / "adapter/adapter_config.json").read_text())
+    assert about["base_model_name_or_path"] == "outputs/mine/base/model"
+    card = (stage / "adapter/README.md").read_text()
+    assert "base_model: outputs/mine/base/model" in card
+    written = [path for path in (stage / "adapter").iterdir() if path.suffix != ".safetensors"]
+    assert len(written) >= 3 and not [path for path in written if str(tmp_path) in path.read_text()]
+    loaded = loading.load(folder / "base/model", adapter=stage / "adapter")
+    assert loaded.peft_config["default"].r == 4
+    for model, name in {"/home/me/llama": "llama", "org/name": "org/name"}.items():
+        (folder / "base/base.json").write_text(json.dumps({"model": model}))
+        assert loading.public_name(folder) == name
+
+
 def test_every_optimiser_on_offer_trains(tmp_path):
     """Each step changes weights: B alone in the first, as A gets no gradient while B is zero."""
     first_losses, trained = set(), {}

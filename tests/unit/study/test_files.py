@@ -1,0 +1,38 @@
+"""Files are written whole, and tell nothing of the machine that they were written on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sm70lib.study import files
+from sm70lib.study.params import ROOT
+
+
+@pytest.fixture
+def home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada.l")
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        (f"{ROOT}/outputs/tiny", "outputs/tiny"),
+        ('data_root = "/home/ada.l/data"', 'data_root = "~/data"'),
+        ("/home/ada.l", "~"),
+        ("/home/ada.lovelace/x", "/home/ada.lovelace/x"),
+        ("/data/home/x", "/data/home/x"),
+    ],
+)
+def test_a_public_text_names_no_home(home, text, shown):
+    assert files.public(text) == shown
+
+
+def test_an_executed_notebook_stays_a_notebook(home, tmp_path):
+    book = {"metadata": {"papermill": {"output_path": f"{ROOT}/outputs/x.ipynb"}}, "cells": []}
+    path = tmp_path / "x.ipynb"
+    path.write_text(json.dumps(book))
+    files.make_public(path)
+    shown = json.loads(path.read_text())["metadata"]["papermill"]["output_path"]
+    assert shown == "outputs/x.ipynb"
+    files.make_public(Path("/nowhere.ipynb"))
