@@ -27,7 +27,8 @@ COLUMN, PAGE = 3.35, 6.9  # inches: the width of a column, and of a page
 LINE = 0.15  # inches, of a line of the title
 GREY = "0.45"
 MODELS = {role.name: (role.colour, role.marker) for role in ROLES}
-OTHERS = [("C1", "^"), ("C3", "v"), ("C5", "P"), ("C4", "X")]  # for further models, in this order
+# For further models, in this order
+OTHERS = [("C1", "^"), ("C3", "v"), ("C5", "P"), ("C4", "X"), ("C1", "<"), ("C3", ">"), ("C5", "h")]
 KINDS = ["known", "fact", "condition"]  # from "asked in tuning" to "never mentioned in it"
 
 

@@ -9,11 +9,13 @@ from matplotlib.figure import Figure
 
 from sm70lib.analysis import quoted
 from sm70lib.analysis.drawing import GREY, KINDS, PAGE, grid, nothing, titled
-from sm70lib.analysis.panels import panels
+from sm70lib.analysis.panels import fit, panels
 from sm70lib.analysis.roles import TUNED
 from sm70lib.parameters import aggregates
 from sm70lib.presentation import names
 from sm70lib.protocols.replies import NO_SCORE
+
+MOST_ROWS, MOST_COLUMNS = 40, 24  # of a figure
 
 
 def accuracy(found: pd.DataFrame, quotes: pd.DataFrame) -> Figure:
@@ -27,8 +29,10 @@ def accuracy(found: pd.DataFrame, quotes: pd.DataFrame) -> Figure:
     quotes = quoted.fitting(quoted.usable(quotes), list(found["shots"].unique()))
     whole = found[found["subset"] == "all"]
     means = [name for name in quotes["benchmark"] if aggregates.is_macro([name])]
+    finding = _finding(_whole(whole), "benchmarks")
     table = pd.concat([_whole(whole), whole[whole["benchmark"].isin(means)]])
-    fig, (ax,) = panels(table.assign(panel=""), "panel", "benchmark")
+    table, left = fit(table.assign(panel=""), "panel", "benchmark")
+    fig, (ax,) = panels(table, "panel", "benchmark")
     lines = list(dict.fromkeys(table["benchmark"]))
     quotes = quotes[quotes["benchmark"].isin(lines)]
     for (system, part), marker in zip(quotes.groupby("system"), "op*hdv<>"):
@@ -43,15 +47,16 @@ def accuracy(found: pd.DataFrame, quotes: pd.DataFrame) -> Figure:
             ms=4.5,
             label=f"{system} (quoted)",
         )
-    return titled(fig, _finding(_whole(table), "benchmarks"), [ax])
+    return titled(fig, finding + left, [ax])
 
 
 def kinds(found: pd.DataFrame) -> Figure:
     """Each held-out kind of the generated world, in a panel for each benchmark."""
     table = _whole(found[found["subset"].isin(KINDS)])
     table = table.sort_values("subset", key=lambda subset: subset.map(KINDS.index))
-    fig, axes = panels(table, "benchmark", "subset")
-    return titled(fig, _finding(table, "held-out slices"), axes)
+    shown, left = fit(table, "benchmark", "subset")
+    fig, axes = panels(shown, "benchmark", "subset")
+    return titled(fig, _finding(table, "held-out slices") + left, axes)
 
 
 def protocols(found: pd.DataFrame) -> Figure:
@@ -60,7 +65,8 @@ def protocols(found: pd.DataFrame) -> Figure:
     table = table.assign(asked=table["protocol"] + ", " + table["shots"].astype(str) + "-shot")
     several = table.groupby("benchmark")["asked"].transform("nunique") > 1
     table = table[several]
-    fig, axes = panels(table, "benchmark", "asked")
+    shown, left = fit(table, "benchmark", "asked")
+    fig, axes = panels(shown, "benchmark", "asked")
     scores = table.dropna(subset="acc_pct").groupby(["model", "benchmark"])["acc_pct"]
     apart = scores.max() - scores.min()
     title = "The same questions, asked in several ways"
@@ -68,7 +74,7 @@ def protocols(found: pd.DataFrame) -> Figure:
         model, benchmark = apart.idxmax()
         where = f"{names.model(model)} on {names.benchmark(benchmark)}"
         title += f": scores of one model lie up to {apart.max():.0f} points apart ({where})"
-    return titled(fig, title, axes)
+    return titled(fig, title + left, axes)
 
 
 def _whole(found: pd.DataFrame) -> pd.DataFrame:
@@ -117,7 +123,8 @@ def memory(table: pd.DataFrame) -> Figure:
 def contamination(table: pd.DataFrame) -> Figure:
     """Share of each benchmark's items found in each training source, by any test of the audit."""
     shares = table.assign(share=100 * table["any"] / table["items"])
-    share = shares.pivot(index="source", columns="benchmark", values="share")
+    whole = shares.pivot(index="source", columns="benchmark", values="share")
+    share = whole.loc[_most(whole.max(axis=1), MOST_ROWS), _most(whole.max(), MOST_COLUMNS)]
     fig, ax = plt.subplots(figsize=(PAGE, 1.6 + 0.2 * len(share)))
     most = max(share.to_numpy().max(), 1)
     drawn = ax.pcolormesh(share, cmap="Blues", vmin=0, vmax=most, edgecolors="white", lw=1)
@@ -136,7 +143,16 @@ def contamination(table: pd.DataFrame) -> Figure:
     if worst["share"] > 0:
         where = f"{names.benchmark(worst['benchmark'])} in {names.source(worst['source'])}"
         title += f", most of all {where} ({worst['share']:.1f} %)"
+    if share.size < whole.size:
+        title += f"; shown are {' by '.join(map(str, share.shape))} of "
+        title += f"{' by '.join(map(str, whole.shape))}, those with most"
     return titled(fig, title)
+
+
+def _most(values: pd.Series, count: int) -> list:
+    """The names of the largest values, in the order in which they stand."""
+    largest = set(values.nlargest(count).index)
+    return [name for name in values.index if name in largest]
 
 
 def clean(found: pd.DataFrame) -> Figure:
@@ -169,13 +185,19 @@ def _lost(table: pd.DataFrame) -> str:
 def flips(table: pd.DataFrame) -> Figure:
     """Answers gained (right) and lost (left) by tuning (percent of items), by benchmark and kind.
 
-    Rows without a test, because most replies are unread, are left out; the title counts them.
+    Rows without a test, because most replies are unread, are left out, and so are those behind the
+    first MOST_ROWS; the title counts them.
     """
     without = int(table["p"].isna().sum())
     table = table.dropna(subset="p")
     if table.empty:
         why = f"{NO_SCORE}, most replies are unread" if without else "none to compare"
         return nothing(f"Answers gained and lost by tuning: {why}")
+    gained, lost = table["gained"].sum(), table["lost"].sum()
+    text = f"; {NO_SCORE} in {without} more rows" if without else ""
+    if len(table) > MOST_ROWS:
+        text += f"; shown are the first {MOST_ROWS} of {len(table)} rows"
+        table = table.head(MOST_ROWS)
     labels = [
         f"{names.benchmark(row.benchmark)}, {row.kind} (n={row.n})".replace(", all (", " (")
         for row in table.itertuples()
@@ -190,6 +212,4 @@ def flips(table: pd.DataFrame) -> Figure:
     ax.set_xlim(low - 0.1 * (high - low), high + 0.1 * (high - low))  # for the numbers
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
-    text = f"; {NO_SCORE} in {without} more rows" if without else ""
-    gained, lost = table["gained"].sum(), table["lost"].sum()
     return titled(fig, f"Tuning gained {gained} answers and lost {lost}{text}")

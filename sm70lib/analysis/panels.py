@@ -7,12 +7,50 @@ import pandas as pd
 from matplotlib.figure import Figure
 from statsmodels.stats.proportion import proportion_confint
 
-from sm70lib.analysis.drawing import GREY, dots, grid, looks, nothing, titled
+from sm70lib.analysis.drawing import GREY, MODELS, OTHERS, dots, grid, looks, nothing, titled
 from sm70lib.analysis.roles import BASE, BASE_NF4
 from sm70lib.presentation import names
 
+MOST_MODELS, MOST_PANELS = len(MODELS) + len(OTHERS), 12  # of a figure: each has a look
+TALLEST = 9.0  # inches of a panel: a page
+NOUNS = {"model": "models", "benchmark": "benchmarks", "asked": "ways", "subset": "slices"}
 FEWEST = 10  # answers in a tenth of confidence that is drawn
 EMPTY = {"x": 2, "fontsize": 7, "color": GREY, "va": "center", "style": "italic"}
+
+
+def fit(table: pd.DataFrame, column: str, line: str) -> tuple[pd.DataFrame, str]:
+    """The models, lines and panels that can be told apart in one figure.
+
+    The study's own models come first, then the best ones. Lines and panels stay in their order.
+
+    Args:
+        table: rows of `accuracies.results`.
+        column: the column that tells the panels apart.
+        line: the column that tells the lines of a panel apart.
+
+    Returns:
+        Their rows, and what a title adds to say how many there are besides; "" if all fit.
+    """
+    best = table.groupby("model", sort=False)["acc_pct"].mean().sort_values(ascending=False)
+    models = [name for name in MODELS if name in best.index]
+    models += [name for name in best.index if name not in MODELS]
+    lines, found = list(dict.fromkeys(table[line])), list(dict.fromkeys(table[column]))
+    few = min(len(models), MOST_MODELS)
+    fitting = lines[: int((TALLEST - 0.5) / (0.22 + 0.08 * few))]
+    chosen = {"model": models[:few], line: fitting, column: found[:MOST_PANELS]}
+    every = {"model": models, line: lines, column: found}
+    said = [
+        f"{len(chosen[name])} of {len(every[name])} {NOUNS.get(name, name)}"
+        for name in chosen
+        if len(chosen[name]) < len(every[name])
+    ]
+    kept = np.logical_and.reduce([table[name].isin(chosen[name]) for name in chosen])
+    return table[kept], f"; shown are {' and '.join(said)}" if said else ""
+
+
+def _height(models: int, lines: int) -> float:
+    """The height of a panel (inches)."""
+    return 0.5 + (0.22 + 0.08 * models) * lines
 
 
 def panels(
@@ -31,8 +69,7 @@ def panels(
     """
     found = list(dict.fromkeys(table[column]))
     lines = list(dict.fromkeys(table[line]))
-    models = table["model"].nunique()
-    height = 0.5 + (0.22 + 0.08 * models) * len(lines)
+    height = _height(table["model"].nunique(), len(lines))
     fig, axes = grid(len(found), height, "accuracy and interval (%)")
     for ax, name in zip(axes, found):
         ax.set_title(names.benchmark(name))
@@ -58,7 +95,8 @@ def _panel(ax, table: pd.DataFrame, lines: list[str], line: str) -> None:
     styles = looks(table["model"])
     for number, (model, look) in enumerate(styles.items()):
         part = table[table["model"] == model]
-        shift = 0.2 * (number - (len(styles) - 1) / 2)
+        apart = min(0.2, 1 / len(styles))  # so that no line reaches into the next
+        shift = apart * (number - (len(styles) - 1) / 2)
         heights = [lines.index(name) + shift for name in part[line]]
         dots(ax, part, heights, look, names.model(model))
     if "best_constant_pct" not in table:
@@ -81,6 +119,8 @@ def reliability(bins: pd.DataFrame, scores: pd.DataFrame) -> Figure:
         return nothing("Confidence against accuracy: written replies have no confidence")
     if BASE_NF4 in set(bins["model"]):  # which the base in 16 bits would hide
         bins, scores = (table[table["model"] != BASE] for table in (bins, scores))
+    bins, left = fit(bins.assign(panel=""), "benchmark", "panel")
+    scores = scores[scores["model"].isin(bins["model"])]
     styles = looks(bins["model"])
     fig, axes = grid(bins["benchmark"].nunique(), 1.6, "confidence (%)", "accuracy (%)")
     for ax, (name, panel) in zip(axes, bins.groupby("benchmark")):
@@ -92,7 +132,7 @@ def reliability(bins: pd.DataFrame, scores: pd.DataFrame) -> Figure:
             _shares(ax, part, styles[model][0], number, len(errors))
             said = f"ECE {errors[model]:.0f}"
             ax.text(4, 94 - 10 * number, said, color=styles[model][0], fontsize=7, va="center")
-    return titled(fig, _errors(scores), axes)
+    return titled(fig, _errors(scores) + left, axes)
 
 
 def _confidence(ax, part: pd.DataFrame, look: tuple[str, str], label: str) -> None:

@@ -3,6 +3,7 @@ fit.
 """
 
 import base64
+import itertools
 
 import matplotlib
 import pandas as pd
@@ -235,3 +236,50 @@ def test_the_notebook_gets_the_picture_that_lies_on_disk(tmp_path):
     data, about = drawing.save(figure, tmp_path, "loss", LINE)._repr_mimebundle_()
     assert base64.b64decode(data["image/png"]) == (tmp_path / "loss.png").read_bytes()
     assert about["image/png"]["alt"] == "Loss"
+
+
+def wide(models: int, exams: int) -> pd.DataFrame:
+    """Results of many models on many exams, some of the study's own models among them."""
+    every = ["base", "base-nf4", "tuned", *(f"other-{number}" for number in range(models - 3))]
+    rows = []
+    for place, (model, exam, way) in enumerate(itertools.product(every, range(exams), "ab")):
+        score = 20 + place * 7919 % 70
+        about = {"study": "made", "model": model, "benchmark": f"exam-{exam}", "protocol": way}
+        numbers = {"shots": 0, "subset": "all", "n": 100, "best_constant_pct": 25.0}
+        intervals = {"acc_pct": score, "low_pct": score - 5, "high_pct": score + 5}
+        rows.append(about | numbers | intervals | {"interval": "Wilson"})
+    return pd.DataFrame(rows)
+
+
+def test_many_models_benchmarks_and_sources_are_drawn_and_what_is_left_out_is_said(tmp_path):
+    found = wide(50, 30)
+    tenths = found.rename(columns={"n": "of"}).assign(confidence_pct=50, n=50)
+    errors = tenths.drop_duplicates(["model", "benchmark"]).assign(ece_pts=1.0)
+    pairs = list(itertools.product(range(50), range(30)))
+    overlap = pd.DataFrame(pairs, columns=["source", "benchmark"]).astype(str)
+    overlap = overlap.assign(items=100, any=range(len(overlap)))
+    gains = pd.DataFrame({"benchmark": range(200), "kind": "all", "n": 9, "gained": 2, "lost": 1})
+    gains = gains.assign(p=0.5, benchmark=gains["benchmark"].map("exam-{}".format))
+    said = {
+        figures.accuracy(found[found["protocol"] == "a"], BESIDE): "10 of 50 models and 8 of 30",
+        figures.protocols(found): "10 of 50 models and 12 of 30 benchmarks",
+        panels.reliability(tenths, errors): "10 of 49 models and 12 of 30 benchmarks",
+        figures.contamination(overlap): "shown are 40 by 24 of 50 by 30, those with most",
+        figures.flips(gains): "shown are the first 40 of 200 rows",
+    }
+    for number, (fig, words) in enumerate(said.items()):
+        assert words in drawing.title_of(fig)
+        assert fig.get_figheight() < 22, "inches: it can be looked at"
+        drawing.save(fig, tmp_path, str(number), LINE, 50)
+    assert len(list(tmp_path.glob("*.png"))) == 5
+
+
+def test_the_studys_own_models_are_shown_first_then_the_best():
+    found = wide(50, 30)
+    shown, _ = panels.fit(found.assign(panel=""), "panel", "benchmark")
+    means = found.groupby("model")["acc_pct"].mean()
+    others = means.drop(["base", "base-nf4", "tuned"]).nlargest(7).index
+    assert set(shown["model"]) == {"base", "base-nf4", "tuned", *others}
+    assert len(set(drawing.looks(shown["model"]).values())) == 10, "each has a look of its own"
+    few = wide(5, 6)
+    assert panels.fit(few.assign(panel=""), "panel", "benchmark")[1] == ""
