@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sm70lib import benchmarks, protocols
+from sm70lib import benchmarks
 from sm70lib.analysis.roles import BASE, BASE_NF4, TUNED
+from sm70lib.asking.asked import Asked
 from sm70lib.parameters import aggregates
 from sm70lib.protocols import replies
 from sm70lib.records import jsonlines
-from sm70lib.statistics import stats, verdicts
+from sm70lib.statistics import confidence, stats, verdicts
 from sm70lib.study.params import StudyError
 
 RUN = ["study", "model", "benchmark", "protocol", "shots"]
@@ -44,51 +44,43 @@ def frame(folder: Path) -> pd.DataFrame:
     Raises:
         StudyError: there are no predictions, a line is broken or twice there, an item is unknown.
     """
-    rows = []
+    asked = Asked(folder / "data")
+    parts = []  # a table for each file: a million lines as dictionaries would take 4 GB
     for path in sorted((folder / "predictions").glob("*/*.jsonl")):
-        rows += [
-            row for row in jsonlines.rows(path) if row["benchmark"] not in benchmarks.DOCUMENTS
-        ]
-    if not rows:
+        rows = jsonlines.rows(path)
+        rows = [row for row in rows if row["benchmark"] not in benchmarks.DOCUMENTS]
+        if rows:
+            parts.append(_described(rows, asked))
+    if not parts:
         raise StudyError(f"outputs/{folder.name}/predictions is empty; run 04_eval first.")
-    items = {}
-    for name in sorted({row["benchmark"] for row in rows}):
-        for item in benchmarks.load(folder / "data" / "benchmarks", name):
-            items[name, item.id] = replace(item, benchmark=benchmarks.form(name))
-    flagged = pd.read_csv(folder / "data" / "contaminated_items.csv", dtype=str)
-    hits = set(zip(flagged["benchmark"], flagged["item_id"]))
+    answers = pd.concat(parts, ignore_index=True)
+    for name in answers.select_dtypes(object):  # such as numbers and None in turn
+        answers[name] = pd.Series(answers[name].tolist())
     base = json.loads((folder / "base" / "base.json").read_text(encoding="utf-8"))
-    answers = pd.DataFrame([_described(row, items, hits) for row in rows])
     return answers.assign(
         study=folder.name, base=base["model"], weights=base.get("weights", np.nan)
     )
 
 
-def _described(row: dict, items: dict, hits: set) -> dict:
-    """A prediction with the columns that `frame` adds to it."""
-    key = row["benchmark"], row["item_id"]
-    if key not in items:
-        raise StudyError(
-            f"predictions of {row['model']}: item {key[1]!r} is not in data/benchmarks/"
-            f"{key[0]}.jsonl; the benchmarks changed, run 04_eval again."
-        )
-    item = protocols.named(row["protocol"]).view(items[key], row["seed"])  # as it was asked
-    scores = np.asarray(row["loglikelihoods"] or [np.nan, np.nan], float)
-    share = np.exp(scores - scores.max())  # the softmax; SciPy's takes longer than all the rest
-    share = share / share.sum()
-    second, best = np.sort(scores)[-2:]
-    right = np.arange(len(share)) == row["gold"]
-    details = {name: getattr(item.details, name) for name in (*DETAILS, "pair")}
-    measured = {
-        "item": item,
-        "cluster": item.cluster,
-        "flagged": key in hits,
-        "options": len(item.options),
-        "confidence": share.max(),
-        "margin": best - second,
-        "brier": np.sum((share - right) ** 2),
-    }
-    return row | details | measured
+def _described(rows: list[dict], asked: Asked) -> pd.DataFrame:
+    """The predictions of a file, with the columns that `frame` adds to them."""
+    for row in rows:
+        if row["item_id"] not in asked.items(row["benchmark"]):
+            raise StudyError(
+                f"predictions of {row['model']}: item {row['item_id']!r} is not in data/benchmarks/"
+                f"{row['benchmark']}.jsonl; the benchmarks changed, run 04_eval again."
+            )
+    names = ("benchmark", "item_id", "protocol", "seed")
+    items = [asked.item(*(row[name] for name in names)) for row in rows]
+    table = pd.DataFrame(rows)
+    for name in (*DETAILS, "pair"):
+        table[name] = [getattr(item.details, name) for item in items]
+    table["item"] = items
+    table["cluster"] = [item.cluster for item in items]
+    table["flagged"] = [(row["benchmark"], row["item_id"]) in asked.hits for row in rows]
+    table["options"] = [len(item.options) for item in items]
+    scores = [row["loglikelihoods"] or () for row in rows]
+    return table.assign(**confidence.measured(scores, [row["gold"] for row in rows]))
 
 
 def paired(answers: pd.DataFrame, before: str, after: str) -> pd.DataFrame:

@@ -125,8 +125,8 @@ def habits(answers: pd.DataFrame) -> pd.DataFrame:
             "favourite": chr(65 + favourite),
             "favourite_chosen_pct": 100 * (part["choice"] == favourite).mean(),
             "favourite_gold_pct": 100 * (part["gold"] == favourite).mean(),
-            "chosen_length": part.apply(_relative_length, axis=1, column="choice").mean(),
-            "gold_length": part.apply(_relative_length, axis=1, column="gold").mean(),
+            "chosen_length": _relative_length(part["item"], part["choice"]),
+            "gold_length": _relative_length(part["item"], part["gold"]),
             "agree_pct": 100 * (part["choice"] == part["choice_norm"]).mean(),
         }
         rows.append(dict(zip(RUN, keys)) | cells)
@@ -135,10 +135,13 @@ def habits(answers: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).round(2)
 
 
-def _relative_length(row: pd.Series, column: str) -> float:
-    """Length of the option that `column` names, over the mean of the question's options."""
-    lengths = [len(text) for text in row["item"].options]
-    return lengths[int(row[column])] / float(np.mean(lengths))
+def _relative_length(items: pd.Series, places: pd.Series) -> float:
+    """The mean over items of: length of the option at a place, over the mean of all its options."""
+    found = []
+    for item, place in zip(items, places):
+        lengths = [len(text) for text in item.options]
+        found.append(lengths[int(place)] * len(lengths) / sum(lengths))
+    return pd.Series(found).mean()
 
 
 def reliability(answers: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
