@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PY := .venv/bin/python
 BENCHMARKS ?= data evaluation training
 
-.PHONY: reproduce plan rehearse smollm2 lint test quick house lab bench parity served reference evidence clean help
+.PHONY: reproduce plan rehearse smollm2 lint test quick house lab bench parity served reference evidence audit clean help
 
 reproduce: .venv/installed  ## run a study and render its report: STUDY=tiny DATA=folder of real files FROM=another study
 	$(PY) -m sm70lib run params/$(STUDY).yml $(if $(DATA),-p data_root "$(DATA)") $(if $(FROM),--from "$(FROM)")
@@ -57,6 +57,11 @@ evidence: .venv/installed  ## other world seeds and controls
 	$(PY) -m tests.results.evidence_meditron
 	$(PY) -m tests.results.evidence_med42
 
+audit: .audit/installed  ## known weaknesses of the versions in requirements.lock; asks pypi.org
+	@.audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.lock 2>.audit/said || { \
+	grep -qE "ConnectionError|Max retries|Timeout|not found on PyPI" .audit/said || { cat .audit/said; exit 1; }; \
+	echo "error: pypi.org cannot be reached here, or does not know all versions: run make audit elsewhere"; exit 1; }
+
 clean:  ## remove the environment and caches, never outputs
 	rm -rf .venv .pytest_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -70,6 +75,12 @@ help:  ## this list
 	@echo "takes PyTorch with CUDA; 2.5 to 8 GB of disk; a few minutes on a fast line."
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install -c requirements.lock -e '.[small,test]'
+	@touch $@
+
+# pip-audit has requirements of its own, too.
+.audit/installed:
+	$(PYTHON) -m venv .audit
+	.audit/bin/python -m pip install -q "pip-audit>=2.9,<3"
 	@touch $@
 
 # vLLM needs other versions than ours, so it has an environment of its own. The three packages that go

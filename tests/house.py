@@ -119,13 +119,30 @@ def faults() -> list[str]:
     return [*_arrows(), *_circles(), *_sizes(), *_strangers()]
 
 
-def loads() -> list[tuple[str, ast.Call]]:
-    """Where models, tokenizers and configurations are loaded: every place, and the call there."""
-    parsed = [(module(path), tree(path)) for path in library()]
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+def packages(folder: Path) -> set[str]:
+    """The packages of others that the modules and the notebooks below a folder import."""
+    found = set()
+    for node in (node for _, whole in _code(folder) for node in ast.walk(whole)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(str(node.module).split(".")[0])
+    return found - set(sys.stdlib_module_names) - {"sm70lib", "tests"}
+
+
+def _code(folder: Path) -> list[tuple[str, ast.Module]]:
+    """Every module and notebook below a folder: its name, and what Python makes of it."""
+    parsed = [(path.name, tree(path)) for path in sorted(folder.rglob("*.py"))]
+    for path in sorted(folder.glob("*.ipynb")):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
         parsed.append((path.name, ast.parse("\n".join(code))))
+    return parsed
+
+
+def loads() -> list[tuple[str, ast.Call]]:
+    """Where models, tokenizers and configurations are loaded: every place, and the call there."""
+    parsed = [*_code(LIB), *_code(ROOT / "notebooks")]
     calls = [(name, node) for name, whole in parsed for node in ast.walk(whole)]
     return [(f"{name}, line {node.lineno}", node) for name, node in calls if _loads(node)]
 

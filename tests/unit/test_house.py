@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import papermill
@@ -142,6 +143,27 @@ def test_the_lock_is_exact_and_fits_the_project():
         version for version in LOCK.values() if not re.fullmatch(r"[0-9][0-9a-z.]*", version)
     ]
     assert {canonical(name) for name in provenance.PACKAGES} <= {canonical(r.name) for r in wanted}
+
+
+def test_every_package_that_is_imported_is_declared():
+    """A package that only comes with another one is gone when that one does without it."""
+    comes_as = packages_distributions()
+
+    def undeclared(folders: list[str], groups: list[str]) -> list[str]:
+        declared = {canonical(Requirement(text).name) for text in groups}
+        imported = set().union(*(house.packages(ROOT / folder) for folder in folders))
+        assert len(imported) > 20
+        names = {
+            name: {canonical(each) for each in comes_as.get(name, [name])} for name in imported
+        }
+        return sorted(name for name, known in names.items() if not known & declared)
+
+    optional = PROJECT["optional-dependencies"]
+    own = PROJECT["dependencies"]
+    assert undeclared(["sm70lib", "notebooks"], own) == []
+    assert undeclared(["tests"], own + optional["test"] + optional["small"]) == []
+    without = [text for text in own if not text.startswith("pillow")]
+    assert undeclared(["sm70lib"], without) == ["PIL"], "so that the test can fail"
 
 
 def test_conda_gets_the_same():
