@@ -59,14 +59,13 @@ def test_a_killed_stage_ends_with_the_same_weights(tmp_path):
     assert launch.metrics(stage)["loss"].equals(launch.metrics(again)["loss"])
 
 
-def test_two_processes_that_share_a_model_train_it_as_one_does_and_go_on(tmp_path):
+def test_two_processes_that_share_a_model_train_it_as_one_does_and_go_on(tmp_path, monkeypatch):
     """FSDP2 by the launcher file itself, but for what has to be a GPU."""
     settings = yaml.safe_load((ROOT / "params/accelerate/fsdp2-full.yml").read_text())
     (tmp_path / "fsdp2.yml").write_text(yaml.safe_dump(settings | {"use_cpu": True}))
-    launcher = (
-        f"accelerate launch --config_file {tmp_path}/fsdp2.yml --main_process_port 0 "
-        "tests/chain/on_cpu.py"
-    )
+    launcher = f"accelerate launch --config_file {tmp_path}/fsdp2.yml --main_process_port 0"
+    command = [*launch.launcher(launcher), "tests/chain/on_cpu.py"]
+    monkeypatch.setattr(launch, "launcher", lambda line: command)
     changes = {"sft_steps": 6, "sft_batch_size": 4, "train_micro_batch_size": 2, **WHOLE}
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     stage = train(study(alone, **changes), alone)
