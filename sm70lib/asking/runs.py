@@ -37,9 +37,9 @@ class Run:
     def seeds(self) -> tuple[int, ...]:
         """The seeds of the protocol; only the first, if seeds change nothing.
 
-        They change the shots, and the options of TruthfulQA.
+        They change the shots, the options of TruthfulQA, and what a protocol `varies`.
         """
-        if self.shots or benchmarks.form(self.benchmark) == "truthfulqa":
+        if self.shots or self.protocol.varies or benchmarks.form(self.benchmark) == "truthfulqa":
             return self.protocol.seeds
         return self.protocol.seeds[:1]
 

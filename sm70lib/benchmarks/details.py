@@ -20,7 +20,8 @@ class Details:
         subject: the school subject (MMLU, MedMCQA), or the type of a request (XSTest).
         swallowed: whether a reader loses the question that takes the first row for a header (MMLU).
         mc2: 1 for each true answer and 0 for each false one, by the answer's text (TruthfulQA).
-        category: the category of TruthfulQA, such as "Health".
+        category: the category of TruthfulQA, such as "Health"; the question type of MedXpertQA,
+            Reasoning or Understanding.
         test: whether the question belongs to the official test (PubMedQA).
         human: the answer of a person who did not see the conclusion (PubMedQA).
         kind: known, fact or condition: what tuning told of it (generated world; see tiny/world.py).

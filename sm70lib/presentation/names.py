@@ -23,6 +23,8 @@ BENCHMARKS = {
     "mmlu_medical": "MMLU (medical)",
     "mmlu_medical_9": "MMLU (medical, 9 subjects)",
     "mmlu_pro": "MMLU-Pro",
+    "mmlu_pro_health": "MMLU-Pro (health)",
+    "medxpertqa": "MedXpertQA (text)",
     "truthfulqa": "TruthfulQA",
     "xstest_safe": "XSTest (safe)",
     "xstest_unsafe": "XSTest (unsafe)",

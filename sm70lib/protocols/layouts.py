@@ -8,6 +8,7 @@ USMLE = ("usmle_step1", "usmle_step2", "usmle_step3")
 EXAMS = ("medqa_4", "medqa_5", *USMLE, OWN)  # among them any exam of the user's own
 MMLU = ("mmlu_medical", "mmlu_medical_9")  # six subjects, and Meditron's nine
 MMLU_PRO = "mmlu_pro"
+MEDXPERTQA = "medxpertqa"
 TOXIGEN = "toxigen"
 QUESTIONS = (*EXAMS, "pubmedqa", "medmcqa", *MMLU)
 

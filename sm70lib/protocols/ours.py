@@ -4,7 +4,14 @@ from dataclasses import replace
 
 from sm70lib.benchmarks import PAIRS, SAFETY, Item
 from sm70lib.protocols import refusals, replies
-from sm70lib.protocols.layouts import MMLU, QUESTIONS, bare_texts, official, option_texts
+from sm70lib.protocols.layouts import (
+    MEDXPERTQA,
+    MMLU,
+    QUESTIONS,
+    bare_texts,
+    official,
+    option_texts,
+)
 from sm70lib.protocols.protocol import Protocol
 from sm70lib.protocols.replies import LETTERS
 
@@ -67,7 +74,7 @@ def _refused(reply: str, options: tuple[str, ...]) -> int | None:
 GENERATE = Protocol(
     "generate",
     3,
-    dict.fromkeys(QUESTIONS, _as_trained),
+    dict.fromkeys((*QUESTIONS, MEDXPERTQA), _as_trained),
     option_texts,
     bos="always",
     in_template=True,
@@ -81,7 +88,7 @@ GENERATE = Protocol(
 AS_TRAINED = Protocol(
     "as-trained",
     1,
-    dict.fromkeys(QUESTIONS, _as_trained),
+    dict.fromkeys((*QUESTIONS, MEDXPERTQA), _as_trained),
     _trained_answers,
     bos="always",
     in_template=True,

@@ -41,7 +41,7 @@ class Protocol:
     pool. `pools` may name another benchmark, whose pool is used ("": the scored items themselves).
     `parts` may split the items into scored items and pool (None: it cannot tell). `most_shots`
     limits the number of shots by benchmark. `seeds` are the ones that the authors used; each is a
-    run over all items.
+    run over all items. With `varies` they change what is asked, not only the shots.
 
     With `in_template` the question stands in the template that the study trains in, and layouts
     give its instruction and input. With `reads` the model writes at most `max_new_tokens` tokens,
@@ -67,6 +67,7 @@ class Protocol:
     # The harness gives TruthfulQA no shots, since that benchmark has no other questions.
     most_shots: dict[str, int] = field(default_factory=lambda: {"truthfulqa": 0})
     seeds: tuple[int, ...] = (42,)
+    varies: bool = False
     max_context: int = 4096
     shots_from_test: bool = False
     chat: bool = False

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow
@@ -502,15 +503,18 @@ def test_mmlu_pro_and_toxigen_of_the_hub(tmp_path):
     ]
     rows[3]["answer"] = "A"  # contradicts its number
     parquet(tmp_path / "mmlu_pro/data/test-00000-of-00001.parquet", rows)
-    parquet(tmp_path / "mmlu_pro/data/validation-00000-of-00001.parquet", rows[:1])
+    parquet(tmp_path / "mmlu_pro/data/validation-00000-of-00001.parquet", rows[:2])
     defects = []
     items = benchmarks.read("mmlu_pro", tmp_path, defects=defects)
     assert [item.id for item in items] == [f"mmlu_pro/{70 + n}" for n in (0, 1, 2, 4, 5, 6, 7)]
     assert [item.options[item.answer] for item in items][-1] == "drug J"
     assert [item.details.subject for item in items][:2] == ["law", "health"]
     assert [defect.reason for defect in defects] == ["no right option, or two that disagree"]
-    [shot] = benchmarks.pool("mmlu_pro", tmp_path)
-    assert shot.id == "mmlu_pro/validation/70"
+    law, shot = benchmarks.pool("mmlu_pro", tmp_path)
+    assert law.id == "mmlu_pro/validation/70"
+    health = benchmarks.read("mmlu_pro_health", tmp_path, defects=[])
+    assert health == [replace(item, benchmark="mmlu_pro_health") for item in items[1:]]
+    assert [of_health.id for of_health in benchmarks.pool("mmlu_pro_health", tmp_path)] == [shot.id]
     ratings = [(5.0, 1.0), (1.0, 1.0), (3.5, 2.0), (3.0, 2.6), (5.0, None)]
     parquet(
         tmp_path / "toxigen/annotated/test-00000-of-00001.parquet",
@@ -524,3 +528,34 @@ def test_mmlu_pro_and_toxigen_of_the_hub(tmp_path):
     for item, (ai, human) in zip(found, ratings):  # as the harness's doc_to_target
         assert item.answer == int(round((ai + human) > 5.5, 0))
     assert len(defects) == 2 and defects[1].row == 4
+
+
+def test_medxpertqa_of_the_hub_is_read_without_the_options_in_its_questions(tmp_path):
+    options = {letter: f"drug {letter}" for letter in "ABCDEFGHIJ"}
+    listed = " ".join(f"({letter}) {text}" for letter, text in options.items())
+    rows = [
+        {
+            "id": f"Text-{n}",
+            "question": f"Case {n}.\nWhich drug?\nAnswer Choices: {listed}",
+            "options": options,
+            "label": "J",
+            "medical_task": "Treatment",
+            "body_system": "Nervous",
+            "question_type": "Reasoning",
+        }
+        for n in range(3)
+    ]
+    rows[1]["question"] = "Which of the Answer Choices: is right?"  # no list of options
+    rows[2]["label"] = "K"
+    folder = tmp_path / "medxpertqa/Text"
+    folder.mkdir(parents=True)
+    (folder / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "dev.jsonl").write_text(json.dumps(rows[0]))
+    defects = []
+    first, second = benchmarks.read("medxpertqa", tmp_path, defects=defects)
+    assert (first.id, first.question) == ("medxpertqa/Text-0", "Case 0.\nWhich drug?")
+    assert (len(first.options), first.options[first.answer]) == (10, "drug J")
+    assert (first.details.subject, first.details.category) == ("Nervous", "Reasoning")
+    assert second.question == rows[1]["question"]
+    assert [defect.reason for defect in defects] == ["no right option, or two that disagree"]
+    assert benchmarks.pool("medxpertqa", tmp_path)[0].id == "medxpertqa/dev/Text-0"

@@ -361,6 +361,8 @@ def test_how_a_sequence_begins_is_declared_and_every_changed_protocol_has_anothe
         "sm70-2023-inst": ("never", 1),
         "sm70-2023-vast": ("never", 1),
         "options-only": ("never", 2),
+        "order": ("tokenizer", 1),
+        "order-generate": ("always", 1),
         "harness": ("tokenizer", 2),
         "harness-mc2": ("tokenizer", 2),
         "meditron": ("tokenizer", 2),
@@ -399,6 +401,7 @@ def test_whoever_writes_is_asked_in_the_words_of_training_rows_and_by_another_ve
     assert versions == {
         "meditron-cot": 1,
         "meditron-sc-cot": 1,
+        "order-generate": 1,
         "generate": 3,
         "generate-vote": 3,
         "safety": 4,
