@@ -41,6 +41,7 @@ WINGS = (
     "asking",
     "inspection",
     "evaluation",
+    "judging",
     "tiny",
     "presentation",
     "analysis",

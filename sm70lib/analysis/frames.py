@@ -48,7 +48,7 @@ def frame(folder: Path) -> pd.DataFrame:
     parts = []  # a table for each file: a million lines as dictionaries would take 4 GB
     for path in sorted((folder / "predictions").glob("*/*.jsonl")):
         rows = jsonlines.rows(path)
-        rows = [row for row in rows if row["benchmark"] not in benchmarks.DOCUMENTS]
+        rows = [row for row in rows if row["benchmark"] not in benchmarks.WITHOUT_ACCURACY]
         if rows:
             parts.append(_described(rows, asked))
     if not parts:

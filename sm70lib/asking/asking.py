@@ -17,6 +17,7 @@ from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
 from sm70lib.corpus.chat import Chat
 from sm70lib.corpus.templates import CHAT, in_chat
+from sm70lib.sources.layouts import Turns
 
 CHUNK = 256  # prompts that are held as tokens at one time
 
@@ -124,7 +125,9 @@ class Prompts:
             text = _as_chat(self.tokenizer, protocol.said(asked, shots), text)
         answers = protocol.continuations(asked, shots, self.chat, template)
         if self.trained:
-            turns = (("user", text),)
+            turns: Turns = (("user", text),)
+            if protocol.dialogue:
+                turns = tuple((turn["role"], turn["content"]) for turn in protocol.said(asked))
             if not protocol.reads:
                 answers = [self.trained.answer(turns, answer) for answer in answers]
             return Prompt(asked, seed, self.trained.text(turns, True), answers, trained=True)

@@ -17,7 +17,7 @@ from sm70lib.study.catalogues import objects
 from sm70lib.study.params import StudyError
 
 TABLE = "benchmarks/benchmarks.csv"
-USES = ("test", "dev", "safety", "pairs", "documents")
+USES = ("test", "dev", "safety", "pairs", "documents", "rubric")
 
 
 def _benchmarks() -> dict[str, Benchmark]:
@@ -47,6 +47,10 @@ SAFETY = names(TABLE, use="safety")
 PAIRS = names(TABLE, use="pairs")
 # Texts whose loss is measured; they are not answered, so they have no accuracy
 DOCUMENTS = names(TABLE, use="documents")
+# Conversations whose replies judges read
+RUBRICS = names(TABLE, use="rubric")
+# Neither has an accuracy
+WITHOUT_ACCURACY = (*DOCUMENTS, *RUBRICS)
 
 
 def about(name: str) -> Benchmark:

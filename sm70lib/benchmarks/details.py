@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -28,6 +28,8 @@ class Details:
         relation: what is asked of a condition, such as "drug" (generated world).
         wording: told or new: whether tuning has shown this wording (generated world).
         pair: the number that two reports with exchanged agents have in common (generated world).
+        conversation: the messages before the reply, each with role and content (HealthBench).
+        points: what a reply earns for each criterion that it meets (HealthBench).
         empty: names of the details that the file has a place for and leaves empty.
     """
 
@@ -43,6 +45,8 @@ class Details:
     relation: str | None = None
     wording: str | None = None
     pair: str | None = None
+    conversation: Sequence[Mapping[str, str]] | None = None
+    points: Sequence[float] | None = None
     empty: frozenset[str] = frozenset()
 
     @classmethod

@@ -86,7 +86,7 @@ def _item_or_reason(
     name: str, split: str | None, row: dict, fields: dict
 ) -> tuple[Item | None, str]:
     """An item and "", or None and the reason why there is none."""
-    fewest = 1 if about(name).use == "documents" else 2
+    fewest = 1 if about(name).use in ("documents", "rubric") else 2
     reason = _unusable(fields, fewest)
     if reason:
         return None, reason

@@ -153,6 +153,10 @@ class Study(BaseModel):
     eval_models: dict[Name, str] = _p(
         "other models scored beside the study's own, by names of lower-case letters, digits, . _ -"
     )
+    eval_judges: dict[Name, str] = _p(
+        "who reads replies that a rubric is for: models on servers, and files of readings",
+        before={},
+    )
     eval_launcher: str = _p(
         "command in front of the scoring module", affects="nothing", min_length=1
     )

@@ -192,6 +192,11 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
         "takes a name of the study's own models (base, base-nf4, tuned, and what begins with "
         "tuned- or merged-); give it another one",
     ),
+    (
+        "eval_protocols eval_judges",
+        lambda asked, judges: "rubric" not in asked or judges,
+        "has rubric, whose replies judges read, and there is none in",
+    ),
     ("eval_protocols eval_primary_protocol", lambda asked, primary: primary in asked, "lacks"),
     ("eval_shots eval_primary_shots", lambda asked, primary: primary in asked, "lacks"),
     (

@@ -13,6 +13,7 @@ from typing import cast
 from sm70lib.benchmarks import Item
 from sm70lib.corpus import templates
 
+Message = dict[str, str]  # role and content
 Parts = tuple[list[Item], list[Item]]  # the items that are scored, and the pool of shots
 
 
@@ -45,7 +46,8 @@ class Protocol:
 
     With `in_template` the question stands in the template that the study trains in, and layouts
     give its instruction and input. With `reads` the model writes at most `max_new_tokens` tokens,
-    greedily or `samples` times at temperature 0.8, and `reads` finds the option in that text.
+    greedily or `samples` times at temperature 0.8, and `reads` finds the option in that text. With
+    `dialogue` an item is a conversation, whose messages stand in a chat template as they are.
 
     With `counts_tokens` every line of predictions says how many tokens each option has, for a
     log-likelihood per token. With `per_token` options are scored by that mean, not by the sum.
@@ -74,6 +76,7 @@ class Protocol:
     turns: bool = False
     in_template: bool = False
     reads: Callable[[str, tuple[str, ...]], int | None] | None = None
+    dialogue: Callable[[Item], list[Message]] | None = None
     max_new_tokens: int = 0
     samples: int = 1
     per_token: bool = False
@@ -137,8 +140,10 @@ class Protocol:
             return "\n\n".join(filter(None, (instruction, question)))
         return templates.render(template, instruction, question)
 
-    def said(self, item: Item, shots: Sequence[Item] = ()) -> list[dict[str, str]]:
+    def said(self, item: Item, shots: Sequence[Item] = ()) -> list[Message]:
         """The prompt as the messages (role, content) that a chat template takes."""
+        if self.dialogue:
+            return self.dialogue(item)
         if not self.turns:
             return [_message("user", self.prompt(item, shots))]
         messages = []
@@ -191,5 +196,5 @@ class Protocol:
         return cast(tuple[str, str], self.layouts[item.benchmark](item))
 
 
-def _message(role: str, content: str) -> dict[str, str]:
+def _message(role: str, content: str) -> Message:
     return {"role": role, "content": content}

@@ -29,10 +29,15 @@ def spoken(reply: str) -> str:
         without the marks of bold and code. Of an unclosed `<think>` only what stands before counts;
         of a `</think>` that was never opened, only what stands after.
     """
-    text = REASONING.sub("\n", reply)
-    for closing in list(CLOSING.finditer(text))[-1:]:
-        text = text[closing.end() :]
-    text = UNCLOSED.sub("", text)
+    text = without_reasoning(reply)
     text = NEXT.split(text.strip())[0]
     text = text.replace("\u2019", "'").replace("\u201c", '"').replace("\u201d", '"')
     return STARS.sub("", text).strip()
+
+
+def without_reasoning(reply: str) -> str:
+    """The reply without what stands in reasoning tags, whether both tags are there or only one."""
+    text = REASONING.sub("\n", reply)
+    for closing in list(CLOSING.finditer(text))[-1:]:
+        text = text[closing.end() :]
+    return UNCLOSED.sub("", text)

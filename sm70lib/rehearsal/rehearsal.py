@@ -27,7 +27,7 @@ from sm70lib.rehearsal import stand_in_files
 from sm70lib.standins.hub import Hub
 from sm70lib.steps import steps
 from sm70lib.steps.keys import EVALUATION
-from sm70lib.study import variants
+from sm70lib.study import judges, variants
 from sm70lib.study.others import all_of
 from sm70lib.study.params import StudyError, load, parsed
 from sm70lib.study.used import own_files, values_of
@@ -207,20 +207,23 @@ def local_hub(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _local_server(studies: list[Study], folder: Path) -> Iterator[None]:
-    """Runs a server of stand-ins meanwhile, if a study names models that a server runs."""
+    """Runs a server of stand-ins meanwhile, if a study names models or judges on servers."""
+    hosted: list[str] = []
+    for p in studies:
+        hosted += [judge.server.model for judge in judges.all_of(p) if judge.server]
     serving = [p for p in studies if any(other.server for other in all_of(p).values())]
-    if not serving:
+    if not hosted and not serving:
         yield
         return
     # PyTorch and the client of servers take seconds, and few studies need them in this process.
     from sm70lib.serving.connection import REHEARSAL as SERVED_AT
     from sm70lib.standins.place import served_models
-    from sm70lib.standins.server import ModelServer
+    from sm70lib.standins.server import ModelServer, verdict
 
     models: dict[str, Path] = {}
-    for p in serving:
+    for p in studies:
         models |= served_models(p, folder / "served")
-    with ModelServer(models) as server:
+    with ModelServer(models, judges=dict.fromkeys(hosted, verdict)) as server:
         os.environ[SERVED_AT] = server.url
         try:
             yield

@@ -25,9 +25,11 @@ class Connection:
     Args:
         name: the model's name in the study, for messages.
         server: the server.
+        parameter: the one that names the model, for messages.
     """
 
-    def __init__(self, name: str, server: Server):
+    def __init__(self, name: str, server: Server, parameter: str = "eval_models"):
+        self.parameter = parameter
         self.name = name
         self.server = server
         self.client = openai.OpenAI(
@@ -53,8 +55,8 @@ class Connection:
     def error(self, what: str) -> StudyError:
         """A StudyError that names the model and the server, and says what is kept."""
         return StudyError(
-            f"eval_models: {self.name}: the server at {self.server.url} {what}. All that has been "
-            "scored is kept; run 04 again to go on"
+            f"{self.parameter}: {self.name}: the server at {self.server.url} {what}. All that has "
+            "been scored is kept; run 04 again to go on"
         )
 
     def prompt_logprobs(self, prompt: str | list[int]) -> list[dict[str, Any] | None] | None:

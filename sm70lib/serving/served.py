@@ -30,12 +30,15 @@ class Served:
         server: where it runs.
         tokenizer: its tokenizer. None if only the server has it: then prompts are conversations,
             and options cannot be scored.
+        parameter: the one that names the model, for messages.
     """
 
-    def __init__(self, name: str, server: Server, tokenizer: Any = None):
+    def __init__(
+        self, name: str, server: Server, tokenizer: Any = None, parameter: str = "eval_models"
+    ):
         self.tokenizer = tokenizer
         self.at_once = server.at_once
-        self._connection = Connection(name, server)
+        self._connection = Connection(name, server, parameter)
 
     @cached_property
     def abilities(self) -> Abilities:

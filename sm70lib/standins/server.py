@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import json
 import threading
@@ -25,20 +26,27 @@ class ModelServer:
     Args:
         models: the folder of each model, by the name that clients ask for.
         scores: whether it gives log-probabilities of a prompt's tokens, as vLLM does.
+        judges: what a judge says to a prompt, by the name that clients ask for.
 
     Attributes:
         url: its address, which ends in /v1.
         asked: path and body of every request so far.
     """
 
-    def __init__(self, models: dict[str, Path], scores: bool = True):
+    def __init__(
+        self,
+        models: dict[str, Path],
+        scores: bool = True,
+        judges: dict[str, Callable[[str], str]] | None = None,
+    ):
+        self._judges = judges or {}
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self._lock = threading.Lock()
         self._folders = models
         self._loaded: dict[str, tuple[Any, Any]] = {}
         self._scores = scores
         handler = partial(_Handler, self.answer)
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.server = _Server(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
 
     def __enter__(self) -> ModelServer:
@@ -64,7 +72,9 @@ class ModelServer:
             if path == "/version":
                 return 200, {"version": VERSION}
             if path == "/v1/models":
-                return 200, {"object": "list", "data": [_card(name) for name in self._folders]}
+                return 200, {"object": "list", "data": [_card(name) for name in self._names()]}
+            if body.get("model") in self._judges and path == "/v1/chat/completions":
+                return 200, self._judgement(body)
             if body.get("model") not in self._folders:
                 return 404, {"error": {"message": f"no model {body.get('model')}"}}
             if path == "/v1/completions":
@@ -72,6 +82,15 @@ class ModelServer:
             if path == "/v1/chat/completions":
                 return 200, self._reply(body)
         return 404, {"error": {"message": f"no {path}"}}
+
+    def _names(self) -> list[str]:
+        return [*self._folders, *(name for name in self._judges if name not in self._folders)]
+
+    def _judgement(self, body: dict[str, Any]) -> dict[str, Any]:
+        said = self._judges[body["model"]](body["messages"][-1]["content"])
+        message = {"role": "assistant", "content": said}
+        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        return _answer("chat.completion", body, choice)
 
     def _model(self, body: dict[str, Any]) -> tuple[Any, Any]:
         """The model that a request names, and its tokenizer; loaded when it is first asked."""
@@ -103,6 +122,14 @@ class ModelServer:
         message = {"role": "assistant", "content": reply}
         choice = {"index": 0, "finish_reason": "stop", "message": message}
         return _answer("chat.completion", body, choice)
+
+
+def verdict(prompt: str) -> str:
+    """What a judge says that knows nothing: yes, no or no JSON, as the prompt's digest falls."""
+    fallen = hashlib.sha256(prompt.encode()).digest()[0] % 8
+    if fallen == 0:
+        return "I would say that it does."
+    return json.dumps({"why": "This judge is a stand-in.", "met": fallen % 2 == 1})
 
 
 def _card(name: str) -> dict[str, Any]:
@@ -139,6 +166,12 @@ def _prompt_logprobs(model: Any, ids: list[int]) -> list[dict[str, Any] | None]:
     logits = model(torch.tensor([ids])).logits[0, :-1].float()
     values = logits.log_softmax(-1)[range(len(ids) - 1), ids[1:]].tolist()
     return [None, *({str(token): {"logprob": value}} for token, value in zip(ids[1:], values))]
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    """A server at which as many requests may wait as a client sends at once."""
+
+    request_queue_size = 128
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
