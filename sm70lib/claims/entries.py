@@ -12,7 +12,13 @@ from sm70lib.study.params import StudyError, value_of
 OWN = "own"  # claims that every study makes of itself
 FIRST = "sm70"  # the paper that a study is compared with if its name contains no paper
 SMALL = "small"  # the study of that name, which has claims of its own, and its variants small-...
-PAPERS = {FIRST: "SM70", "meditron": "Meditron", "med42": "Med42"}
+# The longer name first, as it contains the shorter
+PAPERS = {
+    FIRST: "SM70",
+    "meditron-fo": "Fully Open Meditron",
+    "meditron": "Meditron",
+    "med42": "Med42",
+}
 STUDIES = PAPERS | {SMALL: SMALL, OWN: ""}
 
 

@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +224,7 @@ def _local_server(studies: list[Study], folder: Path) -> Iterator[None]:
     models: dict[str, Path] = {}
     for p in studies:
         models |= served_models(p, folder / "served")
-    with ModelServer(models, judges=dict.fromkeys(hosted, verdict)) as server:
+    with ModelServer(models, judges={name: partial(verdict, name) for name in hosted}) as server:
         os.environ[SERVED_AT] = server.url
         try:
             yield

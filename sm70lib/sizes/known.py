@@ -8,9 +8,10 @@ from sm70lib.study.params import value_of
 
 
 class Shape(BaseModel):
-    """Dimensions of a Llama, in the words of transformers' LlamaConfig."""
+    """Dimensions of a Llama, or of a family with the same words, as transformers writes them."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    model_type: str = "llama"
     hidden_size: int
     intermediate_size: int
     num_hidden_layers: int

@@ -34,7 +34,7 @@ def configuration(model: str | Path | PretrainedConfig, guess: bool = True) -> P
         )
     except (OSError, ValueError):
         if guess and str(model) in known.MODELS:
-            return LlamaConfig(**known.MODELS[str(model)].config.model_dump())
+            return AutoConfig.for_model(**known.MODELS[str(model)].config.model_dump())
     return AutoConfig.from_pretrained(str(model), trust_remote_code=False)
 
 

@@ -31,6 +31,7 @@ SHAPES: dict[str, Shape] = {
     "pair_refused": refused,
     "answer": answer_of,
     "reply": reply_of,
+    "talk": own_of,
 }
 # Shapes whose rows may lack both instruction and input
 SELF_CHECKED = (text_of, answer_of, reply_of, own_of)

@@ -243,6 +243,7 @@ WRITERS: dict[str, Callable[[Writer], Files]] = {
     **documents.WRITERS,
     "medical_twins_safe": lambda writer: {},  # the library brings its file
     "medical_twins_unsafe": lambda writer: {},
+    "medical_rubrics": lambda writer: {},
     "medquad_pairs": lambda writer: documents.single_questions(Writer(writer.world, "medquad")),
     "public_pairs": lambda writer: documents.public_pairs(Writer(writer.world, "preference_pairs")),
 }

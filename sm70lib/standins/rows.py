@@ -45,9 +45,22 @@ def _usual(writer: Writer, source: Source) -> Files:
             rows.append({"text": writer.text()})
         elif source.shape is SHAPES["pair"]:
             rows.append(documents.pair(writer, fact))
+        elif source.shape is SHAPES["talk"]:
+            rows.append(_talk(writer.card(fact)))
         else:
             rows.append(writer.card(fact))
     return {path_for(source.files[0]): rows}
+
+
+def _talk(card: dict) -> dict:
+    """A question and its answer as a conversation, as ShareGPT writes one."""
+    question, answer = card["input"], card["output"]
+    return {
+        "conversations": [
+            {"from": "human", "value": question},
+            {"from": "gpt", "value": answer},
+        ]
+    }
 
 
 def _refusals(writer: Writer) -> Files:

@@ -124,9 +124,9 @@ class ModelServer:
         return _answer("chat.completion", body, choice)
 
 
-def verdict(prompt: str) -> str:
-    """What a judge says that knows nothing: yes, no or no JSON, as the prompt's digest falls."""
-    fallen = hashlib.sha256(prompt.encode()).digest()[0] % 8
+def verdict(judge: str, prompt: str) -> str:
+    """What a judge says that knows nothing: yes, no or no JSON, as a digest of both texts falls."""
+    fallen = hashlib.sha256(f"{judge} {prompt}".encode()).digest()[0] % 8
     if fallen == 0:
         return "I would say that it does."
     return json.dumps({"why": "This judge is a stand-in.", "met": fallen % 2 == 1})

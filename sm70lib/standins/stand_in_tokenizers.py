@@ -18,8 +18,9 @@ from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 from sm70lib.sizes.known import KnownModel
 
 VOCABULARY = 1000  # entries at most
-# Our own wording of the formats that arXiv 2307.09288 (Llama 2), the cards of Llama 3 and Zephyr
-# and SmolLM2's GGUF describe; a conversation with SmolLM2 always begins with a turn of the system
+# Our own wording of the formats that arXiv 2307.09288 (Llama 2), the cards of Llama 3 and Zephyr,
+# github:swiss-ai/apertus_format and SmolLM2's GGUF describe; a conversation with SmolLM2 always
+# begins with a turn of the system
 CHAT_TEMPLATES = {
     "llama-2": (
         "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
@@ -37,6 +38,12 @@ CHAT_TEMPLATES = {
         "{{ message['content'] + eos_token + '\n' }}{% endfor %}{% if add_generation_prompt %}"
         "{{ '<|assistant|>\n' }}{% endif %}"
     ),
+    "apertus": (
+        "{{ bos_token }}{% for message in messages %}"
+        "{{ '<|' + message['role'] + '_start|>' + message['content'] }}"
+        "{{ '<|' + message['role'] + '_end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant_start|>' }}{% endif %}"
+    ),
     "smollm2": (
         "{% if messages[0]['role'] != 'system' %}"
         "{{ '<|im_start|>system\nYou are a stand-in.<|im_end|>\n' }}{% endif %}"
@@ -45,7 +52,12 @@ CHAT_TEMPLATES = {
         "{{ '<|im_start|>assistant\n' }}{% endif %}"
     ),
 }
-LLAMA_3_MARKS = ["<|start_header_id|>", "<|end_header_id|>"]
+MARKS = {
+    "llama-3": ["<|start_header_id|>", "<|end_header_id|>"],
+    "apertus": [
+        f"<|{role}_{end}|>" for role in ("system", "user", "assistant") for end in ("start", "end")
+    ],
+}
 
 
 def tokenizer(about: KnownModel, texts: list[str]) -> PreTrainedTokenizerFast:
@@ -87,7 +99,8 @@ def _byte_level(about: KnownModel, texts: list[str]) -> PreTrainedTokenizerFast:
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
-    special = list(dict.fromkeys([about.bos, about.eos, *about.end_tokens, *LLAMA_3_MARKS]))
+    marks = MARKS.get(about.chat_template or "", MARKS["llama-3"])
+    special = list(dict.fromkeys([about.bos, about.eos, *about.end_tokens, *marks]))
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         special_tokens=special,

@@ -55,6 +55,7 @@ PACK = {  # family: what its configuration says beyond SIZE
     "cohere": {"logit_scale": 0.25},
     "cohere2": {"logit_scale": 0.25, "sliding_window": WINDOW},
     "olmo2": {},
+    "apertus": {},
     "olmo3": {"sliding_window": WINDOW},
     "exaone4": {"sliding_window": WINDOW},
     "smollm3": {},

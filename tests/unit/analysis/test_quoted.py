@@ -35,7 +35,7 @@ def at(system, benchmark, shots):
 
 
 def test_quoted_values_have_sources_and_the_unreadable_ones_are_empty():
-    assert len(ROWS) == 387 and ROWS["source"].notna().all()
+    assert len(ROWS) == 397 and ROWS["source"].notna().all()
     assert set(ROWS["status"]) == {"verified", "unverified"} and set(ROWS["metric"]) == {
         "acc",
         "acc_norm",

@@ -101,7 +101,10 @@ def test_every_claim_has_a_judge_and_names_what_is_known():
         assert set(names) <= known, claim.id
         named += len(names)
     counts = pd.Series([claim.study for claim in found]).value_counts().to_dict()
-    assert counts == {"sm70": 18, "meditron": 11, "med42": 12, "small": 3, "own": 7} and named > 60
+    assert (
+        counts == {"sm70": 18, "meditron": 11, "med42": 12, "meditron-fo": 3, "small": 3, "own": 7}
+        and named > 60
+    )
 
 
 def test_what_exams_cannot_show_is_said(judged):
@@ -137,9 +140,17 @@ def test_a_claim_of_one_study_is_made_of_it_and_its_variants_alone():
 
 
 def test_a_study_is_held_against_the_paper_in_its_name():
-    names = ["sm70", "sm70-7b", "rehearsal-meditron-7b", "tiny-med42", "tiny", "mine"]
+    names = [
+        "sm70",
+        "sm70-7b",
+        "rehearsal-meditron-7b",
+        "tiny-med42",
+        "meditron-fo-8b",
+        "tiny",
+        "mine",
+    ]
     found = [entries.held_against(name) for name in names]
-    assert found == ["sm70", "sm70", "meditron", "med42", "sm70", "sm70"]
+    assert found == ["sm70", "sm70", "meditron", "med42", "meditron-fo", "sm70", "sm70"]
     small = ["small", "small-b-full", "rehearsal-small", "real-small"]
     assert [entries.held_against(name) for name in small] == ["small", "small", "small", "sm70"]
     base = entries.Claim("a", "med42", "b", "c", "stated", {}, ("llama-3-70b-instruct",))

@@ -331,3 +331,8 @@ def test_a_model_here_comes_before_the_table_and_a_table_before_the_hub(tmp_path
     monkeypatch.undo()
     assert shapes.configuration(tmp_path / "base/model").hidden_size == 64
     assert shapes.shape(LLAMA).weights == 68_976_648_192 and len(known.MODELS) >= 8
+    apertus = {size: shapes.shape(f"swiss-ai/Apertus-{size}B-Instruct-2509") for size in (8, 70)}
+    assert apertus[8].weights == pytest.approx(8.05e9, rel=1e-3), (
+        "without a gate, as xIELU has none"
+    )
+    assert apertus[70].weights == pytest.approx(70.6e9, rel=1e-3)
