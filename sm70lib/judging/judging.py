@@ -20,7 +20,7 @@ from sm70lib.study import judges
 from sm70lib.study.judges import Judge
 from sm70lib.study.params import StudyError
 
-TOKENS = 512  # most tokens of what a judge says; the object that it is asked for takes about 60
+TOKENS = 2048  # most tokens of what a judge says: about 60 for the object, the rest for reasoning
 CHUNK = 64  # judgements that a kill may cost
 
 

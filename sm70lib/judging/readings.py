@@ -28,14 +28,25 @@ def take_in(judge: Judge, asked: dict[tuple[str, str], tuple[Path, list[Case]]])
         StudyError: the file is missing, or a row is about nothing that was asked.
     """
     path = file_of(judge)
-    lines: dict[Path, list[str]] = {}
+    lines: dict[Path, dict[Any, str]] = {
+        place(predictions, judge.name): {} for predictions, _ in asked.values()
+    }
     for number, row in records(path):
         where = f"{path}, row {number}"
         predictions, case = _case(where, row, asked)
         line = case.about | {"met": _met(where, row["met"]), "judge": str(row["reader"])}
-        lines.setdefault(place(predictions, judge.name), []).append(f"{json.dumps(line)}\n")
+        of_run = lines[place(predictions, judge.name)]
+        if case.key in of_run:
+            raise StudyError(
+                f"{where}: criterion {case.number} of {row['item_id']} stands there already; give "
+                "each reader a file of their own"
+            )
+        of_run[case.key] = f"{json.dumps(line)}\n"
     for target, texts in lines.items():
-        write_text(target, "".join(texts))
+        if texts:
+            write_text(target, "".join(texts.values()))
+        else:
+            target.unlink(missing_ok=True)  # of readings that have been taken out of the file
 
 
 def file_of(judge: Judge) -> Path:

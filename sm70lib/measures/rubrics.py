@@ -115,7 +115,7 @@ def _score(part: pd.DataFrame, level: float) -> dict:
 
 def _of_items(part: pd.DataFrame, unread: bool) -> pd.DataFrame:
     """The score of each reply (share), where what is unread counts as `unread`."""
-    met = part["met"].map(lambda value: unread if value is None else value).astype(bool)
+    met = part["met"].map(lambda value: unread if pd.isna(value) else value).astype(bool)
     sums = part.assign(earned=part["points"] * met, possible=part["points"].clip(lower=0))
     sums = sums.groupby(["item_id", "cluster"])[["earned", "possible"]].sum().reset_index()
     return sums.assign(score=sums["earned"] / sums["possible"])

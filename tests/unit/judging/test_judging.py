@@ -208,6 +208,9 @@ def test_readings_of_a_person_stand_beside_those_of_models(study, judge, items, 
         path.write_text(json.dumps(rows[0] | change))
         with pytest.raises(StudyError, match=words):
             judge(g=lambda prompt: MET)
+    path.write_text(f"{json.dumps(rows[0])}\n{json.dumps(rows[0])}\n")
+    with pytest.raises(StudyError, match="row 1: criterion 1 of medical_rubrics/00 stands there"):
+        judge(g=lambda prompt: MET)
 
 
 def test_a_study_without_a_judge_of_another_family_is_refused(study, judge):
