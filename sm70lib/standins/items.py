@@ -241,9 +241,6 @@ WRITERS: dict[str, Callable[[Writer], Files]] = {
     "medsafety": _medsafety,
     "medsafety_held_out": _medsafety_held_out,
     **documents.WRITERS,
-    "medical_twins_safe": lambda writer: {},  # the library brings its file
-    "medical_twins_unsafe": lambda writer: {},
-    "medical_rubrics": lambda writer: {},
     "medquad_pairs": lambda writer: documents.single_questions(Writer(writer.world, "medquad")),
     "public_pairs": lambda writer: documents.public_pairs(Writer(writer.world, "preference_pairs")),
 }

@@ -78,6 +78,8 @@ def _data_files(p, world: World) -> Iterator[tuple[str, str | None, Files]]:
         yield REFERENCE, None, {f"{REFERENCE}.jsonl": labels}
     for name in _with_pools(name for name in p.eval_benchmarks if not own.is_file(name)):
         benchmark = BENCHMARKS[name]
+        if Path(benchmark.folder).is_absolute():  # the library's own files, which stay as they are
+            continue
         yield benchmark.folder, benchmark.hub, items.files(name, world)
 
 
