@@ -559,3 +559,19 @@ def test_medxpertqa_of_the_hub_is_read_without_the_options_in_its_questions(tmp_
     assert second.question == rows[1]["question"]
     assert [defect.reason for defect in defects] == ["no right option, or two that disagree"]
     assert benchmarks.pool("medxpertqa", tmp_path)[0].id == "medxpertqa/dev/Text-0"
+
+
+def test_fully_open_meditron_is_read_as_conversations_from_tables_and_lines(tmp_path):
+    said = [("human", "Which drug?"), ("gpt", "Aspirin."), ("human", "Why?"), ("gpt", "It helps.")]
+    talk = [{"from": speaker, "value": text} for speaker, text in said]
+    rows = [{"conversations": talk[:2]}, {"conversations": talk}, {"conversations": talk[:1]}]
+    parquet(tmp_path / "a/fully_open_meditron/data/train-00000-of-00001.parquet", rows)
+    lines = tmp_path / "b/fully_open_meditron/curated_qa/curated_qa.jsonl"
+    lines.parent.mkdir(parents=True)
+    lines.write_text("\n".join(map(json.dumps, rows)))
+    for root in (tmp_path / "a", tmp_path / "b"):
+        defects = []
+        one, several = sources.read("fully_open_meditron", root, defects)
+        assert (one.instruction, one.input, one.output) == ("", "Which drug?", "Aspirin.")
+        assert several.output == "It helps." and len(several.turns) == 3
+        assert ["with an answer at the end" in defect.reason for defect in defects] == [True]
