@@ -215,7 +215,7 @@ def _report(study: str) -> int:
 
 
 def _results(study: str) -> int:
-    from sm70lib.reporting import ending  # slow to import, and `run` does not need it
+    from sm70lib import ending  # slow to import, and `run` does not need it
 
     print(ending.table(steps.outputs() / study))
     return 0

@@ -76,7 +76,7 @@ def run(
     if not _finish_all(study, names, again, command, lenders):
         return 1
     if last_words:
-        from sm70lib.reporting import ending  # takes a second, and most commands do not need it
+        from sm70lib import ending  # takes a second, and most commands do not need it
 
         print(ending.last_words(steps.outputs() / study.study, time.monotonic() - began))
     return 0

@@ -53,6 +53,7 @@ WINGS = (
     "reporting",
     "cards",
     "guidelines",
+    "ending",
     "planning",
     "smollm2",
     "report",

@@ -26,9 +26,9 @@ from sm70lib.evaluation.answering import (
 from sm70lib.evaluation.candidates import Model, models
 from sm70lib.evaluation.lines import about_run, gather, seal
 from sm70lib.inspection.look import look_at_all
+from sm70lib.records.launching import launcher
 from sm70lib.steps.steps import write_json
 from sm70lib.study import memory
-from sm70lib.study.launching import launcher
 from sm70lib.study.params import ROOT, StudyError
 
 PER_REQUEST = 1024  # tokens of a served batch per request at once: a kill costs few requests

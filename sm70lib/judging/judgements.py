@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from sm70lib.benchmarks import Item
-from sm70lib.evaluation.lines import drop_half_line
 from sm70lib.protocols import rubric
+from sm70lib.records.jsonlines import drop_half_line
 from sm70lib.steps.steps import write_text
 
 

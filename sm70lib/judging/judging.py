@@ -12,8 +12,8 @@ from sm70lib.judging import readings
 from sm70lib.judging.judgements import Case, cases, files, keep, place
 from sm70lib.judging.panel import family_of, panels
 from sm70lib.protocols import rubric
+from sm70lib.records import shelves
 from sm70lib.serving.served import Served
-from sm70lib.steps import kept
 from sm70lib.steps.keys import EVALUATION
 from sm70lib.steps.steps import progress
 from sm70lib.study import judges
@@ -125,7 +125,7 @@ def _put_aside(
         gone = [path for path in files(predictions) if path.stem not in names]
         if gone:
             print(f"{model}: {', '.join(path.stem for path in gone)} is no judge any more")
-            kept.move(gone, folder, kept.shelf(folder, EVALUATION, "judges", gone))
+            shelves.move(gone, folder, shelves.shelf(folder, EVALUATION, "judges", gone))
 
 
 def _served(judge: Judge) -> Served:

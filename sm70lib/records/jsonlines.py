@@ -101,6 +101,16 @@ def mend(path: Path, wanted: Set[Asked] | None = None) -> set[Asked]:
     return set(kept)
 
 
+def drop_half_line(path: Path) -> None:
+    """Removes a last line that is only half written, as a kill leaves it."""
+    if not path.exists():
+        return
+    text = path.read_text(encoding="utf-8", errors="replace")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        write_text(path, whole)
+
+
 def _parsed(line: bytes) -> tuple[Asked | None, Any]:
     try:
         record = json.loads(line)

@@ -212,8 +212,8 @@ def _local_server(studies: list[Study], folder: Path) -> Iterator[None]:
     hosted: list[str] = []
     for p in studies:
         hosted += [judge.server.model for judge in judges.all_of(p) if judge.server]
-    serving = [p for p in studies if any(other.server for other in all_of(p).values())]
-    if not hosted and not serving:
+    others = [other for p in studies for other in all_of(p).values()]
+    if not hosted and not any(other.server for other in others):
         yield
         return
     # PyTorch and the client of servers take seconds, and few studies need them in this process.

@@ -16,12 +16,12 @@ import pandas as pd
 
 from sm70lib.parameters.stages import steps_of
 from sm70lib.records import children
+from sm70lib.records.launching import launcher
 from sm70lib.steps import keys
 from sm70lib.steps.compared import difference
 from sm70lib.steps.steps import ROOT, write_json
 from sm70lib.steps.trained import finished, mend
 from sm70lib.study import files
-from sm70lib.study.launching import launcher
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import trained
 
@@ -89,15 +89,8 @@ def run(
     children.show_notes(stage / "log.txt", shown)
     if process.returncode != 0:
         logged = (stage / "log.txt").read_bytes()[written:].decode(errors="replace")
-        lines = logged.strip().splitlines() or ["no output"]
-        why = _reason(process.returncode, lines, stage)
-        starved = any(mark in line for line in lines for mark in NO_MEMORY)
-        if process.returncode in KILLED or starved:
-            why = f"memory ran out: {_less(p, folder, number, kind)} ({why})"
-        raise StudyError(
-            f"training stopped with exit code {process.returncode}: {why} "
-            f"(all of it: {stage / 'log.txt'})"
-        )
+        remedy = _less(p, folder, number, kind)
+        raise StudyError(_ended(process.returncode, logged, stage, remedy))
     if not finished(stage):
         raise StudyError(
             f"train_launcher {p.train_launcher} ended without training: {stage} lacks what a "
@@ -105,6 +98,15 @@ def run(
         )
     watch(metrics(stage))
     return stage
+
+
+def _ended(exit_code: int, logged: str, stage: Path, remedy: str) -> str:
+    """Why training stopped, in a sentence; `remedy` is what to do where memory ran out."""
+    lines = logged.strip().splitlines() or ["no output"]
+    why = _reason(exit_code, lines, stage)
+    if exit_code in KILLED or any(mark in line for line in lines for mark in NO_MEMORY):
+        why = f"memory ran out: {remedy} ({why})"
+    return f"training stopped with exit code {exit_code}: {why} (all of it: {stage / 'log.txt'})"
 
 
 def _reason(exit_code: int, lines: list[str], stage: Path) -> str:

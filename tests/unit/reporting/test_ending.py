@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from sm70lib import __main__ as command
+from sm70lib import ending
 from sm70lib.display import STOPPED, explained
 from sm70lib.presentation import forms
 from sm70lib.presentation.styled import styled
-from sm70lib.reporting import ending
 from tests.unit.reporting.test_first_screen import study
 
 PAPER = [
