@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -21,6 +22,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from sm70lib.analysis.roles import ROLES
 from sm70lib.protocols.replies import NO_SCORE
+from sm70lib.study.files import write_bytes
 from sm70lib.study.params import rehearsal
 
 COLUMN, PAGE = 3.35, 6.9  # inches: the width of a column, and of a page
@@ -191,8 +193,12 @@ def save(fig: Figure, folder: Path, name: str, provenance: str, dpi: int = 150) 
         linespacing=1.25,
     )
     about = {"Title": title_of(fig), "Description": provenance}
-    fig.savefig(folder / f"{name}.png", dpi=dpi, metadata=about | {"Software": None})
-    fig.savefig(folder / f"{name}.svg", metadata=about | {"Date": None, "Creator": None})
+    left_out = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+    for ending, without in left_out.items():
+        content = BytesIO()
+        size = dpi if ending == "png" else "figure"
+        fig.savefig(content, format=ending, dpi=size, metadata=about | without)
+        write_bytes(folder / f"{name}.{ending}", content.getvalue())
     plt.close(fig)
     width = round(105 * fig.get_figwidth())  # pixels, a little larger than in print
     return Image(filename=folder / f"{name}.png", width=width, alt=about["Title"])

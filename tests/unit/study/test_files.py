@@ -1,6 +1,7 @@
 """Files are written whole, and tell nothing of the machine that they were written on."""
 
 import json
+from multiprocessing import Process
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,22 @@ def home(monkeypatch):
 )
 def test_a_public_text_names_no_home(home, text, shown):
     assert files.public(text) == shown
+
+
+def write_often(path: Path) -> None:
+    for number in range(100):
+        files.write_text(path, f"{number}\n" * 5_000)
+        assert len(set(path.read_text().splitlines())) == 1, "a file of two writers"
+
+
+def test_four_processes_that_write_one_file_leave_it_whole_at_any_time(tmp_path):
+    writers = [Process(target=write_often, args=(tmp_path / "results.csv",)) for _ in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0] * 4
+    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
 
 
 def test_an_executed_notebook_stays_a_notebook(home, tmp_path):
