@@ -56,6 +56,8 @@ PARAMETERS = {
     "train_save_steps": 3,
     "train_gradient_checkpointing": False,
     "train_report_to": "none",
+    "figures_dpi": 50,
+    "figures_palette": "colorblind",
     "sft_steps": 6,
     "sft_batch_size": 2,
     "sft_lr": 1e-2,

@@ -80,7 +80,7 @@ def html(table: Styled, links: Mapping[str, list[str]] | None = None) -> Markup:
     sides = [
         Markup(' class="num" style="text-align:right"') if side else _LEFT for side in table.right
     ]
-    heads = _row("th", table.heads, sides)
+    heads = _row("th", [escaping.visible(head) for head in table.heads], sides)
     body = Markup("\n").join(
         Markup("<tr{}>{}</tr>").format(_CITED if cited else "", _row("td", cells, sides))
         for cells, cited in zip(_linked(table, links or {}), table.cited)
@@ -91,8 +91,8 @@ def html(table: Styled, links: Mapping[str, list[str]] | None = None) -> Markup:
 
 
 def _linked(table: Styled, links: Mapping[str, list[str]]) -> list[list[str]]:
-    """The cells, of which some are links."""
-    rows = [list(row) for row in table.rows]
+    """The cells as they are shown; some are links."""
+    rows = [[escaping.visible(cell) for cell in row] for row in table.rows]
     for head in links.keys() & set(table.heads):
         column = table.heads.index(head)
         for row, address in zip(rows, links[head]):
@@ -107,7 +107,6 @@ _CITED = Markup(' class="quoted"')
 
 def _row(tag: str, cells: list[str], sides: list[Markup]) -> Markup:
     opened = Markup("<{0}{1}>{2}</{0}>")
-    shown = map(escaping.visible, cells)
     return Markup("").join(
-        opened.format(Markup(tag), side, escape(cell)) for cell, side in zip(shown, sides)
+        opened.format(Markup(tag), side, escape(cell)) for cell, side in zip(cells, sides)
     )

@@ -1,5 +1,6 @@
 """Safe YAML within bounds, in which a number is what a person reads."""
 
+import codecs
 import re
 from typing import Any
 
@@ -75,12 +76,13 @@ def load(text: str | bytes) -> tuple[Any, dict[str, int]]:
 
     Raises:
         yaml.YAMLError: The text is no safe YAML, is too large, or repeats a key.
-        UNREADABLE: It is not in UTF-8, or a value cannot be made, such as the 31st of February.
+        UNREADABLE: It is in no Unicode, or a value cannot be made, such as the 31st of February.
     """
     if len(text) > LARGEST:
         raise _refused(f"it has {len(text):,} bytes, and at most {LARGEST:,} are read", None)
     if isinstance(text, bytes):
-        text = text.decode("utf-8-sig")
+        utf_16 = text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = text.decode("utf-16" if utf_16 else "utf-8-sig")
     if DIRECTIVE.search(text):
         raise _refused("it has a line %TAG, which is not read", None)
     lines = _lines(text)

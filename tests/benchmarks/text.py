@@ -13,7 +13,8 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -81,21 +82,20 @@ class Work:
 
     def datatrove(self, folder: Path) -> int:
         """Tokens that datatrove's pipeline writes on one core."""
-        from datatrove.executor import LocalPipelineExecutor
-        from datatrove.pipeline.readers import JsonlReader
-        from datatrove.pipeline.tokens import DocumentTokenizer
-
+        executor = import_module("datatrove.executor")  # no package of this project
+        readers = import_module("datatrove.pipeline.readers")
+        tokens = import_module("datatrove.pipeline.tokens")
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         self.tokenizer.save_pretrained(folder / "tokenizer")
-        reader = JsonlReader(str(self.files[0].parent), text_key="contents")
-        writer = DocumentTokenizer(
+        reader = readers.JsonlReader(str(self.files[0].parent), text_key="contents")
+        writer = tokens.DocumentTokenizer(
             output_folder=str(folder / "tokens"),
             tokenizer_name_or_path=str(folder / "tokenizer/tokenizer.json"),
             eos_token="</s>",
             shuffle_documents=False,
         )
         steps_of_it = [reader, writer]
-        LocalPipelineExecutor(
+        executor.LocalPipelineExecutor(
             steps_of_it, tasks=FILES, workers=1, logging_dir=str(folder / "log")
         ).run()
         written = sum(path.stat().st_size for path in (folder / "tokens").rglob("*.ds"))
@@ -122,9 +122,7 @@ def compare(where: Path | None, megabytes: float, times: int) -> list[dict]:
             "two": lambda folder: work.ours(2, folder),
             "alone": work.alone,
         }
-        with suppress(ImportError):
-            import datatrove  # noqa: F401
-
+        if find_spec("datatrove"):
             ways["datatrove"] = work.datatrove
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(times):

@@ -303,7 +303,7 @@ def test_a_source_is_one_line(copy):
         ("new,medqa:SIX,,,test,", "line new: object is 'medqa:SIX', but module"),
         (
             "new,medqa:FOUR,,,exam,",
-            "line new: use is 'exam'; choose from test, dev, safety, pairs, documents.",
+            "line new: use is 'exam'; choose from test, dev, safety, pairs, documents, rubric.",
         ),
         ("new,medqa:FOUR,usmle,,test,", "line new: asked_as is 'usmle', which has no line"),
         ("medqa_4,medqa:FOUR,,,test,", "two lines are named medqa_4; rename or remove one."),

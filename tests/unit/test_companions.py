@@ -7,6 +7,7 @@ import pytest
 from sm70lib import preflight
 from sm70lib.steps.steps import write_json
 from sm70lib.study import variants
+from tests import marks
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_only_studies_with_a_file_and_without_predictions_are_run_first(folder):
-    write_json(folder / "outputs/done/steps/04_eval/done.json", {"outputs": {}})
+    write_json(folder / "outputs/done/steps/04_eval/done.json", marks.done())
     study = SimpleNamespace(figures_studies=["done", "todo", "todo-more", "of-no-file"])
     first = preflight.to_run_first(study)
     assert [[file.stem for file in files] for files in first] == [["todo"], ["todo", "more"]]

@@ -17,7 +17,7 @@ from sm70lib.statistics import stats, verdicts
 from sm70lib.statistics.verdicts import CONTRADICTED, OPEN, SUPPORTED
 from sm70lib.steps.steps import write_json
 from sm70lib.study.params import StudyError
-from tests import synthetic
+from tests import marks, synthetic
 
 HOW = stats.How(resamples=300)
 P = synthetic.PARAMS
@@ -60,7 +60,7 @@ def real(tmp_path_factory):
     skill = {"base": 0.3, "base-nf4": 0.3, "tuned": 0.62, CAMEL: 0.45}
     folder = synthetic.study(outputs, world=False, sizes=REAL, skill=skill)
     line = {CAMEL: "wanglab/ClinicalCamel-70B quant=nf4", "mine": "some/other quant=nf4"}
-    write_json(folder / "steps/04_eval/done.json", {"parameters": {"eval_models": line}})
+    write_json(folder / "steps/04_eval/done.json", marks.done(parameters={"eval_models": line}))
     return outputs
 
 

@@ -7,9 +7,10 @@ import pytest
 
 from sm70lib import __main__ as command
 from sm70lib import ending
-from sm70lib.display import STOPPED, explained
+from sm70lib.display import explained
 from sm70lib.presentation import forms
 from sm70lib.presentation.styled import styled
+from sm70lib.records.children import STOPPED
 from tests.unit.reporting.test_first_screen import study
 
 PAPER = [

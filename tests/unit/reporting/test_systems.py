@@ -6,6 +6,7 @@ from sm70lib import protocols
 from sm70lib.analysis import quoted
 from sm70lib.reporting import systems
 from sm70lib.steps.steps import write_json
+from tests import marks
 
 QUOTES = quoted.read()
 ACCURACY = {"acc_pct": 50.0, "low_pct": 47.2, "high_pct": 52.8, "n": 1273, "interval": "Wilson"}
@@ -15,7 +16,7 @@ def measured(tmp_path) -> pd.DataFrame:
     """A study of Llama-2-70B that was asked MedQA in two ways, beside Clinical Camel."""
     models = {"camel": "wanglab/ClinicalCamel-70B quant=nf4", "mine": "../x/mine"}
     parameters = {"base_model": "meta-llama/Llama-2-70b-hf", "eval_models": models}
-    write_json(tmp_path / "s/steps/04_eval/done.json", {"parameters": parameters})
+    write_json(tmp_path / "s/steps/04_eval/done.json", marks.done(parameters=parameters))
     rows = [
         {"study": "s", "model": model, "benchmark": "medqa_4", "protocol": protocol}
         | {"shots": shots, "subset": subset, **ACCURACY}

@@ -12,7 +12,7 @@ import pytest
 
 from sm70lib import __main__, report
 from sm70lib.analysis import tables
-from sm70lib.corpus import training_set
+from sm70lib.cards import data as cards
 from sm70lib.presentation import forms
 from sm70lib.presentation.styled import styled
 from sm70lib.study.params import StudyError
@@ -68,7 +68,7 @@ def test_the_data_card_shows_names_as_text():
     )
     funnel = pd.DataFrame({"kept": [3]}, index=pd.Index([STRANGE], name="source"))
     leaks = pd.DataFrame({"source": [STRANGE], "any": [1]})
-    html = rendered(training_set.card(p, funnel, leaks, "0" * 64))
+    html = rendered(cards.card(p, funnel, leaks, "0" * 64, None))
     assert "<script" not in html and "<img" not in html
 
 
