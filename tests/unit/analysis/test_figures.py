@@ -254,7 +254,7 @@ def wide(models: int, exams: int) -> pd.DataFrame:
 def test_many_models_benchmarks_and_sources_are_drawn_and_what_is_left_out_is_said(tmp_path):
     drawing.style()
     found = wide(50, 30)
-    tenths = found.rename(columns={"n": "of"}).assign(confidence_pct=50, n=50)
+    tenths = found.rename(columns={"n": "of"}).assign(confidence_pct=50, n=50, bin=5)
     errors = tenths.drop_duplicates(["model", "benchmark"]).assign(ece_pts=1.0)
     pairs = list(itertools.product(range(50), range(30)))
     overlap = pd.DataFrame(pairs, columns=["source", "benchmark"]).astype(str)

@@ -64,7 +64,7 @@ def test_the_files_of_a_table_hold_no_orders(tmp_path):
 
 def test_the_data_card_shows_names_as_text():
     p = small.parameters(
-        data_sources=["medical_meadow_wikidoc"], study="mine", sft_loss="all", train_stages=["sft"]
+        data_sources=["medical_meadow_wikidoc"], study="mine", sft_loss="all", audit_leak="drop"
     )
     funnel = pd.DataFrame({"kept": [3]}, index=pd.Index([STRANGE], name="source"))
     leaks = pd.DataFrame({"source": [STRANGE], "any": [1]})
@@ -92,7 +92,7 @@ def test_escape_codes_of_a_notebook_do_not_reach_its_page(tmp_path, monkeypatch)
     nbformat.write(book, folder / "notebooks/04_eval.ipynb")
     card = {"tally": [], "own": [], "paper": [], "folded": []}
     monkeypatch.setattr(report, "_first_screen", lambda made: {"scorecard": card})
-    monkeypatch.setattr(report, "sections", lambda *rest: [])
+    monkeypatch.setattr(report.sections, "sections", lambda *rest: [])
     monkeypatch.setattr(report, "outputs", lambda: tmp_path)
     report.build("mine")
     pages = [path.read_text() for path in (folder / "report").glob("*.html")]
