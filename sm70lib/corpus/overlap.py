@@ -1,19 +1,16 @@
 """Overlap of training rows with benchmarks: exact after normalisation, and by word n-grams."""
 
-import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import chain, repeat
 
 import numpy as np
 import pandas as pd
 
 from sm70lib.benchmarks import Item
 from sm70lib.corpus import templates
+from sm70lib.corpus.words import UNKNOWN, Numbers, Parts, Texts, copies, words
 from sm70lib.sources import Row
 
-SHORT = 8  # words: a shorter text counts as exact only together with its options
 # Share of a text's weight that shared n-grams must cover. PaLM (arXiv 2204.02311) asked for 70 % of
 # 8-grams.
 SHARE = 2 / 3
@@ -21,49 +18,33 @@ SHARE = 2 / 3
 COMMON = 10
 # 13 as in GPT-3 (arXiv 2005.14165); 8 because 420 of MMLU's 1,089 medical questions are shorter.
 SIZES = (8, 13)
-END, UNKNOWN = 0, 1  # numbers of no word: the end of a part, and a word of no benchmark
 HASH_STEP = np.uint64(0x9E3779B97F4A7C15)  # multiplier of the rolling hash
 SIEVE_BITS = 24
 HOW = ["exact", "ngram8", "ngram13"]
 HITS = ["source", "file", "row", "benchmark", "item_id", "field", *HOW, "share", "answer"]
-WORD = re.compile(r"[^\W_]+")
-
-Parts = list[list[str]]  # the words of a field: one list, or one for each option
-
-
-def words(text: str) -> list[str]:
-    """The words of a text, normalised: NFKC, case folded, without punctuation."""
-    if text.isascii():
-        plain = text.lower()
-    else:
-        plain = unicodedata.normalize("NFKC", text).casefold()
-    return WORD.findall(plain)
 
 
 def _fields(question: str, options: Iterable[str], **texts: str) -> dict[str, Parts]:
-    """The words of each field that has any; options are sorted, so their order does not matter."""
-    fields = {"question": [words(question)], "options": sorted(map(words, options))}
+    """The texts of each field that has any; options are sorted, so their order does not matter."""
+    fields = {"question": [question]}
+    if listed := sorted(map(words, options)):
+        fields["options"] = [" ".join(option) for option in listed]
     for name, text in texts.items():
-        fields[name] = [words(text)]
+        fields[name] = [text]
     return {name: parts for name, parts in fields.items() if any(parts)}
 
 
-def _copies(fields: dict[str, Parts]) -> Iterator[tuple[str, Parts]]:
-    """What must be equal for an exact copy.
-
-    That is each field that is long enough, and the question together with its options.
-    """
-    for name, parts in fields.items():
-        if sum(map(len, parts)) >= SHORT:
-            yield name, parts
-    if {"question", "options"} <= fields.keys():
-        yield "question", fields["question"] + fields["options"]
+def _key(parts: Parts) -> str:
+    """What is equal for two fields with the same words."""
+    return str([words(part) for part in parts])
 
 
-def _glance(parts: Parts) -> tuple[int, str, str]:
-    """Number of words, first and last word: cheaper to compare than the whole texts."""
-    first, last = parts[0], parts[-1]
-    return sum(map(len, parts)), first[0] if first else "", last[-1] if last else ""
+def _pair(fields: dict[str, Parts], first: int) -> list[tuple[int, int]]:
+    """The places of question and options, if there are both; the first field has place `first`."""
+    names = list(fields)
+    if not {"question", "options"} <= fields.keys():
+        return []
+    return [(first + names.index("question"), first + names.index("options"))]
 
 
 class Overlap:
@@ -87,34 +68,43 @@ class Overlap:
 
     def __init__(self, items: list[Item]):
         self.owners: list[tuple[Item, str]] = []  # item and field name of each text
-        self.exact: dict[str, list[int]] = defaultdict(list)  # texts with the same words
-        self.glances: set[tuple[int, str, str]] = set()
-        texts = self._add(items)
-        counts = Counter(word for parts in texts for word in set().union(*parts))
-        self.number = {"": END} | {word: n for n, word in enumerate(counts, UNKNOWN + 1)}
+        texts, pairs = self._add(items)
+        found = [{word for part in parts for word in words(part)} for parts in texts]
+        counts = Counter(word for one in found for word in one)
+        self.numbers = Numbers(list(counts))
         # The end of a part weighs nothing, and an unknown word weighs the most.
         self.weight = np.log(len(texts) + 1) - np.log([len(texts) + 1, 1, *counts.values()])
         self.value = np.random.default_rng(0).integers(1, 2**63, len(self.weight), dtype=np.uint64)
-        ids, owner = self._ids(texts)
-        self.total = np.bincount(owner, self.weight[ids], len(texts))
-        self.before = np.r_[0, np.cumsum(self.weight[ids])]  # weight of all words before a place
-        self.tables = {n: self._table(n, ids, owner) for n in SIZES}
+        seen = Texts(texts, self.numbers)
+        self.exact: dict[str, list[int]] = defaultdict(list)  # texts with the same words
+        glances = [-1]  # of no text
+        for glance, place, parts in copies(seen, texts, pairs):
+            self.exact[_key(parts)].append(place)
+            glances.append(glance)
+        self.glances = np.unique(glances)
+        self.total = np.bincount(seen.owner, self.weight[seen.ids], len(texts))
+        # weight of all words before a place
+        self.before = np.r_[0, np.cumsum(self.weight[seen.ids])]
+        self.tables = {n: self._table(n, seen.ids, seen.owner) for n in SIZES}
 
-    def _add(self, items: list[Item]) -> list[Parts]:
-        """Registers the texts of all items and returns them."""
+    def _add(self, items: list[Item]) -> tuple[list[Parts], list[tuple[int, int]]]:
+        """Registers the texts of all items.
+
+        Returns:
+            The texts, and the places of each item's question and options among them.
+        """
         texts: list[Parts] = []
+        pairs: list[tuple[int, int]] = []
         for item in items:
             explanation = str(item.details.explanation or "")
             fields = _fields(
                 item.question, item.options, context=item.context, explanation=explanation
             )
-            place = {name: len(texts) + n for n, name in enumerate(fields)}
-            for name, parts in _copies(fields):
-                self.exact[str(parts)].append(place[name])
-                self.glances.add(_glance(parts))
+            fields = {name: parts for name, parts in fields.items() if any(map(words, parts))}
+            pairs += _pair(fields, len(texts))
             self.owners += [(item, name) for name in fields]
             texts += fields.values()
-        return texts
+        return texts, pairs
 
     def find(self, rows: list[Row]) -> list[dict]:
         """Finds every overlap of some rows with the items.
@@ -125,6 +115,7 @@ class Overlap:
         """
         hits: dict[tuple[int, int], dict] = defaultdict(dict)  # by row and text of an item
         texts: list[Parts] = []
+        pairs: list[tuple[int, int]] = []
         owners: list[int] = []  # the row of each text
         for number, row in enumerate(rows):
             stem, options = templates.unwrap(row.input)
@@ -132,31 +123,23 @@ class Overlap:
             fields = _fields(
                 stem, options.values(), output=row.output, instruction=row.instruction, **turns
             )
-            for _, parts in _copies(fields):
-                if _glance(parts) in self.glances:
-                    for place in self.exact.get(str(parts), ()):
-                        hits[number, place]["exact"] = True
+            pairs += _pair(fields, len(texts))
             texts += fields.values()
             owners += [number] * len(fields)
-        if texts:
-            ids, owner = self._ids(texts)
-            for n in SIZES:
-                for text, place, share in self._shared(n, ids, owner):
-                    hit = hits[owners[text], place]
-                    hit[f"ngram{n}"] = True
-                    hit["share"] = max(share, hit.get("share", 0))
+        seen = Texts(texts, self.numbers)
+        for _, text, parts in copies(seen, texts, pairs, self.glances):
+            for place in self.exact.get(_key(parts), ()):
+                hits[owners[text], place]["exact"] = True
+        for n in SIZES if texts else ():
+            for text, place, share in self._shared(n, seen.ids, seen.owner):
+                hit = hits[owners[text], place]
+                hit[f"ngram{n}"] = True
+                hit["share"] = max(share, hit.get("share", 0))
         records = []
         for (number, place), senses in sorted(hits.items()):
             item, name = self.owners[place]
             records.append(_hit(rows[number], item, name, senses))
         return records
-
-    def _ids(self, texts: list[Parts]) -> tuple[np.ndarray, np.ndarray]:
-        """The words of all texts as one row of numbers, and the text that each belongs to."""
-        stream = chain.from_iterable(chain(part, [""]) for parts in texts for part in parts)
-        lengths = [sum(map(len, parts)) + len(parts) for parts in texts]
-        ids = np.fromiter(map(self.number.get, stream, repeat(UNKNOWN)), int, sum(lengths))
-        return ids, np.repeat(np.arange(len(texts)), lengths)
 
     def _grams(self, ids: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Hash and place of every n-gram without an unknown word or the end of a part."""

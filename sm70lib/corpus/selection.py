@@ -8,7 +8,8 @@ from itertools import islice
 import numpy as np
 
 from sm70lib.corpus import templates
-from sm70lib.corpus.overlap import Overlap, words
+from sm70lib.corpus.overlap import Overlap
+from sm70lib.corpus.words import words
 from sm70lib.sources import Defect, Row
 from sm70lib.study.params import StudyError
 
