@@ -147,13 +147,14 @@ def again(outputs: Path, step: str, **values: object) -> None:
 
 
 def trained(folder: Path) -> dict[Path, tuple[int, int]]:
-    """Weights, checkpoints and logs of training, with inode and time."""
+    """Weights, checkpoints and logs of training, with inode and time; a card may be written anew."""
     files = [
         path
         for part in ("base/model", "adapter", "stages", "merged")
         for path in (folder / part).rglob("*")
     ]
-    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files if path.is_file()}
+    files = [path for path in files if path.is_file() and path.name != "README.md"]
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 
 def test_finished_notebooks_run_again_train_nothing_and_nothing_is_done_twice(undisturbed):
