@@ -147,7 +147,7 @@ def again(outputs: Path, step: str, **values: object) -> None:
 
 
 def trained(folder: Path) -> dict[Path, tuple[int, int]]:
-    """Weights, checkpoints and logs of training, with inode and time; a card may be written anew."""
+    """Weights, checkpoints and logs of training, with inode and time; cards may be written anew."""
     files = [
         path
         for part in ("base/model", "adapter", "stages", "merged")
