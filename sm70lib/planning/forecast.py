@@ -10,7 +10,7 @@ from contextlib import suppress
 from sm70lib import sources
 from sm70lib.inspection.look import look
 from sm70lib.inspection.places import Unreachable
-from sm70lib.planning import byhand, needs
+from sm70lib.planning import byhand, needs, preparation
 from sm70lib.planning.need import Need
 from sm70lib.sizes import accelerators
 from sm70lib.steps import steps
@@ -42,6 +42,7 @@ def text(p, sizes: Sequence[float] = ()) -> str:
         *_here(there),
         *_notes(p, rows, columns),
         *_elsewhere(p),
+        *preparation.hours(p),
     ]
     if not speed:
         lines += _training_hours(p, columns)
