@@ -131,6 +131,8 @@ def test_a_stopped_run_ends_in_one_sentence_and_leaves_no_orphan(toy, number):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # a suite in the background ignores Ctrl-C, and so would all that it starts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as runner:
         while not (toy.study / "waits").exists():
             assert runner.poll() is None
