@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,24 +73,29 @@ def catalogue(path: Path = Path(__file__).with_name("claims.yml")) -> list[Claim
         StudyError: an entry lacks a key, has an unknown one, repeats an id, or names an unknown
             study.
     """
+    return list(_claims(path.read_bytes(), path.name))
+
+
+@cache  # it is asked for a dozen times a report
+def _claims(content: bytes, name: str) -> tuple[Claim, ...]:
     claims: list[Claim] = []
-    for entry in value_of(path.read_bytes(), path.name):
-        given = {"arguments" if name == "with" else name: value for name, value in entry.items()}
+    for entry in value_of(content, name):
+        given = {"arguments" if key == "with" else key: value for key, value in entry.items()}
         given["bases"] = tuple(given.get("bases", ()))
         try:
             claim = Claim(**given)
         except TypeError as error:
             lines = "id, study, claim, source, judge; and, where needed, with, bases and only"
             raise StudyError(
-                f"{path.name}: entry {entry.get('id')!r} does not fit ({error}); it has {lines}"
+                f"{name}: entry {entry.get('id')!r} does not fit ({error}); it has {lines}"
             ) from None
         if claim.study not in STUDIES or claim.id in [other.id for other in claims]:
             raise StudyError(
-                f"{path.name}: entry {claim.id!r} of study {claim.study!r}: each id stands once, "
+                f"{name}: entry {claim.id!r} of study {claim.study!r}: each id stands once, "
                 f"and study is one of {', '.join(STUDIES)}"
             )
         claims.append(claim)
-    return claims
+    return tuple(claims)
 
 
 def held_against(study: str) -> str:
