@@ -75,8 +75,10 @@ def panels(
         ax.set_title(names.benchmark(name))
         part = table[table[column] == name]
         _panel(ax, part, lines, line)
-        for absent in set(lines) - set(part[line]):
-            ax.text(y=lines.index(absent), s=missing, **EMPTY)
+        there = set(part[line])
+        for y, absent in enumerate(lines):  # in order, so that the file is the same each time
+            if absent not in there:
+                ax.text(y=y, s=missing, **EMPTY)
     labels = []
     for name in lines:
         sizes = table.loc[table[line] == name, "n"].unique()
