@@ -127,7 +127,7 @@ def _adjusted(table: pd.DataFrame, count: int) -> pd.DataFrame:
 
 
 def _reading(both: pd.DataFrame, a: str, b: str, gap: stats.Estimate) -> str:
-    """A difference in words, by its bounds alone; no verdict where a model is constant."""
+    """The difference of two models in words; no verdict where one of them is constant."""
     constant = []
     for name, side in ((a, "choice_a"), (b, "choice_b")):
         habit = frames.constant(both, side)
@@ -135,6 +135,11 @@ def _reading(both: pd.DataFrame, a: str, b: str, gap: stats.Estimate) -> str:
             constant.append(f"{name} chose {habit}")
     if constant:
         return f"no verdict: {'; '.join(constant)}"
+    return in_words(gap, a, b)
+
+
+def in_words(gap: stats.Estimate, a: str, b: str) -> str:
+    """What a difference, `b` minus `a`, says by its bounds alone."""
     if gap.method.startswith(differences.NONE):
         return f"no verdict: {gap.method.removeprefix(differences.NONE)}"
     verdict = verdicts.judged(gap)

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from sm70lib.analysis import frames
+from sm70lib.analysis import comparisons, frames
 from sm70lib.parameters.fields import FIELDS
-from sm70lib.statistics import differences, stats, verdicts
+from sm70lib.statistics import differences, stats
 from sm70lib.steps.keys import read
 from sm70lib.study.params import affects
 
@@ -111,13 +111,8 @@ def _compared(part: pd.DataFrame, study: str, other: str, how: stats.How) -> dic
         "this_pct": round(100 * mine.mean(), 1),
         "other_pct": round(100 * theirs.mean(), 1),
     }
-    return gap.row("difference_pts", "pts") | shares | {"reading": _reading(gap, study, other)}
-
-
-def _reading(gap: stats.Estimate, study: str, other: str) -> str:
-    if gap.method.startswith(differences.NONE):
-        return f"no verdict: {gap.method.removeprefix(differences.NONE)}"
-    verdict = verdicts.judged(gap)
-    if verdict == verdicts.OPEN:
-        return f"not distinguishable at n={gap.n}"
-    return f"{study if verdict == verdicts.SUPPORTED else other} higher"
+    return (
+        gap.row("difference_pts", "pts")
+        | shares
+        | {"reading": comparisons.in_words(gap, other, study)}
+    )

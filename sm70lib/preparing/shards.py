@@ -128,11 +128,16 @@ def _bytes(shard: Part, root: Path) -> int:
 def _processes(shards: int, size: int) -> int:
     """How many processes of one core to start for so many shards and bytes.
 
-    None for a single one: this process prepares as fast as one, and a thread helps it.
+    By default none instead of one: this process prepares as fast, and a thread helps it.
+
+    Raises:
+        StudyError: SM70_PROCESSES is no number.
     """
     if given := os.environ.get(PROCESSES):
+        if not given.isdecimal():
+            raise StudyError(f"{PROCESSES}={given}: give a number of processes, such as 8, or 0")
         return min(int(given), shards)
-    count = min(len(os.sched_getaffinity(0)), shards, size // LEAST)
+    count = min(os.cpu_count() or 1, shards, size // LEAST)
     return count if count > 1 else 0
 
 

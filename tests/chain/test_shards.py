@@ -35,6 +35,12 @@ def test_any_number_of_processes_gives_the_same_bytes(root, tmp_path, tokenizer,
     assert made == [f"{n:05}" for n in range(FILES)]
 
 
+def test_a_number_of_processes_that_is_none_is_one_sentence(root, tmp_path, tokenizer, monkeypatch):
+    monkeypatch.setenv(shards.PROCESSES, "many")
+    with pytest.raises(StudyError, match="SM70_PROCESSES=many: give a number of processes"):
+        prepare(root, tmp_path / "out", tokenizer, **STUDY)
+
+
 def _killed(shard):
     os.kill(os.getpid(), signal.SIGKILL)
 

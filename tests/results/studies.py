@@ -62,9 +62,10 @@ def row(p) -> dict[str, str]:
 
 
 def _marks(study: str) -> list[dict]:
-    """The steps of a study's committed run."""
-    paths = (ROOT / "outputs/reference" / study / "steps").glob("*/done.json")
-    return [json.loads(path.read_text()) for path in paths]
+    """The steps of a study's committed run and of its arms, each where it was made."""
+    paths = (ROOT / "outputs/reference" / study).glob("**/steps/*/done.json")
+    marks = [json.loads(path.read_text()) for path in paths]
+    return [mark for mark in marks if "taken_from" not in mark]
 
 
 def _peak(study: str) -> str:
