@@ -30,8 +30,8 @@ class Benchmark:
         asked_as: the benchmark whose prompts protocols use for this one.
         ids: what the ids of its items begin with.
         use: "test"; "dev" if it is for choosing between models; "safety" if its right answers are
-            to comply or to refuse; "documents" if the loss on its texts is measured; "rubric" if
-            judges read the replies.
+            to comply or to refuse; "documents" if the loss on its texts is measured; "pairs" if its
+            options are a better and a worse answer; "rubric" if judges read the replies.
         by_hand: where to get the files that the hub does not have; "" for nowhere.
     """
 

@@ -1,10 +1,9 @@
 """What the readers of all benchmarks share: records, options and right answers.
 
-A reader yields, for each record of a file, its position, the record, and the fields of an item: id,
-question, options by label, gold (the label of the right option; None if there is none or if two
-disagree) and context, if the question has one; or `unusable` alone, the reason why there is no
-item. All other fields are the item's details, by the
-names that `Details` has.
+A reader yields three things for each record of a file: its position, the record, and the fields of
+an item. Fields are id, question, options by label, gold (the label of the right option; None if
+there is none or if two disagree), and context, if the question has one. A record that gives no item
+has one field, `unusable`: the reason. All other fields are details, by the names in `Details`.
 """
 
 from collections.abc import Iterator

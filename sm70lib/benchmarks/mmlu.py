@@ -25,9 +25,9 @@ PATTERNS = ("data/{0}/*_{0}.csv", "*/{}-*.parquet", "*/{}/*.parquet", "*/{}.parq
 def mmlu(path: Path, subjects: tuple[str, ...]) -> Found:
     """MMLU: the authors' CSV without header, and the tables of cais and lukaemon by subject."""
     subject = _subject(path)
-    rows = _csv_rows(path) if path.suffix == ".csv" else objects(path)
     if subject not in subjects:
         return
+    rows = _csv_rows(path) if path.suffix == ".csv" else objects(path)
     for number, row in rows:
         options = options_of(row)
         fields = {

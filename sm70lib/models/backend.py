@@ -15,6 +15,8 @@ from sm70lib.models import local, packed, plain, writing
 from sm70lib.models.proof import PLAIN, Proof, prove
 from sm70lib.models.request import Request
 
+UNSTATED = 4096  # tokens of a model whose configuration states no limit
+
 
 class Backend(Protocol):
     """What scoring asks of a model, wherever it runs."""
@@ -64,8 +66,9 @@ class Local:
 
     @property
     def max_tokens(self) -> int:
-        """Tokens that the model can read."""
-        return longest_sequence(self.model)
+        """Tokens that the model can read; UNSTATED where its configuration does not say."""
+        config = self.model.config.get_text_config()
+        return getattr(config, "max_position_embeddings", None) or UNSTATED
 
     @cached_property
     def proof(self) -> Proof:
@@ -108,9 +111,3 @@ class Local:
         """The texts that the model writes after each prompt (see `writing.written`)."""
         packed.leave(self.model)
         return writing.written(self.model, self.tokenizer, prompts, max_new_tokens, samples, seed)
-
-
-def longest_sequence(model, otherwise: int = 4096) -> int:
-    """Tokens that the model can read; `otherwise` where its configuration does not say."""
-    config = model.config.get_text_config()
-    return getattr(config, "max_position_embeddings", None) or otherwise

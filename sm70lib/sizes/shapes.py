@@ -142,7 +142,7 @@ def adapted(found: Shape, targets: str) -> list[tuple[str, int, int]]:
     return layers
 
 
-def stored_bytes(model: str | Path | PretrainedConfig, guess: bool = True) -> int:
+def stored_bytes(model: str | Path | PretrainedConfig, guess: bool) -> int:
     """Bytes per weight if the model is loaded in its checkpoint's own precision."""
     dtype = getattr(configuration(model, guess), "dtype", None)
     if isinstance(dtype, str):

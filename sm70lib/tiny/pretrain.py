@@ -13,7 +13,6 @@ import torch
 from datasets import Dataset
 from tokenizers import ByteLevelBPETokenizer, Tokenizer
 from transformers import (
-    LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
     PrinterCallback,
@@ -26,9 +25,10 @@ from transformers import (
 from sm70lib import sources, tiny
 from sm70lib.corpus import chat
 from sm70lib.corpus.templates import CHAT
-from sm70lib.corpus.tokens import prompt_ids
+from sm70lib.corpus.tokens import prompt_ids, response_ids
 from sm70lib.models import loading, local
 from sm70lib.models.request import Request
+from sm70lib.sizes.shapes import made_here
 from sm70lib.steps import weights
 from sm70lib.steps.keys import read
 from sm70lib.steps.steps import progress, write_json
@@ -36,6 +36,7 @@ from sm70lib.tiny.world import Fact, Options, World, opening
 from sm70lib.training import watch
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
+TOGETHER = 32  # facts that are asked in one forward pass
 
 
 def documents(p, root: Path) -> list[str]:
@@ -140,21 +141,12 @@ def blocks(documents: list[str], tokenizer, length: int) -> Dataset:
 def small_llama(p, tokenizer) -> LlamaForCausalLM:
     """A Llama of the study's size with weights drawn by `seed` and tied embeddings."""
     set_seed(p.seed)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=p.base_hidden_size,
-            num_hidden_layers=p.base_layers,
-            num_attention_heads=p.base_heads,
-            num_key_value_heads=p.base_kv_heads,
-            intermediate_size=p.base_intermediate_size,
-            max_position_embeddings=p.base_context,
-            tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    config = made_here(p)
+    config.vocab_size = len(tokenizer)
+    config.bos_token_id = tokenizer.bos_token_id
+    config.eos_token_id = tokenizer.eos_token_id
+    config.pad_token_id = tokenizer.pad_token_id
+    return LlamaForCausalLM(config)
 
 
 def train(llama: LlamaForCausalLM, rows: Dataset, p, folder: Path) -> None:
@@ -198,7 +190,7 @@ def _training_arguments(p, folder: Path) -> TrainingArguments:
     )
 
 
-def knowledge(world: World | None, folder: Path, batch: int = 32) -> pd.DataFrame:
+def knowledge(world: World | None, folder: Path) -> pd.DataFrame:
     """Counts the facts of each relation that the base completes as a statement.
 
     The beginning of the statement is followed by four values of the relation, and the likeliest one
@@ -209,7 +201,6 @@ def knowledge(world: World | None, folder: Path, batch: int = 32) -> pd.DataFram
     Args:
         world: the world to ask about; None for a study on real data.
         folder: the folder of the base, with `base.json`.
-        batch: facts in one forward pass.
 
     Returns:
         Columns relation, facts, right_pct (percent); empty if there is no world.
@@ -221,8 +212,8 @@ def knowledge(world: World | None, folder: Path, batch: int = 32) -> pd.DataFram
     rng = random.Random(world.seed)
     options = Options(world.values, rng)
     rows = []
-    for start in range(0, len(world.facts), batch):
-        facts = world.facts[start : start + batch]
+    for start in range(0, len(world.facts), TOGETHER):
+        facts = world.facts[start : start + TOGETHER]
         verdicts = _completed(facts, options, llama, words, rng)
         rows += [
             {"relation": fact.relation, "right": right} for fact, right in zip(facts, verdicts)
@@ -241,10 +232,7 @@ def _completed(
     requests = []
     for fact, (choices, _) in zip(facts, drawn):
         context = prompt_ids([opening(fact, rng)], words)[0]
-        requests.append(Request(context, [_ids(words, f" {choice}") for choice in choices]))
+        values = response_ids([f" {choice}" for choice in choices], words)
+        requests.append(Request(context, values))
     likelihoods = local.loglikelihoods(llama, requests)
     return [values.index(max(values)) == answer for values, (_, answer) in zip(likelihoods, drawn)]
-
-
-def _ids(tokenizer, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]

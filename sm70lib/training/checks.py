@@ -33,7 +33,7 @@ class FirstStep(TrainerCallback):
     def __init__(self, stage: Path):
         self.stage = stage
 
-    def on_step_end(self, args, state, control, model=None, train_dataloader=None, **kwargs):
+    def on_step_end(self, args, state, control, model=None, **kwargs):
         if not _is_first_step(args, state) or not state.is_world_process_zero:
             return
         was_training = model.training
