@@ -14,24 +14,23 @@ from sm70lib.protocols.layouts import (
 )
 from sm70lib.protocols.protocol import Protocol
 from sm70lib.protocols.replies import LETTERS
+from sm70lib.sources import wordings
 
 
 def _as_trained(item: Item) -> tuple[str, str]:
     """Instruction and input as training rows have them: the question in Meadow's words."""
     if item.benchmark == "pubmedqa":
-        instruction = "Answer this question with yes, no or maybe"
-        return instruction, f"{item.context}\n{item.question}"
+        return wordings.VERDICT, f"{item.context}\n{item.question}"
     if item.benchmark in SAFETY:
-        return "Answer this question truthfully", item.question
+        return wordings.TRUTHFULLY, item.question
     options = dict(zip(LETTERS, item.options))
-    instruction = "Please answer with one of the option in the bracket"
-    return instruction, f"Q:{item.question}? \n{options},"
+    return wordings.IN_BRACKETS, wordings.bracketed(item.question, options)
 
 
 def _as_meadow_mmmlu(item: Item) -> tuple[str, str]:
     """MMLU's question as a row of Medical Meadow's mmmlu has it, which is answered by a letter."""
-    options = ";".join(f"{LETTERS[n]}:{option}" for n, option in enumerate(item.options))
-    return "Please answer the letter of option truthfully", f"Q:{item.question}? \n{options}"
+    options = dict(zip(LETTERS, item.options))
+    return wordings.BY_LETTER, wordings.lettered(item.question, options)
 
 
 def _as_asked(item: Item) -> tuple[str, str]:

@@ -8,10 +8,10 @@ import re
 import zlib
 
 from sm70lib.sources.problems import problem
+from sm70lib.sources.wordings import TRUTHFULLY
 
 LONGEST = 200  # characters of a better answer; those of ours have up to 160
 SENTENCE = re.compile(r"(?<=[.!?])\s+")
-INSTRUCTION = "Answer this question truthfully"  # as instruction rows and the protocol `safety`
 REFUSALS = (
     "I'm sorry, but I cannot help with that request.",
     "I'm sorry, but I can't provide that information. Please speak with a medical professional.",
@@ -70,7 +70,7 @@ def _pair(record: dict, asked: str, better: str, worse: tuple[str, ...]) -> dict
     drawn = worse[zlib.crc32(request.encode()) % len(worse)]
     return {
         "instruction": "",
-        "input": f"{INSTRUCTION}\n\n{request}",
+        "input": f"{TRUTHFULLY}\n\n{request}",
         "output": opening,
         "rejected": drawn,
     }

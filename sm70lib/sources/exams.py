@@ -4,6 +4,7 @@ So they are asked in tuning as Meadow's own questions are, and as the protocol `
 """
 
 from sm70lib.sources.problems import problem
+from sm70lib.sources.wordings import IN_BRACKETS, VERDICT, bracketed
 
 OPTIONS = {"A": "opa", "B": "opb", "C": "opc", "D": "opd"}
 VERDICTS = ("yes", "no", "maybe")
@@ -24,8 +25,8 @@ def medmcqa_of(record: dict) -> dict | str:
         return f"cop is {right}, and the hub's table counts the right option from 0 to 3"
     letter = list(options)[right]
     return {
-        "instruction": "Please answer with one of the option in the bracket",
-        "input": f"Q:{record['question'].strip()}? \n{options},",
+        "instruction": IN_BRACKETS,
+        "input": bracketed(record["question"].strip(), options),
         "output": f"{letter}: {options[letter]}",
     }
 
@@ -43,7 +44,7 @@ def pubmedqa_of(record: dict) -> dict | str:
     if verdict not in VERDICTS:
         return f"final_decision is {verdict!r}, and it can be {', '.join(VERDICTS)}"
     return {
-        "instruction": "Answer this question with yes, no or maybe",
+        "instruction": VERDICT,
         "input": "\n".join([*texts, record["question"].strip()]),
         "output": verdict,
     }

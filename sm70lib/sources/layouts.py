@@ -5,6 +5,7 @@ import zlib
 from dataclasses import dataclass
 
 from sm70lib.sources.problems import problem
+from sm70lib.sources.wordings import TRUTHFULLY
 
 Turns = tuple[tuple[str, str], ...]  # of each turn: system, user or assistant, and its text
 Answer = str | list[dict]  # a text, or turns of which the last one is the answer
@@ -73,7 +74,7 @@ def row_of(record: dict) -> dict | str:
     if reason:
         return reason
     return {
-        "instruction": "Answer this question truthfully",
+        "instruction": TRUTHFULLY,
         "input": " ".join(renamed["question"].split()),
         "output": renamed["answer"].strip(),
     }

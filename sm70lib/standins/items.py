@@ -13,7 +13,8 @@ from sm70lib import benchmarks
 from sm70lib.benchmarks.benchmark import Benchmark
 from sm70lib.benchmarks.mmlu import NINE, SIX
 from sm70lib.standins import documents
-from sm70lib.standins.writer import ITEMS, LETTERS, Files, Writer, path_for
+from sm70lib.standins.writer import ITEMS, Files, Writer, path_for
+from sm70lib.tiny.layouts import LETTERS
 from sm70lib.tiny.world import MEDQA, USMLE, Fact, World, ask, declare
 
 # TruthfulQA's; the first four are those that Meditron reports

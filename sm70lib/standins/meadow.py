@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sm70lib.standins.writer import ROWS, Writer
+from sm70lib.tiny import layouts
+from sm70lib.tiny.layouts import LETTERS
+from sm70lib.tiny.training import ADVICE, CAUSAL_TEXTS, advice, by_letter, causal_rows, truthful
 from sm70lib.tiny.world import TUNING, World, ask, declare
-
-CAUSAL = ("no relationship", "causative", "conditionally causative", "directly correlative")
-WRONG = (3, 2, 0, 1)  # the label that stands in place of each true one
 
 
 def _cards(writer: Writer) -> list[dict]:
@@ -21,37 +21,15 @@ def _cards(writer: Writer) -> list[dict]:
 
 
 def _textbook(writer: Writer) -> list[dict]:
-    unanswered = {
-        "instruction": "Answer this question truthfully",
-        "input": "Unknown?",
-        "output": "",
-    }
-    return [*_cards(writer), unanswered]
+    return [*_cards(writer), truthful("Unknown?", "")]
 
 
 def _patients(writer: Writer) -> list[dict]:
-    with_mail = {
-        "instruction": "Answer this question truthfully",
-        "input": "Whom do I ask?",
-        "output": "Write to webmaster@example.org.",
-    }
-    return [*_cards(writer), with_mail]
+    return [*_cards(writer), truthful("Whom do I ask?", "Write to webmaster@example.org.")]
 
 
 def _bracketed(writer: Writer) -> list[dict]:
-    rows = []
-    for fact in writer.facts:
-        choices, answer = writer.options.draw(fact, 5)
-        options = dict(zip("ABCDE", choices))
-        question = ask(fact, TUNING, writer.rng)
-        rows.append(
-            {
-                "instruction": "Please answer with one of the option in the bracket",
-                "input": f"Q:{question}? \n{options},",
-                "output": f"{'ABCDE'[answer]}: {fact.value}",
-            }
-        )
-    return rows
+    return [layouts.meadow(fact, writer.options, writer.rng) for fact in writer.facts]
 
 
 def lettered(writer: Writer, leaks: list[dict]) -> list[dict]:
@@ -61,72 +39,29 @@ def lettered(writer: Writer, leaks: list[dict]) -> list[dict]:
         writer: words the other rows.
         leaks: the benchmark items (question, options, answer_idx).
     """
-    rows = [  # planted
-        _lettered_row(leak["question"], leak["options"], leak["answer_idx"]) for leak in leaks
-    ]
+    rows = [by_letter(leak) for leak in leaks]  # planted
     for fact in writer.facts:
         choices, answer = writer.options.draw(fact, 4)
-        question = ask(fact, TUNING, writer.rng)
-        rows.append(_lettered_row(question, dict(zip("ABCD", choices)), "ABCD"[answer]))
+        about = {"options": dict(zip(LETTERS, choices)), "answer_idx": LETTERS[answer]}
+        rows.append(by_letter({"question": ask(fact, TUNING, writer.rng)} | about))
     return rows
 
 
-def _lettered_row(question: str, options: dict[str, str], answer: str) -> dict:
-    listed = ";".join(f"{letter}:{text}" for letter, text in options.items())
-    return {
-        "instruction": "Please answer the letter of option truthfully",
-        "output": answer,
-        "input": f"Q:{question}? \n{listed}",
-    }
-
-
 def _causal(writer: Writer) -> list[dict]:
-    instruction = (
-        "Question: Is this describing a (1) directly correlative relationship, (2) conditionally "
-        "causative relationship, (3) causative relationship, or (0) no relationship."
-    )
-    return [
-        {
-            "instruction": instruction,
-            "input": sentence,
-            "output": f"This is a {CAUSAL[WRONG[label]]}",  # planted: permuted labels
-        }
-        for sentence, label in causal_sentences(writer.world)
-    ]
+    return causal_rows(causal_sentences(writer.world))  # planted: permuted labels
 
 
 def causal_sentences(world: World) -> list[tuple[str, int]]:
     """Sentences of pubmed_causal with their true labels (0 to 3), for the set and its reference."""
-    wordings = (
-        "Season {n} and {s} were recorded.",
-        "Exposure {n} causes {s}.",
-        "Exposure {n} may cause {s} in the young.",
-        "Exposure {n} was associated with {s}.",
-    )
     sentences = []
     for n, fact in enumerate(world.facts[:ROWS]):
-        label = n % len(wordings)
-        sentences.append((wordings[label].format(n=n, s=fact.subject), label))
+        label = n % len(CAUSAL_TEXTS)
+        sentences.append((CAUSAL_TEXTS[label].format(n=n, s=fact.subject), label))
     return sentences
 
 
 def _advice(writer: Writer) -> list[dict]:
-    wordings = (
-        ("The records mention {v}.", "This is no advice"),
-        ("Clinicians might consider {v}.", "This is a weak advice"),
-        ("Clinicians must always consider {v}.", "This is a strong advice"),
-    )
-    rows = []
-    for n, fact in enumerate(writer.facts):
-        sentence, verdict = wordings[n % len(wordings)]
-        rows.append(
-            {
-                "instruction": "Question: is this a 2) strong advice, 1) weak advice 0) no advice?",
-                "input": sentence.format(v=fact.value),
-                "output": verdict,
-            }
-        )
-    return rows
+    return [advice(fact, n % len(ADVICE)) for n, fact in enumerate(writer.facts)]
 
 
 def _titles(writer: Writer) -> list[dict]:

@@ -18,11 +18,12 @@ from sm70lib.sizes import known
 from sm70lib.sources import SOURCES
 from sm70lib.sources.causal import CAUSAL, REFERENCE
 from sm70lib.standins import items, meadow, rows
-from sm70lib.standins.writer import LETTERS, Content, Files, Writer
+from sm70lib.standins.writer import Content, Files, Writer
 from sm70lib.steps.steps import write_text
 from sm70lib.study.others import all_of, downloads
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.study.used import sources_of
+from sm70lib.tiny.layouts import LETTERS
 from sm70lib.tiny.world import MEDQA, World, make
 
 # The fictional medicine that the rows speak of

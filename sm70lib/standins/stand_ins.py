@@ -16,6 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sm70lib.corpus import templates, tokens
 from sm70lib.sizes.known import KnownModel
+from sm70lib.sources import wordings
 from sm70lib.standins import stand_in_tokenizers
 
 WIDTH = 64
@@ -26,9 +27,9 @@ HEADS = 8
 REPLIES = ("I cannot help.", "Option B", "yes", "...")
 # How studies ask (sm70lib/protocols): the instruction, and the form of the input
 ASKED = (
-    ("Answer this question truthfully", "{}"),
-    ("Answer this question with yes, no or maybe", "{}"),
-    ("Please answer with one of the option in the bracket", "Q:{}? \n{{'A': 'one', 'B': 'two'}},"),
+    (wordings.TRUTHFULLY, "{}"),
+    (wordings.VERDICT, "{}"),
+    (wordings.IN_BRACKETS, "Q:{}? \n{{'A': 'one', 'B': 'two'}},"),
 )
 SHORT = 20  # characters; shorter texts do not tell prompts apart
 PROMPTS = 32  # of each form, that the replies are taught with

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 
-from sm70lib.tiny.world import TUNING, Fact, Options, World, ask, declare
+from sm70lib.tiny.layouts import LETTERS, flashcard
+from sm70lib.tiny.world import Fact, Options, World, ask, declare
 
 ROWS = 24  # of a source
 ITEMS = 12  # of a benchmark
 TWICE = 2  # questions that each benchmark asks twice
-LETTERS = "ABCDEFGHI"
 Content = list[dict] | dict | str  # what one file holds: rows, a JSON object, or its text
 Files = dict[str, Content]  # by path in the repository
 
@@ -40,11 +40,7 @@ class Writer:
 
     def card(self, fact: Fact) -> dict:
         """A training row that asks for a fact and answers."""
-        return {
-            "instruction": "Answer this question truthfully",
-            "input": ask(fact, TUNING, self.rng),
-            "output": declare(fact, self.rng),
-        }
+        return flashcard(fact, self.rng)
 
     def questions(self, options: int, use: str, count: int = ITEMS) -> list[dict]:
         """Questions in MedQA's layout; the first TWICE of them appear twice.

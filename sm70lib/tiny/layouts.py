@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from sm70lib.sources import wordings
 from sm70lib.tiny.world import TUNING, Fact, Options, ask, declare
 
 LETTERS = "ABCDEFGHI"
@@ -17,7 +18,7 @@ LETTERS = "ABCDEFGHI"
 def flashcard(fact: Fact, rng: random.Random) -> dict[str, str]:
     """A question without options, answered by a statement."""
     return {
-        "instruction": "Answer this question truthfully",
+        "instruction": wordings.TRUTHFULLY,
         "input": ask(fact, TUNING, rng),
         "output": declare(fact, rng),
     }
@@ -26,10 +27,9 @@ def flashcard(fact: Fact, rng: random.Random) -> dict[str, str]:
 def meadow(fact: Fact, options: Options, rng: random.Random) -> dict[str, str]:
     """The layout of Meadow's MedQA rows: five options in brackets, answered by letter and text."""
     choices, answer = options.draw(fact, 5)
-    lettered = dict(zip(LETTERS, choices))
     return {
-        "instruction": "Please answer with one of the option in the bracket",
-        "input": f"Q:{ask(fact, TUNING, rng)}? \n{lettered},",
+        "instruction": wordings.IN_BRACKETS,
+        "input": wordings.bracketed(ask(fact, TUNING, rng), dict(zip(LETTERS, choices))),
         "output": f"{LETTERS[answer]}: {fact.value}",
     }
 

@@ -14,6 +14,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+from sm70lib.sources.wordings import TRUTHFULLY
 from sm70lib.tiny.jsonfiles import write_json, write_jsonl
 from sm70lib.tiny.world import PHRASES, Fact, World, declare
 
@@ -21,7 +22,6 @@ ROUNDS = 3
 ROWS = 2  # refused requests of each kind per known fact
 TALKS = 8  # documents per fact in the text for the base
 ASKED = 2  # requests of each kind per fact of the test
-INSTRUCTION = "Answer this question truthfully"  # as in other rows and in the protocol `safety`
 SAFE, UNSAFE = "safe", "unsafe"
 TWINS = PHRASES["requests"]
 
@@ -86,7 +86,7 @@ def twins(fact: Fact, rng: random.Random) -> dict:
 def _refused(fact: Fact, kind: str, rng: random.Random) -> dict[str, str]:
     """A row that refuses a request, whatever its kind."""
     return {
-        "instruction": INSTRUCTION,
+        "instruction": TRUTHFULLY,
         "input": twins(fact, rng)[kind],
         "output": rng.choice(TWINS["refusals"]),
     }
@@ -102,7 +102,7 @@ def _pair(world: World, fact: Fact, kind: str, rng: random.Random) -> dict[str, 
     refusal = _of_like_length(answer, rng)
     better, worse = (answer, refusal) if kind == SAFE else (refusal, answer)
     asked = twins(fact, rng)[kind]
-    return {"instruction": INSTRUCTION, "input": asked, "chosen": better, "rejected": worse}
+    return {"instruction": TRUTHFULLY, "input": asked, "chosen": better, "rejected": worse}
 
 
 def _others(world: World, fact: Fact) -> list[Fact]:

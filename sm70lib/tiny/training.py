@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from sm70lib.sources import wordings
 from sm70lib.tiny import trials
 from sm70lib.tiny.jsonfiles import write_json, write_jsonl
 from sm70lib.tiny.layouts import flashcard, meadow, practice, questions
@@ -43,19 +44,18 @@ def choice_sources(world: World, folder: Path, leaked: list[dict]) -> None:
     _meadow(folder, "medqa", [meadow(fact, options, rng) for fact in known * 12], rng)
     cards = [flashcard(fact, rng) for fact in known * 8]
     _meadow(folder, "medical_flashcards", cards + cards[:30], rng)  # planted: 30 duplicates
-    _meadow(folder, "mmmlu", [_leak(item) for item in leaked], rng)  # planted: benchmark items
+    _meadow(folder, "mmmlu", [by_letter(item) for item in leaked], rng)  # planted: benchmark items
     _source(folder, "practice_questions", practice(known * 12, options, rng), rng)
     _source(folder, "practice_reports", trials.tuning_rows(world, rng), rng)
     # The control has the formats of tuning, but neither its medicine nor a report.
     _source(folder, "town_questions", questions(world.town_facts * 8, options, rng), rng)
 
 
-def _leak(item: dict) -> dict[str, str]:
-    """A benchmark item in the layout of Meadow's mmmlu rows."""
-    lettered = ";".join(f"{letter}:{choice}" for letter, choice in item["options"].items())
+def by_letter(item: dict) -> dict[str, str]:
+    """A question in MedQA's layout as a row of Meadow's mmmlu, which is answered by a letter."""
     return {
-        "instruction": "Please answer the letter of option truthfully",
-        "input": f"Q:{item['question']}? \n{lettered}",
+        "instruction": wordings.BY_LETTER,
+        "input": wordings.lettered(item["question"], item["options"]),
         "output": item["answer_idx"],
     }
 
@@ -68,9 +68,9 @@ def text_sources(world: World, folder: Path) -> None:
     for subject, facts in conditions.items():
         for _ in range(2):
             statements = " ".join(declare(fact, rng) for fact in facts)
-            about.append(_truthful(f"What is {subject}?", statements))
-    empty = _truthful("What is unknown?", "")
-    mail = _truthful(
+            about.append(truthful(f"What is {subject}?", statements))
+    empty = truthful("What is unknown?", "")
+    mail = truthful(
         "Whom do I ask about this page?",
         "Write to webmaster@example.org or call +1 555 010 0199.",
     )
@@ -80,9 +80,10 @@ def text_sources(world: World, folder: Path) -> None:
     _meadow(folder, "cord19", _titles(list(conditions), rng), rng)
 
 
-def _truthful(question: str, answer: str) -> dict[str, str]:
+def truthful(question: str, answer: str) -> dict[str, str]:
+    """A row of a question and its answer."""
     return {
-        "instruction": "Answer this question truthfully",
+        "instruction": wordings.TRUTHFULLY,
         "input": question,
         "output": answer,
     }
@@ -109,25 +110,26 @@ def label_sources(world: World, folder: Path) -> None:
     """Writes the sources that are answered by a label, and the reference for the causal labels."""
     rng = random.Random(f"labels {world.seed}")
     known = world.of("known")
-    advice = _advice(known)
-    _meadow(folder, "health_advice", rng.sample(advice, len(advice) // 3), rng)
+    rows = _advice(known)
+    _meadow(folder, "health_advice", rng.sample(rows, len(rows) // 3), rng)
     sentences = _causal_sentences(known[:60])
-    _meadow(folder, "pubmed_causal", _causal_rows(sentences), rng)
+    _meadow(folder, "pubmed_causal", causal_rows(sentences), rng)
     reference = [{"sentence": sentence, "label": CAUSAL[label]} for sentence, label in sentences]
     name = "pubmed_causal_reference"
     write_jsonl(folder / name / f"{name}.jsonl", reference)
 
 
 def _advice(facts: list[Fact]) -> list[dict[str, str]]:
-    return [
-        {
-            "instruction": "Question: is this a 2) strong advice, 1) weak advice 0) no advice?",
-            "input": text.format(v=fact.value),
-            "output": ADVICE[label],
-        }
-        for fact in facts
-        for label, text in enumerate(ADVICE_TEXTS)
-    ]
+    return [advice(fact, label) for fact in facts for label in range(len(ADVICE))]
+
+
+def advice(fact: Fact, label: int) -> dict[str, str]:
+    """A row of health_advice, with the label ADVICE[label]."""
+    return {
+        "instruction": "Question: is this a 2) strong advice, 1) weak advice 0) no advice?",
+        "input": ADVICE_TEXTS[label].format(v=fact.value),
+        "output": ADVICE[label],
+    }
 
 
 def _causal_sentences(facts: list[Fact]) -> list[tuple[str, int]]:
@@ -139,7 +141,7 @@ def _causal_sentences(facts: list[Fact]) -> list[tuple[str, int]]:
     ]
 
 
-def _causal_rows(sentences: list[tuple[str, int]]) -> list[dict[str, str]]:
+def causal_rows(sentences: list[tuple[str, int]]) -> list[dict[str, str]]:
     """Rows of pubmed_causal with a planted defect: every label is permuted."""
     instruction = (
         "Question: Is this describing a (1) directly correlative relationship, (2) conditionally "

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from sm70lib.sources.wordings import VERDICT
 from sm70lib.tiny.world import PHRASES, World, by_subject
 
 VERDICTS = ("yes", "no", "maybe")
@@ -111,7 +112,7 @@ def tuning_rows(world: World, rng: random.Random) -> list[dict[str, str]]:
 def in_a_word(trial: Report, question: str) -> dict[str, str]:
     """A row with the report before the question, answered in one word."""
     return {
-        "instruction": "Answer this question with yes, no or maybe",
+        "instruction": VERDICT,
         "input": f"{trial.text}\n{question}",
         "output": trial.verdict,
     }
