@@ -16,7 +16,7 @@ from sm70lib.analysis import frames
 from sm70lib.analysis.roles import TUNED
 from sm70lib.claims.case import EXPLORATORY, UNTESTED, Row, Study, bare
 from sm70lib.claims.entries import Claim
-from sm70lib.measures import losses, preferences, refusals
+from sm70lib.measures import losses, preferences, refusals, rights
 from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.statistics import means, stats, verdicts
 from sm70lib.statistics.differences import NONE
@@ -189,10 +189,10 @@ def _youden(pairs: list[pd.DataFrame]) -> means.Bounds:
 MEASURES: dict[str, Callable[[list[pd.DataFrame]], means.Bounds | None]] = {
     "leak": partial(_leak, of=_log_share),
     "leak-accuracy": partial(_leak, of=_right),
-    "accuracy": partial(preferences.more_often, alike=False),
+    "accuracy": rights.more_often,
     "refusals": refusals.more_often,
     "fall of refusals": refusals.less_often,
-    "preference at like length": partial(preferences.more_often, alike=True),
+    "preference at like length": preferences.more_often_at_like_length,
     "preference over the shorter": preferences.over_the_shorter,
     "J": _youden,
 }

@@ -7,7 +7,6 @@ answered the same items under the same protocol; only this column says "supporte
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,11 +144,6 @@ def interval(estimate: Estimate) -> str:
     """A difference with its bounds, in points."""
     value, low, high = (100 * number for number in estimate[:3])
     return f"{value:+.1f} [{low:.1f}, {high:.1f}]"
-
-
-def listed(names: Iterable[str]) -> str:
-    """Names in a sentence."""
-    return ", ".join(names)
 
 
 def holm(judged_row: Row, study: Study, before: str) -> Row:

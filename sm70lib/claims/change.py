@@ -15,7 +15,6 @@ from sm70lib.claims.case import (
     Study,
     bare,
     judged,
-    listed,
     row,
 )
 from sm70lib.claims.entries import Claim
@@ -42,7 +41,7 @@ def gains(claim: Claim, study: Study) -> list[Row]:
         for subset in study.subsets(names, study.protocol, study.shots):
             judgement = _gained(claim, study, sides, subset, part.get("margin", 0))
             if judgement is None:
-                needs = f"it takes {listed(names)} under {study.protocol}"
+                needs = f"it takes {', '.join(names)} under {study.protocol}"
                 rows.append(bare(claim, UNTESTED, f"{needs}, before and after tuning"))
                 break
             rows.append(judgement)
@@ -107,14 +106,14 @@ def across(claim: Claim, study: Study) -> list[Row]:
             continue
         more = _differing(mine, theirs, {name, *wanted["also"]})
         if more:
-            rows.append(bare(claim, UNTESTED, f"study {other} differs in {listed(more)} too"))
+            rows.append(bare(claim, UNTESTED, f"study {other} differs in {', '.join(more)} too"))
         else:
             rows += _between(claim, study, other, frame)
     if rows:
         return rows
     needs = (
         f"it takes a study with {name} {wanted['here']}, and in figures_studies one with {name} "
-        f"{wanted['there']} and nothing else changed; both asked {listed(wanted['benchmarks'])}"
+        f"{wanted['there']} and nothing else changed; both asked {', '.join(wanted['benchmarks'])}"
     )
     return [bare(claim, UNTESTED, needs)]
 
@@ -167,7 +166,7 @@ def _youden(claim: Claim, study: Study, part: dict) -> Row:
     place = {"subset": "all", "protocol": "safety", "shots": 0}
     unsafe, safe = (_gain(study, place, [name]) for name in names)
     if unsafe is None or safe is None:
-        return bare(claim, UNTESTED, f"it takes {listed(names)} under safety")
+        return bare(claim, UNTESTED, f"it takes {', '.join(names)} under safety")
     gain = safe.estimate
     if gain:  # its sign is turned, so that `_minus` adds it
         turned = gain._replace(value=-gain.value, low=-gain.high, high=-gain.low)

@@ -19,7 +19,6 @@ from sm70lib.claims.case import (
     holm,
     interval,
     judged,
-    listed,
     row,
 )
 from sm70lib.claims.entries import Claim
@@ -50,7 +49,7 @@ def against(claim: Claim, study: Study) -> list[Row]:
             rows += printed + here
     if rows:
         return rows
-    needs = f"it takes {listed(wanted['benchmarks'])} under {protocol}"
+    needs = f"it takes {', '.join(wanted['benchmarks'])} under {protocol}"
     return [bare(claim, UNTESTED, f"{needs}, and {wanted['system']} printed or scored beside it")]
 
 
@@ -64,7 +63,7 @@ def wider(claim: Claim, study: Study) -> list[Row]:
     place = {"subset": "all", "protocol": study.protocol, "shots": study.shots}
     parts = [study.part(TUNED, place | {"benchmark": name}) for name in names]
     if any(part.empty for part in parts):
-        return [bare(claim, UNTESTED, f"it takes {listed(names)} under {study.protocol}")]
+        return [bare(claim, UNTESTED, f"it takes {', '.join(names)} under {study.protocol}")]
     ours = [study.answers.accuracy(part) for part in parts]
     place |= {"benchmark": " - ".join(names), "measure": "difference of gaps (points)"}
     first, second = (
@@ -78,7 +77,7 @@ def wider(claim: Claim, study: Study) -> list[Row]:
         asked = f"printed: {quoted.asked(pair[0])}, and {quoted.asked(pair[1])}"
         cells = row(claim, finding, 0, place) | {"as_compared": order, "verdict": OTHERWISE}
         rows.append(cells | {"why": finding.why or asked, "source": pair[0]["source"]})
-    return rows or [bare(claim, UNTESTED, f"no source prints both {listed(names)}")]
+    return rows or [bare(claim, UNTESTED, f"no source prints both {', '.join(names)}")]
 
 
 def _of(study: Study, system: str, benchmark: str) -> pd.DataFrame:

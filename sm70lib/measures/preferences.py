@@ -8,6 +8,7 @@ import pandas as pd
 from sm70lib import benchmarks
 from sm70lib.analysis.frames import RUN
 from sm70lib.benchmarks import Item
+from sm70lib.measures import rights
 from sm70lib.statistics import differences
 from sm70lib.statistics.means import Bounds
 
@@ -27,23 +28,18 @@ def shorter_is_right(item: Item) -> float:
     return 0.5 if right == wrong else float(right < wrong)
 
 
-def more_often(pairs: list[pd.DataFrame], alike: bool) -> Bounds | None:
-    """How much more often one model prefers the better answer than another.
+def more_often_at_like_length(pairs: list[pd.DataFrame]) -> Bounds | None:
+    """How much more often one model prefers the better of two answers of like length than another.
 
     Args:
         pairs: answers of both models to the same pairs; columns of the other model end in _b.
-        alike: only pairs whose answers are of like length.
 
     Returns:
         The difference by the level of its bounds; None without such pairs.
     """
     pair = pd.concat(pairs)
-    if alike:
-        pair = pair[[like_length(item) for item in pair["item"]]]
-    if pair.empty:
-        return None
-    theirs, mine = (pair[name].to_numpy(float) for name in ("correct_b", "correct"))
-    return lambda level: differences.difference(theirs, mine, pair["cluster"], level)
+    alike = pair[[like_length(item) for item in pair["item"]]]
+    return None if alike.empty else rights.more_often([alike])
 
 
 def over_the_shorter(pairs: list[pd.DataFrame]) -> Bounds:

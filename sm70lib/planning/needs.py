@@ -146,11 +146,11 @@ def _stage_bytes(p, base, kind: str) -> int:
     if trains_all(p):
         checkpoint = activations.full_width(p) + budget.state_bytes(p, kind)
         whole = shapes.shape(base).weights
-        return whole * (CHECKPOINTS * checkpoint + activations.tile_width(p))
-    weights = budget.adapter_weights(shapes.shape(base), p)
-    width = 4 if p.lora_dtype == "fp32" else 2
+        return whole * (CHECKPOINTS * checkpoint + activations.compute_width(p))
+    trained = budget.adapter_weights(shapes.shape(base), p)
+    width = activations.lora_width(p)
     state = budget.ADAM_BYTES[getattr(p, f"{kind}_optimizer")]
-    return weights * (CHECKPOINTS * (width + state) + 2 * width)
+    return trained * (CHECKPOINTS * (width + state) + 2 * width)
 
 
 def tokens(p, number: int) -> float:

@@ -17,7 +17,7 @@ GATED = ("mlp.gate_proj", "mlp.up_proj")
 DOWN = "mlp.down_proj"
 
 
-def tile_width(p) -> int:
+def compute_width(p) -> int:
     """Bytes of a number in the type that the study computes in."""
     return torch.finfo(getattr(torch, p.quant_compute_dtype)).bits // 8
 
@@ -49,7 +49,7 @@ def activations(config, p, kind: str = "sft") -> dict[str, float]:
     """
     answers = 2 if STAGES[kind].reads == "pairs" else 1
     tokens = p.train_micro_batch_size * p.data_max_length * answers
-    wide = tile_width(p)
+    wide = compute_width(p)
     width, inner, _ = widths(config)
     between = full_width(p) if trains_all(p) else wide  # of what one layer hands to the next
     last_norm = (4 + between) * width if trains_all(p) else 0
@@ -77,7 +77,7 @@ def _kept_for_all(config, p) -> float:
     linear layers (five copies if they have to be cast for each), queries, keys and values, the
     output of attention, and four feed-forward products.
     """
-    wide, own = tile_width(p), full_width(p)
+    wide, own = compute_width(p), full_width(p)
     width, inner, keys = widths(config)
     norms = 2 * (4 + own) * width + 4 * (config.num_attention_heads + 2)
     inputs = wide * width * (2 if wide == own else len({*ATTENTION, *GATED}))
@@ -92,7 +92,7 @@ def _kept_for_lora(config, p, number: int) -> float:
     each has a copy if types differ or dropout (with its mask) comes between. The attention weights
     are never stored.
     """
-    wide = tile_width(p)
+    wide = compute_width(p)
     width, inner, keys = widths(config)
     every = p.lora_targets.lower() == "all-linear"
     targets = {

@@ -8,7 +8,7 @@ import pandas as pd
 
 from sm70lib.parameters import launchers
 from sm70lib.parameters.stages import STAGES
-from sm70lib.sizes.activations import activations, full_width, lora_width, tile_width
+from sm70lib.sizes.activations import activations, compute_width, full_width, lora_width
 from sm70lib.sizes.shapes import Shape, adapted, configuration, shape
 from sm70lib.study import memory
 from sm70lib.study.used import trains_all
@@ -74,7 +74,7 @@ def _for_all(model, p, kind: str) -> list[tuple[str, int, float]]:
     that has only pieces of the weights gathers two layers at a time, besides embeddings and head.
     """
     config, found = configuration(model).get_text_config(), shape(model)
-    every, own, wide = found.weights, full_width(p), tile_width(p)
+    every, own, wide = found.weights, full_width(p), compute_width(p)
     pieces = shared_by(p)
     outer = every - found.quantisable
     layer = found.quantisable / config.num_hidden_layers
@@ -114,7 +114,7 @@ def _for_lora(model, p, kind: str, continued: bool) -> list[tuple[str, int, floa
     rows: list[tuple[str, int, float]] = [
         ("NF4 weights", quantised, quantised / 2),
         ("quantisation constants", 0, constants(found, p)),
-        ("other weights", others, others * tile_width(p)),
+        ("other weights", others, others * compute_width(p)),
         ("LoRA weights", lora, lora * width),
         ("LoRA gradients", lora, lora * width),
         ("optimiser state", lora, lora * ADAM_BYTES[getattr(p, f"{kind}_optimizer")]),

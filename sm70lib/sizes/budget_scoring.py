@@ -10,7 +10,7 @@ from safetensors import safe_open
 from sm70lib import protocols
 from sm70lib.models.local import LOGITS, READ
 from sm70lib.protocols.protocol import Protocol
-from sm70lib.sizes.activations import tile_width, widths
+from sm70lib.sizes.activations import compute_width, widths
 from sm70lib.sizes.budget import adapter_weights, constants
 from sm70lib.sizes.shapes import configuration, shape, stored_bytes
 from sm70lib.study import memory
@@ -22,7 +22,7 @@ def loaded(model, p, guess: bool = True) -> float:
     if p is None:
         return found.weights * stored_bytes(model, guess)
     quantised = found.quantisable if p.quant_type != "none" else 0
-    return quantised / 2 + constants(found, p) + (found.weights - quantised) * tile_width(p)
+    return quantised / 2 + constants(found, p) + (found.weights - quantised) * compute_width(p)
 
 
 def load_peak(model, p, guess: bool = True) -> float:
@@ -81,7 +81,7 @@ def scoring(
     """
     config = configuration(model, guess).get_text_config()
     width, inner, keys = widths(config)
-    wide = tile_width(p) if quantised else stored_bytes(model, guess)
+    wide = compute_width(p) if quantised else stored_bytes(model, guess)
     context = longest(model, p, guess)
     tokens = max(tokens or p.eval_batch_tokens, context)  # one prompt may be as long as that
     held = tokens * (4 * wide * width + (3 * wide + 8 * bool(adapter)) * inner)

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict
 from sm70lib.study.params import value_of
 
 
-class Shape(BaseModel):
-    """Dimensions of a Llama, or of a family with the same words, as transformers writes them."""
+class Dimensions(BaseModel):
+    """The dimensions of a Llama, or of a family with the same words, in transformers' words."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
     model_type: str = "llama"
@@ -26,7 +26,7 @@ class KnownModel(BaseModel):
     """Shape, tokenizer and access of a model; `source` says where this was read."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-    config: Shape
+    config: Dimensions
     bytes_per_weight: int
     vocabulary: str
     bos: str

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sm70lib.study.others import Server
+from sm70lib.study.others import Server, server_in
 from sm70lib.study.params import StudyError
 
 KEYS = ("served", "model", "family", "key", "at_once", "readings")
@@ -96,17 +96,4 @@ def read(name: str, line: str) -> Judge:
             f"eval_judges: {name}: the name {given['model']} does not tell which family of models "
             f"it is of; add family=NAME, such as {', '.join(list(FAMILIES)[:4])}"
         )
-    return Judge(name, known.lower(), _server(name, given))
-
-
-def _server(name: str, given: dict[str, str]) -> Server:
-    if not given["served"].startswith(("http://", "https://")):
-        raise StudyError(
-            f"eval_judges: {name}: {given['served']} is no address; give one such as "
-            "served=http://localhost:8000/v1"
-        )
-    at_once = given.get("at_once", str(Server.at_once))
-    if not at_once.isdecimal() or not 1 <= int(at_once) <= 512:
-        raise StudyError(f"eval_judges: {name}: at_once={at_once} is no number from 1 to 512")
-    key = given.get("key", Server.key)
-    return Server(given["served"].rstrip("/"), given["model"], key, int(at_once))
+    return Judge(name, known.lower(), server_in(given, f"eval_judges: {name}"))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from sm70lib.study.params import StudyError
 
 SERVED = "served="
+MOST_AT_ONCE = 512  # requests
 OF_WEIGHTS = ("quant", "adapter", "chat")  # what a line of a folder or hub name may add
 OF_A_SERVER = ("served", "model", "tokenizer", "chat", "key", "at_once")
 CHOICES = {"quant": ("nf4", "none"), "chat": ("yes", "no")}
@@ -117,20 +118,32 @@ def _given(name: str, words: list[str], keys: tuple[str, ...]) -> dict[str, str]
 
 
 def _served(name: str, given: dict[str, str]) -> Other:
-    if not given["served"].startswith(("http://", "https://")):
-        raise StudyError(
-            f"eval_models: {name}: {given['served']} is no address; give one such as "
-            "served=http://localhost:8000/v1"
-        )
-    if "model" not in given:
-        raise StudyError(f"eval_models: {name} lacks model=NAME, the model's name on the server")
-    at_once = given.get("at_once", str(Server.at_once))
-    if not at_once.isdecimal() or not 1 <= int(at_once) <= 512:
-        raise StudyError(f"eval_models: {name}: at_once={at_once} is no number from 1 to 512")
-    server = Server(
-        given["served"].rstrip("/"), given["model"], given.get("key", Server.key), int(at_once)
-    )
+    server = server_in(given, f"eval_models: {name}")
     source = given.get("tokenizer", "")
     # Without its tokenizer a model can only be asked in messages, which the server turns into text.
     chat = not source or given.get("chat") == "yes"
     return Other(source, chat=chat, server=server)
+
+
+def server_in(given: dict[str, str], where: str) -> Server:
+    """The server that the words of a line name.
+
+    Args:
+        given: The line's words `key=value`, among them `served`.
+        where: Parameter and name of the line; an error begins with them.
+
+    Raises:
+        StudyError: The address is none, the model's name is missing, or `at_once` is out of range.
+    """
+    if not given["served"].startswith(("http://", "https://")):
+        raise StudyError(
+            f"{where}: {given['served']} is no address; give one such as "
+            "served=http://localhost:8000/v1"
+        )
+    if "model" not in given:
+        raise StudyError(f"{where} lacks model=NAME, the model's name on the server")
+    at_once = given.get("at_once", str(Server.at_once))
+    if not at_once.isdecimal() or not 1 <= int(at_once) <= MOST_AT_ONCE:
+        raise StudyError(f"{where}: at_once={at_once} is no number from 1 to {MOST_AT_ONCE}")
+    key = given.get("key", Server.key)
+    return Server(given["served"].rstrip("/"), given["model"], key, int(at_once))

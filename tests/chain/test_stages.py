@@ -15,7 +15,7 @@ from trl.trainer import utils
 
 from sm70lib import sources
 from sm70lib.corpus import tokens
-from sm70lib.models import loading, lora
+from sm70lib.models import layers, loading
 from sm70lib.parameters import stages
 from sm70lib.preparing import training_set
 from sm70lib.study.params import StudyError
@@ -269,7 +269,7 @@ def test_variants_of_the_adapter_are_trained_saved_and_read_back(tmp_path, chang
     assert kinds == {"torch.bfloat16" if p.lora_dtype == "bf16" else "torch.float32"}
     assert len(weights(tmp_path)) == (42 if p.lora_dora else 28)
     assert json.loads((stage / "first-step.json").read_text())["max_logit_difference"] < 1e-2
-    assert lora.adapter_table(stage / "adapter")["matrices"].sum() == 28
+    assert layers.adapter_table(stage / "adapter")["matrices"].sum() == 28
 
 
 def test_other_seeds_have_folders_of_their_own_and_other_weights(tmp_path):

@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import load_file
 
 from sm70lib.corpus import templates
-from sm70lib.models import lora
+from sm70lib.models import layers
 from sm70lib.study import files
 from sm70lib.study.params import ROOT
 from sm70lib.training import launch
@@ -26,7 +26,7 @@ def test_the_notebook_side_runs_a_stage_and_watches_it(tmp_path):
     check = json.loads((stage / "first-step.json").read_text())
     assert check["max_logit_difference"] < 1e-5 < check["max_logit_change"]
     total = sum(weight.numel() for weight in weights(tmp_path).values())
-    assert lora.adapter_table(stage / "adapter")["parameters"].sum() == total
+    assert layers.adapter_table(stage / "adapter")["parameters"].sum() == total
     launch.publish(stage, tmp_path)
     for adapter in (stage / "adapter", tmp_path / "adapter"):
         assert json.loads((adapter / "template.json").read_text()) == {

@@ -10,7 +10,7 @@ import yaml
 from safetensors.torch import load_file
 
 from sm70lib.evaluation import candidates
-from sm70lib.models import lora
+from sm70lib.models import layers
 from sm70lib.steps import trained
 from sm70lib.study.params import ROOT
 from sm70lib.training import checkpoints, launch
@@ -35,7 +35,7 @@ def test_each_stage_leaves_a_model_and_the_next_starts_from_it(tmp_path):
         check = json.loads((folder / "first-step.json").read_text())
         assert check == {"weights": 20, "weights_moved": 20, "max_weight_difference": 0}
         assert not (folder / "first-step").exists(), "as large as the model"
-        assert lora.table(folder)["parameters"].sum() == sum(w.numel() for w in before.values())
+        assert layers.table(folder)["parameters"].sum() == sum(w.numel() for w in before.values())
     losses = launch.metrics(folders[1])["loss"].dropna()
     assert losses.iloc[0] == pytest.approx(math.log(2), abs=1e-6)
     found = {model.name: model for model in candidates._trained(p, tmp_path, "base")}

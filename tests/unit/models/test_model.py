@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from sm70lib.models import loading, lora
+from sm70lib.models import loading
 from sm70lib.study.params import StudyError
 from tests import small
 from tests.small import with_adapter
@@ -25,7 +25,7 @@ def test_gradients_after_an_evaluation_pass_equal_those_of_the_dequantised_copy(
     p = small.base(tmp_path)
     quantised = loading.load(tmp_path / "base/model", p)
     assert (
-        lora.shut_cpu_inference_kernel(quantised) == 14
+        loading.shut_cpu_inference_kernel(quantised) == 14
     )  # seven linear layers in each of two blocks
     plain = copy.deepcopy(quantised).dequantize()
     quantised, plain = with_adapter(quantised), with_adapter(plain)

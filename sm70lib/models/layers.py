@@ -1,28 +1,11 @@
-"""LoRA layers: a right gradient through a quantised layer; and what training has left."""
+"""What training has left, by kind of layer: the matrices of an adapter or of a whole model."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import bitsandbytes as bnb
 import pandas as pd
-import torch
 from safetensors.torch import load_file
-
-
-def shut_cpu_inference_kernel(model: torch.nn.Module) -> int:
-    """Keeps bitsandbytes 0.50 from repacking NF4 weights for a CPU kernel without a gradient.
-
-    After one evaluation pass that kernel also serves training. Every LoRA matrix below the last
-    layer then gets a wrong gradient, with only a warning (cosine to the right one: -0.35).
-
-    Returns:
-        The number of layers that were set.
-    """
-    layers = [module for module in model.modules() if isinstance(module, bnb.nn.Linear4bit)]
-    for layer in layers:
-        layer.support_avx512bf16_for_cpu = False
-    return len(layers)
 
 
 def table(stage: Path) -> pd.DataFrame:
