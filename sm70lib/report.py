@@ -71,24 +71,33 @@ def build(study: str) -> Path:
         "code_style": Markup(HtmlFormatter(style="friendly").get_style_defs(".highlight")),
     }
     for path in paths:
-        text = page.render(shared, title=path.stem, body=_notebook(path))
-        write_text(folder / "report" / f"{path.stem}.html", visible(public(text)))
+        _write(folder, path.stem, page.render(shared, title=path.stem, body=_notebook(path)))
     _items(folder, page, shared)
     others = _beside(folder, page, shared, made.parameters.get("figures_studies", []))
-    tables = sorted(folder.glob("tables/*.csv"))
-    text = page.render(
-        shared,
-        title=f"Study {study}",
-        **_first_screen(made),
-        others=others,
-        items=(folder / "report" / FOLDER).exists(),
-        plain=[path.name for path in tables if not path.with_suffix(".md").exists()],
-        sections=sections.sections(folder, made.parameters.get("eval_primary_protocol", "")),
-    )
-    index = folder / "report" / "index.html"
-    write_text(index, visible(public(text)))
+    content = _first_screen(made) | _tables_and_figures(made)
+    text = page.render(shared, title=f"Study {study}", others=others, **content)
+    index = _write(folder, "index", text)
     model.write(folder)
     return index
+
+
+def _write(folder: Path, name: str, text: str) -> Path:
+    """Writes a page of the report, without places of this machine and orders to a browser."""
+    path = folder / "report" / f"{name}.html"
+    write_text(path, visible(public(text)))
+    return path
+
+
+def _tables_and_figures(made: Made) -> dict:
+    """What stands below the first screen: sections, tables without a form to read, and items."""
+    tables = sorted(made.folder.glob("tables/*.csv"))
+    return {
+        "items": (made.folder / "report" / FOLDER).exists(),
+        "plain": [path.name for path in tables if not path.with_suffix(".md").exists()],
+        "sections": sections.sections(
+            made.folder, made.parameters.get("eval_primary_protocol", "")
+        ),
+    }
 
 
 def _beside(folder: Path, page: Template, shared: dict, others: list[str]) -> list[str]:
@@ -97,7 +106,7 @@ def _beside(folder: Path, page: Template, shared: dict, others: list[str]) -> li
     compared = [other for other, shown in found.items() if shown]
     for other in compared:
         text = page.render(shared, title=f"{folder.name} beside {other}", alone=found[other])
-        write_text(folder / "report" / f"beside-{other}.html", visible(public(text)))
+        _write(folder, f"beside-{other}", text)
     return compared
 
 

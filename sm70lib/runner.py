@@ -61,21 +61,21 @@ def run(
     _require_allowed_name(study, command)
     names = _steps(until)
     again = {_step(beginning, names) for beginning in fresh}
+    whole = not command and names[-1] == list(steps.STEPS)[-1]  # to the last table, for a user
+    command = command or command_line("run", files, overrides)
     _take_over(study, lenders, names, list_only)
-    if not command and not list_only and names[-1] == list(steps.STEPS)[-1]:
+    if list_only:
+        plan = preflight.outlook(study, names, again, command)
+        print(listed(plan, steps.outputs() / study.study))
+        return 0
+    if whole:
         if not _finish_others(study, overrides, lenders):
             return 1
         lenders = [*lenders, *preflight.finished_others(study)]
-    last_words = not command and names[-1] == list(steps.STEPS)[-1]
-    command = command or command_line("run", files, overrides)
-    plan = preflight.outlook(study, names, again, command)
-    if list_only:
-        print(listed(plan, steps.outputs() / study.study))
-        return 0
-    _prepare(study, plan, files, overrides)
+    _prepare(study, preflight.outlook(study, names, again, command), files, overrides)
     if not _finish_all(study, names, again, command, lenders):
         return 1
-    if last_words:
+    if whole:
         from sm70lib import ending  # takes a second, and most commands do not need it
 
         print(ending.last_words(steps.outputs() / study.study, time.monotonic() - began))

@@ -91,6 +91,8 @@ def train(p, folder, number: int = 1, kind: str = "sft", seed: int | None = None
 
     A process of its own takes ten seconds to import what the tests have imported already.
     """
-    stage = launch.describe(p, folder, number, kind, p.train_seeds[0] if seed is None else seed)
+    stage = launch.write_description(
+        p, folder, number, kind, p.train_seeds[0] if seed is None else seed
+    )
     trainer.main(stage)
     return stage

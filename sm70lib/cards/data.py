@@ -38,8 +38,6 @@ def card(
     Returns:
         Markdown with the hub's front matter.
     """
-    chat_template = chat.text_of(tokenizer) if p.data_template == templates.CHAT else None
-    template = templates.digest(p.data_template, chat_template)
     title = f"Training set of study {p.study}"
     data = DatasetCardData(
         language="en",
@@ -49,9 +47,22 @@ def card(
         pretty_name=title,
         tags=["medical", "research-only"],
     )
+    parts = _parts(p, funnel, contamination, digest, _template_digest(p, tokenizer))
+    body = "\n\n".join(part for part in (f"# {title}", *parts) if part)
+    return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n"))
+
+
+def _template_digest(p: Any, tokenizer: Any) -> str:
+    chat_template = chat.text_of(tokenizer) if p.data_template == templates.CHAT else None
+    return templates.digest(p.data_template, chat_template)
+
+
+def _parts(
+    p: Any, funnel: pd.DataFrame, contamination: pd.DataFrame, digest: str, template: str
+) -> list[str]:
+    """The paragraphs of a card below its title; "" for one that this study does not need."""
     leaks = contamination[contamination["any"] > 0]
-    parts = [
-        f"# {title}",
+    return [
         params.rehearsal(p.study),
         f"{RESEARCH_ONLY} Medical text from public sources, tokenised; each source keeps its own "
         "licence. The tokens are those of the study's base, and of no other model.",
@@ -69,8 +80,6 @@ def card(
         "The text was written by others and was checked by rules alone: empty, doubled, personal, "
         "mislabelled and leaked rows are looked for, and whether an answer is right is not.",
     ]
-    body = "\n\n".join(part for part in parts if part)
-    return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n"))
 
 
 def size(rows: int) -> str:

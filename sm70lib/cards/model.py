@@ -76,23 +76,10 @@ def card(made: Made, given: dict[str, Any], place: Path, model: str) -> str:
     """
     scored = _scored(made, model)
     title = f"{names.model(model)} of study {made.name}"
-    whole = not (place / "adapter_config.json").exists()
-    warning = params.rehearsal(made.name)
-    results = [] if warning else _results(made, scored)  # programs do not read the warning
-    data = ModelCardData(
-        base_model=public_base(made),
-        library_name="transformers" if whole else "peft",
-        pipeline_tag="text-generation",
-        language="en",
-        license="other",
-        datasets=_datasets(given) or None,
-        tags=["medical", "research-only", *([] if whole else ["lora"])],
-        model_name=title if results else None,
-        eval_results=results or None,
-    )
+    data = _front_matter(made, given, place, title, scored)
     parts = [
         f"# {title[:1].upper()}{title[1:]}",
-        warning,
+        params.rehearsal(made.name),
         f"**{RESEARCH_ONLY}** An exam score is no evidence of safety or use in care.",
         about.sentence(made),
         _origins(made, place),
@@ -105,6 +92,26 @@ def card(made: Made, given: dict[str, Any], place: Path, model: str) -> str:
     ]
     body = "\n\n".join(part for part in parts if part)
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n"))
+
+
+def _front_matter(
+    made: Made, given: dict[str, Any], place: Path, title: str, scored: pd.DataFrame
+) -> ModelCardData:
+    """What programs read of a card."""
+    whole = not (place / "adapter_config.json").exists()
+    # Programs do not read the warning of a rehearsal, so they get no numbers of one.
+    results = [] if params.rehearsal(made.name) else _results(made, scored)
+    return ModelCardData(
+        base_model=public_base(made),
+        library_name="transformers" if whole else "peft",
+        pipeline_tag="text-generation",
+        language="en",
+        license="other",
+        datasets=_datasets(given) or None,
+        tags=["medical", "research-only", *([] if whole else ["lora"])],
+        model_name=title if results else None,
+        eval_results=results or None,
+    )
 
 
 def public_base(made: Made) -> str | None:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from sm70lib.asking.asking import Prompts
 from sm70lib.asking.runs import Run
-from sm70lib.evaluation.batches import batched, limit
+from sm70lib.evaluation.batches import Batch, batched, limit
 from sm70lib.evaluation.lines import about_run, resume, seal, share
 from sm70lib.models.backend import Backend, Local
 from sm70lib.models.proof import PACKED
+from sm70lib.records.jsonlines import Asked
 from sm70lib.steps.steps import progress, write_json
 from sm70lib.study.params import StudyError
 
@@ -62,21 +63,27 @@ def evaluate(
     with open(mine, "a", encoding="utf-8") as file, progress(len(prompts), "item", title) as bar:
         bar.update(len(done))
         for number, batch in enumerate(batches):
-            fresh = [prompt.key not in done for prompt, _ in batch.asked]
-            if number % world != rank or not any(fresh):
-                continue
-            start = time.perf_counter()
-            found = batch.score(backend, run)
-            seconds = round((time.perf_counter() - start) / len(found), 6)
-            new_lines = [line | {"seconds": seconds} for line, new in zip(found, fresh) if new]
-            file.write("".join(f"{json.dumps(line)}\n" for line in new_lines))
-            file.flush()
-            bar.update(sum(fresh))
+            if number % world == rank:
+                new_lines = _new_lines(batch, backend, run, done)
+                file.write("".join(f"{json.dumps(line)}\n" for line in new_lines))
+                file.flush()
+                bar.update(len(new_lines))
     if rank == 0:
         scored = {"n_scored": len(prompts) - len(listed["skipped"])}
         write_json(path.with_suffix(".meta.json"), about | listed | scored)
     if world == 1:
         seal(path)
+
+
+def _new_lines(batch: Batch, backend: Backend, run: Run, done: set[Asked]) -> list[dict]:
+    """The lines of a batch that are not there yet; it is scored whole, or not at all."""
+    fresh = [prompt.key not in done for prompt, _ in batch.asked]
+    if not any(fresh):
+        return []
+    start = time.perf_counter()
+    found = batch.score(backend, run)
+    seconds = round((time.perf_counter() - start) / len(found), 6)
+    return [line | {"seconds": seconds} for line, new in zip(found, fresh) if new]
 
 
 def _way(backend: Backend, run: Run) -> dict[str, str]:

@@ -63,7 +63,7 @@ def _first_step(study: Study) -> int:
     """Runs the cells of 00 and 01, then the trainer for one step; returns the rows to tune on."""
     import matplotlib
 
-    from sm70lib.training import launch, methods, train
+    from sm70lib.training import launch, rows, train
 
     matplotlib.use("agg")
     folder = steps.outputs() / study.study
@@ -71,12 +71,12 @@ def _first_step(study: Study) -> int:
     _run_cells("00_base", study)
     _run_cells("01_data", study)
     for number, kind in enumerate(study.train_stages, 1):
-        stage = launch.describe(study, folder, number, kind, study.train_seeds[0])
+        stage = launch.write_description(study, folder, number, kind, study.train_seeds[0])
         train.main(stage)
         logged = launch.metrics(stage)
         if not (stage / "done.json").exists() or logged["step"].max() != 1:
             raise StudyError(f"{study.study}: stage {stage.name} did not take its first step")
-    training_rows, _ = methods.rows_of("sft", folder, study, 1)
+    training_rows, _ = rows.rows_of("sft", folder, study, 1)
     return len(training_rows)
 
 

@@ -78,27 +78,33 @@ def rehearse(
     began = time.monotonic()
     study = load(*files, overrides=parsed(overrides))
     root = {name: text for name, text in overrides.items() if name == "data_root"}
-    others = {other: load(*other, overrides=parsed(root)) for other in _others(study)}
+    parts = [_Part([str(path) for path in other], root, EVALUATION) for other in _others(study)]
+    parts.append(_Part(files, overrides))
     again = f"{command_line('rehearse', files, overrides)} --resume"
     lenders: list[str] = []  # an arm takes over what those before it made, as `run` has it
-    with _stage(study, list(others.values()), resume, fresh_kernels) as folder:
-        for paths, other in others.items():
-            print(f"{other.study} is rehearsed first: it stands beside {study.study}", flush=True)
-            names = [str(path) for path in paths]
-            texts = root | _changes(other, folder)
-            if runner.run(names, texts, command=again, lenders=lenders, until=EVALUATION):
+    with _stage([part.study for part in parts], resume, fresh_kernels) as folder:
+        for part in parts:
+            name = part.study.study
+            if part.until:
+                print(f"{name} is rehearsed first: it stands beside {study.study}", flush=True)
+            texts = part.overrides | _changes(part.study, folder)
+            if runner.run(part.files, texts, command=again, lenders=lenders, until=part.until):
                 return 1
-            lenders.append(f"{REHEARSAL}{other.study}")
-        texts = overrides | _changes(study, folder)
-        if runner.run(files, texts, command=again, lenders=lenders):
-            return 1
+            lenders.append(f"{REHEARSAL}{name}")
         _ask(files, texts)
     from sm70lib import report
 
-    name = f"{REHEARSAL}{study.study}"
-    print(report.build(name))
-    print(f"{name}: came through in {time.monotonic() - began:.0f} s")
+    print(report.build(folder.name))
+    print(f"{folder.name}: came through in {time.monotonic() - began:.0f} s")
     return 0
+
+
+class _Part:
+    """A study to be rehearsed: the one that was named, or one that stands beside it."""
+
+    def __init__(self, files: list[str], overrides: dict[str, str], until: str | None = None):
+        self.files, self.overrides, self.until = files, overrides, until
+        self.study = load(*files, overrides=parsed(overrides))
 
 
 def _others(study: Study) -> list[tuple[Path, ...]]:
@@ -107,19 +113,19 @@ def _others(study: Study) -> list[tuple[Path, ...]]:
 
 
 @contextmanager
-def _stage(study: Study, others: list[Study], resume: bool, fresh_kernels: bool) -> Iterator[Path]:
-    """Sets up everything that a study and those beside it need to be rehearsed.
+def _stage(studies: list[Study], resume: bool, fresh_kernels: bool) -> Iterator[Path]:
+    """Sets up everything that studies need to be rehearsed one after another.
 
     Yields:
-        The folder of the study's rehearsal; the stand-ins of all are in it.
+        The folder of the last one's rehearsal; the stand-ins of all are in it.
     """
     from sm70lib.rehearsal import warm  # papermill takes 2 s, and other commands do not need it
 
-    studies = [*others, study]
+    folders = [steps.outputs() / f"{REHEARSAL}{study.study}" for study in studies]
     if not resume:
-        for one in studies:
-            shutil.rmtree(steps.outputs() / f"{REHEARSAL}{one.study}", ignore_errors=True)
-    folder = steps.outputs() / f"{REHEARSAL}{study.study}"
+        for each in folders:
+            shutil.rmtree(each, ignore_errors=True)
+    folder = folders[-1]
     with local_hub(folder), _local_server(studies, folder), warm.one_kernel(fresh_kernels):
         preflight.set_environment(*studies)  # before the kernel starts, which has it for good
         warm.WarmKernel.run(stand_in_files.code(studies, folder))
@@ -129,7 +135,8 @@ def _stage(study: Study, others: list[Study], resume: bool, fresh_kernels: bool)
 def _changes(study: Study, folder: Path) -> dict[str, str]:
     """The YAML texts of the parameters that a rehearsal changes; what is cut is printed."""
     changed = cuts(study) | stand_in_files.data_root(study, folder)
-    _print_cuts(study, changed)
+    pairs = [f"{name} {getattr(study, name)} -> {value}" for name, value in changed.items()]
+    print(f"cut: {', '.join(pairs)}", flush=True)
     return {name: json.dumps(value) for name, value in changed.items()}  # JSON is YAML too
 
 
@@ -230,11 +237,6 @@ def _local_server(studies: list[Study], folder: Path) -> Iterator[None]:
             yield
         finally:
             del os.environ[SERVED_AT]
-
-
-def _print_cuts(study: Study, changed: dict[str, Any]) -> None:
-    pairs = [f"{name} {getattr(study, name)} -> {value}" for name, value in changed.items()]
-    print(f"cut: {', '.join(pairs)}", flush=True)
 
 
 def _ask(files: list[str], overrides: dict[str, str]) -> None:

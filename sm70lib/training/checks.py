@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -13,7 +14,8 @@ from sm70lib.steps.steps import write_json
 from sm70lib.study.params import StudyError
 from sm70lib.training import trainers
 from sm70lib.training.checkpoints import own_weights
-from sm70lib.training.methods import METHODS, longest
+from sm70lib.training.methods import METHODS
+from sm70lib.training.rows import longest
 
 
 def _is_first_step(args, state) -> bool:
@@ -99,6 +101,27 @@ class FirstLoss(TrainerCallback):
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
         if state.global_step == 0 and metrics:
             METHODS[self.kind].check_first_loss(metrics["eval_loss"])
+
+
+def first_steps(
+    stage: Path, kind: str, all_weights: bool, sharded: bool
+) -> Iterator[TrainerCallback]:
+    """The checks of a stage at its first step.
+
+    Under FSDP a weight is in pieces until training starts, and no process has all of it.
+
+    Args:
+        stage: The stage's folder.
+        kind: The kind of the stage.
+        all_weights: Whether all weights are trained.
+        sharded: Whether processes share the model by FSDP.
+    """
+    if all_weights:
+        yield FirstWholeStep(stage, sharded)
+    elif not sharded:
+        yield FirstStep(stage)
+    if sharded:
+        yield FirstLoss(kind)
 
 
 def _sums(model) -> list[float]:

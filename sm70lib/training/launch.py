@@ -70,13 +70,26 @@ def run(
     """
     seed = p.train_seeds[0] if seed is None else seed
     mend(folder, keys.stage_folder(p, folder, number, seed))
-    stage = describe(p, folder, number, kind, seed)
-    if finished(stage):
-        watch(metrics(stage))
-        return stage
-    command = [*launcher(p.train_launcher), "-m", "sm70lib.training.train", str(stage)]
+    stage = write_description(p, folder, number, kind, seed)
+    if not finished(stage):
+        exit_code, logged = _trained(p.train_launcher, stage, watch)
+        if exit_code:
+            raise StudyError(_ended(exit_code, logged, stage, _less(p, folder, number, kind)))
+        _require_finished(stage, p.train_launcher)
+    watch(metrics(stage))
+    return stage
+
+
+def _trained(line: str, stage: Path, watch: Callable[[pd.DataFrame], None]) -> tuple[int, str]:
+    """Runs the trainer of a stage to its end, and shows its notes and metrics meanwhile.
+
+    Returns:
+        Its exit code, and what it has written into the stage's log.
+    """
+    command = [*launcher(line), "-m", "sm70lib.training.train", str(stage)]
     environment = os.environ | {"SM70_NOTEBOOK": f"{socket.gethostname()}:{os.getpid()}"}
-    with open(stage / "log.txt", "a") as log:
+    path = stage / "log.txt"
+    with open(path, "a") as log:
         written = shown = log.tell()
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -84,20 +97,19 @@ def run(
         with children.ended_with_us(process):
             while process.poll() is None:
                 time.sleep(2)
-                shown = children.show_notes(stage / "log.txt", shown)
+                shown = children.show_notes(path, shown)
                 watch(metrics(stage))
-    children.show_notes(stage / "log.txt", shown)
-    if process.returncode != 0:
-        logged = (stage / "log.txt").read_bytes()[written:].decode(errors="replace")
-        remedy = _less(p, folder, number, kind)
-        raise StudyError(_ended(process.returncode, logged, stage, remedy))
+    children.show_notes(path, shown)
+    return process.returncode, path.read_bytes()[written:].decode(errors="replace")
+
+
+def _require_finished(stage: Path, line: str) -> None:
+    """Raises StudyError if a launcher has ended well, and the stage is not finished."""
     if not finished(stage):
         raise StudyError(
-            f"train_launcher {p.train_launcher} ended without training: {stage} lacks what a "
-            f"finished stage leaves (its words: {stage / 'log.txt'})"
+            f"train_launcher {line} ended without training: {stage} lacks what a finished stage "
+            f"leaves (its words: {stage / 'log.txt'})"
         )
-    watch(metrics(stage))
-    return stage
 
 
 def _ended(exit_code: int, logged: str, stage: Path, remedy: str) -> str:
@@ -122,7 +134,7 @@ def _reason(exit_code: int, lines: list[str], stage: Path) -> str:
     return lines[-1]
 
 
-def describe(p, folder: Path, number: int, kind: str, seed: int) -> Path:
+def write_description(p, folder: Path, number: int, kind: str, seed: int) -> Path:
     """Writes `stage.json`, which tells the trainer's process what to do.
 
     A finished stage is left as it is.

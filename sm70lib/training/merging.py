@@ -22,7 +22,7 @@ from sm70lib.steps import keys
 from sm70lib.steps.compared import difference
 from sm70lib.steps.keys import TUNING
 from sm70lib.steps.steps import write_json
-from sm70lib.training.methods import as_text, rows_of
+from sm70lib.training.rows import as_text, rows_of
 
 COMPARED = 1024  # target tokens whose logits are kept: 0.5 GB with a vocabulary of 128,000
 COLUMNS = ["items", "tokens", "flips", "largest_logit_difference"]

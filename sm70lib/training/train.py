@@ -25,7 +25,7 @@ from sm70lib.study.files import public, record, write_text
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import trained, trains_all
 from sm70lib.training.launch import NO_SPACE, no_space
-from sm70lib.training.methods import rows_of
+from sm70lib.training.rows import rows_of
 from sm70lib.training.trainers import build
 
 
@@ -84,7 +84,7 @@ def _train(stage: Path, folder: Path, p, how) -> None:
     from datasets import disable_caching
 
     from sm70lib.models import loading
-    from sm70lib.training import checkpoints, checks, heldout, watch
+    from sm70lib.training import checkpoints, checks, watch
 
     disable_caching()  # TRL's maps would leave files in data/train and change its digest
     rows, holdout = rows_of(how.kind, folder, p, how.number)
@@ -93,16 +93,23 @@ def _train(stage: Path, folder: Path, p, how) -> None:
     # A resumed run has the loss of step 0 already.
     trainer.args.eval_on_start = checkpoint is None and len(holdout) > 0
     documents = folder / "data/holdout.csv" if how.kind == "sft" else stage / "none"
-    # Under FSDP a weight is in pieces until training starts, and no process has all of it.
-    if trains_all(p):
-        trainer.add_callback(checks.FirstWholeStep(stage, trainer.is_fsdp_enabled))
-    elif not trainer.is_fsdp_enabled:
-        trainer.add_callback(checks.FirstStep(stage))
-    if trainer.is_fsdp_enabled:
-        trainer.add_callback(checks.FirstLoss(how.kind))
-    elif checkpoint is None:
+    for check in checks.first_steps(stage, how.kind, trains_all(p), trainer.is_fsdp_enabled):
+        trainer.add_callback(check)
+    if checkpoint is None and not trainer.is_fsdp_enabled:
         checks.rehearse(trainer, how.kind)
-        heldout.measure(trainer, documents, stage, heldout.BEFORE)
+        watch.measure_documents(trainer, documents, stage, watch.BEFORE)
+    _run(trainer, stage, checkpoint)
+    if watch.notebook_gone():
+        sys.exit(watch.ORPHANED)
+    if not trainer.is_fsdp_enabled:
+        watch.measure_documents(trainer, documents, stage, watch.AFTER)
+    _finish(trainer, stage, folder, p)
+
+
+def _run(trainer, stage: Path, checkpoint: Path | None) -> None:
+    """Trains from a checkpoint, or from step 0, to the last step; its checkpoints are sealed."""
+    from sm70lib.training import checkpoints, watch
+
     with progress(trainer.args.max_steps, "step", stage.name) as bar:
         trainer.add_callback(watch.Metrics(stage / "metrics.jsonl", bar))
         trainer.add_callback(watch.Orphan())
@@ -110,11 +117,6 @@ def _train(stage: Path, folder: Path, p, how) -> None:
         trainer.add_callback(checkpoints.Complete())
         with suppress(checkpoints.Trained):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if watch.notebook_gone():
-        sys.exit(watch.ORPHANED)
-    if not trainer.is_fsdp_enabled:
-        heldout.measure(trainer, documents, stage, heldout.AFTER)
-    _finish(trainer, stage, folder, p)
 
 
 def _finish(trainer, stage: Path, folder: Path, p) -> None:

@@ -24,7 +24,8 @@ from sm70lib.models.proof import PLAIN, prove_training
 from sm70lib.parameters.stages import READS, STAGES
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import trains_all
-from sm70lib.training.methods import METHODS, longest
+from sm70lib.training.methods import METHODS
+from sm70lib.training.rows import longest
 from sm70lib.training.settings import config, precision
 
 

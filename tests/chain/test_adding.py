@@ -260,7 +260,7 @@ def test_a_training_method_is_a_line_in_two_files(copy):
     for file, at, text in (
         ("parameters/stages.py", "class Kind(", ROBUST),
         ("parameters/stages.py", "}\n# Folders that 01_data writes.", ROBUST_KIND),
-        ("training/methods.py", "}\nCOLUMNS", ROBUST_METHOD),
+        ("training/methods.py", '    "dpo": Method(', ROBUST_METHOD),
     ):
         path = copy.root / "sm70lib" / file
         before, there, after = path.read_text().partition(at)

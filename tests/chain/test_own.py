@@ -93,7 +93,7 @@ def _run(study, folder: Path) -> None:
 def _train(study, folder: Path) -> None:
     """Trains in this process, which imports the trainer once; the notebook finds it done."""
     for number, kind in enumerate(study.train_stages, 1):
-        train.main(launch.describe(study, folder, number, kind, study.train_seeds[0]))
+        train.main(launch.write_description(study, folder, number, kind, study.train_seeds[0]))
 
 
 def test_every_own_file_is_audited_and_trained_on(finished):

@@ -19,7 +19,8 @@ from sm70lib.models import layers, loading
 from sm70lib.parameters import stages
 from sm70lib.preparing import training_set
 from sm70lib.study.params import StudyError
-from sm70lib.training import checks, launch, methods, trainers
+from sm70lib.training import checks, launch, trainers
+from sm70lib.training.rows import rows_of
 from tests import small
 from tests.tuning import staged, study, train, weights
 
@@ -245,7 +246,7 @@ def test_a_reference_that_is_another_model_is_refused(tmp_path):
     trainer = trainers.build(
         p,
         loading.located(tmp_path),
-        *methods.rows_of("dpo", tmp_path, p, 2),
+        *rows_of("dpo", tmp_path, p, 2),
         tmp_path / "stage",
         SimpleNamespace(kind="dpo", seed=0, start=str(start)),
     )

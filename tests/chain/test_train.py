@@ -180,7 +180,7 @@ def test_two_machines_train_together(tmp_path):
         f"--main_process_ip 127.0.0.1 --main_process_port {port}"
     )
     p = study(tmp_path, sft_steps=4, sft_batch_size=4, train_launcher=launcher)
-    stage = launch.describe(p, tmp_path, 1, "sft", 0)
+    stage = launch.write_description(p, tmp_path, 1, "sft", 0)
     second = [*launch.launcher(f"{launcher} --machine_rank 1"), "-m", "sm70lib.training.train"]
     with subprocess.Popen([*second, str(stage)], cwd=ROOT) as other:
         launch.run(p, tmp_path, 1, "sft")

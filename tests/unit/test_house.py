@@ -116,10 +116,10 @@ def test_quick_modules_import_no_deep_learning(name):
 
 def test_the_notebook_of_training_imports_no_trainer():
     """The trainer runs in a process of its own; the notebook would wait 5 s for nothing."""
-    code = "import sys; from sm70lib.training import launch, methods; print(*sys.modules)"
+    code = "import sys; from sm70lib.training import launch, rows; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     loaded = set(done.stdout.split())
-    assert "sm70lib.training.methods" in loaded, done.stderr
+    assert "sm70lib.training.rows" in loaded, done.stderr
     assert loaded & {"trl", "bitsandbytes", "transformers.trainer"} == set()
     assert "trl" in reached("sm70lib.training.trainers"), "that is where it is needed"
 

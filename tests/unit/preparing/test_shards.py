@@ -13,7 +13,7 @@ from sm70lib.corpus.examples import features_of
 from sm70lib.corpus.tokens import IGNORED
 from sm70lib.preparing import shards
 from sm70lib.study.params import StudyError
-from sm70lib.training import methods
+from sm70lib.training.rows import as_text
 from tests.synthetic import FILES, TEXTS, write_papers
 from tests.unit.preparing.test_training_set import prepare
 
@@ -96,4 +96,4 @@ def test_text_without_labels_trains_as_text_with_them(papers, tmp_path, tokenize
     one, other = collate(rows), collate(labelled)
     assert one.keys() == other.keys() and one["labels"].equal(other["labels"])
     assert (one["labels"] >= 0).sum() == sum(len(row["input_ids"]) - 1 for row in rows)
-    assert methods.as_text(rows[0])["labels"] == rows[0]["input_ids"]
+    assert as_text(rows[0])["labels"] == rows[0]["input_ids"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sm70lib.training import heldout
+from sm70lib.training import watch
 
 
 @pytest.fixture
@@ -34,24 +34,24 @@ def test_losses_are_those_of_transformers_and_are_measured_once(trainer, tmp_pat
     pd.DataFrame({"place": places, "document": ["a", "b", "c"] * 3}).to_csv(documents, index=False)
     stage = tmp_path / "stage"
     stage.mkdir()
-    heldout.measure(trainer, documents, stage, heldout.BEFORE)
+    watch.measure_documents(trainer, documents, stage, watch.BEFORE)
     found = pd.read_csv(stage / "holdout.csv")
     model = trainer.model
-    for place, loss, targets in zip(places, found[heldout.BEFORE], found["targets"]):
+    for place, loss, targets in zip(places, found[watch.BEFORE], found["targets"]):
         row = trainer.eval_dataset[place]
         ids, labels = (torch.tensor([row[name]]) for name in ("input_ids", "labels"))
         theirs = model.eval()(input_ids=ids, labels=labels).loss.item()
         assert targets == (labels[:, 1:] != -100).sum()
         assert loss == pytest.approx(theirs * targets, rel=1e-4)
     model.lm_head.weight.data += 1
-    heldout.measure(trainer, documents, stage, heldout.BEFORE)
+    watch.measure_documents(trainer, documents, stage, watch.BEFORE)
     assert pd.read_csv(stage / "holdout.csv").equals(found), (
         "a resumed run keeps the loss of step 0"
     )
-    heldout.measure(trainer, documents, stage, heldout.AFTER)
-    assert list(pd.read_csv(stage / "holdout.csv"))[-1] == heldout.AFTER
+    watch.measure_documents(trainer, documents, stage, watch.AFTER)
+    assert list(pd.read_csv(stage / "holdout.csv"))[-1] == watch.AFTER
 
 
 def test_without_documents_nothing_is_written(trainer, tmp_path):
-    heldout.measure(trainer, tmp_path / "none.csv", tmp_path, heldout.BEFORE)
+    watch.measure_documents(trainer, tmp_path / "none.csv", tmp_path, watch.BEFORE)
     assert not list(tmp_path.iterdir())

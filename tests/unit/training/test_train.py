@@ -16,7 +16,8 @@ from sm70lib.parameters import stages
 from sm70lib.sizes import accelerators
 from sm70lib.steps import compared, keys
 from sm70lib.study.params import ROOT, StudyError
-from sm70lib.training import checks, launch, methods, trainers, watch
+from sm70lib.training import checks, launch, trainers, watch
+from sm70lib.training.rows import by_source, reading, rows_of
 from tests.tuning import staged, study
 
 
@@ -69,7 +70,7 @@ def test_an_orphaned_trainer_notices(monkeypatch):
 def test_what_a_rehearsal_counts_is_forgotten(tmp_path):
     """The names are TRL's private ones: a version without them is noticed here."""
     p = study(tmp_path, sft_steps=1)
-    rows, holdout = methods.rows_of("sft", tmp_path, p, 1)
+    rows, holdout = rows_of("sft", tmp_path, p, 1)
     how = SimpleNamespace(kind="sft", seed=0, start=None)
     trainer = trainers.build(p, loading.located(tmp_path), rows, holdout, tmp_path / "stage", how)
     batch = trainer.data_collator([rows[0]]) | {"labels": torch.tensor([rows[0]["labels"]])}
@@ -93,35 +94,39 @@ def mixed(folder):
 def test_sources_of_text_are_read_in_the_proportion_of_their_tokens(tmp_path):
     mixed(tmp_path)
     whole = SimpleNamespace(cpt_mix={}, data_holdout=6, seed=0)
-    table = methods.by_source("cpt", tmp_path, whole)
+    table = by_source("cpt", tmp_path, whole)
     assert table["tokens"].to_dict() == {"papers": 300, "abstracts": 800, "town": 400}
     mix = {"papers": 6.0, "abstracts": 3.0, "town": 1.0}
     p = SimpleNamespace(cpt_mix=mix, data_holdout=6, seed=0)
-    table = methods.by_source("cpt", tmp_path, p)
+    table = by_source("cpt", tmp_path, p)
     # the papers are scarcest for their part, and whole; 150 and 50 tokens are 7 and 6 rows at most
     assert table["rows"].to_dict() == {"papers": 30, "abstracts": 7, "town": 6}
     assert table["share"].round().to_dict() == {"papers": 61, "abstracts": 29, "town": 10}
-    rows, held = methods.rows_of("cpt", tmp_path, p, 1)
+    rows, held = rows_of("cpt", tmp_path, p, 1)
     assert len(rows) + len(held) == 43 and len(held) == 4
-    again, _ = methods.rows_of("cpt", tmp_path, p, 1)
+    again, _ = rows_of("cpt", tmp_path, p, 1)
     assert again["input_ids"] == rows["input_ids"], "the same seed draws the same rows"
-    other, _ = methods.rows_of("cpt", tmp_path, SimpleNamespace(**vars(p) | {"seed": 1}), 1)
+    other, _ = rows_of("cpt", tmp_path, SimpleNamespace(**vars(p) | {"seed": 1}), 1)
     assert other["input_ids"] != rows["input_ids"]
     drawn = [tuple(ids) for ids in [*rows["input_ids"], *held["input_ids"]]]
     assert len(set(drawn)) == len(drawn), "no row is read twice in a pass"
     lacking = SimpleNamespace(**vars(p) | {"cpt_mix": {"papers": 1.0, "abstracts": 1.0}})
     with pytest.raises(StudyError, match="cpt_mix names papers, abstracts, and data/text has rows"):
-        methods.rows_of("cpt", tmp_path, lacking, 1)
+        rows_of("cpt", tmp_path, lacking, 1)
 
 
 def test_passes_count_rows_and_of_packed_rows_their_tokens(tmp_path):
     mixed(tmp_path)
     packed = {"cpt_mix": {}, "cpt_steps": 3, "cpt_batch_size": 4, "cpt_packing": True}
-    p = SimpleNamespace(train_stages=["cpt"], data_holdout=0, seed=0, data_max_length=500, **packed)
-    rows, _ = methods.rows_of("cpt", tmp_path, p, 1)
-    assert methods.passes(p, 1, rows) == 3 * 4 * 500 / 1500
+    p = SimpleNamespace(train_stages=["cpt"], data_holdout=6, seed=0, data_max_length=500, **packed)
+    rows, held = rows_of("cpt", tmp_path, p, 1)
+    tokens = sum(map(len, rows["input_ids"]))
+    read = reading(p, tmp_path, 1)
+    assert (read.rows, read.held_out) == (len(rows), len(held)) == (114, 6)
+    assert read.passes == 3 * 4 * 500 / tokens and tokens < 1500
+    assert read.by_source["tokens"].sum() == 1500, "the held-out rows among them"
     p.cpt_packing = False
-    assert methods.passes(p, 1, rows) == 3 * 4 / 120
+    assert reading(p, tmp_path, 1).passes == 3 * 4 / 114
 
 
 def test_rounds_may_differ_in_length_and_each_key_has_its_own(tmp_path):
@@ -135,7 +140,9 @@ def test_rounds_may_differ_in_length_and_each_key_has_its_own(tmp_path):
     assert keys.of_stage(longer, tmp_path, 3, 0) != last
     alike = SimpleNamespace(**vars(p) | {"dpo_round_steps": [], "dpo_steps": 5})
     assert keys.of_stage(alike, tmp_path, 2, 0) == first
-    described = json.loads((launch.describe(p, tmp_path, 3, "dpo", 0) / "stage.json").read_text())
+    described = json.loads(
+        (launch.write_description(p, tmp_path, 3, "dpo", 0) / "stage.json").read_text()
+    )
     assert described["params"]["dpo_steps"] == 2
 
 
@@ -178,22 +185,22 @@ def test_a_round_of_dpo_reads_its_own_sources_and_those_of_all(tmp_path):
     shutil.rmtree(tmp_path / "data/preferences")
     shutil.move(tmp_path / "preferences", tmp_path / "data/preferences")
     read = [
-        {ids[1] for ids in methods.rows_of("dpo", tmp_path, p, number)[0]["prompt_ids"]}
+        {ids[1] for ids in rows_of("dpo", tmp_path, p, number)[0]["prompt_ids"]}
         for number in (2, 3)
     ]
     assert read == [{*range(3, 8), *range(13, 18)}, set(range(8, 18))]
     p.dpo_rounds = dict.fromkeys(("first", "second", "each"), 1)
     with pytest.raises(StudyError, match="dpo_rounds leaves round 2 without a pair"):
-        methods.rows_of("dpo", tmp_path, p, 3)
+        rows_of("dpo", tmp_path, p, 3)
 
 
 def test_flipped_labels_exchange_the_answers_and_are_another_stage(tmp_path):
     p = staged(tmp_path, train_stages=["sft", "dpo", "dpo"])
-    rows, _ = methods.rows_of("dpo", tmp_path, p, 2)
+    rows, _ = rows_of("dpo", tmp_path, p, 2)
     key = keys.of_stage(p, tmp_path, 2, 0)
     assert "dpo_flipped" not in key["parameters"], "stages from before it was there keep their keys"
     p.dpo_flipped = True
-    flipped, _ = methods.rows_of("dpo", tmp_path, p, 2)
+    flipped, _ = rows_of("dpo", tmp_path, p, 2)
     assert flipped["chosen_ids"][:] == rows["rejected_ids"][:] != rows["chosen_ids"][:]
     assert flipped["prompt_ids"][:] == rows["prompt_ids"][:]
     other = keys.of_stage(p, tmp_path, 2, 0)
@@ -214,10 +221,10 @@ def test_data_that_a_stage_lacks_is_one_sentence(tmp_path):
     with pytest.raises(
         StudyError, match="has the columns prompt, chosen, rejected, and stage dpo needs prompt_ids"
     ):
-        methods.rows_of("dpo", tmp_path / "other", p, 2)
+        rows_of("dpo", tmp_path / "other", p, 2)
     with pytest.raises(StudyError, match="stage cpt reads data/text, which is not there"):
-        methods.rows_of("cpt", tmp_path / "other", p, 1)
-    rows, holdout = methods.rows_of("cpt", tmp_path, p, 1)
+        rows_of("cpt", tmp_path / "other", p, 1)
+    rows, holdout = rows_of("cpt", tmp_path, p, 1)
     assert (len(rows), len(holdout)) == (36, 4) and not {*map(str, rows["input_ids"])} & {
         *map(str, holdout["input_ids"])
     }
