@@ -84,7 +84,8 @@ class Rendered:
 class Prompts:
     """The prompts of a run: every item once per seed.
 
-    A few of them can be rendered one by one; `digest` and `chunks` render all, once.
+    A few of them can be rendered one by one; `digest` and `chunks` render all, once for all models
+    that are asked in the same words.
 
     With `chat`, or if the protocol says so, they stand in the tokenizer's chat template instead of
     the study's template. A tokenizer without a chat template gets Med42's own words. Without a
@@ -154,8 +155,17 @@ class Prompts:
 
     @cached_property
     def rendered(self) -> Rendered:
-        """All prompts, rendered when they are first needed."""
-        return Rendered(self)
+        """All prompts, rendered when the first model that is asked in these words needs them."""
+        if self._words not in self.run.rendered:
+            self.run.rendered[self._words] = Rendered(self)
+        return self.run.rendered[self._words]
+
+    @property
+    def _words(self) -> tuple:
+        """What decides the text of prompts besides the run: of a model in a chat, its template."""
+        if self.tokenizer is None or not (self.chat or self.trained):
+            return (self.chat,)
+        return self.chat, self.tokenizer.chat_template, str(self.tokenizer.special_tokens_map)
 
     @property
     def digest(self) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from sm70lib import benchmarks, protocols
 from sm70lib.benchmarks import Item
@@ -18,7 +19,8 @@ class Run:
     """One thing to score: a benchmark under a protocol with some number of shots.
 
     `items` are scored, and `pool` are the items that shots come from (none: the scored items).
-    `template` is the study's `data_template`; protocols with `in_template` ask in it.
+    `template` is the study's `data_template`; protocols with `in_template` ask in it. `rendered`
+    keeps the prompts for models that are asked in the same words (see `asking.Prompts`).
     """
 
     benchmark: str
@@ -27,6 +29,7 @@ class Run:
     items: list[Item]
     pool: list[Item]
     template: str = ""
+    rendered: dict[tuple, Any] = field(init=False, default_factory=dict)
 
     @property
     def name(self) -> str:

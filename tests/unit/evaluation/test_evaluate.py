@@ -519,7 +519,7 @@ def content(folder) -> dict[str, bytes]:
     }
 
 
-def test_every_prompt_is_rendered_once_for_a_model(study, monkeypatch):
+def test_every_prompt_is_rendered_once_for_all_models(study, monkeypatch):
     """Invented benchmarks, with a shot and without, under one seed and under three."""
     folder, p = study
     p.eval_protocols, p.eval_shots = ["sm70-2023", "harness", "meditron"], [0, 1]
@@ -528,8 +528,8 @@ def test_every_prompt_is_rendered_once_for_a_model(study, monkeypatch):
         made = synthetic.items(name, 12, world=False)
         benchmarks.save(folder / "data/benchmarks", name, made[:8])
         benchmarks.save(folder / "data/benchmarks", f"{name}.pool", made[8:])
-    model = candidates.Model("base", str(folder / "base/model"))
-    monkeypatch.setattr(scoring, "models", lambda *_: [model])
+    found = [candidates.Model(name, str(folder / "base/model")) for name in ("base", "twin")]
+    monkeypatch.setattr(scoring, "models", lambda *_: found)
     rendered, prompt = [], Protocol.prompt
     monkeypatch.setattr(
         Protocol, "prompt", lambda self, *given: rendered.append(self) or prompt(self, *given)
@@ -541,9 +541,11 @@ def test_every_prompt_is_rendered_once_for_a_model(study, monkeypatch):
     assert len(asked) >= 8 and len(rendered) == wanted
     written = content(folder / "predictions")
     rendered.clear()
-    scoring.score_all(p, asked, folder)
-    assert len(rendered) == 2 * wanted, "once to see what matches, once to see what is left"
+    scoring.score_all(p, runs.runs(p, folder / "data/benchmarks"), folder)
+    assert len(rendered) == wanted, "to see what matches, and that nothing is left"
     assert content(folder / "predictions") == written
+    spoken = asking.Prompts(asked[0], loading.load_tokenizer(folder / "base/model"), chat=True)
+    assert spoken.digest != asking.Prompts(asked[0], None).digest, "in other words"
     for run in asked:  # what waited in a file is what would be rendered now
         digests = {each.key: each.digest for each in asking.Prompts(run, None)}
         scored_lines = lines.lines(folder / f"predictions/base/{run.name}.jsonl")
