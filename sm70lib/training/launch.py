@@ -72,7 +72,7 @@ def run(
     mend(folder, keys.stage_folder(p, folder, number, seed))
     stage = write_description(p, folder, number, kind, seed)
     if not finished(stage):
-        exit_code, logged = _trained(p.train_launcher, stage, watch)
+        exit_code, logged = _trained(p, stage, watch)
         if exit_code:
             raise StudyError(_ended(exit_code, logged, stage, _less(p, folder, number, kind)))
         _require_finished(stage, p.train_launcher)
@@ -80,13 +80,13 @@ def run(
     return stage
 
 
-def _trained(line: str, stage: Path, watch: Callable[[pd.DataFrame], None]) -> tuple[int, str]:
+def _trained(p, stage: Path, watch: Callable[[pd.DataFrame], None]) -> tuple[int, str]:
     """Runs the trainer of a stage to its end, and shows its notes and metrics meanwhile.
 
     Returns:
         Its exit code, and what it has written into the stage's log.
     """
-    command = [*launcher(line), "-m", "sm70lib.training.train", str(stage)]
+    command = [*launcher(p.train_launcher), "-m", "sm70lib.training.train", str(stage)]
     environment = os.environ | {"SM70_NOTEBOOK": f"{socket.gethostname()}:{os.getpid()}"}
     path = stage / "log.txt"
     with open(path, "a") as log:
