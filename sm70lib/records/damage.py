@@ -34,6 +34,8 @@ def _changed(path: Path, recorded: dict[str, Any]) -> list[Path]:
     if changed != [path] or not path.is_dir() or "contents" in recorded:
         return changed
     there = [file for file in path.rglob("*") if file.is_file()]
+    if not there:  # an empty folder, perhaps in the place of a file
+        return changed
     newer = [file for file in there if file.stat().st_mtime_ns > recorded.get("mtime_ns", 0)]
     if newer or len(there) < recorded.get("files", 0):  # a missing file is no damage to the others
         return sorted(newer)

@@ -1,10 +1,22 @@
 """The shapes of the marks of steps, which a person or a disk may have damaged."""
 
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Annotated, Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, TypeAdapter, ValidationError
 
 KINDS = ("done", "begun", "merged")
+
+
+def _inside(path: str) -> str:
+    """The path of an output; ValueError if it leads out of the study's folder, and is a stranger's.
+
+    What is not as recorded is moved, and nothing outside may be.
+    """
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts:
+        raise ValueError(f"{path} is outside of the study's folder")
+    return path
 
 
 class _Key(BaseModel):
@@ -24,7 +36,7 @@ class _Record(BaseModel):
 
 class _Done(BaseModel):
     key: _Key
-    outputs: dict[str, _Record]
+    outputs: dict[Annotated[str, AfterValidator(_inside)], _Record]
     external: dict[str, _Record | None]
     code: dict[str, str]
     parameters: dict[str, Any]

@@ -18,7 +18,7 @@ from sm70lib.steps import keys
 from sm70lib.steps.compared import changed, difference
 from sm70lib.steps.keys import EVALUATION, WRITES, Key, mark, outputs, short
 from sm70lib.study import variants
-from sm70lib.study.files import holds, write_json
+from sm70lib.study.files import holds, sweep, write_json
 from sm70lib.study.params import ROOT, StudyError
 
 # The results of these steps are moved only on request (--fresh).
@@ -84,6 +84,10 @@ def make_way(name: str, params: Any, command: str = "") -> None:
         StudyError: A base or an adapter, finished or not, has another key. Nothing is moved then.
     """
     folder = outputs() / params.study
+    for pattern in WRITES[name]:
+        # A trainer whose notebook was killed may still write below stages/
+        for path in folder.glob(pattern) if pattern != "stages" else ():
+            sweep(path)
     verdict = judge(name, params, command=command)
     if verdict.what == "refuses":
         raise StudyError(verdict.why)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd  # slow to import
 
 CONFIGURATION = "adapter_config.json"
+PARTIAL = re.compile(r"\..+\.\d+")  # the name of a file that a process is writing
 
 
 def write_text(path: Path, text: str) -> None:
@@ -24,14 +25,29 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file completely or not at all; makes the folder if needed."""
+    """Writes a file completely or not at all; makes the folder if needed.
+
+    Raises:
+        OSError: It cannot be written, e.g. for want of space; the error names the file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def sweep(top: Path) -> None:
+    """Removes what a killed process was writing: a file, or files below a folder, of one writer."""
+    for path in (top, *top.rglob(".*")):
+        if PARTIAL.fullmatch(path.name) and path.is_file():
+            path.unlink()
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:

@@ -128,6 +128,9 @@ def _finish(trainer, stage: Path, folder: Path, p) -> None:
     from sm70lib.models import loading
 
     scratch = stage / f"{trained(p)}.part"
+    if trainer.is_world_process_zero():
+        shutil.rmtree(scratch, ignore_errors=True)  # what a kill has left there
+    trainer.accelerator.wait_for_everyone()
     if trains_all(p):
         _save_model(trainer, scratch, p.quant_compute_dtype)
     else:

@@ -1,0 +1,45 @@
+"""What the campaign of faults has found (make faults), each as a small test."""
+
+import os
+
+import pytest
+
+from sm70lib.steps import steps
+from sm70lib.study import files
+from tests.faults.test_damage import TUNING, content
+
+
+def test_a_folder_in_the_place_of_a_file_is_put_aside(made):
+    path = made.toy.study / "data/defects.csv"
+    path.unlink()
+    path.mkdir()
+    assert "01_data" in made.all() and path.is_file()
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_mark_cannot_have_files_of_others_moved(made, absolute):
+    """It came with a shared study, and names as its step's output what lies outside of it."""
+    victim = made.toy.folder / "mine.txt"
+    victim.write_text("mine")
+    done = steps.mark(made.toy.study, TUNING)
+    path = str(victim) if absolute else os.path.relpath(victim, made.toy.study)
+    done["outputs"][path] = done["outputs"]["adapter"]
+    steps.write_json(made.toy.study / f"steps/{TUNING}/done.json", done)
+    assert made.why(TUNING) == f"its mark steps/{TUNING}/done.json is broken"
+    made.all()
+    assert victim.read_text() == "mine"
+
+
+def test_what_a_killed_process_was_writing_is_no_part_of_the_result(made):
+    before = content(made.toy.study)
+    for path in ("base/tokenizer/.content.txt.7", "tables/.main.csv.7"):
+        (made.toy.study / path).write_text("half")
+    made.all()
+    assert content(made.toy.study) == before
+
+
+def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path):
+    (tmp_path / "x").mkdir()
+    with pytest.raises(OSError, match=f"directory: '{tmp_path}/x'"):
+        files.write_text(tmp_path / "x", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
