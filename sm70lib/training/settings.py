@@ -123,6 +123,16 @@ def _own_settings(p, kind: str) -> dict:
     return {name: getattr(own, name) for name in STAGES[kind].settings}
 
 
+def _logging_steps(steps: int, save_steps: int) -> int:
+    """How many steps a record of the metrics tells of: a sixtieth of all or somewhat fewer.
+
+    It divides the distance of checkpoints. A record is a mean, and a resumed run would take it over
+    the steps behind the checkpoint alone.
+    """
+    most = max(1, min(steps // 60, save_steps))
+    return max(number for number in range(1, most + 1) if save_steps % number == 0)
+
+
 def _records(p, kind: str, stage: Path, evaluates: bool) -> dict:
     """What the trainer logs, evaluates and saves, and how often."""
     own = _of_kind(vars(p), kind)
@@ -130,7 +140,7 @@ def _records(p, kind: str, stage: Path, evaluates: bool) -> dict:
         "output_dir": str(stage),
         "eval_strategy": "steps" if evaluates else "no",
         "eval_steps": max(1, own.steps // 6),
-        "logging_steps": max(1, own.steps // 60),
+        "logging_steps": _logging_steps(own.steps, p.train_save_steps),
         "logging_nan_inf_filter": False,  # else a loss of NaN is logged as the mean of the others
         "save_strategy": "steps",
         "save_steps": p.train_save_steps,

@@ -26,7 +26,7 @@ from sm70lib.study.params import StudyError
 from sm70lib.study.used import trained, trains_all
 from sm70lib.training.launch import NO_SPACE, no_space
 from sm70lib.training.rows import rows_of
-from sm70lib.training.trainers import build
+from sm70lib.training.trainers import Counted, build
 
 
 def main(stage: Path) -> int:
@@ -111,6 +111,7 @@ def _run(trainer, stage: Path, checkpoint: Path | None) -> None:
     from sm70lib.training import checkpoints, watch
 
     with progress(trainer.args.max_steps, "step", stage.name) as bar:
+        trainer.add_callback(Counted(trainer))
         trainer.add_callback(watch.Metrics(stage / "metrics.jsonl", bar))
         trainer.add_callback(watch.Orphan())
         trainer.add_callback(checkpoints.Seal())

@@ -1,7 +1,7 @@
 """TRL's trainer for a stage: quantised base and adapter, or the whole model; rows and settings.
 
 TRL 1.16 has no public way to three things, and the library uses its private names only here:
-PairTrainer, _score_targets_alone and uncount.
+PairTrainer, _score_targets_alone, and the count of tokens (Counted, uncount).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 import trl.trainer.utils
 from peft import LoraConfig
 from torch.distributed.fsdp import fully_shard
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 from trl import DPOTrainer, SFTTrainer
 
 from sm70lib.models import loading, packed
@@ -131,6 +131,22 @@ def _score_targets_alone() -> None:
     tiny study takes two thirds of the time.
     """
     trl.trainer.utils._use_triton = lambda device: True
+
+
+class Counted(TrainerCallback):
+    """Goes on counting tokens where a checkpoint stopped; TRL would begin at 0 again.
+
+    Args:
+        trainer: TRL's trainer.
+    """
+
+    def __init__(self, trainer: Trainer):
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        counts = [row["num_tokens"] for row in state.log_history if "num_tokens" in row]
+        if counts:
+            self.trainer._total_train_tokens = int(counts[-1])
 
 
 def uncount(trainer: Trainer) -> None:

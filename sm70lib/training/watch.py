@@ -67,14 +67,15 @@ class Metrics(TrainerCallback):
 class Orphan(TrainerCallback):
     """Stops when the notebook that started the training has gone.
 
-    A single process saves a checkpoint first. One of several processes cannot decide that for all.
+    A single process logs and saves a checkpoint first. One of several processes cannot decide that
+    for all.
     """
 
     def on_step_end(self, args, state, control, **kwargs):
         if not notebook_gone():
             return
         if args.world_size == 1:
-            control.should_save = control.should_training_stop = True
+            control.should_log = control.should_save = control.should_training_stop = True
         elif state.is_world_process_zero:
             sys.exit(ORPHANED)  # the launcher ends the others; the last checkpoint holds
 

@@ -6,6 +6,7 @@ import pytest
 
 from sm70lib.steps import steps
 from sm70lib.study import files
+from sm70lib.training import settings
 from tests.faults.test_damage import TUNING, content
 
 
@@ -43,3 +44,9 @@ def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path):
     with pytest.raises(OSError, match=f"directory: '{tmp_path}/x'"):
         files.write_text(tmp_path / "x", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("steps, saved, logged", [(350, 50, 5), (3000, 10, 10), (200, 50, 2)])
+def test_no_record_of_the_metrics_reaches_over_a_checkpoint(steps, saved, logged):
+    """Its mean would be another one in a run that goes on from there."""
+    assert settings._logging_steps(steps, saved) == logged

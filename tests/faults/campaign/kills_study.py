@@ -127,8 +127,8 @@ def _forget(folder: Path, step: str) -> None:
     for each in list(real.MADE)[list(real.MADE).index(step) :]:
         for mark in folder.glob(f"steps/{each}_*"):
             shutil.rmtree(mark)
-        for top in TOPS[each]:
-            for path in folder.glob(top):
+        for path in (path for top in TOPS[each] for path in folder.glob(top)):
+            if each == "05" or not path.name.startswith("errors"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
