@@ -35,6 +35,7 @@ __all__ = [
     "notebook",
     "outputs",
     "progress",
+    "require_as_written",
     "require_writable",
     "status",
     "write_csv",
@@ -104,27 +105,39 @@ def require_writable(folder: Path) -> None:
 
 
 def _require_inputs(name: str, folder: Path, key: Key) -> None:
-    """Raises StudyError if an input is missing, or is not as its step wrote it.
-
-    All of it is read. Its step counts as unfinished then, even if the damage changed no time.
-    """
+    """Raises StudyError if an input is missing, or is not as its step wrote it."""
     for path, sha in key["inputs"].items():
-        made_by = maker(path)
         study = (folder / path).resolve().relative_to(outputs()).parts[0]
-        command = kept.runs(study)
         if sha is None:
             raise StudyError(
-                f"{name} needs {path} of study {folder.name}: run {made_by} first ({command})"
+                f"{name} needs {path} of study {folder.name}: run {maker(path)} first "
+                f"({kept.runs(study)})"
             )
-        done = mark(outputs() / study, made_by)
-        output = path.removeprefix(f"../{study}/")
-        changed = files.changed(folder / path, done["outputs"][output], thorough=True)
+        require_as_written(study, path.removeprefix(f"../{study}/"))
+
+
+def require_as_written(study: str, *paths: str) -> None:
+    """Reads outputs of a study; one that is not as its step wrote it makes that step unfinished.
+
+    Args:
+        study: The study.
+        *paths: Files and folders below its folder. What no step has written is passed over.
+
+    Raises:
+        StudyError: One of them has changed.
+    """
+    folder = outputs() / study
+    for path in paths:
+        made_by = maker(path)
+        done = mark(folder, made_by)
+        recorded = done.get("outputs", {}).get(path)
+        changed = files.changed(folder / path, recorded, thorough=True) if recorded else []
         if changed:
             with suppress(OSError):  # another study may belong to somebody else
-                damage.distrust(outputs() / study, made_by, done, output)
+                damage.distrust(folder, made_by, done, path)
             raise StudyError(
                 f"{changed[0]} is not as {made_by} wrote it: run {made_by} of study {study} again, "
-                f"which puts it aside and makes it anew ({command})"
+                f"which puts it aside and makes it anew ({kept.runs(study)})"
             )
 
 
