@@ -12,14 +12,13 @@ from peft import PeftConfig
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from sm70lib.inspection.weights import damage
-from sm70lib.models.adapters import attach, shapes
+from sm70lib.models.adapters import WEIGHTS, attach, shapes
 from sm70lib.steps.weights import placed
 from sm70lib.study.params import StudyError
 from sm70lib.untrusted.escaping import shortened
 from sm70lib.untrusted.time_limit import matches
 
 CONFIGURATION = "adapter_config.json"
-WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 def check(adapter: Path, base: str, config: PretrainedConfig, key: str) -> tuple[int, str]:
@@ -57,15 +56,15 @@ def check(adapter: Path, base: str, config: PretrainedConfig, key: str) -> tuple
 
 
 def _configuration(adapter: Path, key: str) -> PeftConfig:
-    files = [adapter / name for name in WEIGHTS if (adapter / name).is_file()]
-    if not (adapter / CONFIGURATION).is_file() or not files:
+    files = [adapter / name for name in (CONFIGURATION, WEIGHTS)]
+    if not all(file.is_file() for file in files):
         raise StudyError(
-            f"{key}: {adapter} is no adapter: it needs {CONFIGURATION} and {' or '.join(WEIGHTS)}, "
-            "as PEFT's save_pretrained writes them"
+            f"{key}: {adapter} is no adapter: it needs {CONFIGURATION} and {WEIGHTS}, "
+            "as PEFT's save_pretrained writes them; weights are read in no other format"
         )
-    trouble = damage(files[0]) if files[0].suffix == ".safetensors" else ""
+    trouble = damage(adapter / WEIGHTS)
     if trouble:
-        raise StudyError(f"{key}: {files[0]} {trouble}")
+        raise StudyError(f"{key}: {adapter / WEIGHTS} {trouble}")
     try:
         about = PeftConfig.from_pretrained(str(adapter))
     except (ValueError, KeyError, TypeError, json.JSONDecodeError) as error:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sm70lib.inspection import adapters, architecture, places, tokenizers, weights
+from sm70lib.models.adapters import WEIGHTS
 from sm70lib.sizes import budget_scoring, shapes
 from sm70lib.study import memory
 
@@ -62,7 +63,7 @@ def _stored(which, config) -> str:
 def _needs(which, p) -> str:
     """The least memory that scoring takes, and the memory here."""
     saved = 0.0
-    if which.adapter and any((Path(which.adapter) / name).is_file() for name in adapters.WEIGHTS):
+    if which.adapter and (Path(which.adapter) / WEIGHTS).is_file():
         saved = budget_scoring.saved_adapter_bytes(which.adapter)
     least = budget_scoring.scoring(which.source, p, which.quantised, saved, tokens=1, guess=False)
     there = memory.at_hand()

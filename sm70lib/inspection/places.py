@@ -11,7 +11,7 @@ from sm70lib.models import loading
 from sm70lib.study.params import StudyError
 
 SMALL = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")  # everything but weights
-ADAPTER = (*SMALL, "adapter_model.safetensors", "adapter_model.bin")
+ADAPTER = (*SMALL, "adapter_model.safetensors")
 BELOW = "*/*"  # checkpoints and other formats, which stand in folders of their own
 
 

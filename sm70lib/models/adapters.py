@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 
 from peft import PeftModel, get_peft_model_state_dict
-from peft.utils import load_peft_weights
 from safetensors import safe_open
 
 from sm70lib.study.params import StudyError
+
+WEIGHTS = "adapter_model.safetensors"
 
 
 def attach(model, adapter: str | Path, trainable: bool = False) -> PeftModel:
@@ -25,8 +26,8 @@ def attach(model, adapter: str | Path, trainable: bool = False) -> PeftModel:
         trainable: Whether it can be trained; else it is frozen.
 
     Raises:
-        StudyError: If a weight of the adapter has another size than the base wants, or fits nothing
-            in it.
+        StudyError: If the adapter has no safetensors, or a weight of it has another size than the
+            base wants, or fits nothing in it.
     """
     given = shapes(Path(adapter))
     _make_room(model, given, adapter)
@@ -57,13 +58,18 @@ def attach(model, adapter: str | Path, trainable: bool = False) -> PeftModel:
 
 
 def shapes(adapter: Path) -> dict[str, tuple[int, ...]]:
-    """The sizes of an adapter's weights, by name."""
-    weights = adapter / "adapter_model.safetensors"
-    if weights.exists():
-        with safe_open(weights, "pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
-    loaded = load_peft_weights(str(adapter), device="cpu")  # reads a pickle with weights_only
-    return {name: tuple(weight.shape) for name, weight in loaded.items()}
+    """The sizes of an adapter's weights, by name.
+
+    Raises:
+        StudyError: If there are no safetensors.
+    """
+    if not (adapter / WEIGHTS).exists():
+        raise StudyError(
+            f"the adapter {adapter} has no {WEIGHTS}, and weights are read in no other format: "
+            "load it once with PEFT, where you trust it, and save it with save_pretrained"
+        )
+    with safe_open(adapter / WEIGHTS, "pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
 
 
 def _make_room(model, given: dict[str, tuple[int, ...]], adapter: str | Path) -> None:

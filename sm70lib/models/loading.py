@@ -74,13 +74,14 @@ def load(
             or the checkpoint's own without `p`.
 
     Raises:
-        StudyError: If the folder does not exist or lacks weights, or the adapter does not fit the
-            model.
+        StudyError: If the folder does not exist, has its weights in a pickle or lacks some, or the
+            adapter does not fit the model.
     """
     ours = quantisation(p)
     # Even None would replace the quantisation that a checkpoint was stored with.
     how = {} if ours is None else {"quantization_config": ours}
     model: PreTrainedModel | PeftModel
+    _refuse_pickles(existing(name))
     model, info = AutoModelForCausalLM.from_pretrained(
         existing(name),
         dtype=dtype or _dtype(p),
@@ -111,6 +112,17 @@ def shut_cpu_inference_kernel(model: torch.nn.Module) -> int:
     for layer in layers:
         layer.support_avx512bf16_for_cpu = False
     return len(layers)
+
+
+def _refuse_pickles(place: str) -> None:
+    """Raises StudyError if the weights in a folder are a pickle alone, which can run code."""
+    there = [path.name for path in Path(place).glob("*")] if Path(place).is_dir() else []
+    pickles = [name for name in there if name.endswith((".bin", ".pt", ".pth"))]
+    if pickles and not any(name.endswith(".safetensors") for name in there):
+        raise StudyError(
+            f"{place} has its weights in {min(pickles)}, and only safetensors are read: load it "
+            "once in transformers, where you trust it, and save it with save_pretrained"
+        )
 
 
 def _require_all(missing: Collection[str], name: str | Path) -> None:

@@ -45,13 +45,7 @@ def adapter_bytes(model, p) -> float:
 
 
 def saved_adapter_bytes(folder: Path) -> float:
-    """Bytes in memory of an adapter that was saved in a folder, with the same 32 bits.
-
-    Of one that was saved by torch, the size of the file is known; it may hold 16 bits.
-    """
-    pickled = folder / "adapter_model.bin"
-    if pickled.is_file() and not (folder / "adapter_model.safetensors").is_file():
-        return 2.0 * pickled.stat().st_size
+    """Bytes in memory of an adapter that was saved in a folder, with the same 32 bits."""
     with safe_open(folder / "adapter_model.safetensors", "pt") as file:
         return 4.0 * sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
 

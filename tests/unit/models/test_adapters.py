@@ -92,12 +92,15 @@ def test_an_adapter_of_another_size_is_refused_in_a_sentence(base, adapter, tmp_
         scores(base, wide)
 
 
-def test_an_adapter_saved_by_torch_says_the_same(base, adapter, tmp_path):
+def test_an_adapter_saved_by_torch_is_refused_in_a_sentence(base, adapter, tmp_path):
     shutil.copytree(adapter, tmp_path / "bin")
     weights = load_file(tmp_path / "bin/adapter_model.safetensors")
     (tmp_path / "bin/adapter_model.safetensors").unlink()
     torch.save(weights, tmp_path / "bin/adapter_model.bin")
-    assert scores(base, tmp_path / "bin") == scores(base, adapter)
+    with pytest.raises(
+        StudyError, match="no adapter_model.safetensors, and weights are read in no"
+    ):
+        scores(base, tmp_path / "bin")
 
 
 def test_an_adapter_on_a_base_of_the_hub_asks_nobody(base, adapter, tmp_path, monkeypatch):

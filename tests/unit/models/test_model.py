@@ -51,7 +51,7 @@ def test_a_pickle_is_not_loaded(tmp_path):
     torch.save(
         {"model.embed_tokens.weight": torch.zeros(1)}, weights.with_name("pytorch_model.bin")
     )
-    with pytest.raises(OSError, match="safetensors"):
+    with pytest.raises(StudyError, match="pytorch_model.bin, and only safetensors are read"):
         loading.load(tmp_path / "base/model")
 
 
