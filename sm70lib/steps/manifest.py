@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sm70lib.steps.keys import STEPS, mark
-from sm70lib.study.files import write_json
+from sm70lib.study.files import make_public, write_json
 from sm70lib.study.params import rehearsal
 
 
@@ -33,6 +33,7 @@ def write_manifest(folder: Path) -> None:
         "finished": last["finished"],
     }
     write_json(folder / "manifest.json", manifest)
+    make_public(folder / "manifest.json")
 
 
 def rehearsed(folder: Path) -> dict[str, str]:

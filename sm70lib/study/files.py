@@ -71,7 +71,7 @@ def make_public(path: Path) -> None:
     """Rewrites a text file as `public` has it; one that is not there stays away."""
     if not path.is_file():
         return
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8", errors="replace")
     if public(text) != text:
         write_text(path, public(text))
 

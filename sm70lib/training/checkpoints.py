@@ -17,6 +17,7 @@ from transformers import TrainerCallback
 from sm70lib.records.children import NOTE
 from sm70lib.steps.steps import digest, write_json, write_text
 from sm70lib.steps.trained import checkpoints_of, restore_metrics, step_of
+from sm70lib.study.files import public
 from sm70lib.study.params import StudyError
 
 SEAL = "sealed.json"  # digests of a checkpoint's files; a checkpoint without it was cut short
@@ -26,7 +27,14 @@ class Seal(TrainerCallback):
     """Seals a checkpoint once all of it is written.
 
     Raises StudyError instead if a trainable weight is NaN or infinite.
+
+    Args:
+        base: Where the base is read from.
+        name: Its public name.
     """
+
+    def __init__(self, base: str = "", name: str = ""):
+        self.base, self.name = base, name
 
     def on_save(self, args, state, control, model=None, **kwargs):
         finite = all(torch.isfinite(weight).all() for weight in own_weights(model))
@@ -40,7 +48,25 @@ class Seal(TrainerCallback):
         if not state.is_world_process_zero:
             return
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        make_shareable(checkpoint, self.base, self.name)
         write_json(checkpoint / SEAL, _digests(checkpoint))
+
+
+def make_shareable(folder: Path, base: str, name: str) -> None:
+    """Names the base by its public name in what PEFT wrote, instead of by a path of this machine.
+
+    An adapter is shared without its study, and the path would tell the name of a home folder. So
+    would the pickled arguments of the trainer, which nothing reads again.
+
+    Args:
+        folder: A checkpoint, an adapter or a model.
+        base: Where the base is read from.
+        name: Its public name.
+    """
+    (folder / "training_args.bin").unlink(missing_ok=True)
+    for path in (folder / "adapter_config.json", folder / "README.md"):
+        if path.is_file() and base:
+            write_text(path, public(path.read_text(encoding="utf-8").replace(base, name)))
 
 
 class Trained(Exception):

@@ -45,6 +45,7 @@ class FirstStep(TrainerCallback):
         model.set_adapter("default")
         model.delete_adapter("reloaded")
         model.train(was_training)
+        shutil.rmtree(self.stage / "first-step")
         write_json(
             self.stage / "first-step.json",
             {"max_logit_difference": difference, "max_logit_change": change},

@@ -100,7 +100,9 @@ def _trained(p, stage: Path, watch: Callable[[pd.DataFrame], None]) -> tuple[int
                 shown = children.show_notes(path, shown)
                 watch(metrics(stage))
     children.show_notes(path, shown)
-    return process.returncode, path.read_bytes()[written:].decode(errors="replace")
+    said = path.read_bytes()[written:].decode(errors="replace")
+    files.make_public(path)  # warnings of libraries name the files that they are in
+    return process.returncode, said
 
 
 def _require_finished(stage: Path, line: str) -> None:
@@ -160,15 +162,15 @@ def write_description(p, folder: Path, number: int, kind: str, seed: int) -> Pat
         write_json(
             stage / "stage.json",
             {
-                "study_folder": str(folder),
                 "kind": kind,
                 "number": number,
                 "seed": seed,
                 "key": key,
                 "params": p.model_dump() | {f"{kind}_steps": steps_of(p, number)},
-                "start": str(before / trained(p)) if number > 1 else None,
+                "start": f"{before.name}/{trained(p)}" if number > 1 else None,
             },
         )
+        files.make_public(stage / "stage.json")
     return stage
 
 

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from sm70lib.steps.steps import progress, write_json
 from sm70lib.steps.trained import LEFT, finished
-from sm70lib.study.files import public, record, write_text
+from sm70lib.study.files import record
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import trained, trains_all
 from sm70lib.training.launch import NO_SPACE, no_space
@@ -50,6 +50,8 @@ def main(stage: Path) -> int:
     from sm70lib.training import checkpoints
 
     description = json.loads((stage / "stage.json").read_text())
+    if description["start"]:  # no path of this machine is written
+        description["start"] = str(stage.absolute().parent / description["start"])
     processes = PartialState(cpu=loading.device().type == "cpu")
     with _alone(stage) if processes.is_main_process else nullcontext():
         done = finished(stage)
@@ -59,7 +61,7 @@ def main(stage: Path) -> int:
         if not done:
             _train(
                 stage,
-                Path(description["study_folder"]),
+                stage.absolute().parents[1],
                 SimpleNamespace(**description["params"]),
                 SimpleNamespace(**description),
             )
@@ -88,7 +90,8 @@ def _train(stage: Path, folder: Path, p, how) -> None:
 
     disable_caching()  # TRL's maps would leave files in data/train and change its digest
     rows, holdout = rows_of(how.kind, folder, p, how.number)
-    trainer = build(p, loading.located(folder), rows, holdout, stage, how)
+    base, name = loading.located(folder), loading.public_name(folder)
+    trainer = build(p, base, rows, holdout, stage, how)
     checkpoint = checkpoints.last_checkpoint(stage)
     # A resumed run has the loss of step 0 already.
     trainer.args.eval_on_start = checkpoint is None and len(holdout) > 0
@@ -114,7 +117,7 @@ def _run(trainer, stage: Path, checkpoint: Path | None) -> None:
         trainer.add_callback(Counted(trainer))
         trainer.add_callback(watch.Metrics(stage / "metrics.jsonl", bar))
         trainer.add_callback(watch.Orphan())
-        trainer.add_callback(checkpoints.Seal())
+        trainer.add_callback(checkpoints.Seal(loading.existing(base), name))
         trainer.add_callback(checkpoints.Complete())
         with suppress(checkpoints.Trained):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -127,6 +130,7 @@ def _finish(trainer, stage: Path, folder: Path, p) -> None:
     """
     from sm70lib.corpus import chat, templates
     from sm70lib.models import loading
+    from sm70lib.training import checkpoints
 
     scratch = stage / f"{trained(p)}.part"
     if trainer.is_world_process_zero():
@@ -138,9 +142,8 @@ def _finish(trainer, stage: Path, folder: Path, p) -> None:
         _save_adapter(trainer, scratch)
     if not trainer.is_world_process_zero():
         return
-    if not trains_all(p):
-        about = trainer.model.peft_config["default"]
-        _name_base(scratch, str(about.base_model_name_or_path), loading.public_name(folder))
+    place = loading.existing(loading.located(folder))
+    checkpoints.make_shareable(scratch, place, loading.public_name(folder))
     words = chat.text_of(trainer.processing_class) if p.data_template == templates.CHAT else None
     templates.leave_digest(scratch, p.data_template, words)
     shutil.rmtree(stage / trained(p), ignore_errors=True)
@@ -180,16 +183,6 @@ def _save_adapter(trainer, scratch: Path) -> None:
                 f"{scratch}: {name} is all zero, so nothing was learned there; raise the learning "
                 "rate"
             )
-
-
-def _name_base(adapter: Path, place: str, name: str) -> None:
-    """Names the base by its public name in what PEFT wrote, instead of by a path of this machine.
-
-    An adapter is shared without its study, and the path would tell the name of a home folder.
-    """
-    for path in (adapter / "adapter_config.json", adapter / "README.md"):
-        if path.is_file():
-            write_text(path, public(path.read_text(encoding="utf-8").replace(place, name)))
 
 
 def _writing(error: Exception) -> bool:

@@ -1,12 +1,15 @@
 """What the campaign of faults has found (make faults), each as a small test."""
 
+import json
 import os
 
 import pytest
 
 from sm70lib.steps import steps
 from sm70lib.study import files
+from sm70lib.study.params import StudyError
 from sm70lib.training import settings
+from tests import tuning
 from tests.faults.test_damage import TUNING, content
 
 
@@ -50,3 +53,40 @@ def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path):
 def test_no_record_of_the_metrics_reaches_over_a_checkpoint(steps, saved, logged):
     """Its mean would be another one in a run that goes on from there."""
     assert settings._logging_steps(steps, saved) == logged
+
+
+def test_what_a_training_leaves_names_no_folder_of_this_machine(tmp_path):
+    """Nor a pickle that nobody reads: a stage is shared with its checkpoints and its log."""
+    p = tuning.study(tmp_path, sft_steps=3)
+    stage = tuning.train(p, tmp_path)
+    left = [path for path in stage.rglob("*") if path.is_file()]
+    assert {"stage.json", "trainer_state.json", "adapter_config.json"} <= {
+        path.name for path in left
+    }
+    assert [path for path in left if str(tmp_path).encode() in path.read_bytes()] == []
+    assert not any(path.name == "training_args.bin" for path in left)
+    about = json.loads((stage / "checkpoint-3/adapter_config.json").read_text())
+    assert about["base_model_name_or_path"] == f"outputs/{tmp_path.name}/base/model"
+
+
+def test_a_manifest_names_no_home_folder(made, monkeypatch):
+    monkeypatch.setenv("HOME", str(made.toy.folder))
+    done = steps.mark(made.toy.study, "01_data")
+    done["parameters"]["data_root"] = str(made.toy.folder / "data")
+    steps.write_json(made.toy.study / "steps/01_data/done.json", done)
+    steps.write_manifest(made.toy.study)
+    text = (made.toy.study / "manifest.json").read_text()
+    assert json.loads(text)["parameters"]["data_root"] == "~/data"
+    assert str(made.toy.folder) not in text
+
+
+def test_a_damaged_adapter_is_not_asked(made):
+    """07 is no step, and looks as a step does."""
+    steps.require_as_written("tiny", "adapter", "base/model", "base/none")
+    weights = made.toy.study / "adapter/adapter_model.safetensors"
+    times = weights.stat().st_mtime_ns
+    weights.write_bytes(b"~" * weights.stat().st_size)
+    os.utime(weights, ns=(times, times))
+    with pytest.raises(StudyError, match="adapter_model.safetensors is not as 03_qlora_finetune"):
+        steps.require_as_written("tiny", "base/model", "adapter")
+    assert list(made.all()) == [TUNING]

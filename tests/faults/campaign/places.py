@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sm70lib.study.params import ROOT
 
+Seen = dict[str, tuple[int, int]]  # size and time of files, by path
 WATCHED = ("sm70lib", "notebooks", "params", "tests")  # of the repository
 
 
@@ -23,7 +24,8 @@ class Place:
     def __init__(self, root: Path):
         self._root = root
         self._made: dict[str, Path] = {}
-        self._before: dict[str, tuple[int, int]] = {}
+        self._before: Seen = {}
+        self._repository: Seen = {}
         self.folder = root / "trial/here"
         self.canary = root / "trial/canary"
 
@@ -38,32 +40,43 @@ class Place:
 
     def begin(self) -> None:
         """Empties the folder and looks at all around it."""
-        shutil.rmtree(self._root / "trial", ignore_errors=True)
+        trial = self._root / "trial"
+        shutil.rmtree(trial, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        (self._root / "trial/neighbour").mkdir()
-        (self._root / "trial/neighbour/mine.txt").write_text("mine")
-        self._before = self._around()
+        (trial / "neighbour").mkdir()
+        (trial / "neighbour/mine.txt").write_text("mine")
+        self._before = self._beside()
+        self._repository = self._repository or _repository()
 
     def trespass(self) -> list[str]:
         """What was written, changed or removed outside the trial's folder."""
-        now = self._around()
-        names = self._before.keys() | now.keys()
-        return sorted(name for name in names if self._before.get(name) != now.get(name))
+        before, self._repository = self._repository | self._before, _repository()
+        now = self._repository | self._beside()
+        names = before.keys() | now.keys()
+        return sorted(name for name in names if before.get(name) != now.get(name))
 
-    def _around(self) -> dict[str, tuple[int, int]]:
-        """Size and time of files beside the folder and in the repository."""
-        tops = [self._root / "trial", *(ROOT / name for name in WATCHED)]
-        found = {path.name: (0, 0) for path in ROOT.iterdir()}
-        for top in tops:
-            for folder, below, files in os.walk(top):
-                below[:] = [
-                    name
-                    for name in below
-                    if name != "__pycache__" and Path(folder, name) != self.folder
-                ]
-                for name in files:
-                    path = Path(folder, name)
-                    stat = path.lstat()
-                    found[str(path)] = (stat.st_size, stat.st_mtime_ns)
+    def _beside(self) -> Seen:
+        """Files beside the trial's folder, but for the canary."""
+        found = _below(self._root / "trial", self.folder)
         found.pop(str(self.canary), None)
         return found
+
+
+def _repository() -> Seen:
+    """Files of the repository."""
+    found = {path.name: (0, 0) for path in ROOT.iterdir()}
+    for name in WATCHED:
+        found |= _below(ROOT / name)
+    return found
+
+
+def _below(top: Path, without: Path | None = None) -> Seen:
+    """Size and time of all files below a folder."""
+    found = {}
+    for folder, below, files in os.walk(top):
+        below[:] = [name for name in below if name != "__pycache__"]
+        below[:] = [name for name in below if Path(folder, name) != without]
+        for name in files:
+            stat = os.lstat(f"{folder}/{name}")
+            found[f"{folder}/{name}"] = (stat.st_size, stat.st_mtime_ns)
+    return found
