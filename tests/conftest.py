@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,13 @@ os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", MPLBACKEND
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # bitsandbytes would have what two steps of its optimisers do compiled.
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+
+
+# What a study writes is synced to disk, which a test would wait for. Memory is quicker, where a
+# machine offers it as a folder with room for what two workers write.
+IN_MEMORY = Path("/dev/shm")
+if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > 8e9:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
 
 
 LONGEST_FIRST = ("chain", "faults", "parity", "benchmarks", "results", "unit")

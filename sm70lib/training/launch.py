@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +25,7 @@ from sm70lib.study.params import StudyError
 from sm70lib.study.used import trained
 
 NO_SPACE = 28  # exit code of a trainer that could not write (errno ENOSPC)
+SECONDS = 2  # between two looks at a trainer's metrics
 KILLED = (-9, 137)  # exit codes of a killed trainer: the system kills it when memory is full
 # What a trainer, or the launcher that started it, prints when memory runs out
 NO_MEMORY = (
@@ -95,8 +95,7 @@ def _trained(p, stage: Path, watch: Callable[[pd.DataFrame], None]) -> tuple[int
             command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
         with children.ended_with_us(process):
-            while process.poll() is None:
-                time.sleep(2)
+            while _runs(process, SECONDS):
                 shown = children.show_notes(path, shown)
                 watch(metrics(stage))
     children.show_notes(path, shown)
@@ -112,6 +111,15 @@ def _require_finished(stage: Path, line: str) -> None:
             f"train_launcher {line} ended without training: {stage} lacks what a finished stage "
             f"leaves (its words: {stage / 'log.txt'})"
         )
+
+
+def _runs(process: subprocess.Popen, seconds: float) -> bool:
+    """Waits for a process to end, so long at most; True if it still runs."""
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
 
 
 def _ended(exit_code: int, logged: str, stage: Path, remedy: str) -> str:

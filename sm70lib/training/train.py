@@ -9,6 +9,7 @@ if `train_launcher` says so. The process writes `metrics.jsonl` during training,
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import shutil
@@ -52,6 +53,8 @@ def main(stage: Path) -> int:
     description = json.loads((stage / "stage.json").read_text())
     if description["start"]:  # no path of this machine is written
         description["start"] = str(stage.absolute().parent / description["start"])
+    # Modules are never garbage, and the trainer has all objects looked through several times.
+    gc.freeze()
     processes = PartialState(cpu=loading.device().type == "cpu")
     with _alone(stage) if processes.is_main_process else nullcontext():
         done = finished(stage)
