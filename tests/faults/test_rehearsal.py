@@ -66,7 +66,7 @@ SMALL = [
 def copied(root: Path) -> Path:
     """A copy of library, notebooks and studies, to be broken."""
     for name in ("sm70lib", "notebooks", "params"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, root / name)
     return root
 
 

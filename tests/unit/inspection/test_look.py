@@ -260,7 +260,7 @@ def test_an_adapter_whose_pattern_takes_for_ever_is_one_sentence(base, p, tmp_pa
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_an_adapter_of_others_scores_as_in_peft(base, p, tmp_path, kind):
     """Cases 10 and 26."""
-    adapter = published(base, tmp_path, kind)
+    adapter = published(base, tmp_path / kind, kind)
     which, said = seen(p, f"{base} adapter={adapter}")
     assert "all of which fit" in said
     assert which.words == str(adapter if kind == "resized" else base)
