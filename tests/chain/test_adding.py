@@ -171,9 +171,7 @@ class Copy:
 
     def __init__(self, root: Path):
         self.root = root
-        shutil.copytree(
-            ROOT / "sm70lib", root / "sm70lib", ignore=shutil.ignore_patterns("__pycache__")
-        )
+        shutil.copytree(ROOT / "sm70lib", root / "sm70lib")  # with what is compiled
         for file in ("params/tiny.yml", str(Path(small.__file__).relative_to(ROOT))):
             (root / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / file, root / file)
