@@ -22,6 +22,13 @@ def ended_with_us(process: subprocess.Popen) -> Iterator[None]:
             _end([psutil.Process(process.pid)])
 
 
+def runs(process: subprocess.Popen, seconds: float) -> bool:
+    """Waits until a process ends, so many seconds at most; True if it still runs then."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=seconds)
+    return process.returncode is None
+
+
 def end_all() -> None:
     """Ends all that this process has started, as when it is stopped itself."""
     _end(psutil.Process().children())

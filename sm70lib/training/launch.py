@@ -95,7 +95,7 @@ def _trained(p, stage: Path, watch: Callable[[pd.DataFrame], None]) -> tuple[int
             command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
         with children.ended_with_us(process):
-            while _runs(process, SECONDS):
+            while children.runs(process, SECONDS):
                 shown = children.show_notes(path, shown)
                 watch(metrics(stage))
     children.show_notes(path, shown)
@@ -111,15 +111,6 @@ def _require_finished(stage: Path, line: str) -> None:
             f"train_launcher {line} ended without training: {stage} lacks what a finished stage "
             f"leaves (its words: {stage / 'log.txt'})"
         )
-
-
-def _runs(process: subprocess.Popen, seconds: float) -> bool:
-    """Waits for a process to end, so long at most; True if it still runs."""
-    try:
-        process.wait(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        return True
-    return False
 
 
 def _ended(exit_code: int, logged: str, stage: Path, remedy: str) -> str:

@@ -93,7 +93,7 @@ def _train(stage: Path, folder: Path, p, how) -> None:
 
     disable_caching()  # TRL's maps would leave files in data/train and change its digest
     rows, holdout = rows_of(how.kind, folder, p, how.number)
-    base, name = loading.located(folder), loading.public_name(folder)
+    base = loading.located(folder)
     trainer = build(p, base, rows, holdout, stage, how)
     checkpoint = checkpoints.last_checkpoint(stage)
     # A resumed run has the loss of step 0 already.
@@ -104,7 +104,8 @@ def _train(stage: Path, folder: Path, p, how) -> None:
     if checkpoint is None and not trainer.is_fsdp_enabled:
         checks.rehearse(trainer, how.kind)
         watch.measure_documents(trainer, documents, stage, watch.BEFORE)
-    _run(trainer, stage, checkpoint)
+    seal = checkpoints.Seal(loading.existing(base), loading.public_name(folder))
+    _run(trainer, stage, checkpoint, seal)
     if watch.notebook_gone():
         sys.exit(watch.ORPHANED)
     if not trainer.is_fsdp_enabled:
@@ -112,15 +113,15 @@ def _train(stage: Path, folder: Path, p, how) -> None:
     _finish(trainer, stage, folder, p)
 
 
-def _run(trainer, stage: Path, checkpoint: Path | None) -> None:
-    """Trains from a checkpoint, or from step 0, to the last step; its checkpoints are sealed."""
+def _run(trainer, stage: Path, checkpoint: Path | None, seal) -> None:
+    """Trains from a checkpoint, or from step 0, to the last step; `seal` seals checkpoints."""
     from sm70lib.training import checkpoints, watch
 
     with progress(trainer.args.max_steps, "step", stage.name) as bar:
         trainer.add_callback(Counted(trainer))
         trainer.add_callback(watch.Metrics(stage / "metrics.jsonl", bar))
         trainer.add_callback(watch.Orphan())
-        trainer.add_callback(checkpoints.Seal(loading.existing(base), name))
+        trainer.add_callback(seal)
         trainer.add_callback(checkpoints.Complete())
         with suppress(checkpoints.Trained):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
