@@ -109,9 +109,9 @@ def _take_over(study: Study, lenders: Sequence[str], names: list[str], list_only
     if lenders and list_only:
         raise StudyError("--list takes nothing over: give --from without it, or --list alone")
     lent.require(study.study, lenders)
-    for lender in lenders:
+    if lenders:
         with _alone(steps.outputs() / study.study):
-            lent.take_over(study, lender, names)
+            lent.take_over(study, lenders, names)
 
 
 def _steps(until: str | None) -> list[str]:

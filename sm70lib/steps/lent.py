@@ -44,59 +44,75 @@ def require(study: str, lenders: Sequence[str]) -> None:
             )
 
 
-def take_over(study: Study, lender: str, names: list[str], again: bool = False) -> None:
+def take_over(study: Study, lenders: Sequence[str], names: list[str]) -> None:
     """Takes over each step whose key agrees, in order, and prints a line for each.
 
-    If 03 does not agree, its agreeing stages are taken over. If 04 does not agree, its prediction
-    files are taken over; 04 itself then keeps those that match. A step that the study itself has
-    begun or finished is left alone.
+    The first lender that has a step gives it. Of 03 and 04 parts are taken over where the whole
+    does not agree (see `_parts`). A step that the study itself has begun or finished is left alone.
+    So is one that reads what is not made yet: `take_over_in_turn` decides on it.
 
     Args:
         study: The new study.
-        lender: The name of the other study.
+        lenders: The names of other studies, in the order in which they are asked.
         names: The steps to take over.
-        again: Whether they were offered before; then only what is taken is printed.
     """
-    old, new = outputs() / lender, outputs() / study.study
     for name in names:
-        if mark(new, name) or mark(new, name, "begun"):
+        if _has_own(study, name):
             print(f"{name}: {study.study} has its own", flush=True)
-            continue
-        now = keys.of_step(name, study)
-        done = mark(old, name)
-        place = _place(old, name, now)
-        if place and _take_step(place, new, name, lender):
-            print(f"{name}: taken over from {lender}", flush=True)
-            continue
-        parts: list[str] = []
-        if name == TUNING:
-            parts = _take_stages(study, old, new)
-        if name == EVALUATION:
-            parts = _take_predictions(old, new)
-        why = difference(done["key"], now) if done else f"not finished in {lender}"
-        taken = f"; {', '.join(parts)} taken over from {lender}" if parts else ""
-        if parts or not again:
-            print(f"{name}: not taken over ({why or 'not as it was written'}){taken}", flush=True)
-    if any(mark(new, name) for name in names):
-        steps.write_manifest(new)
+        elif None not in keys.of_step(name, study)["inputs"].values():
+            print(_taken(study, lenders, name)[1], flush=True)
 
 
 def take_over_in_turn(study: Study, lenders: Sequence[str], name: str) -> None:
-    """Takes a step over, or stages of it, when its turn has come.
+    """Takes a step over, or parts of it, when its turn has come, and prints what was taken.
 
-    `take_over` cannot know what a step reads before the steps before it are finished. A step that
-    was begun, or that a lender has not finished, is left alone.
+    Now all is there that the step reads, and it may agree where `take_over` could not know.
 
     Args:
         study: The study.
         lenders: The names of other studies, in the order in which they are asked.
         name: The step.
     """
+    if _has_own(study, name):
+        return
+    taken, said = _taken(study, lenders, name)
+    if taken:
+        print(said, flush=True)
+
+
+def _has_own(study: Study, name: str) -> bool:
+    """Whether a study has begun or finished a step."""
+    new = outputs() / study.study
+    return bool(mark(new, name) or mark(new, name, "begun"))
+
+
+def _taken(study: Study, lenders: Sequence[str], name: str) -> tuple[bool, str]:
+    """Takes over a step, or parts of it; whether anything was taken, and what to say."""
+    new, now = outputs() / study.study, keys.of_step(name, study)
+    refusals = []
     for lender in lenders:
-        new = outputs() / study.study
-        begun = mark(new, name) or mark(new, name, "begun")
-        if not begun and mark(outputs() / lender, name):
-            take_over(study, lender, [name], again=True)
+        place = _place(outputs() / lender, name, now)
+        if place and _take_step(place, new, name, lender):
+            return True, f"{name}: taken over from {lender}"
+        done = mark(outputs() / lender, name)
+        why = difference(done["key"], now) if done else f"not finished in {lender}"
+        refusals.append(why or "not as it was written")
+    found = {lender: _parts(study, name, outputs() / lender) for lender in lenders}
+    parts = [
+        f"{', '.join(some)} taken over from {lender}" for lender, some in found.items() if some
+    ]
+    why = "; ".join(dict.fromkeys(refusals))
+    return bool(parts), "; ".join([f"{name}: not taken over ({why})", *parts])
+
+
+def _parts(study: Study, name: str, old: Path) -> list[str]:
+    """Takes over stages of 03, or predictions of 04, that agree; returns their names in words."""
+    new = outputs() / study.study
+    if name == TUNING:
+        return _take_stages(study, old, new)
+    if name == EVALUATION:
+        return _take_predictions(study, old, new)
+    return []
 
 
 def _place(old: Path, name: str, now: Key) -> Path | None:
@@ -125,6 +141,7 @@ def _take_step(place: Path, new: Path, name: str, lender: str) -> bool:
     parameters = done["parameters"] | {"study": new.name}
     about = {"study": new.name, "parameters": parameters, "taken_from": lender}
     write_json(new / "steps" / name / "done.json", done | about)
+    steps.write_manifest(new)
     return True
 
 
@@ -166,13 +183,25 @@ def _take_stage(stage: Path, target: Path, new: Path) -> None:
     scratch.rmdir()
 
 
-def _take_predictions(old: Path, new: Path) -> list[str]:
-    """Copies the prediction files of every model; returns a phrase that counts them."""
+def _take_predictions(study: Study, old: Path, new: Path) -> list[str]:
+    """Copies the prediction files of models that may be the same; returns how many, in words.
+
+    04 keeps those that match and scores the rest.
+    """
     models = [path for path in sorted(old.glob("predictions/*")) if path.is_dir()]
     models = [path for path in models if not (new / path.relative_to(old)).exists()]
+    models = [path for path in models if _may_be_same(path.name, study, old, new)]
     _copy(models, old, new)
     count = sum(len(list(path.glob("*.jsonl"))) for path in models)
     return [f"{count} prediction files"] if count else []
+
+
+def _may_be_same(model: str, study: Study, old: Path, new: Path) -> bool:
+    """Whether a model may be the same in two studies: one of `eval_models`, or the same weights."""
+    if model in study.eval_models:
+        return True
+    weights = trained.recorded(model, new)
+    return weights is not None and weights == trained.recorded(model, old)
 
 
 def _copy(paths: list[Path], start: Path, end: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sm70lib.records import damage
-from sm70lib.steps.keys import TUNING, read
+from sm70lib.steps.keys import TUNING, mark, read
 from sm70lib.study import files
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import trained, trains_all
@@ -119,6 +119,31 @@ def last(p: Any, folder: Path) -> Path:
 def of_other_seed(path: Path) -> bool:
     """Whether a stage's adapter or model was trained with another seed than the first."""
     return "-seed" in path.parent.name
+
+
+def recorded(model: str, folder: Path) -> str | None:
+    """The digest of the weights of a study's own model, as 00 or 03 has recorded it.
+
+    Args:
+        model: What tables call the model, such as `base-nf4`, `tuned-1-sft` or `merged-original`.
+        folder: outputs/<study>.
+
+    Returns:
+        SHA-256 (hex); None if there is no record of such a model.
+    """
+    kind, _, which = model.partition("-")
+    last_models = [path for path in of_stages(folder, "model") if not of_other_seed(path)][-1:]
+    places = {
+        "base": ["base/model", "base/base.json"],
+        "merged": [f"merged/{which}"],
+        "tuned": [f"stages/{which}/adapter", f"stages/{which}/model"],
+    }
+    if model == "tuned":
+        ends = [path.relative_to(folder).as_posix() for path in last_models]
+        places["tuned"] = ["adapter", *ends]
+    outputs = mark(folder, "00_base").get("outputs", {}) | mark(folder, TUNING).get("outputs", {})
+    found = [outputs[place]["sha256"] for place in places.get(kind, ()) if place in outputs]
+    return found[0] if found else None
 
 
 def results(p: Any) -> list[str]:
