@@ -74,12 +74,26 @@ class Preferences(Stage):
     )
 
 
+class Words(NamedTuple):
+    """What a kind of stage is called.
+
+    Attributes:
+        stage: In a sentence, and in what is said of its parameters.
+        short: In the table's name of a model that it leaves.
+        done: What it does to a model, as a participle.
+    """
+
+    stage: str
+    short: str
+    done: str
+
+
 class Kind(NamedTuple):
     """A kind of training stage. How it is trained is in `METHODS` of training/methods.py.
 
     Attributes:
         block: Its parameters.
-        called: What it is called in words.
+        words: What it is called.
         reads: What it is trained on: `rows`, `text` or `pairs`; see READS.
         settings: The parameters that its trainer takes under the same name, besides those of Stage.
         reference: Whether the model is compared with a frozen copy of the one that the stage starts
@@ -87,16 +101,27 @@ class Kind(NamedTuple):
     """
 
     block: type[Stage]
-    called: str
+    words: Words
     reads: Literal["rows", "text", "pairs"]
     settings: tuple[str, ...]
     reference: bool = False
 
 
 STAGES = {  # in the order in which a study may have them
-    "cpt": Kind(Pretraining, "continued pretraining", "text", ("packing",)),
-    "sft": Kind(Tuning, "supervised tuning", "rows", ("packing",)),
-    "dpo": Kind(Preferences, "each preference round", "pairs", ("beta",), reference=True),
+    "cpt": Kind(
+        Pretraining,
+        Words("continued pretraining", "pretraining", "pretrained further"),
+        "text",
+        ("packing",),
+    ),
+    "sft": Kind(Tuning, Words("supervised tuning", "tuning", "tuned"), "rows", ("packing",)),
+    "dpo": Kind(
+        Preferences,
+        Words("each preference round", "preferences", "aligned with preferences"),
+        "pairs",
+        ("beta",),
+        reference=True,
+    ),
 }
 # Folders that 01_data writes. Rows have held-out rows beside them; the others are split in 03.
 READS = {
@@ -118,7 +143,7 @@ def expanded() -> dict[str, FieldInfo]:
     for kind, stage in STAGES.items():
         for name, shared in stage.block.model_fields.items():
             field = copy(shared)
-            field.description = f"{shared.description}".format(stage.called)
+            field.description = f"{shared.description}".format(stage.words.stage)
             fields[f"{kind}_{name}"] = field
     return fields
 

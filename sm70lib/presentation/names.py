@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from sm70lib.parameters.stages import STAGES
+
 BENCHMARKS = {
     "medqa_4": "MedQA",
     "medqa_4_dev": "MedQA (dev)",
@@ -50,7 +52,6 @@ BENCHMARKS = {
     "public_pairs": "public pairs",
 }
 MODELS = {"base-nf4": "base (NF4)"}
-STAGES = {"cpt": "pretraining", "sft": "tuning", "dpo": "preferences"}
 SUBSETS = {
     "all": "all items",
     "clean": "without leaked items",
@@ -74,7 +75,7 @@ def model(name: str) -> str:
     if stage is None:
         return MODELS.get(name, name)
     number, kind, seed = stage.groups()
-    words = f"tuned, stage {number} ({STAGES.get(kind, kind)})"
+    words = f"tuned, stage {number} ({STAGES[kind].words.short if kind in STAGES else kind})"
     return f"{words}, seed {seed}" if seed else words
 
 

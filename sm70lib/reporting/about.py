@@ -8,10 +8,9 @@ import pandas as pd
 
 from sm70lib.claims import entries
 from sm70lib.corpus.selection import HELD
+from sm70lib.parameters.stages import STAGES
 from sm70lib.presentation import names
 from sm70lib.reporting.made import Made
-
-VERBS = {"cpt": "pretrained further", "sft": "tuned", "dpo": "aligned with preferences"}
 
 
 def sentence(made: Made) -> str:
@@ -44,7 +43,7 @@ def _training(made: Made) -> str:
     """How the base was trained, and on what."""
     p = made.parameters
     kinds = list(dict.fromkeys(p.get("train_stages", ())))
-    done = names.listed([VERBS.get(kind, f"trained by {kind}") for kind in kinds])
+    done = names.listed([STAGES[kind].words.done for kind in kinds])
     return f"was {done or 'not trained'} {_method(p)}{_rows(made)}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from tokenizers import (
     AddedToken,
@@ -16,6 +17,7 @@ from tokenizers import (
 from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 
 from sm70lib.sizes.known import KnownModel
+from sm70lib.study.params import StudyError
 
 VOCABULARY = 1000  # entries at most
 # Our own wording of the formats that arXiv 2307.09288 (Llama 2), the cards of Llama 3 and Zephyr,
@@ -64,12 +66,29 @@ def tokenizer(about: KnownModel, texts: list[str]) -> PreTrainedTokenizerFast:
     """A tokenizer of the kind that a model has.
 
     Args:
-        about: the model; it must have one of the two known kinds of vocabulary.
+        about: the model.
         texts: what the vocabulary is made from.
+
+    Raises:
+        StudyError: There is no such kind of vocabulary, or no such chat template.
     """
-    made = _TOKENIZERS[about.vocabulary](about, texts)
-    made.chat_template = CHAT_TEMPLATES.get(about.chat_template or "")
+    make = _written("vocabulary", about.vocabulary, _TOKENIZERS)
+    template = about.chat_template and _written(
+        "chat_template", about.chat_template, CHAT_TEMPLATES
+    )
+    made = make(about, texts)
+    made.chat_template = template
     return made
+
+
+def _written(what: str, name: str, table: dict[str, Any]) -> Any:
+    """What this file has under a name that known_models.yml gives."""
+    if name not in table:
+        raise StudyError(
+            f"known_models.yml: {what} is {name!r}; choose from {', '.join(table)}, or write "
+            f"{name!r} in sm70lib/standins/stand_in_tokenizers.py"
+        )
+    return table[name]
 
 
 def _sentencepiece(about: KnownModel, texts: list[str]) -> PreTrainedTokenizerFast:

@@ -119,7 +119,11 @@ ROBUST = '''class Doubted(Preferences):
 
 '''
 ROBUST_KIND = """    "robust": Kind(
-        Doubted, "each doubted round", "pairs", ("beta", "label_smoothing"), reference=True
+        Doubted,
+        Words("each doubted round", "doubted preferences", "aligned with doubted preferences"),
+        "pairs",
+        ("beta", "label_smoothing"),
+        reference=True,
     ),
 """
 ROBUST_METHOD = '    "robust": Method("PairTrainer", "DPOConfig", _first_loss_is_ln_2),\n'
@@ -144,14 +148,15 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+from sm70lib.presentation import names
 from sm70lib.rehearsal import first_steps
 from sm70lib.study import params, provenance
 
 files = (Path("params/sm70-7b.yml"), Path("robust.yml"))
 taken = {}
 for step in ("01_data", "02_load_4bit", "03_qlora_finetune"):
-    names = provenance.declared(Path(f"notebooks/{step}.ipynb"))
-    taken[step] = [name for name in names if name.startswith("robust_")]
+    declared = provenance.declared(Path(f"notebooks/{step}.ipynb"))
+    taken[step] = [name for name in declared if name.startswith("robust_")]
 first_steps.run([files])
 
 # Only now: transformers reads the address of the hub when it is imported.
@@ -161,6 +166,7 @@ from sm70lib.training import settings
 p = params.load(*files)
 last = settings.config(p, SimpleNamespace(kind="robust", seed=0), Path("stage"), False)
 found = {"taken": taken, "tokens": accelerators.tokens(p, "robust") / p.data_max_length}
+found["model"] = names.model("tuned-2-robust")
 found |= {"class": type(last).__name__, "smoothing": last.label_smoothing, "beta": last.beta}
 print(json.dumps(found))
 """
@@ -274,6 +280,7 @@ def test_a_training_method_is_a_line_in_two_files(copy):
     found = json.loads(said)
     assert (found["class"], found["smoothing"], found["beta"]) == ("DPOConfig", 0.2, 0.1)
     assert found["tokens"] == pytest.approx(30 * 64 * 2 * 4 / 3), "two answers, and a reference"
+    assert found["model"] == "tuned, stage 2 (doubted preferences)"
     taken = found["taken"]
     assert taken["01_data"] == ["robust_sources"]
     assert taken["02_load_4bit"] == ["robust_steps", "robust_batch_size", "robust_optimizer"]

@@ -12,8 +12,10 @@ import pytest
 
 from sm70lib.claims import entries
 from sm70lib.rehearsal import rehearsal
+from sm70lib.sizes import known
+from sm70lib.standins import stand_in_tokenizers
 from sm70lib.study import params, variants
-from sm70lib.study.params import ROOT
+from sm70lib.study.params import ROOT, StudyError
 from tests.chain.rehearsed import check, rehearse
 
 # The tiny study is rehearsed in tests/chain/test_pipeline.py, with two seeds and both kinds of
@@ -171,3 +173,13 @@ def test_what_is_cut_is_what_is_larger():
 )
 def test_launchers_keep_their_kind_with_one_process(line, one):
     assert rehearsal.one_process(line) == one
+
+
+@pytest.mark.parametrize(
+    "what, name", [("vocabulary", "unigram"), ("chat_template", "chat-of-others")]
+)
+def test_a_known_model_of_an_unknown_kind_is_refused(what, name):
+    """Else a stand-in would be rehearsed without the template that the real model has."""
+    llama = known.MODELS["meta-llama/Meta-Llama-3-8B-Instruct"]
+    with pytest.raises(StudyError, match=f"known_models.yml: {what} is '{name}'; choose from"):
+        stand_in_tokenizers.tokenizer(llama.model_copy(update={what: name}), ["a text"])
