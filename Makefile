@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PY := .venv/bin/python
 BENCHMARKS ?= data evaluation training
 
-.PHONY: reproduce plan rehearse smollm2 lint test quick house lab bench parity served reference evidence audit clean help
+.PHONY: reproduce plan rehearse smollm2 lint test quick house lab bench parity served reference evidence faults audit clean help
 
 reproduce: .venv/installed  ## run a study and render its report: STUDY=tiny DATA=folder of real files FROM=another study
 	$(PY) -m sm70lib run params/$(STUDY).yml $(if $(DATA),-p data_root "$(DATA)") $(if $(FROM),--from "$(FROM)")
@@ -56,6 +56,9 @@ evidence: .venv/installed  ## other world seeds and controls
 	$(PY) -m tests.results.evidence
 	$(PY) -m tests.results.evidence_meditron
 	$(PY) -m tests.results.evidence_med42
+
+faults: .venv/installed  ## thousands of faults done to studies, and how each ended: outputs/reference/faults.md
+	$(PY) -m tests.faults.campaign
 
 audit: .audit/installed  ## known weaknesses of the versions in requirements.lock; asks pypi.org
 	@.audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.lock 2>.audit/said || { \

@@ -19,8 +19,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from sm70lib.steps.steps import outputs
+from sm70lib.steps.steps import outputs, write_text
 from sm70lib.study.provenance import circumstances
+from tests.faults.campaign.places import Place
+from tests.faults.campaign.trials import CODE, OUTSIDE, UNJUDGED, Kind, Trial
 
 ALONE = {
     "OMP_NUM_THREADS": "1",
@@ -47,9 +49,8 @@ def campaign(
         All finished trials.
     """
     from tests.faults.campaign.catalogue import KINDS
-    from tests.faults.campaign.places import Place
 
-    made = [json.loads(line) for line in done.read_text().splitlines()] if done.exists() else []
+    made = _finished(done)
     known = {(trial["kind"], trial["number"]) for trial in made}
     done.parent.mkdir(parents=True, exist_ok=True)
     commit = circumstances()["commit"]
@@ -71,10 +72,18 @@ def campaign(
     return made
 
 
-def _made(kind, draw: random.Random, place):
-    """Makes one trial, and looks at what it left around it."""
-    from tests.faults.campaign.trials import CODE, OUTSIDE, UNJUDGED, Trial
+def _finished(done: Path) -> list[dict]:
+    """The finished trials; those that were not judged leave the file, and are made again."""
+    lines = done.read_text().splitlines() if done.exists() else []
+    trials = [json.loads(line) for line in lines]
+    kept = [trial for trial in trials if trial["outcome"] != UNJUDGED]
+    if len(kept) < len(trials):
+        write_text(done, "".join(json.dumps(trial) + "\n" for trial in kept))
+    return kept
 
+
+def _made(kind: Kind, draw: random.Random, place: Place) -> Trial:
+    """Makes one trial, and looks at what it left around it."""
     place.begin()
     try:
         trial = kind.run(draw, place)
@@ -95,6 +104,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=[], metavar="KIND", help="kinds of trials")
     parser.add_argument("--seed", type=int, default=18, help="of all random numbers")
     parser.add_argument("--fresh", action="store_true", help="forget the trials of these kinds")
+    parser.add_argument("--to", type=Path, metavar="FOLDER", help="where the table goes")
     parser.add_argument("--only-table", action="store_true", help="make no trial")
     given = parser.parse_args()
     from tests.faults.campaign import table
@@ -104,7 +114,7 @@ def main() -> int:
         table.forget(done, given.only)
     if not given.only_table:
         campaign(done, given.share, given.only, given.seed)
-    return table.write(done)
+    return table.write(done, given.to or table.FOLDER)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from tests.faults.campaign.trials import (
 from tests.unit.study.test_broken import broken
 
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+TEXTS = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # every value is the text that stands there
 NOTHING = ("", "~", "null")
 LONGEST = 450  # characters of one part of a sentence
 OWN_FOLDER = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -45,7 +46,7 @@ def loaded(draw: random.Random, place: Place) -> Trial:
         return Trial(TRACEBACK, note=f"{type(error).__name__}: {error}"[:200])
     if not OWN_FOLDER.fullmatch(study["study"]):
         return Trial(OUTSIDE, note=f"the study is called {study['study']!r:.80}")
-    written = yaml.load(text, yaml.BaseLoader)  # every value as the text that stands there
+    written = yaml.load(text, TEXTS)
     misread = [name for name in written if not _as_written(study.get(name), written[name])]
     misread = [name for name in misread if name in study]
     misread += _twice(text)

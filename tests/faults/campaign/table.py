@@ -55,11 +55,12 @@ def forget(done: Path, only: list[str]) -> None:
         write_text(done, "".join(kept))
 
 
-def write(done: Path) -> int:
+def write(done: Path, folder: Path = FOLDER) -> int:
     """Writes the table of finished trials, and prints it; 1 if anything fell.
 
     Args:
         done: The file of finished trials.
+        folder: Where faults.md and faults.json go.
     """
     trials = pd.DataFrame([json.loads(line) for line in done.read_text().splitlines()])
     counted = _counted(trials)
@@ -69,8 +70,8 @@ def write(done: Path) -> int:
     about |= {"commits": sorted(trials["commit"].dropna().unique()), "trials": len(trials)}
     about |= {"outcomes": sums, "kinds": counted.to_dict("records")}
     about |= {"fallen": fallen[["kind", "number", "outcome", "note"]].to_dict("records")}
-    write_json(FOLDER / "faults.json", about)
-    write_text(FOLDER / "faults.md", _document(trials, counted, fallen, about))
+    write_json(folder / "faults.json", about)
+    write_text(folder / "faults.md", _document(trials, counted, fallen, about))
     print(counted.drop(columns=["attacked", "judged"]).to_string(index=False))
     return int(len(fallen) > 0)
 
