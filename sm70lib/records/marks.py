@@ -3,7 +3,7 @@
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
 KINDS = ("done", "begun", "merged")
 
@@ -56,16 +56,23 @@ class _Merge(BaseModel):
     parity: dict[str, Any]
 
 
+class _Move(BaseModel):
+    place: Annotated[str, Field(pattern="^replaced/"), AfterValidator(_inside)]
+    back: bool
+    paths: list[Annotated[str, AfterValidator(_inside)]]
+
+
 # What the code reads of a mark; a mark may hold more.
 _SHAPES: dict[str, TypeAdapter] = {
     "done": TypeAdapter(_Done),
     "begun": TypeAdapter(_Begun),
     "merged": TypeAdapter(dict[str, _Merge]),
+    "moving": TypeAdapter(_Move),
 }
 
 
 def is_whole(found: object, kind: str) -> bool:
-    """Whether what was read is a mark of its kind: `done`, `begun` or `merged`."""
+    """Whether what was read is a mark of its kind: one of KINDS, or the note of a move."""
     try:
         _SHAPES[kind].validate_python(found, strict=True)
     except ValidationError:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sm70lib.records import damage
-from sm70lib.records.shelves import move, shelf
+from sm70lib.records.shelves import end_move, move, shelf
 from sm70lib.steps import keys
 from sm70lib.steps.compared import changed, difference
 from sm70lib.steps.keys import EVALUATION, WRITES, Key, mark, outputs, short
@@ -84,6 +84,7 @@ def make_way(name: str, params: Any, command: str = "") -> None:
         StudyError: A base or an adapter, finished or not, has another key. Nothing is moved then.
     """
     folder = outputs() / params.study
+    end_move(folder)
     for pattern in WRITES[name]:
         # A trainer whose notebook was killed may still write below stages/
         for path in folder.glob(pattern) if pattern != "stages" else ():

@@ -90,3 +90,38 @@ def test_a_damaged_adapter_is_not_asked(made):
     with pytest.raises(StudyError, match="adapter_model.safetensors is not as 03_qlora_finetune"):
         steps.require_as_written("tiny", "base/model", "adapter")
     assert list(made.all()) == [TUNING]
+
+
+def test_a_move_that_a_kill_has_cut_short_is_ended_and_nothing_is_trained_again(made, monkeypatch):
+    """Aside and back; before, half of a result lay in each place."""
+    before, rename, done = content(made.toy.study), os.replace, []
+
+    def killed(*given):
+        if "replaced" in f"{given}" and len(done) % 3 == 2:
+            done.append("killed")
+            raise KeyboardInterrupt
+        done.append(given)
+        rename(*given)
+
+    monkeypatch.setattr(os, "replace", killed)
+    kills = 0
+    for rank in (8, 16, 8, 16):
+        made.toy.change("lora_r", rank)
+        for _ in range(20):
+            try:
+                made.all(again=(TUNING,))
+                break
+            except KeyboardInterrupt:
+                kills += 1
+    assert kills >= 5 and made.ran[TUNING] == 2, "once with each rank"
+    assert content(made.toy.study) == before
+    assert not (made.toy.study / "moving.json").exists()
+
+
+def test_a_note_of_a_move_cannot_have_files_of_others_moved(made):
+    victim = made.toy.folder / "mine.txt"
+    victim.write_text("mine")
+    for place, path in (("replaced/x", "../../mine.txt"), ("../x", "base"), ("/tmp", "base")):
+        about = {"place": place, "back": False, "paths": [path]}
+        steps.write_json(made.toy.study / "moving.json", about)
+        assert made.all() == {} and victim.read_text() == "mine"

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+import signal
 from pathlib import Path
 
 from sm70lib import report
@@ -23,6 +24,7 @@ from tests.toy import Made, Toy
 TOPS = ("base", "data", "memory.csv", "adapter", "predictions", "tables", "figures")
 LEAVE = "adapter_config.json|copy of "  # the toy writes its process into the first
 TUNING = "03_qlora_finetune"
+RENAMES = 120  # that the work of one trial has, about
 ROUNDS = 6  # of one trial: each changes a value, so that results move aside and come back
 
 
@@ -56,9 +58,16 @@ def _finished(folder: Path) -> None:
     Forked(finish, folder, log=folder / "log.txt").end()
 
 
-def _there_and_back(folder: Path) -> None:
-    """Gives parameters other values and back, as a user does who tries variants with --fresh."""
+def _there_and_back(folder: Path, renames: int = 0) -> None:
+    """Gives parameters other values and back, as a user does who tries variants with --fresh.
+
+    Args:
+        folder: Where the toy study is.
+        renames: Kills this process before so many files or folders are renamed; 0 lets it end.
+    """
     toy = toy_in(folder)
+    if renames:
+        _killed_at_rename(renames)
     os.environ.update(toy.environment)
     provenance._commit = lambda: None
     made = Made(toy)
@@ -68,6 +77,19 @@ def _there_and_back(folder: Path) -> None:
         if kept.judge(TUNING, made.study).what == "refuses":
             kept.make_anew(TUNING, made.study)
         made.all(again=(TUNING,))
+
+
+def _killed_at_rename(number: int) -> None:
+    """Has this process killed just before it renames for the nth time."""
+    rename, left = os.replace, [number]
+
+    def counted(*given) -> None:
+        left[0] -= 1
+        if left[0] <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(*given)
+
+    os.replace = counted
 
 
 def killed_from_scratch(draw: random.Random, place: Place) -> Trial:
@@ -95,7 +117,12 @@ def killed_in_a_move(draw: random.Random, place: Place) -> Trial:
         shutil.copytree(whole, study)
         return Forked(_there_and_back, study, log=place.folder / "log.txt")
 
-    first = killed_at_random(start, ended.lasted, draw)
+    if draw.random() < 0.5:
+        first = killed_at_random(start, ended.lasted, draw)
+    else:
+        shutil.copytree(whole, study)
+        given = (study, draw.randint(1, RENAMES))
+        first = Forked(_there_and_back, *given, log=place.folder / "log.txt").end()
     weights = content(study / "outputs/tiny", ("adapter", "replaced"), "json$")
     toy = toy_in(study)
     shutil.copy(whole / "tiny.yml", toy.file)
