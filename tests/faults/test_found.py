@@ -8,7 +8,7 @@ import pytest
 from sm70lib.steps import steps
 from sm70lib.study import files
 from sm70lib.study.params import StudyError
-from sm70lib.training import settings
+from sm70lib.training import launch, settings
 from tests import tuning
 from tests.faults.test_damage import TUNING, content
 
@@ -125,3 +125,15 @@ def test_a_note_of_a_move_cannot_have_files_of_others_moved(made):
         about = {"place": place, "back": False, "paths": [path]}
         steps.write_json(made.toy.study / "moving.json", about)
         assert made.all() == {} and victim.read_text() == "mine"
+
+
+def test_a_rank_that_is_killed_is_told_by_the_words_of_the_launcher(tmp_path):
+    said = [
+        "Root Cause",
+        "  exitcode  : -9 (pid: 7)",
+        "  traceback : Signal 9 (SIGKILL) received",
+        "==",
+    ]
+    assert launch._reason(1, said, tmp_path) == "traceback : Signal 9 (SIGKILL) received"
+    assert launch._reason(1, ["KeyError: x", "===="], tmp_path) == "KeyError: x"
+    assert launch._reason(1, ["===="], tmp_path) == "===="
