@@ -25,6 +25,7 @@ STUDY = "base, data, adapters, predictions, tables and figures with an undisturb
 SETS = "the training sets, byte for byte, with an undisturbed run's"
 VALUES = "every value that is read with the text that stands there"
 ROWS = "good rows with their own text; the damaged one must be in the tables or listed"
+SUMS = "one sentence, or tables that add up to the rows that are there"
 RAN = "whether the stranger's code left its trace, and how the command ended"
 
 # What is cheap stands first: an early end of the campaign has some of everything then.
@@ -35,20 +36,20 @@ KINDS = (
     Kind(
         "params-command",
         "params: the same, given to a command",
-        VALUES,
+        "one sentence, or what the command says of the study",
         150,
         params_files.by_command,
     ),
     Kind(
         "params-bombs",
         "params: files that unfold or slow a reader down",
-        "time and memory",
+        "one sentence within five seconds of the processor",
         150,
         params_files.bombs,
     ),
     Kind("rows", "rows: one damaged row to train on", ROWS, 1200, rows.training),
     Kind("rows-exam", "rows: one damaged question of an exam", ROWS, 650, rows.exam),
-    Kind("rows-parquet", "rows: damaged bytes of a Parquet file", ROWS, 150, rows.parquet),
+    Kind("rows-parquet", "rows: damaged bytes of a Parquet file", SUMS, 150, rows.parquet),
     Kind(
         "steps", "kills: steps while they write and mark", FILES, 20, finishing.killed_from_scratch
     ),
@@ -107,7 +108,7 @@ KINDS = (
         "strangers-pickle",
         "strangers: a pickle in a sealed checkpoint",
         RAN,
-        12,
+        6,
         strangers.checkpoint,
     ),
     Kind("disk", "full disk: below steps", FILES, 30, limits.disk_of_steps),

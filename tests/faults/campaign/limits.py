@@ -201,7 +201,7 @@ def memory_of_scoring(draw: random.Random, place: Place) -> Trial:
     """A scorer that may take a little more memory than it has already."""
     kept = place.kept("scored", kills_scorer._make)
     base, path = kept / "base/model", place.folder / "a.jsonl"
-    more = int(draw.uniform(0, 150) * MIB)
+    more = int(draw.uniform(0, 60) * MIB)
     first = Forked(_with_memory, more, base, path, log=place.folder / "log.txt").end()
     again = Forked(kills_scorer._score, base, path, log=place.folder / "again.txt").end()
     other = differing(content(place.folder, ("*.jsonl",)), content(kept / "whole", ("*.jsonl",)))

@@ -248,4 +248,10 @@ def parquet(draw: random.Random, place: Place) -> Trial:
     path.write_bytes(content[: draw.randint(10, len(content))] if draw.random() < 0.3 else content)
     given = (str(path), str(base / "base/model"), place.folder / "data")
     ended = Forked(_prepared, *given, log=place.folder / "log.txt").end(120)
-    return _refused(ended) if ended.code != 0 else Trial(SURVIVED, ended.seconds)
+    if ended.code != 0:
+        return _refused(ended)
+    said = json.loads((place.folder / "data/said.json").read_text())
+    kept = len(_ids(place.folder / "data/train"))
+    if said["kept"] != kept or said["kept"] + said["dropped"] != said["rows"]:
+        return Trial(SILENT, ended.seconds, note=f"the table says {said}, and {kept} are there")
+    return Trial(SURVIVED, ended.seconds)

@@ -198,12 +198,11 @@ def checkpoint(draw: random.Random, place: Place) -> Trial:
     sealed = {path.name: digest(path) for path in last.iterdir() if path.name != checkpoints.SEAL}
     (last / checkpoints.SEAL).write_text(json.dumps(sealed))
     log = place.folder / "log.txt"
-    ended = Forked(kills_trainer._train, study, kills_trainer.ADAPTER, "sft", log=log).end(300)
+    ended = Forked(kills_trainer._launch, study, kills_trainer.ADAPTER, log=log).end()
     note = f"{name}: {last_words(ended)}"[:300]
-    if ended.code == 0:
-        return Trial(SURVIVED, ended.seconds, note=note)
-    # torch refuses the pickle by an error; the notebook's side of training makes a sentence of it
-    return Trial(SENTENCE if "weights_only" in ended.said.lower() else TRACEBACK, note=note)
+    if is_sentence(ended):
+        return Trial(SENTENCE, ended.seconds, note=note)
+    return Trial(SURVIVED if ended.code == 0 else TRACEBACK, ended.seconds, note=note)
 
 
 def _trained(folder: Path) -> None:

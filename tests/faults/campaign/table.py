@@ -32,7 +32,8 @@ CANNOT = """## What cannot be survived
   show it, and their step runs again.
 - **Damage to the only copy of something that was given.** A study file, a source, a benchmark or a
   base that is the user's own is read and never repaired. Its digest is in the manifest, so that the
-  next run says that it has changed.
+  next run says that it has changed. Before the first run nobody knows how it was: a letter that is
+  another one in a source is read as it stands there.
 - **Somebody who may write to the study's folder and means harm.** Marks and digests show accidents.
   Who can change a result can change the mark beside it too. What such a person cannot do is to
   have code run, or to have files written outside the folder.
