@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import linear_sum_assignment
 
 from sm70lib import sources
 from sm70lib.benchmarks import Item
@@ -204,6 +203,8 @@ class Audit:
             The number of labels `checked` and a `verdict`. If any were checked, also the share that
             agrees as it is (`agree`) and under the best renaming of labels (`agree_renamed`).
         """
+        from scipy.optimize import linear_sum_assignment  # half a second, which shards do without
+
         labels: np.ndarray = np.zeros((KINDS, KINDS), int)
         for findings in self.found.values():
             labels = labels + findings.labels

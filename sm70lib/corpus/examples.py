@@ -133,16 +133,12 @@ def _documents(batch: list[Row], p, tokenizer) -> list[Made]:
     """Running text, cut into pieces of `data_max_length`: no part of a long document is lost."""
     if p.data_template == CHAT:
         made = _in_chat(batch, tokenizer, UNLIMITED, "drop", "all")
+        whole = [one if isinstance(one, str) else one.input_ids for one in made]
     else:
-        texts = []
-        for row in batch:
-            prompt = templates.render(p.data_template, row.instruction, row.input)
-            texts.append(("", prompt + row.output, (0, 0)))
-        made = tokens.encode_batch(texts, tokenizer, UNLIMITED, "drop", "all")
-    return [
-        result if isinstance(result, str) else tokens.pieces(result, p.data_max_length)
-        for result in made
-    ]
+        prompts = [templates.render(p.data_template, row.instruction, row.input) for row in batch]
+        texts = [prompt + row.output for prompt, row in zip(prompts, batch)]
+        whole = tokens.documents(texts, tokenizer)
+    return [ids if isinstance(ids, str) else tokens.pieces(ids, p.data_max_length) for ids in whole]
 
 
 def _preferences(batch: list[Row], p, tokenizer) -> list[Made]:

@@ -7,6 +7,7 @@ import pandas as pd
 from sm70lib.study.params import StudyError
 
 IGNORED = -100  # the label that the loss skips
+EMPTY = "response without a token"
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,28 @@ class Encoded:
         return len(self.labels) - self.labels.count(IGNORED)
 
 
-def pieces(whole: Encoded, length: int) -> list[Encoded]:
-    """Cuts a document into pieces of at most `length` tokens.
+def documents(texts: list[str], tokenizer) -> list[list[int] | str]:
+    """The token ids of running text, with BOS (if the tokenizer has one) and EOS.
+
+    Returns:
+        For each text its ids, or why it is unusable.
+
+    Raises:
+        StudyError: the tokenizer lacks EOS.
+    """
+    bos, eos = _bos(tokenizer), _eos(tokenizer)
+    found = response_ids(texts, tokenizer)
+    assert not bos or not any(bos[0] in ids for ids in found), "one BOS, at the start"
+    return [[*bos, *ids, eos] if ids else EMPTY for ids in found]
+
+
+def pieces(ids: list[int], length: int) -> list[Encoded]:
+    """Cuts a document into pieces of at most `length` tokens, whose labels are their ids.
 
     The first piece has the BOS, the last one the EOS.
     """
-    starts = range(0, len(whole.input_ids), length)
-    return [Encoded(whole.input_ids[n : n + length], whole.labels[n : n + length]) for n in starts]
+    parts = [ids[n : n + length] for n in range(0, len(ids), length)]
+    return [Encoded(part, part) for part in parts]
 
 
 def beginning(text: str, tokenizer, bos: str) -> list[int]:
@@ -72,6 +88,15 @@ def _bos(tokenizer) -> list[int]:
     return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
 
 
+def _eos(tokenizer) -> int:
+    if tokenizer.eos_token_id is None:
+        raise StudyError(
+            f"base_model: the tokenizer {tokenizer.name_or_path!r} lacks an EOS token; "
+            "choose a base that has one"
+        )
+    return tokenizer.eos_token_id
+
+
 def prompt_ids(texts: list[str], tokenizer) -> list[list[int]]:
     """The token ids of prompts, each after a BOS if the tokenizer has one.
 
@@ -79,12 +104,19 @@ def prompt_ids(texts: list[str], tokenizer) -> list[list[int]]:
     White space at the end of a prompt stays. A special token that the text spells out is text.
     """
     bos = _bos(tokenizer)
-    return [[*bos, *ids] for ids in _tokens(tokenizer, texts)["input_ids"]]
+    return [[*bos, *ids] for ids in response_ids(texts, tokenizer)]
 
 
 def response_ids(texts: list[str], tokenizer) -> list[list[int]]:
     """The token ids of responses, as training puts them after a prompt, without EOS."""
-    return _tokens(tokenizer, texts)["input_ids"]
+    if not tokenizer.is_fast:
+        return _tokens(tokenizer, texts)["input_ids"]
+    # The same ids as `_tokens` gives, a seventh faster: no places in the text are noted.
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = True
+    return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 def chat_ids(text: str, tokenizer) -> list[int]:
@@ -125,14 +157,10 @@ def encode_batch(
     Raises:
         StudyError: the tokenizer lacks EOS.
     """
-    if tokenizer.eos_token_id is None:
-        raise StudyError(
-            f"base_model: the tokenizer {tokenizer.name_or_path!r} lacks an EOS token; "
-            "choose a base that has one"
-        )
-    bos = _bos(tokenizer)
+    bos, eos = _bos(tokenizer), _eos(tokenizer)
     prompts = prompt_ids([text[0] for text in texts], tokenizer)
     responses = response_ids([text[1] for text in texts], tokenizer)
+    assert not bos or not any(bos[0] in ids for ids in responses), "one BOS, at the start"
     encoded: list[Encoded | str] = []
     for (text, _, (start, end)), prompt, response in zip(texts, prompts, responses):
         kept = prompt
@@ -141,7 +169,7 @@ def encode_batch(
             kept = [*bos, *_cut(tokenizer, text, start, end, room - len(bos))]
         reason = _unusable(kept, response, room)
         if reason is None:
-            encoded.append(_join(tokenizer, kept, response, loss, len(prompt) - len(kept)))
+            encoded.append(_join(kept, [*response, eos], loss, len(prompt) - len(kept)))
         else:
             encoded.append(reason)
     return encoded
@@ -150,7 +178,7 @@ def encode_batch(
 def _unusable(prompt: list[int], response: list[int], room: int) -> str | None:
     """Why a row cannot be used; None if it can."""
     if not response:
-        return "response without a token"
+        return EMPTY
     if room < 1:  # BOS alone needs one
         return "response longer than data_max_length"
     if len(prompt) > room:
@@ -158,9 +186,8 @@ def _unusable(prompt: list[int], response: list[int], room: int) -> str | None:
     return None
 
 
-def _join(tokenizer, prompt: list[int], response: list[int], loss: str, cut: int) -> Encoded:
-    ids = [*prompt, *response, tokenizer.eos_token_id]
-    assert tokenizer.bos_token_id not in ids[1:-1], "a row has at most one BOS, at its start"
+def _join(prompt: list[int], response: list[int], loss: str, cut: int) -> Encoded:
+    ids = [*prompt, *response]
     masked = 1  # nothing comes before the first token that could predict it
     if loss == "response":
         masked = max(masked, len(prompt))

@@ -135,3 +135,16 @@ def test_show_puts_each_token_beside_its_label(tokenizer):
     table = tokens.show(row.input_ids, row.labels, tokenizer)
     assert "".join(table["text"]) == "<s>asksay</s>" and "".join(table["label"]) == "say</s>"
     assert json.loads(table.to_json())["token"]["0"] == BOS and len(table) == len(row.input_ids)
+
+
+def test_texts_are_encoded_as_the_tokenizer_itself_encodes_them(tokenizer):
+    """Whatever the tokenizer was asked before; a mark that a text spells out stays text."""
+    texts = ["Ask about </s> and <s>.", "", " ", "Fever, 38.5 °C: naïve", "x" * 500]
+    tokenizer(texts, truncation=True, max_length=8)
+    plain = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    tokenizer(texts, truncation=True, max_length=8)
+    assert tokens.response_ids(texts, tokenizer) == plain and len(plain[4]) > 8
+    whole = tokens.documents(texts, tokenizer)
+    assert whole[1] == tokens.EMPTY
+    assert whole[0] == [tokenizer.bos_token_id, *plain[0], tokenizer.eos_token_id]
+    assert [piece.input_ids for piece in tokens.pieces(whole[0], 5)][0] == whole[0][:5]
