@@ -6,7 +6,7 @@ digests of the texts, and `found.json` the findings. `found.json` is written las
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -30,6 +30,7 @@ from sm70lib.sources import Defect, Row
 from sm70lib.steps import steps
 from sm70lib.study.files import holds, record
 
+Note = Callable[[Iterator[Row], Path], Iterator[Row]]
 PLACES = "places.json"  # file and number of every row of a part that is held back
 
 
@@ -98,8 +99,11 @@ def finished(part: Part, root: Path, questions: str) -> bool:
     return all(holds(files[file], recorded[file]) for file in recorded)
 
 
-def write(p, part: Part, maker: Maker) -> None:
-    """Audits and encodes a part of a study; an older one in its folder is removed."""
+def write(p, part: Part, maker: Maker, note: Note | None = None) -> None:
+    """Audits and encodes a part of a study; an older one in its folder is removed.
+
+    `note` may write to the folder what it sees of the rows that no check drops.
+    """
     shutil.rmtree(part.folder, ignore_errors=True)
     part.folder.mkdir(parents=True)
     checks, kind = maker.checks, part.kind
@@ -116,6 +120,7 @@ def write(p, part: Part, maker: Maker) -> None:
     encode = partial(encoder, p=p, tokenizer=maker.tokenizer)
     with writer(part.folder / "rows.arrow", features) as file:
         kept = _placed(checks.screen(_counted(rows, maker.bar), found), places)
+        kept = note(kept, part.folder) if note else kept
         for batch, sizes in encoded(kept, encode, features, found, maker.ahead):
             file.write_batch(batch)
             lengths.append(sizes)

@@ -52,18 +52,14 @@ class Numbers:
 
     def of(self, parts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """The numbers of all words, with END behind each part; and how many a part has with it."""
-        found, counts = [], []
-        for some in _chunks(parts):
-            plain = [_plain(part) for part in some]
-            starts, hashes = _hashed(b"\n".join(plain))
-            ends = np.cumsum([len(part) + 1 for part in plain])
-            before = np.searchsorted(starts, ends)  # words up to the end of each part
-            count = np.diff(before, prepend=0) + 1
-            numbers: np.ndarray = np.full(count.sum(), END)
-            places = np.arange(len(starts)) + np.repeat(np.arange(len(plain)), count - 1)
+        found: list[np.ndarray] = []
+        counts: list[np.ndarray] = []
+        for hashes, sizes in hashed(parts):
+            numbers: np.ndarray = np.full(len(hashes) + len(sizes), END)
+            places = np.arange(len(hashes)) + np.repeat(np.arange(len(sizes)), sizes)
             numbers[places] = self._looked_up(hashes)
             found.append(numbers)
-            counts.append(count)
+            counts.append(sizes + 1)
         empty: np.ndarray = np.zeros(0, int)
         return np.concatenate([*found, empty]), np.concatenate([*counts, empty])
 
@@ -140,6 +136,15 @@ def _among(glances: np.ndarray, wanted: np.ndarray | None) -> np.ndarray:
         return np.full(len(glances), True)
     places = np.searchsorted(wanted, glances).clip(max=len(wanted) - 1)
     return wanted[places] == glances
+
+
+def hashed(parts: list[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The hashes of the words of all parts, and how many words each part has, some at a time."""
+    for some in _chunks(parts):
+        plain = [_plain(part) for part in some]
+        starts, hashes = _hashed(b"\n".join(plain))
+        ends = np.cumsum([len(part) + 1 for part in plain])
+        yield hashes, np.diff(np.searchsorted(starts, ends), prepend=0)
 
 
 def _slot(hashes: np.ndarray) -> np.ndarray:

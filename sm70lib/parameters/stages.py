@@ -45,6 +45,10 @@ class Pretraining(Stage):
         "proportion of the sources' tokens in a pass of {}; empty reads every source whole",
         before={},
     )
+    near_duplicates: Literal["none", "report", "drop", "fail"] = parameter(
+        "policy for texts that are nearly the same as an earlier one; none does not look for them",
+        before="none",
+    )
     packing: bool = parameter("put several texts into one sequence")
 
 

@@ -1,7 +1,7 @@
 """Shards of running text joined into one dataset, without the texts that an earlier shard has."""
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,26 +13,25 @@ from sm70lib.corpus.examples import TEXT, features_of
 from sm70lib.corpus.findings import EXAMPLES, Findings
 from sm70lib.corpus.parts import Maker, Part
 from sm70lib.parameters import own
+from sm70lib.preparing import near
 from sm70lib.preparing.joining import start_dataset
 from sm70lib.sources import Defect
 from sm70lib.study.params import StudyError
+
+_EMPTY: np.ndarray = np.zeros(0, np.uint64)
 
 
 class Repeats:
     """Finds the texts of a shard that an earlier one has; eight bytes of each text are kept."""
 
     def __init__(self) -> None:
-        self.earlier: np.ndarray = np.zeros(0, np.uint64)  # sorted
+        self.earlier = _EMPTY  # sorted
         self.here: list[np.ndarray] = []
 
     def among(self, digests: np.ndarray) -> np.ndarray:
         """Whether each of these texts of the shard, by its digest, stands in an earlier one."""
         self.here.append(digests)
-        places = np.asarray(np.searchsorted(self.earlier, digests))
-        inside = places < len(self.earlier)
-        repeated: np.ndarray = np.zeros(len(digests), bool)
-        repeated[inside] = self.earlier[places[inside]] == digests[inside]
-        return repeated
+        return _inside(digests, self.earlier)
 
     def end_shard(self) -> None:
         """The texts of this shard count as earlier ones from now on."""
@@ -40,10 +39,11 @@ class Repeats:
         self.here = []
 
 
-def join(maker: Maker, shards: list[Part], target: Path) -> dict[str, Findings]:
+def join(p, maker: Maker, shards: list[Part], target: Path) -> dict[str, Findings]:
     """Writes the shards into one dataset, in their order.
 
     Args:
+        p: the parameters of the study, which say what becomes of texts that are nearly the same.
         maker: what they were made with; its policy says what becomes of a repeated text.
         shards: finished shards, source by source.
         target: the folder of the dataset.
@@ -52,9 +52,12 @@ def join(maker: Maker, shards: list[Part], target: Path) -> dict[str, Findings]:
         The findings in each source, by the name that the audit has for it.
 
     Raises:
-        StudyError: a text is repeated and the policy is fail, or a source has no usable text.
+        StudyError: a text is repeated, or nearly, and the policy is fail; or a source has no
+            usable text.
     """
-    policy = maker.checks.policies["duplicate"]
+    same = Repeated("audit_duplicate", maker.checks.policies["duplicate"], SAME)
+    nearly = Repeated("cpt_near_duplicates", p.cpt_near_duplicates, near.NEARLY)
+    alike = _EMPTY if nearly.policy == "none" else near.found([shard.folder for shard in shards])
     columns = features_of("text", maker.tokenizer)
     features = Features({name: columns[name] for name in TEXT})
     repeats = Repeats()
@@ -64,8 +67,10 @@ def join(maker: Maker, shards: list[Part], target: Path) -> dict[str, Findings]:
             repeated: list[Defect] = []
             for batch in parts.batches(shard.folder):
                 again = repeats.among(batch["digest"].to_numpy())
-                repeated += _defects(batch.filter(pa.array(again)), policy)
-                kept = batch.filter(pa.array(~again)) if policy == "drop" else batch
+                kept, defects = same.judged(batch, again)
+                repeated += defects
+                kept, defects = nearly.judged(kept, _inside(kept["digest"].to_numpy(), alike))
+                repeated += defects
                 output.write_batch(kept.select(TEXT))
             repeats.end_shard()
             findings = found.setdefault(f"{own.title(shard.name)} (text)", Findings())
@@ -75,15 +80,46 @@ def join(maker: Maker, shards: list[Part], target: Path) -> dict[str, Findings]:
     return found
 
 
-def _defects(repeated: pa.RecordBatch, policy: str) -> Iterator[Defect]:
-    """A finding for each repeated text; a long one stands in several rows, and has as many."""
-    for row in repeated.drop_columns(["input_ids"]).to_pylist():
-        if policy == "fail":
-            raise StudyError(
-                f"audit_duplicate is fail; {row['file']} has in row {row['row']}: {SAME}; "
-                "set it to drop or report, or take the row out."
-            )
-        yield Defect(row["source"], row["file"], row["row"], SAME, "duplicate", policy == "drop")
+class Repeated(NamedTuple):
+    """What is done with texts that are repeated.
+
+    Attributes:
+        parameter: the name of the parameter that says so.
+        policy: its value: report, drop or fail.
+        reason: why they are found.
+    """
+
+    parameter: str
+    policy: str
+    reason: str
+
+    def judged(
+        self, batch: pa.RecordBatch, repeated: np.ndarray
+    ) -> tuple[pa.RecordBatch, list[Defect]]:
+        """The rows that stay, and a finding for each repeated row; a long text has several rows.
+
+        Raises:
+            StudyError: there is a repeated row and the policy is fail.
+        """
+        found = []
+        for row in batch.filter(pa.array(repeated)).drop_columns(["input_ids"]).to_pylist():
+            if self.policy == "fail":
+                raise StudyError(
+                    f"{self.parameter} is fail; {row['file']} has in row {row['row']}: "
+                    f"{self.reason}; set it to drop or report, or take the row out."
+                )
+            place = (row["source"], row["file"], row["row"])
+            found.append(Defect(*place, self.reason, "duplicate", self.policy == "drop"))
+        return batch.filter(pa.array(~repeated)) if self.policy == "drop" else batch, found
+
+
+def _inside(digests: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Which digests are known; `known` is sorted."""
+    places = np.asarray(np.searchsorted(known, digests))
+    repeated: np.ndarray = np.zeros(len(digests), bool)
+    inside = places < len(known)
+    repeated[inside] = known[places[inside]] == digests[inside]
+    return repeated
 
 
 def _add(all_of_source: Findings, shard: Findings, repeated: list[Defect]) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,13 +22,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sm70lib import sources
-from sm70lib.benchmarks import Item
 from sm70lib.corpus import parts
-from sm70lib.corpus.audit import Checks
 from sm70lib.corpus.findings import Findings
 from sm70lib.corpus.parts import Maker, Part
 from sm70lib.corpus.selection import limit
-from sm70lib.preparing import repeats
+from sm70lib.preparing import near, repeats
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import values_of
 
@@ -36,7 +35,7 @@ POLICIES = ("duplicate", "personal", "label", "leak")
 # Parameters that decide how running text is audited and encoded
 READ = (
     *("seed", "data_limit", "data_caps", "data_template", "data_max_length", "data_overlong"),
-    *("train_stages", "sft_loss"),
+    *("train_stages", "sft_loss", "cpt_near_duplicates"),
     *(f"audit_{check}" for check in POLICIES),
 )
 LEAST = 2**26  # bytes of text for which one more process is worth its start
@@ -48,15 +47,12 @@ def policies(p) -> dict[str, str]:
     return {check: getattr(p, f"audit_{check}") for check in POLICIES}
 
 
-def prepare(
-    p, maker: Maker, items: list[Item], names: list[str], folder: Path
-) -> dict[str, Findings]:
+def prepare(p, maker: Maker, names: list[str], folder: Path) -> dict[str, Findings]:
     """Writes the dataset `text` of a study: all shards, joined without repeated texts.
 
     Args:
         p: the parameters of the study.
         maker: what shards are made with.
-        items: the benchmark items that the audit compares texts with.
         names: the sources of running text.
         folder: where the dataset and its parts go.
 
@@ -70,10 +66,10 @@ def prepare(
     if not names:
         return {}
     shards = list(shards_of(p, names, maker.root, folder))
-    _make_in_processes(p, maker, items, shards)
+    _make_in_processes(p, maker, shards)
     for shard in shards:  # what other machines are making is waited for here
         _make(p, shard, maker, wait=True)
-    return repeats.join(maker, shards, folder / KIND)
+    return repeats.join(p, maker, shards, folder / KIND)
 
 
 def shards_of(p, names: list[str], root: Path, folder: Path) -> Iterator[Part]:
@@ -95,13 +91,14 @@ def _make(p, shard: Part, maker: Maker, wait: bool) -> bool:
         with FileLock(f"{shard.folder}.lock", timeout=-1 if wait else 0):
             if not parts.finished(shard, maker.root, maker.questions):
                 maker.checks.seen.clear()
-                parts.write(p, shard, maker)
+                note = None if p.cpt_near_duplicates == "none" else near.noted
+                parts.write(p, shard, maker, note)
     except Timeout:
         return False
     return True
 
 
-def _make_in_processes(p, maker: Maker, items: list[Item], shards: list[Part]) -> None:
+def _make_in_processes(p, maker: Maker, shards: list[Part]) -> None:
     """Makes the unfinished shards in several processes, if there is enough to do for them."""
     waiting = [shard for shard in shards if not parts.finished(shard, maker.root, maker.questions)]
     sizes = [_bytes(shard, maker.root) for shard in waiting]
@@ -109,9 +106,10 @@ def _make_in_processes(p, maker: Maker, items: list[Item], shards: list[Part]) -
     if not count:
         return
     read = SimpleNamespace(**values_of(p, READ))
-    job = (read, maker.root, maker.tokenizer, maker.questions, items)
+    # The index of the benchmarks goes along: to send it takes a fifth of the time to build it.
+    alone = replace(maker, bar=_Still(), ahead=False)
     try:
-        with ProcessPoolExecutor(count, get_context("spawn"), _start, job) as pool:
+        with ProcessPoolExecutor(count, get_context("spawn"), _start, (read, alone)) as pool:
             for size, _ in zip(sizes, pool.map(_make_here, waiting)):
                 maker.bar.update(size)
     except BrokenProcessPool:
@@ -151,13 +149,11 @@ class _Still:
         pass
 
 
-def _start(p, root: Path, tokenizer, questions: str, items: list[Item]) -> None:
+def _start(p, maker: Maker) -> None:
     """Begins a process that makes shards. It uses one core: there are as many as cores."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    checks = Checks(items, policies(p), root)
-    _here["p"] = p
-    _here["maker"] = Maker(root, checks, tokenizer, questions, _Still(), ahead=False)
+    _here.update(p=p, maker=maker)
 
 
 def _end_with(parent: int) -> None:

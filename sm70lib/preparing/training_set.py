@@ -71,7 +71,7 @@ def prepare(
             if kind != HELD:  # a text may be read in one stage and asked about in the next
                 checks.seen.clear()
             if kind == "text":
-                audit.found |= shards.prepare(p, maker, items, names, folder)
+                audit.found |= shards.prepare(p, maker, names, folder)
                 continue
             for name in names:
                 label = own.title(name) if kind == "train" else f"{own.title(name)} ({kind})"

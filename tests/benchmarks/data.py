@@ -47,6 +47,7 @@ STUDY = SimpleNamespace(
     data_holdout_documents={},
     train_stages=["sft"],
     cpt_sources=[],
+    cpt_near_duplicates="none",
     dpo_sources=[],
     data_template="medalpaca",
     data_max_length=LENGTH,

@@ -33,6 +33,7 @@ STUDY = {
     "data_holdout": 10,
     "train_stages": ["cpt", "sft", "dpo"],
     "cpt_sources": [],
+    "cpt_near_duplicates": "none",
     "dpo_sources": [],
     "sft_loss": "response",
     **{f"audit_{check}": "drop" for check in ("duplicate", "personal", "label", "leak")},
