@@ -161,7 +161,8 @@ def test_every_package_that_is_imported_is_declared():
     optional = PROJECT["optional-dependencies"]
     own = PROJECT["dependencies"]
     assert undeclared(["sm70lib", "notebooks"], own) == []
-    assert undeclared(["tests"], own + optional["test"] + optional["small"]) == []
+    theirs = ["datatrove"]  # of trove.py, which runs in an environment of its own
+    assert undeclared(["tests"], own + optional["test"] + optional["small"]) == theirs
     without = [text for text in own if not text.startswith("pillow")]
     assert undeclared(["sm70lib"], without) == ["PIL"], "so that the test can fail"
 
