@@ -175,18 +175,35 @@ def _save_adapter(trainer, scratch: Path) -> None:
     """Saves the adapter; raises StudyError if it has learned nothing."""
     from safetensors.torch import load_file
 
-    if trainer.is_fsdp_enabled:
+    weights = None
+    if trainer.accelerator.is_fsdp2:
+        weights = _gathered(trainer.model)
+    elif trainer.is_fsdp_enabled:
         trainer.save_model(str(scratch))  # gathers the pieces, so every process takes part
     if not trainer.is_world_process_zero():
         return
-    if not trainer.is_fsdp_enabled:
-        trainer.model.save_pretrained(scratch, selected_adapters=["default"])
+    if weights or not trainer.is_fsdp_enabled:
+        trainer.model.save_pretrained(scratch, state_dict=weights, selected_adapters=["default"])
     for name, weight in load_file(scratch / "adapter_model.safetensors").items():
         if "lora_B" in name and not weight.any():
             raise StudyError(
                 f"{scratch}: {name} is all zero, so nothing was learned there; raise the learning "
                 "rate"
             )
+
+
+def _gathered(model) -> dict:
+    """The trained weights, whole, from the pieces of all processes; {} but in the first of them.
+
+    `Trainer.save_model` writes nothing where checkpoints stay in pieces, and accelerate would
+    gather the frozen base too.
+    """
+    from torch.distributed.checkpoint import state_dict
+
+    how = state_dict.StateDictOptions(
+        full_state_dict=True, cpu_offload=True, ignore_frozen_params=True
+    )
+    return state_dict.get_model_state_dict(model, options=how)
 
 
 def _writing(error: Exception) -> bool:

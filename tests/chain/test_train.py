@@ -5,14 +5,16 @@ import math
 import shutil
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from sm70lib.corpus import templates
-from sm70lib.models import layers
+from sm70lib.models import layers, loading
 from sm70lib.study import files
 from sm70lib.study.params import ROOT
 from sm70lib.training import launch
@@ -168,6 +170,47 @@ def test_a_base_stored_for_fsdp_trains_as_any_other_does(tmp_path):
         if "lora_B" in n
     ]  # which were zero
     assert len(moved) == 14 and min(moved) > 0.8
+
+
+def test_processes_that_share_the_base_keep_checkpoints_of_the_adapter_alone(tmp_path, monkeypatch):
+    """FSDP2 over a base in 16 or 32 bits. A checkpoint of the base too would be as large as it."""
+    settings = yaml.safe_load((ROOT / "params/accelerate/fsdp2-full.yml").read_text())
+    (tmp_path / "fsdp2.yml").write_text(yaml.safe_dump(settings | {"use_cpu": True}))
+    launcher = f"accelerate launch --config_file {tmp_path}/fsdp2.yml --main_process_port 0"
+    command = [*launch.launcher(launcher), "tests/chain/on_cpu.py"]
+    monkeypatch.setattr(launch, "launcher", lambda line: command)
+    changes = {"sft_steps": 3, "sft_batch_size": 4, "train_micro_batch_size": 2}
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    one = train(study(alone, quant_type="none", **changes), alone)
+    p = study(shared, quant_type="none", train_launcher=launcher, **changes)
+    stage = launch.run(p, shared, 1, "sft")
+    assert json.loads((stage / "done.json").read_text())["world_size"] == 2
+    losses = [launch.metrics(folder)["loss"].dropna().tolist() for folder in (one, stage)]
+    assert len(losses[0]) == 3 and losses[0] == pytest.approx(losses[1], rel=1e-4)
+    whole, adapter = weights(alone), weights(shared)
+    assert whole.keys() == adapter.keys() and len(adapter) == 28
+    assert max((whole[name] - adapter[name]).abs().max() for name in whole) < 1e-4
+    checkpoint = stage / "checkpoint-3"
+    assert not [path for path in checkpoint.iterdir() if path.suffix in (".bin", ".safetensors")]
+    kept = weights_in_pieces(checkpoint / "pytorch_model_fsdp_0", tmp_path)
+    assert kept.keys() == adapter.keys(), "and nothing of the base"
+    assert all(torch.equal(kept[name], adapter[name]) for name in adapter)
+    sizes = [path.stat().st_size for path in (checkpoint / "pytorch_model_fsdp_0").iterdir()]
+    tensors = sum(weight.nbytes for weight in adapter.values())
+    assert sum(sizes) < tensors + 2 * 28 * 2500, "each piece has a header of its own"
+    bare, tuned = (
+        loading.load(shared / "base/model", p, given) for given in (None, stage / "adapter")
+    )
+    ids = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        assert (bare(input_ids=ids).logits - tuned(input_ids=ids).logits).abs().max() > 1e-3
+
+
+def weights_in_pieces(folder: Path, scratch: Path) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint of FSDP, by the names that PEFT gives them on disk."""
+    dcp_to_torch_save(folder, scratch / "whole.pt")
+    whole = torch.load(scratch / "whole.pt", weights_only=True)
+    return {name.replace(".default", ""): w for name, w in whole.get("model", whole).items()}
 
 
 def test_two_machines_train_together(tmp_path):
