@@ -9,6 +9,7 @@ import pytest
 from sm70lib.parameters import fields
 from sm70lib.steps import keys, lent, steps
 from sm70lib.study import files, params
+from sm70lib.training import launch
 from tests.toy import TOY, Toy, tree
 
 TUNING = "03_qlora_finetune"
@@ -90,14 +91,18 @@ def test_without_hard_links_weights_are_copied(made, monkeypatch):
     assert steps.status(TUNING, variant(made.toy))[0]
 
 
-def test_stages_are_taken_one_by_one_where_03_differs(made, monkeypatch, capsys):
+STAGED = {
+    "train_stages": ["cpt", "sft", "dpo"],
+    "cpt_sources": ["gazetteer"],
+    "dpo_sources": ["preference_pairs", "snorkel_1", "snorkel_2"],
+}
+
+
+@pytest.fixture
+def staged(made, monkeypatch):
+    """A finished study `old` with three stages, each trained with two seeds."""
     monkeypatch.delenv("SM70_NOTEBOOKS")  # the real 03 declares what its stages' keys are made of
-    shared = {
-        "train_stages": ["cpt", "sft", "dpo"],
-        "cpt_sources": ["gazetteer"],
-        "dpo_sources": ["preference_pairs"],
-    }
-    given = {"study": "old", "train_seeds": [0, 1]} | shared
+    given = {"study": "old", "train_seeds": [0, 1]} | STAGED
     old = params.load(made.toy.file, overrides=given)
     for name in list(steps.STEPS)[:3]:
         step = steps.begin(name, old)
@@ -109,6 +114,11 @@ def test_stages_are_taken_one_by_one_where_03_differs(made, monkeypatch, capsys)
     step = steps.begin(TUNING, old)
     steps.write_text(step.path("adapter/adapter_model.safetensors"), "0 3")
     step.finish("adapter", "stages/*/adapter")
+    return made
+
+
+def test_stages_are_taken_one_by_one_where_03_differs(staged, capsys):
+    made, shared = staged, STAGED
     for changes, taken in (
         (
             {"dpo_beta": 0.5, "train_seeds": [0, 1]},
@@ -132,6 +142,43 @@ def test_stages_are_taken_one_by_one_where_03_differs(made, monkeypatch, capsys)
             weights = (path / "adapter/adapter_model.safetensors").read_text()
             assert weights == f"{seed} {path.name[0]}"
         shutil.rmtree(new)
+
+
+@pytest.mark.parametrize(
+    "stages, taken",
+    [
+        (["cpt", "sft", "dpo", "dpo"], ["1-cpt", "2-sft", "3-dpo"]),  # added at the end
+        (["cpt", "sft"], ["1-cpt", "2-sft"]),  # taken from the end
+        (["cpt", "dpo"], ["1-cpt"]),  # taken from the middle
+        (["sft", "dpo"], []),  # taken from the beginning, on which all others depend
+    ],
+    ids=",".join,
+)
+def test_a_stage_added_or_removed_trains_only_what_comes_after_it(staged, stages, taken):
+    study = variant(staged.toy, **STAGED | {"train_stages": stages})
+    new = steps.outputs() / "new"
+    lent.take_over(study, "old", ["00_base"])
+    shutil.copytree(steps.outputs() / "old/data", new / "data")  # 01 runs again, for the same rows
+    lent.take_over_in_turn(study, ["old"], TUNING)
+    assert sorted(path.name for path in new.glob("stages/*")) == taken
+    for number in range(len(taken) + 1, len(stages) + 1):
+        stage = launch.describe(study, new, number, stages[number - 1], 0)
+        before = f"stages/{number - 1}-{stages[number - 2]}/adapter"
+        start = json.loads((stage / "stage.json").read_text())["start"]
+        assert start == (str(new / before) if number > 1 else None)
+        assert (new / before).is_dir() == (1 < number == len(taken) + 1), "or it comes first"
+
+
+def test_rounds_in_another_order_train_again_from_the_first_of_them(staged):
+    rounds = {"train_stages": ["cpt", "sft", "dpo", "dpo"]}
+    first = {"dpo_rounds": {"snorkel_1": 1, "snorkel_2": 2}}
+    swapped = {"dpo_rounds": {"snorkel_1": 2, "snorkel_2": 1}}
+    one, other = (variant(staged.toy, **STAGED | rounds | each) for each in (first, swapped))
+    folder = steps.outputs() / "old"
+    keys_of = [
+        [keys.of_stage(p, folder, number, 0) for number in range(1, 5)] for p in (one, other)
+    ]
+    assert [mine == theirs for mine, theirs in zip(*keys_of)] == [True, True, False, False]
 
 
 def test_a_step_that_the_new_study_has_is_left(made, capsys):
