@@ -84,19 +84,22 @@ def looks(models) -> dict[str, tuple[str, str]]:
     return chosen
 
 
-def grid(count: int, height: float, xlabel: str = "", ylabel: str = "") -> tuple[Figure, list]:
-    """A figure of panels, at most three in a row; one panel alone is as wide as a column.
+def grid(
+    count: int, height: float, xlabel: str = "", ylabel: str = "", most: int = 3
+) -> tuple[Figure, list]:
+    """A figure of panels in rows; one panel alone is as wide as a column.
 
     Args:
         count: number of panels.
         height: height of each panel (inches).
         xlabel: label of the x axis, written once, at the lower left panel.
         ylabel: label of the y axis, written there too.
+        most: panels in a row.
 
     Returns:
         The figure and its panels.
     """
-    across = min(3, count)
+    across = min(most, count)
     down = -(-count // across)
     size = (COLUMN if count == 1 else PAGE, 1.1 + height * down)
     fig, axes = plt.subplots(down, across, sharex=True, sharey=True, squeeze=False, figsize=size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -12,13 +14,16 @@ from sm70lib.analysis.roles import BASE, BASE_NF4
 from sm70lib.presentation import names
 
 MOST_MODELS, MOST_PANELS = len(MODELS) + len(OTHERS), 12  # of a figure: each has a look
+TOGETHER, MOST_BESIDE = 3, 6  # models of one panel of confidence; else each has its own panel
 TALLEST = 9.0  # inches of a panel: a page
 NOUNS = {"model": "models", "benchmark": "benchmarks", "asked": "ways", "subset": "slices"}
 FEWEST = 10  # answers in a tenth of confidence that is drawn
 EMPTY = {"x": 2, "fontsize": 7, "color": GREY, "va": "center", "style": "italic"}
 
 
-def fit(table: pd.DataFrame, column: str, line: str) -> tuple[pd.DataFrame, str]:
+def fit(
+    table: pd.DataFrame, column: str, line: str, most: int = MOST_MODELS
+) -> tuple[pd.DataFrame, str]:
     """The models, lines and panels that can be told apart in one figure.
 
     The study's own models come first, then the best ones. Lines and panels stay in their order.
@@ -27,6 +32,7 @@ def fit(table: pd.DataFrame, column: str, line: str) -> tuple[pd.DataFrame, str]
         table: rows of `accuracies.results`.
         column: the column that tells the panels apart.
         line: the column that tells the lines of a panel apart.
+        most: models that fit.
 
     Returns:
         Their rows, and what a title adds to say how many there are besides; "" if all fit.
@@ -35,7 +41,7 @@ def fit(table: pd.DataFrame, column: str, line: str) -> tuple[pd.DataFrame, str]
     models = [name for name in MODELS if name in best.index]
     models += [name for name in best.index if name not in MODELS]
     lines, found = list(dict.fromkeys(table[line])), list(dict.fromkeys(table[column]))
-    few = min(len(models), MOST_MODELS)
+    few = min(len(models), most)
     fitting = lines[: int((TALLEST - 0.5) / (0.22 + 0.08 * few))]
     chosen = {"model": models[:few], line: fitting, column: found[:MOST_PANELS]}
     every = {"model": models, line: lines, column: found}
@@ -113,6 +119,8 @@ def _panel(ax, table: pd.DataFrame, lines: list[str], line: str) -> None:
 def reliability(bins: pd.DataFrame, scores: pd.DataFrame) -> Figure:
     """Accuracy against confidence, a panel per benchmark, with intervals and calibration errors.
 
+    More than TOGETHER models would hide one another: each has a panel per benchmark then.
+
     Args:
         bins: `slices.reliability`; tenths with fewer than FEWEST items are not drawn.
         scores: `slices.calibration` of the same runs.
@@ -121,20 +129,26 @@ def reliability(bins: pd.DataFrame, scores: pd.DataFrame) -> Figure:
         return nothing("Confidence against accuracy: written replies have no confidence")
     if BASE_NF4 in set(bins["model"]):  # which the base in 16 bits would hide
         bins, scores = (table[table["model"] != BASE] for table in (bins, scores))
-    bins, left = fit(bins.assign(panel=""), "benchmark", "panel")
+    bins, left = fit(bins.assign(panel=""), "benchmark", "panel", MOST_BESIDE)
     scores = scores[scores["model"].isin(bins["model"])]
     styles = looks(bins["model"])
-    fig, axes = grid(bins["benchmark"].nunique(), 1.6, "confidence (%)", "accuracy (%)")
-    for ax, (name, panel) in zip(axes, bins.groupby("benchmark")):
+    apart = len(styles) > TOGETHER
+    groups = [[model] for model in styles] if apart else [sorted(styles)]
+    cells = list(product(dict.fromkeys(bins["benchmark"].sort_values()), groups))
+    across, height = (len(groups), 0.85) if apart else (3, 1.6)
+    fig, axes = grid(len(cells), height, "confidence (%)", "accuracy (%)", across)
+    for ax, (name, models) in zip(axes, cells):
         ax.axline((0, 0), slope=1, color=GREY, lw=0.8, ls=":")
         ax.set(title=names.benchmark(name), xlim=(0, 103), ylim=(0, 103))
         errors = scores[scores["benchmark"] == name].set_index("model")["ece_pts"]
+        panel = bins[(bins["benchmark"] == name) & bins["model"].isin(models)]
         for number, (model, part) in enumerate(panel.groupby("model")):
             _confidence(ax, part[part["n"] >= FEWEST], styles[model], names.model(model))
-            _shares(ax, part, styles[model][0], number, len(errors))
+            _shares(ax, part, styles[model][0], number, 1 if apart else len(errors))
             said = f"ECE {errors[model]:.0f}"
-            ax.text(4, 94 - 10 * number, said, color=styles[model][0], fontsize=7, va="center")
-    return titled(fig, _errors(scores) + left, axes)
+            ink, height = ("0.2", 84) if apart else (styles[model][0], 94 - 10 * number)
+            ax.text(4, height, said, color=ink, fontsize=7, va="center")
+    return titled(fig, _errors(scores, many=apart) + left, axes)
 
 
 def _confidence(ax, part: pd.DataFrame, look: tuple[str, str], label: str) -> None:
@@ -155,9 +169,14 @@ def _shares(ax, part: pd.DataFrame, colour: str, number: int, models: int) -> No
     ax.bar(left, shares, width, align="edge", color=colour, alpha=0.25, lw=0)
 
 
-def _errors(scores: pd.DataFrame) -> str:
-    """The calibration error of every model, in words."""
+def _errors(scores: pd.DataFrame, many: bool) -> str:
+    """The calibration error of every model, in words; of many, the least and the greatest one."""
     said = []
+    if many:
+        for place in (scores["ece_pts"].idxmin(), scores["ece_pts"].idxmax()):
+            error, model, name = scores.loc[place, ["ece_pts", "model", "benchmark"]]
+            said.append(f"{error:.0f} ({names.model(model)} on {names.benchmark(name)})")
+        return f"Confidence against accuracy: calibration errors of {' to '.join(said)} points"
     for model, part in scores.groupby("model", sort=False)["ece_pts"]:
         least, most = f"{part.min():.0f}", f"{part.max():.0f}"
         said.append(f"{names.model(model)} {least if least == most else f'{least} to {most}'}")

@@ -264,7 +264,7 @@ def test_many_models_benchmarks_and_sources_are_drawn_and_what_is_left_out_is_sa
     said = {
         figures.accuracy(found[found["protocol"] == "a"], BESIDE): "10 of 50 models and 8 of 30",
         figures.protocols(found): "10 of 50 models and 12 of 30 benchmarks",
-        panels.reliability(tenths, errors): "10 of 49 models and 12 of 30 benchmarks",
+        panels.reliability(tenths, errors): "6 of 49 models and 12 of 30 benchmarks",
         figures.contamination(overlap): "shown are 40 by 24 of 50 by 30, those with most",
         figures.flips(gains): "shown are the first 40 of 200 rows",
     }
@@ -284,3 +284,21 @@ def test_the_studys_own_models_are_shown_first_then_the_best():
     assert len(set(drawing.looks(shown["model"]).values())) == 10, "each has a look of its own"
     few = wide(5, 6)
     assert panels.fit(few.assign(panel=""), "panel", "benchmark")[1] == ""
+
+
+def test_more_than_three_models_of_confidence_do_not_share_a_panel():
+    drawing.style()
+    models = ["base-nf4", "tuned", "one", "two"]
+    rows = [
+        {"model": model, "benchmark": name, "bin": 5, "n": 20, "acc_pct": 50.0, "ece_pts": place}
+        for place, model in enumerate(models)
+        for name in ("medqa_4", "pubmedqa")
+    ]
+    bins = pd.DataFrame(rows).assign(confidence_pct=55.0)
+    few = bins[bins["model"].isin(models[:3])]
+    shown = {True: panels.reliability(bins, bins), False: panels.reliability(few, few)}
+    drawn = {many: [ax for ax in fig.axes if ax.get_visible()] for many, fig in shown.items()}
+    assert [len(axes) for axes in drawn.values()] == [2 * 4, 2]
+    for many, axes in drawn.items():
+        assert {len(ax.get_legend_handles_labels()[1]) for ax in axes} == {1 if many else 3}
+    assert "errors of 0 (base (NF4) on MedQA) to 3 (two on MedQA) points" in title(shown[True])
