@@ -39,6 +39,7 @@ TAGS = set(
     "strong sub summary sup table tbody td th thead tr u ul".split()
 )
 ATTRIBUTES = {"*": ["class", "colspan", "rowspan"], "a": ["href"], "img": ["src", "alt", "width"]}
+ATTRIBUTES |= {"td": ["data-head"]}
 
 
 def build(study: str) -> Path:

@@ -12,6 +12,9 @@ from sm70lib.presentation.styled import Styled
 from sm70lib.untrusted import escaping
 
 LONG = 40  # rows; a longer LaTeX table may break between pages
+STACKED = 6  # rows; each row of a shorter table is a card of its own on a narrow page
+DENSE = 9  # columns; those of a wider table stand closer
+JUDGED = {"Reading", "Verdict", "As compared", "Within"}  # never to be looked for at the right
 PACKAGES = "% needs \\usepackage{booktabs,longtable}\n"
 
 
@@ -73,6 +76,9 @@ def plain(table: Styled) -> str:
 def html(table: Styled, links: Mapping[str, list[str]] | None = None) -> Markup:
     """An HTML table; its class `num` and its alignment say which cells are numbers.
 
+    The class `stack` says that a narrow page may show each row as a card, as every cell names its
+    head: short tables have it, and all with a verdict. Those of many columns are `dense`.
+
     Args:
         table: the table.
         links: for heads whose cells are links, the address in each row; "" for none.
@@ -80,14 +86,19 @@ def html(table: Styled, links: Mapping[str, list[str]] | None = None) -> Markup:
     sides = [
         Markup(' class="num" style="text-align:right"') if side else _LEFT for side in table.right
     ]
-    heads = _row("th", [escaping.visible(head) for head in table.heads], sides)
+    named = [escaping.visible(head) for head in table.heads]
+    heads = _row("th", named, sides)
+    stacked = len(table.rows) <= STACKED or not JUDGED.isdisjoint(named)
+    kinds = {"stack": stacked, "dense": len(named) > DENSE}
+    if stacked:
+        sides = [Markup('{} data-head="{}"').format(*pair) for pair in zip(sides, named)]
     body = Markup("\n").join(
         Markup("<tr{}>{}</tr>").format(_CITED if cited else "", _row("td", cells, sides))
         for cells, cited in zip(_linked(table, links or {}), table.cited)
     )
-    return Markup("<table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody></table>").format(
-        heads, body
-    )
+    opened = Markup('<table class="{}">').format(" ".join(name for name in kinds if kinds[name]))
+    inside = Markup("\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody></table>")
+    return opened + inside.format(heads, body)
 
 
 def _linked(table: Styled, links: Mapping[str, list[str]]) -> list[list[str]]:

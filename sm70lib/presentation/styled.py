@@ -124,7 +124,9 @@ def _column(name: str, values: pd.Series) -> tuple[list[str], bool]:
 
 def _all_accuracies(filled: list[str]) -> bool:
     """Whether all cells begin as a number with its interval or its n does."""
-    return bool(filled) and all(re.match(r"[-+]?\d+\.\d+ ?(\[|n[=~]|$)", cell) for cell in filled)
+    return bool(filled) and all(
+        re.match(r"[-+]?\d+\.\d+ ?(\[|\(|n[=~]|$)", cell) for cell in filled
+    )
 
 
 def _number(value: str, decimals: int, signed: bool) -> str:

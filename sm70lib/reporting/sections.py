@@ -16,7 +16,7 @@ from sm70lib.analysis.comparisons import PRIMARY
 from sm70lib.analysis.roles import TUNED
 from sm70lib.mistakes import lists
 from sm70lib.parameters import aggregates
-from sm70lib.presentation import columns, forms
+from sm70lib.presentation import columns, forms, names
 from sm70lib.presentation.styled import styled
 
 # The figures and tables under each heading, by file name without suffix. All others come last.
@@ -54,10 +54,12 @@ FOLDED = (
     "results",
     "agreement",
     "quoted",
+    "quoted_systems",
     "errors_by_slice",
     "errors_reliability",
     "errors_coverage",
 )
+PRINTED = ("agreement",)  # folded on the screen, and whole on paper: they bear on the result
 OF_TUNED = ("errors_confident", "errors_two_ways")  # the rows of other models are folded
 WHOLE = [aggregate.name for aggregate in aggregates.AGGREGATES]
 BESIDE = "beside_"
@@ -100,13 +102,13 @@ def sections(folder: Path, protocol: str) -> list[tuple[str, list[dict[str, Any]
     left = {name for name in figures | tables if not name.startswith(BESIDE)} - {"scorecard"}
     found = []
     for heading, patterns in SECTIONS.items():
-        names: list[str] = []
+        chosen: list[str] = []
         for pattern in patterns:
             matching = fnmatch.filter(sorted(left), pattern)
-            names += matching
+            chosen += matching
             left -= set(matching)
         shown = []
-        for name in names:
+        for name in chosen:
             if name in figures:
                 shown.append(_figure(folder, name))
             if name in tables:
@@ -159,9 +161,19 @@ def _table(folder: Path, name: str, protocol: str) -> dict[str, Any]:
         "shown": _html(folder, name, shown, caption) if len(shown) else "",
         "folded": _html(folder, name, folded, caption) if len(folded) else "",
         "rows": len(folded),
+        "of_shown": _of_shown(table, shown) if len(folded) else "",
+        "printed": name in PRINTED,
         "empty": table.empty,
         "origin": _origin(folder, name),
     }
+
+
+def _of_shown(table: pd.DataFrame, shown: pd.DataFrame) -> str:
+    """What all rows that are shown share, and the folded ones do not, in words."""
+    told = [name for name in table if columns.of(name).note and shown[name].nunique() == 1]
+    apart = [name for name in told if table[name].nunique() > 1]
+    values = {name: names.text(shown[name].iloc[0]) for name in apart}
+    return ", ".join(f"{columns.of(name).head.lower()} {values[name]}" for name in apart)
 
 
 def _html(folder: Path, name: str, table: pd.DataFrame, caption: str) -> Markup:

@@ -98,3 +98,12 @@ def test_names_that_nobody_listed_stay_as_they_are():
     assert names.benchmark("riddles") == "riddles" and names.model("gpt-x") == "gpt-x"
     assert names.model("tuned-2-dpo-seed3") == "tuned, stage 2 (preferences), seed 3"
     assert columns.of("some_new_column").head == "Some new column"
+
+
+def test_a_narrow_page_can_show_a_verdict_without_scrolling():
+    long = pd.concat([TABLE] * 20, ignore_index=True)
+    for table in (TABLE, long):
+        html = forms.html(styled(table))
+        cells = re.findall(r'<td[^>]*data-head="Reading">([^<]+)<', html)
+        assert 'class="stack"' in html and len(cells) == len(table)
+    assert "stack" not in forms.html(styled(long.drop(columns="reading"))), "too long for cards"

@@ -48,6 +48,7 @@ def pages(tmp_path_factory):
     wrong = slices.listing(frames.paired(answers, "base", "tuned")).head(5).assign(question=HOSTILE)
     ruled = by_rule.by_rule(answers, rules.marks(answers), how)
     written = {"scorecard": card, "results": found, "errors_examples": wrong}
+    written |= {"comparisons": compared}
     first = found[found["protocol"] == "sm70-2023"]
     wide = accuracies.wide(first, ["medqa_4", "usmle"], quoted.read())
     for name, table in (written | {"errors_rules": ruled, "paper": wide}).items():
@@ -177,6 +178,16 @@ def test_scorecard_comes_first_and_everything_is_there(pages):
     svg = next(link for link in page.links if link.startswith("data:image/svg+xml;base64,"))
     assert "made of this" in base64.b64decode(svg.split(",")[1]).decode()
     assert text.count("<tr") > 288 + 200
+
+
+def test_what_the_shown_rows_share_is_said_and_what_bears_on_the_result_is_printed(pages):
+    text, page = pages["index.html"]
+    words = " ".join("".join(page.words).split())
+    assert "Shown: family primary, protocol sm70-2023" in words
+    printed = text.split("<details")[1:]
+    printed = [part for part in printed if part.startswith(' class="printed"')]
+    assert any("slices</summary>" in part for part in printed)
+    assert ".printed::details-content" in text
 
 
 def test_every_relative_link_leads_to_a_file(pages, tmp_path_factory):
