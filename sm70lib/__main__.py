@@ -159,7 +159,7 @@ def _add_rehearse(command: argparse.ArgumentParser) -> None:
 
 def _add_trace(command: argparse.ArgumentParser) -> None:
     command.add_argument("study", metavar="STUDY")
-    command.add_argument("table", metavar="TABLE", help="such as results, paper, errors_rules")
+    command.add_argument("table", metavar="TABLE", help="such as results, scorecard, errors_rules")
     command.add_argument(
         "row",
         metavar="ROW",
@@ -200,10 +200,10 @@ def _require_results(study: str) -> None:
 
 def _trace(given: argparse.Namespace) -> int:
     _require_results(given.study)
-    from sm70lib.mistakes import trace  # slow to import, and `run` does not need it
+    from sm70lib import behind  # slow to import, and `run` does not need it
 
     folder = steps.outputs() / given.study
-    print(trace.text(folder, given.table, given.row, given.column))
+    print(behind.text(folder, given.table, given.row, given.column))
     return 0
 
 

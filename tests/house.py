@@ -51,6 +51,7 @@ WINGS = (
     "claims",
     "display",
     "reporting",
+    "behind",
     "cards",
     "guidelines",
     "ending",

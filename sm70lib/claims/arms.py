@@ -5,8 +5,9 @@ The arms were trained on different rows, and answered the same items or read the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,7 @@ def arms(claim: Claim, study: Study) -> list[Row]:
     has parts that are shown and decide nothing.
     """
     wanted = claim.arguments
-    if _named(study, wanted["other"]) is None:
+    if named(study.others, wanted["other"]) is None:
         needs = f"it takes the other arm: {wanted['other']} in figures_studies"
         return [bare(claim, UNTESTED, needs)]
     parts = [{"than": wanted["other"]} | part for part in wanted["parts"]]
@@ -86,9 +87,9 @@ def documents(claim: Claim, study: Study) -> list[Row]:
     return [row]
 
 
-def _named(study: Study, name: str) -> str | None:
-    """The arm that is the study of that name, or a variant of it."""
-    for other in study.others:
+def named(others: Iterable[str], name: str) -> str | None:
+    """The first of the other studies that is the study of that name, or a variant of it."""
+    for other in others:
         declared = other.removeprefix(REHEARSAL)
         if declared == name or declared.startswith(f"{name}-"):
             return other
@@ -100,7 +101,7 @@ def _answers(study: Study, than: str) -> pd.DataFrame | None:
     if than == BEFORE:
         rows = study.answers.rows
         return rows[rows["model"] == study.before].assign(model=TUNED)
-    other = _named(study, than)
+    other = named(study.others, than)
     return None if other is None else study.others[other]
 
 
@@ -108,7 +109,7 @@ def _spared(study: Study, part: dict) -> means.Bounds | None:
     """How much lower this arm's loss on documents is, by t over documents; None if not measured."""
     than, model = study.folder.name, study.before
     if part["than"] != BEFORE:
-        than, model = _named(study, part["than"]) or "", TUNED
+        than, model = named(study.others, part["than"]) or "", TUNED
     mine = losses.by_document(study.folder)
     theirs = losses.by_document(study.folder.parent / than) if than else mine[:0]
     [source] = part["benchmarks"]
@@ -123,18 +124,22 @@ def _pair(study: Study, other: pd.DataFrame, part: dict, benchmark: str) -> pd.D
         own = answers[(answers["model"] == TUNED) & (answers["benchmark"] == benchmark)]
         asked.append(own[(own["protocol"] == part["protocol"]) & (own["shots"] == 0)])
     columns = ["choice", "correct", "loglikelihoods", "flagged", "held"]
-    mine, theirs = (answers.assign(held=_held(answers, study)) for answers in asked)
+    mine, theirs = (answers.assign(held=held(answers, study.folder.parent)) for answers in asked)
     return mine.merge(theirs[[*SAME, *columns]], on=SAME, suffixes=("", "_b"))
 
 
-def _held(answers: pd.DataFrame, study: Study) -> list[bool]:
+def held(answers: pd.DataFrame, outputs: Path) -> list[bool]:
     """Whether a row that the arm was tuned on holds the item: one that was found and not dropped.
 
     The frame's own `flagged` also counts rows that were dropped, such as those too long.
+
+    Args:
+        answers: those of one arm.
+        outputs: the folder of all studies.
     """
     if answers.empty:
         return []
-    data = study.folder.parent / answers["study"].iloc[0] / "data"
+    data = outputs / answers["study"].iloc[0] / "data"
     hits = pd.read_csv(data / "contaminated_items.csv", dtype=str)
     defects = pd.read_csv(data / "defects.csv", dtype=str)
     dropped = defects[defects["dropped"] == "True"]

@@ -19,7 +19,7 @@ from sm70lib.study.params import StudyError
 FROM = "study "  # what the source of our own rows begins with, in tables of models by benchmarks
 COUNTED = {outcome: pair for pair, outcome in OUTCOMES.items()}
 COUNTED |= {name: COUNTED[outcome] for outcome, name in TWO_WAYS.items()}
-NOT_OURS = {"claim", "system"}  # columns of the scorecard, and of what others report
+NOT_OURS = {"claim", "system"}  # columns of tables whose rows are about no single model of ours
 # Columns that count only some of the answers that their row is about
 PARTS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "correct": lambda answers: answers["correct"].astype(bool),
@@ -49,7 +49,7 @@ def behind(folder: Path, table: str, row: str, column: str) -> tuple[dict, pd.Da
     Raises:
         StudyError: there is no such table, row or column, or it was not made from answers.
     """
-    cells = _row(folder, table, row, column)
+    cells = row_of(folder, table, row, column)
     where = f"tables/{table}.csv of study {folder.name}, {row}, {column}"
     wide = str(cells.get("source", "")).startswith(FROM) and "benchmark" not in cells
     if wide:
@@ -57,9 +57,9 @@ def behind(folder: Path, table: str, row: str, column: str) -> tuple[dict, pd.Da
     if "benchmark" not in cells or not NOT_OURS.isdisjoint(cells):
         raise StudyError(
             f"{where}: this number was not made from answers of this study; trace one of results, "
-            "paper, usmle, comparisons, contamination_effect or a table that begins with errors_."
+            "scorecard, paper, usmle, comparisons, contamination_effect or errors_*."
         )
-    answers = _answers(folder, table, cells.get("study", folder.name))
+    answers = answers_of(folder, table, cells.get("study", folder.name))
     found = _narrowed(answers, cells, column)
     if found.empty:
         raise StudyError(f"{where}: no answer stands behind it; {_why(cells, wide)}.")
@@ -67,7 +67,7 @@ def behind(folder: Path, table: str, row: str, column: str) -> tuple[dict, pd.Da
 
 
 def text(folder: Path, table: str, row: str, column: str) -> str:
-    """The answers behind a number, one line each: where it stands, the item, answer, right answer.
+    """The answers behind a number, one line each, under what it says.
 
     Args:
         folder: outputs/<study>.
@@ -79,20 +79,42 @@ def text(folder: Path, table: str, row: str, column: str) -> str:
         StudyError: as `behind`.
     """
     cells, found = behind(folder, table, row, column)
-    lines = [f"tables/{table}.csv, {column}: {cells.get(column) or '(empty)'}"]
+    head = f"tables/{table}.csv, {column}: {cells.get(column) or '(empty)'}"
+    return "\n".join([head, *lines(found)])
+
+
+def lines(found: pd.DataFrame) -> list[str]:
+    """One line for each answer, and how many there are.
+
+    Args:
+        found: answers as `answers_of` gives them.
+
+    Returns:
+        Where the answer stands, its item, the answer and the right answer.
+    """
+    said = []
     for answer in found.itertuples():
         verdict = "right" if answer.correct else "wrong"
-        place = f"predictions/{answer.model}/{answer.file}:{answer.line}"
-        said = f"answer {letter(answer.choice)}, right {letter(answer.gold)}: {verdict}"
-        lines.append(f"{place}  {answer.item_id}  {said}")
+        place = f"{answer.place}predictions/{answer.model}/{answer.file}:{answer.line}"
+        words = f"answer {letter(answer.choice)}, right {letter(answer.gold)}: {verdict}"
+        said.append(f"{place}  {answer.item_id}  {words}")
     items = len(found[["benchmark", "item_id"]].drop_duplicates())
     right = int(found["correct"].sum())
-    lines.append(f"{len(found):,} answers to {items:,} items, {right:,} right")
-    return "\n".join(lines)
+    return [*said, f"{len(found):,} answers to {items:,} items, {right:,} right"]
 
 
-def _row(folder: Path, table: str, row: str, column: str) -> dict[str, str]:
-    """The cells of one row, as the table holds them."""
+def row_of(folder: Path, table: str, row: str, column: str) -> dict[str, str]:
+    """The cells of one row, as the table holds them.
+
+    Args:
+        folder: outputs/<study>.
+        table: name of the table.
+        row: as for `behind`.
+        column: a column that the table must have.
+
+    Raises:
+        StudyError: there is no such table, row or column.
+    """
     known = sorted(path.stem for path in folder.glob("tables/*.csv"))
     if table not in known:
         raise StudyError(f"study {folder.name} has no table {table}; it has {', '.join(known)}.")
@@ -118,11 +140,21 @@ def _row(folder: Path, table: str, row: str, column: str) -> dict[str, str]:
     return chosen.iloc[0].to_dict()
 
 
-def _answers(folder: Path, table: str, study: str) -> pd.DataFrame:
-    """All answers of a study, once for each name that tables count them under."""
+def answers_of(folder: Path, table: str, study: str) -> pd.DataFrame:
+    """All answers of a study, once for each name that tables count them under.
+
+    Args:
+        folder: outputs/<study> of the study whose table it is.
+        table: name of the table.
+        study: the study that answered.
+
+    Returns:
+        Rows of `frames.load`, each with its `file`, and `place`, which leads there from `folder`.
+    """
     answers = frames.load(folder.parent, [study])
     names = zip(answers["benchmark"], answers["protocol"], answers["shots"])
     answers["file"] = [f"{'-'.join(map(str, name))}.jsonl" for name in names]
+    answers["place"] = "" if study == folder.name else f"../{study}/"
     answers = slices.placed(answers)
     if table == "truthfulqa":
         answers = accuracies.medical(answers)
@@ -134,7 +166,7 @@ def _narrowed(answers: pd.DataFrame, cells: dict[str, str], column: str) -> pd.D
     for name in (*RUN, "item_id", "kind"):
         if cells.get(name) and not (name == "kind" and cells[name] == "all"):
             answers = answers[answers[name].astype(str) == _model(name, cells[name])]
-    answers = _of_subset(answers, cells.get("subset") or _cleaned(cells))
+    answers = of_subset(answers, cells.get("subset") or _cleaned(cells))
     if cells.get("slice"):
         answers = answers[answers[cells["slice"]].astype(str) == cells["value"]]
     if cells.get("bin"):
@@ -159,7 +191,8 @@ def _cleaned(cells: dict[str, str]) -> str:
     return "clean" if cells.get("model") == accuracies.CLEANED else "all"
 
 
-def _of_subset(answers: pd.DataFrame, subset: str) -> pd.DataFrame:
+def of_subset(answers: pd.DataFrame, subset: str) -> pd.DataFrame:
+    """The answers to all items, to the clean ones, or to those of a kind."""
     if subset == "all":
         return answers
     if subset == "clean":

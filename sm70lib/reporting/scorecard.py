@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from sm70lib.analysis.roles import TUNED
 from sm70lib.claims.case import EXPLORATORY, JUDGED
+from sm70lib.mistakes import lists
 from sm70lib.presentation import names
 from sm70lib.reporting import result
 from sm70lib.reporting.made import Made
@@ -62,11 +64,11 @@ def scorecard(made: Made) -> Scorecard:
         if all(row["measure"] == "" for row in rows):
             folded += [_folded(claim, row) for row in rows]
         elif {row["verdict"] for row in rows} == {EXPLORATORY}:
-            exploratory.append(_group(claim, rows))
+            exploratory.append(_group(made, claim, rows))
         elif any(_own(row) for row in rows):
-            own.append(_group(claim, rows))
+            own.append(_group(made, claim, rows))
         else:
-            paper.append(_group(claim, rows))
+            paper.append(_group(made, claim, rows))
     return Scorecard(own, exploratory, paper, folded, _tally([*own, *paper]))
 
 
@@ -79,8 +81,8 @@ def _folded(claim: str, row: Row) -> str:
     return names.text(f"{claim}: {row['verdict']} ({row['why']})")
 
 
-def _group(claim: str, rows: list[Row]) -> Group:
-    shown = [_shown(row) for row in rows]
+def _group(made: Made, claim: str, rows: list[Row]) -> Group:
+    shown = [_shown(row) | {"listed": _items(made, row)} for row in rows]
     whole = [row for row in shown if row["subset"] in WHOLE]
     slices = [row for row in shown if row["subset"] not in WHOLE]
     return Group(names.text(claim), whole, slices)
@@ -103,6 +105,15 @@ def _shown(row: Row) -> Row:
         "note": _note(row),
         "badge": badge(row),
     }
+
+
+def _items(made: Made, row: Row) -> str:
+    """The page of the tuned model's answers at a row's place; "" where there is none."""
+    if row["subset"] != "all" or row["shots"] is None:
+        return ""
+    name = lists.address(TUNED, row["benchmark"], row["protocol"], int(row["shots"]))
+    page = f"{lists.FOLDER}/{name}"
+    return page if (made.folder / "report" / page).exists() else ""
 
 
 def _reference(row: Row) -> str:

@@ -112,7 +112,6 @@ def test_a_line_says_where_the_answer_stands(folder):
         (("results", "model=tuned", "n"), "model=tuned is .* rows; name exactly one"),
         (("results", "modle=tuned", "n"), "no column 'modle'; a row is a number from 1"),
         (("paper", f"model={accuracies.GUESSER}", "medqa_4"), "the guesser answers nothing"),
-        (("paper", "26", "medqa_4"), "not made from answers of this study"),
         (("paper", "model=tuned", "shots"), "choose the column of a benchmark"),
     ],
 )
