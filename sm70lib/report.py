@@ -27,7 +27,7 @@ from sm70lib.records import damage
 from sm70lib.reporting import about, agreed, reading, result, runcard, scorecard, sections
 from sm70lib.reporting.made import Made
 from sm70lib.steps import kept
-from sm70lib.steps.keys import mark, outputs
+from sm70lib.steps.keys import mark, outputs, read
 from sm70lib.steps.steps import write_text
 from sm70lib.study import files
 from sm70lib.study.files import public
@@ -58,7 +58,7 @@ def build(study: str) -> Path:
     if not (folder / "tables" / "scorecard.csv").is_file():
         raise StudyError(
             f"outputs/{study}/tables/scorecard.csv is missing: "
-            f"run the study up to 06_figures ({kept.runs(study)})"
+            f"run the study up to 06_figures ({kept.runs(study)}){_instead(study)}"
         )
     _require_as_written(folder)
     page, made = _template(), Made(folder)
@@ -99,6 +99,18 @@ def _tables_and_figures(made: Made) -> dict:
             made.folder, made.parameters.get("eval_primary_protocol", "")
         ),
     }
+
+
+def _instead(study: str) -> str:
+    """Where an arm is reported that ran for the sake of another study; "" for other studies."""
+    for manifest in sorted(outputs().glob("*/manifest.json")):
+        if study in read(manifest).get("parameters", {}).get("figures_studies", ()):
+            name = manifest.parent.name
+            return (
+                f"; it ran as an arm of study {name}, whose report compares the two "
+                f"(python -m sm70lib report {name})"
+            )
+    return ""
 
 
 def _beside(folder: Path, page: Template, shared: dict, others: list[str]) -> list[str]:

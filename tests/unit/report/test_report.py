@@ -246,6 +246,18 @@ def test_report_before_06_says_what_to_run(tmp_path, monkeypatch):
         report.build("made")
 
 
+def test_the_report_of_an_arm_names_the_study_that_it_belongs_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("SM70_OUTPUTS", str(tmp_path))
+    write_json(tmp_path / "small/manifest.json", {"parameters": {"figures_studies": ["small-b"]}})
+    write_json(tmp_path / "small-b/manifest.json", {"parameters": {}})
+    with pytest.raises(
+        StudyError, match=r"arm of study small, .* \(python -m sm70lib report small\)"
+    ):
+        report.build("small-b")
+    with pytest.raises(StudyError, match=r"up to 06_figures \([^;]*\)$"):
+        report.build("small")
+
+
 def test_another_study_stands_on_a_page_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("SM70_OUTPUTS", str(tmp_path))
     folder = synthetic.study(tmp_path, sizes={"medqa_4": 30})
