@@ -71,7 +71,7 @@ def test_options_stand_side_by_side_with_the_right_one_marked(play):
     rows = [part.split("</tr>")[0] for part in html.split("<tr>")]
     assert len(rows) == 5 and "b &amp; c" in rows[3] and "✓ right" in rows[3]
     assert html.count("✓ right") == 1 and html.count("◀</td>") == 2, "a choice each"
-    assert rows[2].count("◀") == 1 and rows[4].count("◀") == 1
+    assert rows[2].count("◀</td>") == 1 and rows[4].count("◀</td>") == 1
     assert "&lt;i&gt;it" in html and "tuned &lt;b&gt;words" in html and "base words" in html
 
 
