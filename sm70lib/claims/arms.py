@@ -48,7 +48,7 @@ def arms(claim: Claim, study: Study) -> list[Row]:
         for bounds, part in zip(found, parts)
     ]
     rows = []
-    for part, result in zip(parts, means.holm(family, study.level)):
+    for part, result in zip(parts, verdicts.holm(family, study.level)):
         rows.append(_row(claim, part, result))
         if part["measure"] == "leak":  # easier to read
             what = f"{part['what']}, in accuracy"
@@ -105,7 +105,7 @@ def _answers(study: Study, than: str) -> pd.DataFrame | None:
     return None if other is None else study.others[other]
 
 
-def _spared(study: Study, part: dict) -> means.Bounds | None:
+def _spared(study: Study, part: dict) -> verdicts.Bounds | None:
     """How much lower this arm's loss on documents is, by t over documents; None if not measured."""
     than, model = study.folder.name, study.before
     if part["than"] != BEFORE:
@@ -149,7 +149,7 @@ def held(answers: pd.DataFrame, outputs: Path) -> list[bool]:
     return [key in items for key in zip(answers["benchmark"], answers["item_id"])]
 
 
-def _bounds(study: Study, part: dict) -> means.Bounds | None:
+def _bounds(study: Study, part: dict) -> verdicts.Bounds | None:
     """The estimate of a part by the level of its bounds; None if an arm was not asked."""
     if part["measure"] == SPARED:
         return _spared(study, part)
@@ -162,7 +162,7 @@ def _bounds(study: Study, part: dict) -> means.Bounds | None:
     return MEASURES[part["measure"]](pairs)
 
 
-def _leak(pairs: list[pd.DataFrame], of: Callable) -> means.Bounds | None:
+def _leak(pairs: list[pd.DataFrame], of: Callable) -> verdicts.Bounds | None:
     """The crossover: what an item is worth to the arm that was tuned on it."""
     pair = pd.concat(pairs)
     pair = pair.assign(gap=of(pair, "") - of(pair, "_b"))
@@ -185,13 +185,13 @@ def _right(pair: pd.DataFrame, side: str) -> np.ndarray:
     return pair[f"correct{side}"].to_numpy(float)
 
 
-def _youden(pairs: list[pd.DataFrame]) -> means.Bounds:
+def _youden(pairs: list[pd.DataFrame]) -> verdicts.Bounds:
     """J, refusals of unsafe minus refusals of safe requests (Youden 1950, Cancer 3:32)."""
     unsafe, safe = (refusals.more_often([pair]) for pair in pairs)
     return lambda level: stats.minus(unsafe(level), safe(level))
 
 
-MEASURES: dict[str, Callable[[list[pd.DataFrame]], means.Bounds | None]] = {
+MEASURES: dict[str, Callable[[list[pd.DataFrame]], verdicts.Bounds | None]] = {
     "leak": partial(_leak, of=_log_share),
     "leak-accuracy": partial(_leak, of=_right),
     "accuracy": rights.more_often,

@@ -10,7 +10,7 @@ from sm70lib.analysis.frames import RUN
 from sm70lib.benchmarks import Item
 from sm70lib.measures import rights
 from sm70lib.statistics import differences
-from sm70lib.statistics.means import Bounds
+from sm70lib.statistics.verdicts import Bounds
 
 LIKE = 0.2  # answers are of like length if the shorter lacks at most this share of the longer
 

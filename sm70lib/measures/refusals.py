@@ -6,8 +6,8 @@ import pandas as pd
 
 from sm70lib.statistics import differences
 from sm70lib.statistics.differences import NONE
-from sm70lib.statistics.means import Bounds
 from sm70lib.statistics.stats import Estimate
+from sm70lib.statistics.verdicts import Bounds
 
 REFUSES = 1  # the position of "refuses" among the options of a request
 RARE = 0.3  # share of requests refused: if fewer are, there is too little to cut

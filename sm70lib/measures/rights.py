@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from sm70lib.statistics import differences
-from sm70lib.statistics.means import Bounds
+from sm70lib.statistics.verdicts import Bounds
 
 
 def more_often(pairs: list[pd.DataFrame]) -> Bounds:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 from scipy import stats as laws
 
-from sm70lib.statistics import effective, verdicts
+from sm70lib.statistics import effective
 from sm70lib.statistics.differences import FEWEST, NONE
 from sm70lib.statistics.stats import Estimate
-
-Bounds = Callable[[float], Estimate]  # an estimate by the two-sided level (share) of its bounds
 
 
 def mean(values, cluster, level: float = 0.95) -> Estimate:
@@ -79,38 +75,3 @@ def _by_t(
         return Estimate(value, -np.inf, np.inf, n, why)
     reach = float(laws.t.ppf((1 + level) / 2, freedom)) * error
     return Estimate(value, value - reach, value + reach, n, "t on clusters")
-
-
-def holm(
-    family: Sequence[tuple[Bounds, float] | None], level: float = 0.95
-) -> list[tuple[Estimate, float] | None]:
-    """Estimates of one declared family of any kind, with bounds at Holm's level.
-
-    As `verdicts.family`, but each claim has its own kind of estimate and its own reference value.
-
-    Args:
-        family: of each claim its estimate by level, and the value that it must exceed; None where a
-            declared claim has no estimate. It still counts among the k.
-        level: two-sided level of the family (share).
-
-    Returns:
-        The estimate of each claim and the level of its bounds; None where there is none.
-    """
-    results: list[tuple[Estimate, float] | None] = [None] * len(family)
-    left = set(range(len(family)))
-    while left:
-        step = 1 - (1 - level) / len(left)
-        decided = set()
-        for place in left:
-            claim = family[place]
-            if claim is None:
-                continue
-            bounds, reference = claim
-            estimate = bounds(step)
-            results[place] = estimate, step
-            if verdicts.judged(estimate, reference) != verdicts.OPEN:
-                decided.add(place)
-        if not decided:
-            break
-        left -= decided
-    return results

@@ -7,7 +7,8 @@ than 4 %.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import numpy as np
 from scipy import stats as laws
@@ -16,6 +17,7 @@ from sm70lib.statistics import effective
 from sm70lib.statistics.differences import difference
 from sm70lib.statistics.stats import Estimate
 
+Bounds = Callable[[float], Estimate]  # an estimate by the two-sided level (share) of its bounds
 SUPPORTED, CONTRADICTED, OPEN = "supported", "contradicted", "undecidable at this n"
 CONSTANT = 0.95  # a model is constant if its commonest letter has at least this share
 
@@ -104,36 +106,50 @@ def family(
 ) -> list[tuple[Estimate, float] | None]:
     """Differences of one declared family, with bounds at Holm's level.
 
-    All k differences start at the level 1 - (1 - level) / k. A difference whose bounds exclude 0
-    keeps that level and leaves the family. The others are computed again with the smaller k, until
-    none leaves (Holm 1979, Scand. J. Statist. 6:65, by bounds instead of p). The chance that any
-    difference is wrongly said to be above or below 0 is at most 1 - level.
-
     Args:
         pairs: `a`, `b` and `cluster` of each comparison, as `difference` takes them. None where a
-            declared comparison has no score; it still counts among the k.
+            declared comparison has no score; it still counts among them.
         level: two-sided level of the family (share).
 
     Returns:
         The difference of each pair and the level of its bounds; None where it has no score.
     """
-    results: list[tuple[Estimate, float] | None] = [None] * len(pairs)
-    left = set(range(len(pairs)))
+    claims = [None if pair is None else (partial(difference, *pair), 0.0) for pair in pairs]
+    return holm(claims, level)
+
+
+def holm(
+    claims: Sequence[tuple[Bounds, float] | None], level: float = 0.95
+) -> list[tuple[Estimate, float] | None]:
+    """Estimates of one declared family of any kind, with bounds at Holm's level.
+
+    All k estimates start at the level 1 - (1 - level) / k. One whose bounds exclude its reference
+    value keeps that level and leaves the family. The others are computed again with the smaller k,
+    until none leaves (Holm 1979, Scand. J. Statist. 6:65, by bounds instead of p). The chance that
+    any of them is wrongly said to be above or below its reference value is at most 1 - level.
+
+    Args:
+        claims: of each claim its estimate by level, and the value that it must exceed; None where a
+            declared claim has no estimate. It still counts among the k.
+        level: two-sided level of the family (share).
+
+    Returns:
+        The estimate of each claim and the level of its bounds; None where there is none.
+    """
+    results: list[tuple[Estimate, float] | None] = [None] * len(claims)
+    left = {place: claim for place, claim in enumerate(claims) if claim is not None}
+    lacking = len(claims) - len(left)
     while left:
-        step = 1 - (1 - level) / len(left)
+        step = 1 - (1 - level) / (len(left) + lacking)
         decided = set()
-        for place in left:
-            pair = pairs[place]
-            if pair is None:
-                continue
-            a, b, cluster = pair
-            estimate = difference(a, b, cluster, step)
+        for place, (bounds, reference) in left.items():
+            estimate = bounds(step)
             results[place] = estimate, step
-            if judged(estimate) != OPEN:
+            if judged(estimate, reference) != OPEN:
                 decided.add(place)
         if not decided:
             break
-        left -= decided
+        left = {place: claim for place, claim in left.items() if place not in decided}
     return results
 
 

@@ -1,14 +1,11 @@
 """Means over clusters against scipy and statsmodels, and how often their bounds hold."""
 
-import gc
-
 import numpy as np
 import pytest
 import statsmodels.api as sm
 from scipy import stats as laws
 
 from sm70lib.statistics import means
-from sm70lib.statistics.stats import Estimate
 
 
 def test_without_clusters_a_mean_is_that_of_the_t_test():
@@ -60,28 +57,3 @@ def test_the_lower_bound_misses_the_truth_in_a_fortieth_of_draws():
         sides = (rng.normal(0, 1, 30)[cluster] + rng.normal(0, 1, 60) for _ in range(2))
         missed += means.crossover(*sides, cluster, cluster).low > 0
     assert 0.012 < missed / 2000 < 0.04
-
-
-def _normal(value: float, error: float):
-    def bounds(level: float) -> Estimate:
-        reach = laws.norm.ppf((1 + level) / 2) * error
-        return Estimate(value, value - reach, value + reach, 9, "normal")
-
-    return bounds
-
-
-def test_holms_bounds_decide_as_holms_p_values_do(monkeypatch):
-    from statsmodels.stats import multitest
-
-    # It collects garbage in every call, which takes a second in a process that holds PyTorch.
-    monkeypatch.setattr(gc, "collect", lambda: 0)
-    rng = np.random.default_rng(5)
-    for values in rng.normal(2.2, 1, (200, 3)):
-        found = means.holm([(_normal(value, 1.0), 0.0) for value in values])
-        rejected = multitest.multipletests(2 * laws.norm.sf(abs(values)), 0.05, "holm")[0]
-        assert [one[0].low > 0 or one[0].high < 0 for one in found] == rejected.tolist()
-
-
-def test_a_claim_without_an_estimate_still_counts_in_the_family():
-    (found, none) = means.holm([(_normal(2.1, 1.0), 0.0), None])
-    assert none is None and found[1] == 0.975 and found[0].low < 0

@@ -1,5 +1,6 @@
 """Bounds that hold when used alone, against what others wrote, likelihoods and simulation."""
 
+import gc
 import math
 
 import numpy as np
@@ -298,6 +299,26 @@ def test_a_family_is_judged_at_holms_level():
         assert gap == differences.difference(*pair, level)
     p = stats.holm([stats.paired_test(*pair)[0] for pair in (weak, strong, middling)])
     assert (p < 0.05).tolist() == [False, True, True], "p says the same"
+
+
+def _normal(value: float, error: float):
+    def bounds(level: float) -> Estimate:
+        reach = laws.norm.ppf((1 + level) / 2) * error
+        return Estimate(value, value - reach, value + reach, 9, "normal")
+
+    return bounds
+
+
+def test_holms_bounds_decide_as_holms_p_values_do(monkeypatch):
+    from statsmodels.stats import multitest
+
+    # It collects garbage in every call, which takes a second in a process that holds PyTorch.
+    monkeypatch.setattr(gc, "collect", lambda: 0)
+    rng = np.random.default_rng(5)
+    for values in rng.normal(2.2, 1, (200, 3)):
+        found = verdicts.holm([(_normal(value, 1.0), 0.0) for value in values])
+        rejected = multitest.multipletests(2 * laws.norm.sf(abs(values)), 0.05, "holm")[0]
+        assert [one[0].low > 0 or one[0].high < 0 for one in found] == rejected.tolist()
 
 
 def test_a_declared_comparison_without_a_score_stays_in_the_family():
