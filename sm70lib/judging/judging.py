@@ -44,8 +44,7 @@ def check(p, asked: list[Run], folder: Path) -> None:
             "eval_protocols has rubric, whose replies judges read, and eval_judges names none; "
             "add a judge, such as qwen: served=http://localhost:8000/v1 model=Qwen/Qwen3-32B"
         )
-    every_model = models(p, folder)
-    panel, said = panels(found, {which.name: family_of(which, p) for which in every_model})
+    panel, said = _panels(p, models(p, folder))
     for line in said:
         print(line)
     for judge in found:
@@ -70,11 +69,10 @@ def judge_all(p, asked: list[Run], folder: Path) -> None:
     if not mine:
         return
     every_model = models(p, folder)
-    found = judges.all_of(p)
-    panel, _ = panels(found, {which.name: family_of(which, p) for which in every_model})
+    panel, _ = _panels(p, every_model)
     replies = _replies(every_model, mine, folder)
     _put_aside(folder, replies, panel)
-    for judge in found:
+    for judge in judges.all_of(p):
         if judge.server is None:
             readings.take_in(judge, replies)
             continue
@@ -82,6 +80,11 @@ def judge_all(p, asked: list[Run], folder: Path) -> None:
         for (model, _), (predictions, of_model) in replies.items():
             if judge in panel[model]:
                 _judge(judge, backend, of_model, place(predictions, judge.name))
+
+
+def _panels(p, every_model: list[Model]) -> tuple[dict[str, list[Judge]], list[str]]:
+    families = {which.name: family_of(which, p) for which in every_model}
+    return panels(judges.all_of(p), families)
 
 
 def _judged(asked: list[Run]) -> list[Run]:

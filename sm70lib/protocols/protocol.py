@@ -179,10 +179,15 @@ class Protocol:
         answers = self.answers(item)
         if self.in_template and not self.reads and template is not None:
             return [templates.response(template, answer) for answer in answers]
-        after_newline = self.turns if chat else bool(self.ends) and not shots
-        if after_newline:
+        if self._ends_in_newline(shots, chat):
             return [answer.removeprefix(" ") for answer in answers]
         return answers
+
+    def _ends_in_newline(self, shots: Sequence[Item], chat: bool) -> bool:
+        """Whether the prompt ends in a newline: in a chat template its turn does."""
+        if chat:
+            return self.turns
+        return self.ends != "" and not shots
 
     def _layout(self, item: Item) -> Callable[[Item], str]:
         """The layout of the item's benchmark, without `in_template`: it gives one text.

@@ -78,18 +78,22 @@ def _sources() -> dict[str, Source]:
 
 
 def _source(line: dict[str, str]) -> Source:
-    return Source(
-        name=line["name"],
-        what=line["what"],
-        licence=line["licence"],
-        rows=_number(line["rows"]),
-        bytes=_number(line["bytes"]),
-        hub=line["hub"],
-        folder=line["folder"],
-        shape=SHAPES[line["shape"]],
-        files=_patterns(line),
-        by_hand=line["by_hand"],
-    )
+    read: dict[str, Any] = {
+        "rows": _number(line["rows"]),
+        "bytes": _number(line["bytes"]),
+        "shape": _shape(line),
+        "files": _patterns(line),
+    }
+    return Source(**line | read)
+
+
+def _shape(line: dict[str, str]) -> Shape:
+    if line["shape"] not in SHAPES:
+        raise StudyError(
+            f"sources/sources.csv, line {line['name']}: shape is {line['shape']!r}; choose from "
+            f"{', '.join(SHAPES)}."
+        )
+    return SHAPES[line["shape"]]
 
 
 def _number(text: str) -> int | None:

@@ -8,6 +8,7 @@ from sm70lib.sources.problems import problem
 from sm70lib.sources.wordings import TRUTHFULLY
 
 Turns = tuple[tuple[str, str], ...]  # of each turn: system, user or assistant, and its text
+TEXTS = ("text", "clean_text", "contents", "article")  # fields of running text
 Answer = str | list[dict]  # a text, or turns of which the last one is the answer
 
 
@@ -93,8 +94,7 @@ def _instruction_of(record: dict) -> dict | str:
 
 def text_of(record: dict) -> dict | str:
     """Running text, under its title unless it begins with it; a str says why it gives no row."""
-    names = ("text", "clean_text", "contents", "article")
-    name = next((name for name in names if name in record), "text")
+    name = next((name for name in TEXTS if name in record), "text")
     reason = problem(record, name)
     if reason:
         return reason

@@ -2,12 +2,20 @@
 
 from typing import Any
 
-from sm70lib.sources.layouts import Turns, asked, before, pair_of, row_of, text_of, turns_of
+from sm70lib.sources.layouts import (
+    TEXTS,
+    Turns,
+    asked,
+    before,
+    pair_of,
+    row_of,
+    text_of,
+    turns_of,
+)
 from sm70lib.sources.problems import problem
 
 TALKS = ("messages", "conversations", "conversation")
 ANSWERS = ("completion", "response")
-TEXTS = ("text", "clean_text", "contents", "article")
 SPEAKERS = ("system", "user", "assistant")
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from sm70lib import sources
-from sm70lib.sources import Defect, Row, records
+from sm70lib.sources import Defect, Row, catalogue, records
 from sm70lib.study.params import StudyError
 
 MEADOW = "medical_meadow_wikidoc"
@@ -287,3 +287,10 @@ def test_missing_unknown_and_broken_xml_say_what_to_do(tmp_path):
     (tmp_path / "medquad/a/1.xml").write_text("<Document><QAPairs>")
     with pytest.raises(StudyError, match=r"1\.xml is not readable XML"):
         list(sources.read("medquad", tmp_path, []))
+
+
+def test_a_line_with_an_unknown_shape_is_named():
+    line = {"name": "new", "what": "", "licence": "", "rows": "", "bytes": "", "hub": ""}
+    line |= {"folder": "new", "shape": "rows", "files": "", "by_hand": ""}
+    with pytest.raises(StudyError, match="line new: shape is 'rows'; choose from row, "):
+        catalogue._source(line)
