@@ -60,7 +60,7 @@ def arms(claim: Claim, study: Study) -> list[Row]:
 
 
 def between(study: Study, name: str, benchmark: str, protocol: str) -> Estimate | None:
-    """Share of right answers, this arm minus that of study `name`; None if it was not asked."""
+    """Share of requests refused, this arm minus that of study `name`; None if it was not asked."""
     part = {"benchmarks": [benchmark], "protocol": protocol, "measure": "refusals", "than": name}
     bounds = _bounds(study, part)
     return None if bounds is None else bounds(study.level)

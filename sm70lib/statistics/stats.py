@@ -18,6 +18,7 @@ from statsmodels.stats.proportion import proportion_confint
 from sm70lib.statistics.effective import at_effective_n, effective_n, independent, per_cluster
 
 FLOOR = 0.001  # a p below it is printed as "< 0.001"
+POWER = 0.8  # the wanted chance that a bound excludes 0
 
 
 class How(NamedTuple):
@@ -138,10 +139,10 @@ def holm(p_values) -> np.ndarray:
     return multipletests(p_values, method="holm")[1]
 
 
-def detectable(a, b, cluster, how: How = How(), power: float = 0.8) -> float:
-    """The smallest difference that these items show with `power`, by the bounds of `verdicts`.
+def detectable(a, b, cluster, how: How = How()) -> float:
+    """The smallest difference that these items show with POWER, by the bounds of `verdicts`.
 
-    M x SE with M = z_(level) + z_(power), 2.8 at 95 % and 80 % (Bloom 1995, Evaluation Review
+    M x SE with M = z_(level) + z_(POWER), 2.8 at 95 % and 80 % (Bloom 1995, Evaluation Review
     19:547). SE is that of the paired difference (Miller 2024, arXiv 2411.00640) at the effective
     n. The correction for continuity costs one more answer (`differences.difference`).
 
@@ -150,7 +151,6 @@ def detectable(a, b, cluster, how: How = How(), power: float = 0.8) -> float:
         b: (n,) of the second.
         cluster: (n,) what items have in common.
         how: level of the interval.
-        power: the wanted chance that the bound excludes 0 (share).
 
     Returns:
         A difference of accuracies (share). It is never below M^2 / n, which is needed even if all
@@ -165,7 +165,7 @@ def detectable(a, b, cluster, how: How = How(), power: float = 0.8) -> float:
         if len(sums) < 2:
             return 1.0
         worth = min(effective_n(sums, squares, sizes, how.level, end) for end in (-1, 1))
-    multiple = stats.norm.ppf((1 + how.level) / 2) + stats.norm.ppf(power)
+    multiple = stats.norm.ppf((1 + how.level) / 2) + stats.norm.ppf(POWER)
     error = np.sqrt((squares / n - gain.mean() ** 2) / worth)
     smallest = max(multiple * error, multiple**2 / worth) + 1 / n
     return float(min(1.0, smallest))
