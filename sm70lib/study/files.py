@@ -61,7 +61,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def public(text: str) -> str:
-    """A text without the folders of this machine: paths begin at the repository, or with ~."""
+    """A text without the folders of this machine: paths begin at the repository, with ~ or outputs/."""
+    if elsewhere := os.environ.get("SM70_OUTPUTS"):
+        text = text.replace(f"{Path(elsewhere).resolve()}/", "outputs/")
     text = text.replace(f"{ROOT}/", "")
     home = str(Path.home())
     return re.sub(rf"{re.escape(home)}(?![\w.-])", "~", text) if len(home) > 1 else text

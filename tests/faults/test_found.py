@@ -69,6 +69,12 @@ def test_what_a_training_leaves_names_no_folder_of_this_machine(tmp_path):
     assert about["base_model_name_or_path"] == f"outputs/{tmp_path.name}/base/model"
 
 
+def test_outputs_elsewhere_are_called_as_in_the_repository(tmp_path, monkeypatch):
+    monkeypatch.setenv("SM70_OUTPUTS", str(tmp_path / "mine"))
+    assert files.public(f"{tmp_path}/mine/tiny/base") == "outputs/tiny/base"
+    assert files.public(f"{tmp_path}/mines/tiny") == f"{tmp_path}/mines/tiny"
+
+
 def test_a_manifest_names_no_home_folder(made, monkeypatch):
     monkeypatch.setenv("HOME", str(made.toy.folder))
     done = steps.mark(made.toy.study, "01_data")

@@ -11,14 +11,17 @@ import argparse
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
+from sm70lib.records import children
 from sm70lib.steps.steps import outputs, write_text
 from sm70lib.study.provenance import circumstances
 from tests.faults.campaign.places import Place
@@ -54,7 +57,11 @@ def campaign(
     known = {(trial["kind"], trial["number"]) for trial in made}
     done.parent.mkdir(parents=True, exist_ok=True)
     commit = circumstances()["commit"]
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder, done.open("a") as file:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-"))
+        stack.callback(children.end_all)
+        file = stack.enter_context(done.open("a"))
         place = Place(Path(folder))
         for kind in (kind for kind in KINDS if not only or kind.name in only):
             began = time.monotonic()
