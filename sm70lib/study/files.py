@@ -61,7 +61,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def public(text: str) -> str:
-    """A text without the folders of this machine: paths begin at the repository, with ~ or outputs/."""
+    """A text without the folders of this machine: paths begin in the repository or with ~."""
     if elsewhere := os.environ.get("SM70_OUTPUTS"):
         text = text.replace(f"{Path(elsewhere).resolve()}/", "outputs/")
     text = text.replace(f"{ROOT}/", "")
