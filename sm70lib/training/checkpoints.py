@@ -64,8 +64,9 @@ def make_shareable(folder: Path, base: str, name: str) -> None:
         name: Its public name.
     """
     (folder / "training_args.bin").unlink(missing_ok=True)
-    for path in (folder / "adapter_config.json", folder / "README.md"):
-        if path.is_file() and base:
+    # DPO's reference is a second adapter, in a folder of its own
+    for path in (*folder.rglob("adapter_config.json"), *folder.rglob("README.md")):
+        if base:
             write_text(path, public(path.read_text(encoding="utf-8").replace(base, name)))
 
 

@@ -8,7 +8,7 @@ import pytest
 from sm70lib.steps import steps
 from sm70lib.study import files
 from sm70lib.study.params import StudyError
-from sm70lib.training import launch, settings
+from sm70lib.training import checkpoints, launch, settings
 from tests import tuning
 from tests.faults.test_damage import TUNING, content
 
@@ -67,6 +67,16 @@ def test_what_a_training_leaves_names_no_folder_of_this_machine(tmp_path):
     assert not any(path.name == "training_args.bin" for path in left)
     about = json.loads((stage / "checkpoint-3/adapter_config.json").read_text())
     assert about["base_model_name_or_path"] == f"outputs/{tmp_path.name}/base/model"
+
+
+def test_the_reference_of_dpo_names_its_base_publicly_too(tmp_path):
+    for folder in ("", "ref"):
+        steps.write_json(
+            tmp_path / folder / "adapter_config.json", {"base_model_name_or_path": "/home/x/base"}
+        )
+    checkpoints.make_shareable(tmp_path, "/home/x/base", "outputs/s/base/model")
+    for path in tmp_path.rglob("adapter_config.json"):
+        assert json.loads(path.read_text()) == {"base_model_name_or_path": "outputs/s/base/model"}
 
 
 def test_outputs_elsewhere_are_called_as_in_the_repository(tmp_path, monkeypatch):
