@@ -1,4 +1,4 @@
-"""What a kernel shows in JupyterLab: progress below a running cell, and errors as one sentence.
+"""What a kernel shows in JupyterLab: progress below a running cell.
 
 Long loops write progress.json, which the runner shows in the terminal. In JupyterLab nobody but its
 reader runs the notebook, so the kernel shows the line itself, and takes it away when the cell ends.
@@ -14,8 +14,6 @@ import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-
-from sm70lib.study.params import StudyError
 
 IN_LAB = "JPY_SESSION_NAME"  # the Jupyter server sets it for the kernel of a notebook
 SECONDS = 1.0  # between two looks at progress.json
@@ -92,7 +90,7 @@ _shown: list[Line] = []  # at most one in a kernel
 
 
 def show_in_lab(folder: Path) -> None:
-    """Lets a kernel show progress, and errors without a traceback; only in JupyterLab.
+    """Lets a kernel show progress; only in JupyterLab.
 
     Args:
         folder: outputs/<study>, where long loops write progress.json.
@@ -107,11 +105,3 @@ def show_in_lab(folder: Path) -> None:
     _shown.append(Line(progress))
     shell.events.register("pre_run_cell", _shown[0].start)
     shell.events.register("post_run_cell", _shown[0].stop)
-    shell.set_custom_exc((StudyError,), _show_error)
-
-
-def _show_error(shell: Any, kind: type, error: StudyError, *_: Any, **__: Any) -> list[str]:
-    """Shows the sentence of an error, which says all that a traceback would."""
-    lines = [f"{kind.__name__}: {error}"]
-    shell._showtraceback(kind, error, lines)
-    return lines

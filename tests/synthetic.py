@@ -13,7 +13,10 @@ import pandas as pd
 from sm70lib import benchmarks
 from sm70lib.benchmarks import Item
 from sm70lib.benchmarks.details import Details
+from sm70lib.steps.keys import WRITES
 from sm70lib.steps.steps import write_json
+from sm70lib.study import files
+from tests import marks
 
 # Questions of each benchmark
 SIZES = {
@@ -26,6 +29,7 @@ SIZES = {
 SKILL = {"base": 0.3, "base-nf4": 0.3, "tuned": 0.85}  # chance of a right answer by option text
 OPTIONS = ("velaquene", "a longer option", "mid", "x|y & <b>x</b>")
 PROTOCOLS = ("sm70-2023", "harness")
+INSIDE = ("base", "data")  # folders whose contents are recorded one by one
 KINDS = ("known", "fact", "condition")
 # Items of the real sets
 REAL = {
@@ -94,7 +98,12 @@ def prediction(item: Item, protocol: str, right: bool, draw: random.Random) -> d
 
 
 def study(
-    outputs: Path, name: str = "made", world: bool = True, skill: dict = SKILL, sizes=SIZES
+    outputs: Path,
+    name: str = "made",
+    world: bool = True,
+    skill: dict = SKILL,
+    sizes=SIZES,
+    protocols=PROTOCOLS,
 ) -> Path:
     """Writes `outputs/<name>` as steps 01 to 04 leave it, and returns this folder."""
     folder = outputs / name
@@ -103,7 +112,7 @@ def study(
         questions = items(benchmark, size, world)
         benchmarks.save(folder / "data" / "benchmarks", benchmark, questions)
         for model, level in skill.items():
-            for protocol in PROTOCOLS:
+            for protocol in protocols:
                 path = folder / "predictions" / model / f"{benchmark}-{protocol}-0.jsonl"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 chance = level if protocol == "sm70-2023" else 1 / len(questions[0].options)
@@ -157,6 +166,17 @@ def _data(folder: Path, sizes: dict) -> None:
         for step in range(5, 101, 5)
     ]
     (stage / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def mark_finished(folder: Path) -> None:
+    """Marks the steps 00 to 04 of a study as finished, so that 05 and 06 run on what is there."""
+    for name in list(WRITES)[: list(WRITES).index("05_error_analysis")]:
+        parts = [f"{part}/*" if part in INSIDE else part for part in WRITES[name]]
+        parts = [f"{part}/*/*" if part == "stages" else part for part in parts]
+        paths = sorted(path for part in parts for path in folder.glob(part))
+        outputs = {path.relative_to(folder).as_posix(): files.record(path) for path in paths}
+        about = {"finished": "2026-01-01T00:00:00+00:00", "seconds": 1.0, "peak_memory_gb": 1.0}
+        write_json(folder / "steps" / name / "done.json", marks.done(outputs=outputs) | about)
 
 
 FILES, TEXTS = 5, 40  # of `write_papers`

@@ -57,6 +57,8 @@ def load(folder: Path, name: str) -> list[Item]:
         StudyError: the file is missing, or has a detail that no item has.
     """
     path = Path(folder) / f"{name}.jsonl"
+    if not path.exists():
+        raise StudyError(f"{path} is missing: run 01_data of this study first")
     items = []
     with open_bytes(path) as lines:
         for number, line in enumerate(lines, 1):

@@ -179,8 +179,10 @@ def located(folder: Path) -> str:
     """The base of the study in `folder`: a hub name or a folder, as 00_base recorded it.
 
     Raises:
-        StudyError: If other weights lie under the same name than when 00_base ran.
+        StudyError: If 00_base has not run, or other weights lie under the same name than then.
     """
+    if not (folder / "base/base.json").is_file():
+        raise StudyError(f"{folder}/base/base.json is missing: run 00_base of {folder.name} first")
     about = json.loads((folder / "base/base.json").read_text())
     name = about["model"]
     if name == "base/model":
@@ -220,7 +222,12 @@ class Pair:
             base: Folder or hub name of the base.
             p: The study's parameters.
             trained: Folder of the adapter or of the model.
+
+        Raises:
+            StudyError: That folder is not there.
         """
+        if not trained.is_dir():
+            raise StudyError(f"{trained} is missing: run 03_qlora_finetune of this study first")
         self.base, self.p, self.trained = base, p, trained
         self.held: tuple[bool, Any] | None = None  # whether it is the trained one, and the model
 

@@ -25,6 +25,10 @@ MOST_FAULTS = 5  # wrong values that one error names
 class StudyError(ValueError):
     """A problem that the user can solve, described in one sentence."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback: the sentence says all that it would."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 def rehearsal(study: str) -> str:
     """The warning on all pages, tables, figures and marks of a rehearsal; "" for other studies."""

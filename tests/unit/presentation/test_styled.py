@@ -57,14 +57,23 @@ def test_nothing_is_left_of_nan_and_of_an_index():
 
 def test_latex_has_rules_and_as_many_columns_as_its_head():
     tex = forms.latex(styled(TABLE, "50 % of a_b & c."), "t")
-    (form,) = re.findall(r"\\begin\{tabular\}\{([lr]+)\}", tex)
-    assert form == "lrrrrl"
+    (form,) = re.findall(r"\\begin\{tabular\}\{(.+)\}$", tex, re.MULTILINE)
+    assert form == "lrrrr>{\\raggedright\\arraybackslash}p{4.2cm}", (
+        "long texts have lines of their own"
+    )
     body = tex.split("\\toprule")[1].split("\\bottomrule")[0]
     lines = [line for line in body.splitlines() if line.endswith("\\\\")]
     assert len(lines) == 3 and all(line.count(" & ") == 5 for line in lines)
     assert "\\midrule" in body and "\\caption{50 \\% of a\\_b \\& c." in tex
     assert tex.count("\\begin{") == tex.count("\\end{") == 2
     assert "$<$ 0.001" in tex and "[$-$4.0, 4.5]" in tex and "100\\%" in tex
+
+
+def test_what_latex_lacks_or_takes_for_an_order_is_written_out():
+    texts = ["[1] 日", "x ≥ 3 → µg", "a\x07 ~"]
+    rows = forms.latex(styled(pd.DataFrame({"model": texts, "n": [1, 2, 3]})), "t")
+    assert "{}[1] [U+65E5]" in rows and "x $\\geq$ 3 $\\rightarrow$ $\\mu$g" in rows
+    assert "a[U+2407] \\textasciitilde{}" in rows
 
 
 def test_a_long_latex_table_breaks_between_pages():
