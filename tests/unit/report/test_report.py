@@ -5,31 +5,23 @@ in it.
 import base64
 import re
 
-import nbformat
 import pandas as pd
 import pytest
 
 from sm70lib import report
 from sm70lib.analysis import (
     accuracies,
-    comparisons,
     drawing,
-    figures,
     frames,
-    quoted,
-    slices,
     tables,
 )
 from sm70lib.beside import pictures, scores
-from sm70lib.claims import scorecard
-from sm70lib.mistakes import by_rule, rules
 from sm70lib.statistics import stats
 from sm70lib.steps.steps import write_json
 from sm70lib.study.params import StudyError
-from tests import synthetic
+from tests import reported, synthetic
 from tests.page import Page
-
-HOSTILE = "<b>x</b><script>alert(1)</script>"
+from tests.reported import HOSTILE
 
 
 @pytest.fixture(scope="module")
@@ -38,28 +30,7 @@ def pages(tmp_path_factory):
     page).
     """
     outputs = tmp_path_factory.mktemp("outputs")
-    folder, how = synthetic.study(outputs), stats.How(resamples=100)
-    answers = frames.load(outputs, ["made"])
-    found, compared = (
-        accuracies.results(answers, how),
-        comparisons.comparisons(answers, synthetic.PARAMS, how),
-    )
-    card = scorecard.build(answers, compared, synthetic.PARAMS, how, folder)
-    wrong = slices.listing(frames.paired(answers, "base", "tuned")).head(5).assign(question=HOSTILE)
-    ruled = by_rule.by_rule(answers, rules.marks(answers), how)
-    written = {"scorecard": card, "results": found, "errors_examples": wrong}
-    written |= {"comparisons": compared}
-    first = found[found["protocol"] == "sm70-2023"]
-    wide = accuracies.wide(first, ["medqa_4", "usmle"], quoted.read())
-    for name, table in (written | {"errors_rules": ruled, "paper": wide}).items():
-        tables.write(table, folder / "tables", name, tables.caption("Caption.", answers))
-    tables.write(quoted.read(), folder / "tables", "quoted", "Quoted.")
-    (folder / "tables" / "errors.csv").write_text("question\n")
-    drawing.style()
-    nobody = quoted.read().head(0)
-    drawing.save(figures.accuracy(first, nobody), folder / "figures", "accuracy", "made of this")
-    (folder / "notebooks").mkdir()
-    nbformat.write(hostile(), folder / "notebooks" / "04_eval.ipynb")
+    reported.write(outputs)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SM70_OUTPUTS", str(outputs))
         index = report.build("made")
@@ -70,41 +41,6 @@ def pages(tmp_path_factory):
         for path in index.parent.rglob("*.html")
     }
     return {name: (text, Page(text)) for name, text in texts.items()}
-
-
-def hostile():
-    """A notebook whose outputs hold scripts, styles, widgets, outside pictures and a link."""
-    page = (
-        "<style>td {color: red}</style><table><thead><tr><th>a</th></tr></thead>"
-        "<tr><td onclick='x()'>kept</td></tr></table><script src='https://example.org/x.js'></script>"
-        "<img src='https://example.org/x.png'>"
-    )
-    picture = base64.b64encode(b"png").decode()
-    shown = [
-        {"text/html": page, "text/plain": "plain"},
-        {"image/png": picture},
-        {"application/javascript": "x()", "text/plain": "js"},
-    ]
-    outputs = [
-        *(nbformat.v4.new_output("display_data", data) for data in shown),
-        nbformat.v4.new_output("stream", text=f"said {HOSTILE}\n"),
-    ]
-    text = (
-        "# Story\n[paper](https://example.org/paper) and "
-        "<iframe src='https://example.org'></iframe> $x^2$"
-    )
-    return nbformat.v4.new_notebook(
-        cells=[
-            nbformat.v4.new_markdown_cell(text),
-            nbformat.v4.new_code_cell(
-                "lora_r: int = 16  # rank\nseed: int = 0  # seed", metadata={"tags": ["parameters"]}
-            ),
-            nbformat.v4.new_code_cell(
-                "# Parameters\nlora_r = 64\nworld = []", metadata={"tags": ["injected-parameters"]}
-            ),
-            nbformat.v4.new_code_cell("print('<b>')", outputs=outputs),
-        ]
-    )
 
 
 def test_no_script_and_no_outside_address(pages):
