@@ -87,9 +87,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         text = file.read(yaml_text.LARGEST + 1)
     values, lines = _with_lines(text, str(path))
     if not isinstance(values, dict):
-        raise StudyError(
-            f"{path}: a study file holds lines such as 'seed: 0', and this one holds none"
-        )
+        raise StudyError(f"{path} has no parameters: a study file has lines such as 'seed: 0'")
     return values, {name: f"{path}:{lines[name]}" for name in values if name in lines}
 
 
