@@ -111,7 +111,7 @@ def response_ids(texts: list[str], tokenizer) -> list[list[int]]:
     """The token ids of responses, as training puts them after a prompt, without EOS."""
     if not tokenizer.is_fast:
         return _tokens(tokenizer, texts)["input_ids"]
-    # The same ids as `_tokens` gives, a seventh faster: no places in the text are noted.
+    # The same ids as `_tokens` gives, for a quarter fewer instructions: no places are noted.
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
