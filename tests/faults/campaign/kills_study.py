@@ -17,12 +17,9 @@ from tests.faults.campaign.places import Place
 from tests.faults.campaign.processes import Process, Started, killed_at_random
 from tests.faults.campaign.trials import (
     LOST,
-    SENTENCE,
-    TRACEBACK,
     Trial,
     after,
     differing,
-    is_sentence,
     last_words,
 )
 
@@ -103,9 +100,9 @@ def trial(draw: random.Random, place: Place) -> Trial:
     done = f"{kill.__name__} in {step or 'the whole study'}"
     wanted = real.content_of(whole / "outputs", until)
     other = differing(real.content_of(outputs, until), wanted)
-    judged = after(first, again, other, killed=kill in SILENTLY)
-    if judged.outcome == TRACEBACK and first.code not in (0, None) and is_sentence(first):
-        judged = Trial(SENTENCE, again.seconds)
+    # Before there is a kernel, the runner is killed in its place, and nobody is left to speak.
+    speechless = kill in SILENTLY or first.code == -signal.SIGKILL
+    judged = after(first, again, other, speechless)
     if before - _finished_stages(outputs):
         return Trial(LOST, again.seconds, note=f"{done}: a finished stage was trained again")
     note = f"{done}: {judged.note or last_words(first)}"

@@ -102,11 +102,11 @@ def _killed(
             return Forked(_train, study, changes, kind, log=place.folder / f"{first}.txt")
 
         ended = killed_at_random(start, lasts, draw)
-    reached = _reached(study)
+    before = _steps(study)
     again = Forked(_train, study, changes, kind, log=place.folder / "again.txt").end()
     other = differing(content(study, TOPS, LEAVE), content(kept / "whole", TOPS, LEAVE))
     judged = after(ended, again, other, killed=True)
-    cost = reached - _gone_on_from(study)
+    cost = max([step for step, _ in before], default=0) - _gone_on_from(before, _steps(study))
     if judged.outcome == SURVIVED and cost > SAVED:
         return Trial(LOST, again.seconds, cost, f"{cost} steps were trained again")
     return Trial(judged.outcome, again.seconds, max(cost, 0), judged.note)
@@ -125,17 +125,18 @@ def _steps(study: Path) -> list[tuple[int, float]]:
     return [(record["step"], record["seconds"]) for record in records if "loss" in record]
 
 
-def _reached(study: Path) -> int:
-    """The last step that was logged before the kill."""
-    return max([step for step, _ in _steps(study)], default=0)
+def _gone_on_from(before: list[tuple[int, float]], now: list[tuple[int, float]]) -> int:
+    """The step from which the last process went on: its clock began anew behind it.
 
-
-def _gone_on_from(study: Path) -> int:
-    """The step from which the last process went on: its clock began anew behind it."""
-    steps = _steps(study)
-    for number in range(len(steps) - 1, 0, -1):
-        if steps[number][1] < steps[number - 1][1]:
-            return steps[number - 1][0]
+    Args:
+        before: Steps and seconds when the process before it was killed.
+        now: Steps and seconds at the end.
+    """
+    if before and before == now:  # all steps were taken, and none again
+        return now[-1][0]
+    for number in range(len(now) - 1, 0, -1):
+        if now[number][1] < now[number - 1][1]:
+            return now[number - 1][0]
     return 0
 
 
