@@ -7,6 +7,7 @@ together: one reading must fit every row, and if several do, they must mean the 
 
 import ast
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,8 +43,10 @@ def exam(path: Path) -> Found:
     """The questions of a file.
 
     Raises:
-        StudyError: no reading of the answers fits all rows, or several do that differ.
+        StudyError: no reading of the answers fits all rows, or several do that differ; or answers
+            name an option that no row has.
     """
+    _require_option(path)
     readings = {names: _reading(path, names) for names in (LABELS, TEXTS)}
     for row in _rows(path):
         golds = set()
@@ -60,6 +63,26 @@ def exam(path: Path) -> Found:
         said = {name: _first(row.fields, names) for name, names in known.items()}
         texts = {name: text for name, text in said.items() if isinstance(text, str)}
         yield row.number, {}, fields | texts
+
+
+def _require_option(path: Path) -> None:
+    """Raises StudyError if answers of several rows are a letter for which no row has an option.
+
+    A column has another name then, and every question would be asked without its option. One such
+    answer alone is a slip, and its row is left out.
+    """
+    most, said = 0, Counter[str]()
+    for row in _rows(path):
+        answers = [str(_first(row.fields, names)).strip(MARKS).upper() for names in (LABELS, TEXTS)]
+        most = max(most, len(row.options))
+        if not {*map(str.upper, row.keys)} & {*answers}:
+            said.update({answer for answer in answers if len(answer) == 1 and answer in LETTERS})
+    lacking = [letter for letter in LETTERS[most:] if said[letter] > 1]
+    if most and lacking:
+        raise StudyError(
+            f"{path}: the answer is {lacking[0]} in {said[lacking[0]]} rows, and no row has an "
+            f"option {lacking[0]} (at most {most} options); see what its column is called"
+        )
 
 
 def _letter(row: Row, golds: set[int | None]) -> str | None:

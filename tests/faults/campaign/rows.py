@@ -147,7 +147,7 @@ def _prepared(path: str, base: str, folder: Path) -> None:
             {
                 "rows": int(funnel["rows"].sum()),
                 "kept": int(funnel["kept"].sum()),
-                "dropped": sum(defect["dropped"] for defect in listed),
+                "dropped": len({(each["file"], each["row"]) for each in listed if each["dropped"]}),
             }
         )
     )
@@ -180,7 +180,8 @@ def training(draw: random.Random, place: Place) -> Trial:
         return Trial(SILENT, ended.seconds, note=f"the table says {said}, and {len(ids)} are there")
     if not raw and said["rows"] != len(rows):
         return Trial(SILENT, ended.seconds, note=f"{said['rows']} of {len(rows)} rows are counted")
-    output = rows[number].get("output") if isinstance(rows[number], dict) else None
+    record = rows[number] if isinstance(rows[number], dict) else {}
+    output = record.get("output", record.get("text"))  # a record of running text is its text
     if len(ids) > GOOD and not raw and path.suffix != ".csv" and not isinstance(output, str):
         return Trial(SILENT, ended.seconds, note=f"trained on the answer {output!r:.80}")
     return Trial(SURVIVED, ended.seconds)

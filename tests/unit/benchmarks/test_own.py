@@ -88,6 +88,16 @@ def exam(*answers, texts=TEXTS) -> list[dict]:
     ]
 
 
+def test_an_option_whose_column_has_another_name_is_missed_and_said(tmp_path):
+    """Every question would be asked without it. One such answer alone is a slip in its row."""
+    rows = [{"question": f"{n}?", "A": "x", "B": "y", "*C": "z", "answer": "C"} for n in (1, 2)]
+    with pytest.raises(StudyError, match="the answer is C in 2 rows, and no row has an option C"):
+        read(tmp_path, rows, defects=[])
+    doubts: list = []
+    assert len(read(tmp_path, [rows[0], rows[1] | {"answer": "B"}], defects=doubts)) == 1
+    assert len(doubts) == 1
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
