@@ -25,6 +25,19 @@ A trial is judged by what is left behind, never by the marks that the library se
 undisturbed run are compared with those of the disturbed one after the same command was given again.
 """
 
+BEFORE = """## What fell before
+
+Earlier runs of the campaign found these. They are mended, their trials were made again with the
+same random numbers, and each has a test in `tests/faults/test_found.py` or beside what it mends.
+
+- A mark that came with a shared study had files of somebody else moved.
+- A kill while a result moved to `replaced/` or back had finished training done again.
+- A file that a killed process had half written stayed, and counted as part of its step's result.
+- An empty folder in the place of a file ended every run.
+- The metrics of a resumed training counted tokens from 0 again.
+- A column of an exam with another name took its option from every question.
+"""
+
 CANNOT = """## What cannot be survived
 
 - **A disk that forgets what it has confirmed.** Files are written beside their place, flushed and
@@ -123,6 +136,7 @@ def _document(
             "was whole.\n*Most lost* is the most work of one trial that had to be done again.\n",
             meanings + "\n",
             fell + "\n",
+            BEFORE,
             "## How outcomes are judged\n",
             "What is attacked, and what is compared.\n",
             judged + "\n",
