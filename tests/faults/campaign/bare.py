@@ -21,7 +21,8 @@ Surroundings = dict[str, str | None]
 def _empty(folder: Path) -> Surroundings:
     """No variable but a path."""
     kept = ("PATH", "PYTHONPATH")
-    return {name: None for name in os.environ if name not in kept}
+    others = [name for name in os.environ if name not in kept]
+    return {name: None for name in others if not name.startswith("SM70_")}
 
 
 def _no_home(folder: Path) -> Surroundings:
