@@ -41,7 +41,7 @@ def disk(folder: Path, size: int) -> Iterator[Callable[[], None]]:
     Where nothing can be mounted, no file can grow beyond a part of that size instead.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    options = ["-o", f"size={max(size, 64 * KIB)}", "none", str(folder)]
+    options = ["-o", f"size={max(size, 8 * KIB)}", "none", str(folder)]
     subprocess.run(["mount", "-t", "tmpfs", *options], check=True)
 
     def make_room() -> None:
