@@ -4,7 +4,7 @@ import difflib
 import functools
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError, create_model
 
@@ -39,8 +39,7 @@ def rehearsal(study: str) -> str:
 
 def affects(name: str) -> str:
     """What a parameter changes: `results`, `looks` or `nothing`."""
-    about: Any = FIELDS[name].json_schema_extra
-    return about["affects"]
+    return cast(Any, FIELDS[name].json_schema_extra)["affects"]
 
 
 def value_of(text: str | bytes, where: str) -> Any:
