@@ -90,5 +90,7 @@ def _declared(row: dict[str, Any]) -> Line:
     if number and row["entry"].judge in IN_PARTS:
         what, detail = detail, ""
     if number and row["reference"] is not None:
-        detail = f"{detail}; to exceed: {row['reference']:g}; n = {row['n']:.0f}".lstrip("; ")
+        asked = f"{names.text(row['benchmark'])}, protocol {row['protocol']}"
+        needed = f"to exceed: {row['reference']:g}; n = {row['n']:.0f}"
+        detail = "; ".join(filter(None, (needed, asked, detail)))
     return Line(f"{what[:1].upper()}{what[1:]}", number, detail, row["verdict"])

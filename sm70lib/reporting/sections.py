@@ -59,7 +59,11 @@ FOLDED = (
     "errors_reliability",
     "errors_coverage",
 )
-PRINTED = ("agreement",)  # folded on the screen, and whole on paper: they bear on the result
+QUOTED = "†"
+PRINTED = (
+    "agreement",
+    "paper",
+)  # folded on the screen, and whole on paper: they bear on the result
 OF_TUNED = ("errors_confident", "errors_two_ways")  # the rows of other models are folded
 WHOLE = [aggregate.name for aggregate in aggregates.AGGREGATES]
 BESIDE = "beside_"
@@ -147,10 +151,13 @@ def _table(folder: Path, name: str, protocol: str) -> dict[str, Any]:
         shown, folded = table[primary], table[~primary]
     elif name in FOLDED:
         shown, folded = folded, table
+    elif name == "paper":
+        cited = table["model"].str.endswith(QUOTED)
+        shown, folded = table[~cited], table[cited]
     elif name in OF_TUNED:
         tuned = table["model"] == TUNED
         shown, folded = table[tuned], table[~tuned]
-    elif name != "paper" and len(table) > SHORT and protocol in set(table.get("protocol", ())):
+    elif len(table) > SHORT and protocol in set(table.get("protocol", ())):
         declared = table["protocol"] == protocol
         shown, folded = table[declared], table[~declared]
     elif len(table) > LONG:

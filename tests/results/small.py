@@ -28,7 +28,7 @@ REFERENCES = ROOT / "outputs/reference"
 STUDIES = ("small", "small-full")  # what the README shows, where it was run
 PARTS = (
     "predictions/*/*.jsonl",
-    "predictions/*/*.meta.json",
+    "predictions/*/*.json",
     "tables/*.csv",
     "tables/*.md",
     "figures/*.png",
@@ -40,6 +40,7 @@ PARTS = (
     "stages/*/metrics.jsonl",
     "stages/*/holdout.csv",
 )
+NO_FOLDER = ("world", "hub")  # values of data_root that name no folder of this machine
 LEFT_OUT = ("errors", "quoted")  # tables: the text of questions; what others report
 SPEED = "speed.json"
 FLOP_PER_WEIGHT = 4  # a frozen weight: 2 for a token forward, 2 for the activation's gradient
@@ -66,7 +67,7 @@ def keep(study: str) -> None:
 
 
 def _copy(study: Path, target: Path, data_root: str) -> None:
-    """Copies the parts that are kept; the folder of data is called DATA in them."""
+    """Copies the parts that are kept; a folder of data is called DATA in them."""
     for part in PARTS:
         for source in sorted(study.glob(part)):
             if source.stem in LEFT_OUT:
@@ -74,7 +75,7 @@ def _copy(study: Path, target: Path, data_root: str) -> None:
             copy = target / source.relative_to(study)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, copy)
-            if copy.suffix == ".json":
+            if copy.suffix == ".json" and data_root not in NO_FOLDER:
                 copy.write_text(copy.read_text().replace(data_root, "DATA"))
 
 
