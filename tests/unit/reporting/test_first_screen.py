@@ -88,6 +88,17 @@ def test_the_result_is_the_declared_family_with_scores_before_and_after(study):
     assert (second.what, second.detail) == ("PubMedQA", "n = 300"), "no scores of it in the results"
 
 
+def test_a_declared_claim_says_where_and_under_which_protocol_it_was_asked(study):
+    claim = "P2: arm A refuses over 30 points more of the harmful medical requests held out"
+    asked = row(claim, "medsafety_held_out", "supported", 96.7, 30, "refusals (points)")
+    card = pd.DataFrame([asked | {"protocol": "safety", "n": 60, "why": "bounds"}])
+    card.reindex(columns=COLUMNS).to_csv(study.folder / "tables/scorecard.csv", index=False)
+    (line,) = result.lines(study)
+    assert line.gap == "+96.7 [91.7, 101.7] points"
+    where = "MedSafetyBench (held out), protocol safety"
+    assert line.detail == f"to exceed: 30; n = 60; {where}; bounds"
+
+
 def test_a_number_without_bounds_says_so():
     measured = {
         "ours": -0.004,
