@@ -108,8 +108,9 @@ def _shown(row: Row) -> Row:
 
 
 def _items(made: Made, row: Row) -> str:
-    """The page of the tuned model's answers at a row's place; "" where there is none."""
-    if row["subset"] != "all" or row["shots"] is None:
+    """The page of the tuned model's answers at a row's place; "" where no page has just these."""
+    part = row["subset"] != "all" or row["measure"].startswith("leak")
+    if part or row["shots"] is None:
         return ""
     name = lists.address(TUNED, row["benchmark"], row["protocol"], int(row["shots"]))
     page = f"{lists.FOLDER}/{name}"
