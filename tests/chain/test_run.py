@@ -43,7 +43,7 @@ def test_an_executed_notebook_holds_no_path_of_the_repository_or_of_a_home(finis
     books = [path.read_text() for path in finished.study.glob("notebooks/*.ipynb")]
     assert len(books) == 7 and not [text for text in books if f"{ROOT}/" in text]
     assert not [text for text in books if str(finished.folder) in text], "which is its home here"
-    assert all('"output_path": "~/outputs/' in text for text in books)
+    assert all('"output_path": "outputs/' in text for text in books)
 
 
 def test_only_declared_names_are_injected(finished):
