@@ -160,7 +160,6 @@ def encode_batch(
     bos, eos = _bos(tokenizer), _eos(tokenizer)
     prompts = prompt_ids([text[0] for text in texts], tokenizer)
     responses = response_ids([text[1] for text in texts], tokenizer)
-    assert not bos or not any(bos[0] in ids for ids in responses), "one BOS, at the start"
     encoded: list[Encoded | str] = []
     for (text, _, (start, end)), prompt, response in zip(texts, prompts, responses):
         kept = prompt
@@ -169,6 +168,8 @@ def encode_batch(
             kept = [*bos, *_cut(tokenizer, text, start, end, room - len(bos))]
         reason = _unusable(kept, response, room)
         if reason is None:
+            inside = (*kept[len(bos) :], *response)
+            assert not bos or bos[0] not in inside, "a row has at most one BOS, at its start"
             encoded.append(_join(kept, [*response, eos], loss, len(prompt) - len(kept)))
         else:
             encoded.append(reason)

@@ -28,9 +28,10 @@ def hours(p) -> list[str]:
     measured = json.loads(MEASURED.read_text(encoding="utf-8"))
     rate, also = measured[0]["theirs"], ""  # of one core
     if getattr(p, "cpt_near_duplicates", "none") != "none":
-        ratios = [row["ratio"] for row in measured if row["name"].endswith(NEAR)]
-        also = " with near-duplicates" if ratios else ", near-duplicates not counted"
-        rate = round(rate * (*ratios, 1)[0])
+        also = ", near-duplicates not counted"
+        for row in measured:
+            if row["name"].endswith(NEAR):
+                rate, also = round(rate * row["ratio"]), " with near-duplicates"
     listed = ", ".join(f"{tokens / rate / cores / 3600:,.1f} on {cores}" for cores in CORES)
     return [
         f"01, hours for {tokens / 1e9:.1f} billion tokens of running text, by cores: {listed}"

@@ -60,10 +60,7 @@ FOLDED = (
     "errors_coverage",
 )
 QUOTED = "†"
-PRINTED = (
-    "agreement",
-    "paper",
-)  # folded on the screen, and whole on paper: they bear on the result
+PRINTED = ("agreement", "paper")  # folded on the screen, whole on paper: they bear on the result
 OF_TUNED = ("errors_confident", "errors_two_ways")  # the rows of other models are folded
 WHOLE = [aggregate.name for aggregate in aggregates.AGGREGATES]
 BESIDE = "beside_"

@@ -49,18 +49,23 @@ def take_over(study: Study, lenders: Sequence[str], names: list[str]) -> None:
 
     The first lender that has a step gives it. Of 03 and 04 parts are taken over where the whole
     does not agree (see `_parts`). A step that the study itself has begun or finished is left alone.
-    So is one that reads what is not made yet: `take_over_in_turn` decides on it.
+    On one that reads what is not made yet, `take_over_in_turn` decides.
 
     Args:
         study: The new study.
         lenders: The names of other studies, in the order in which they are asked.
         names: The steps to take over.
     """
+    waiting = []
     for name in names:
         if _has_own(study, name):
             print(f"{name}: {study.study} has its own", flush=True)
-        elif None not in keys.of_step(name, study)["inputs"].values():
+        elif None in keys.of_step(name, study)["inputs"].values():
+            waiting.append(name)
+        else:
             print(_taken(study, lenders, name)[1], flush=True)
+    if waiting:
+        print(f"{', '.join(waiting)}: decided in turn, when what is read there is made", flush=True)
 
 
 def take_over_in_turn(study: Study, lenders: Sequence[str], name: str) -> None:

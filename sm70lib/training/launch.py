@@ -132,9 +132,13 @@ def _reason(exit_code: int, lines: list[str], stage: Path) -> str:
     for line in lines:
         if line.startswith("error: "):
             return line
-    told = [line.strip() for line in lines if any(mark in line for mark in NO_MEMORY)]
-    worded = [line for line in lines if any(map(str.isalpha, line))]  # launchers draw lines below
-    return [*lines[:1], *worded, *told][-1]
+    for line in reversed(lines):
+        if any(mark in line for mark in NO_MEMORY):
+            return line.strip()
+    for line in reversed(lines):
+        if any(map(str.isalpha, line)):  # launchers draw a line of "=" below their words
+            return line
+    return lines[-1]
 
 
 def write_description(p, folder: Path, number: int, kind: str, seed: int) -> Path:

@@ -15,13 +15,33 @@ CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u206
 FORMULA = re.compile(r"(?![-+][\d.,]+(e[-+]?\d+)?$)[=+\-@\t\r]")
 TAG = re.compile(r"<(?=[A-Za-z/!?])")  # not the one of "< 0.001"
 # What LaTeX writes as mathematics; other letters that a plain pdflatex lacks are named by a code
-SIGNS = r"→ \rightarrow ≤ \leq ≥ \geq − - × \times ÷ \div µ \mu ° ^\circ ± \pm ≈ \approx ✓ \surd "
-SIGNS += r"α \alpha β \beta γ \gamma δ \delta κ \kappa λ \lambda μ \mu σ \sigma ω \omega Δ \Delta"
+SIGNS = {
+    "→": "rightarrow",
+    "≤": "leq",
+    "≥": "geq",
+    "≈": "approx",
+    "±": "pm",
+    "✓": "surd",
+    "×": "times",
+    "÷": "div",
+    "µ": "mu",
+    "μ": "mu",
+    "α": "alpha",
+    "β": "beta",
+    "γ": "gamma",
+    "δ": "delta",
+    "κ": "kappa",
+    "λ": "lambda",
+    "σ": "sigma",
+    "ω": "omega",
+    "Δ": "Delta",
+}
 UNKNOWN = re.compile("[^\\x20-\\x7e\\n\\t¡-ſ‘’‚“”„†‡•…–—]")
 LATEX: Mapping[int, str] = str.maketrans(
     {char: f"\\{char}" for char in "%&_#${}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    | {sign: f"${order}$" for sign, order in zip(SIGNS.split()[::2], SIGNS.split()[1::2])}
+    | {sign: f"$\\{order}$" for sign, order in SIGNS.items()}
+    | {"−": "$-$", "°": r"$^\circ$"}
 )
 
 

@@ -11,12 +11,12 @@ import pytest
 from sm70lib.study.files import write_text
 from sm70lib.study.params import ROOT
 from tests.faults.campaign import trials
-from tests.faults.campaign.__main__ import _made
+from tests.faults.campaign.__main__ import make_one
 from tests.faults.campaign.places import Place
 from tests.faults.campaign.processes import Ended
 from tests.faults.campaign.trials import Kind, Trial
 
-KINDS = ("params", "params-command", "rows", "rows-exam", "steps", "moves", "artefacts")
+KINDS = ("params", "params-command", "rows", "rows-exam", "steps", "moves", "artefacts", "trainer")
 SENTENCE = "error: the disk is full"
 ERROR = "Traceback (most recent call last):\n  File x\nOSError: full"
 
@@ -93,6 +93,6 @@ def test_a_trial_that_writes_outside_or_runs_code_is_seen(tmp_path):
     ways = {outside: trials.OUTSIDE, runs: trials.CODE, fails: trials.UNJUDGED}
     for way, outcome in ways.items():
         kind = Kind(way.__name__, "", "", 1, way)
-        assert _made(kind, random.Random(0), place).outcome == outcome
+        assert make_one(kind, random.Random(0), place).outcome == outcome
     well = Kind("well", "", "", 1, lambda draw, place: Trial(trials.SURVIVED))
-    assert _made(well, random.Random(0), place).outcome == trials.SURVIVED
+    assert make_one(well, random.Random(0), place).outcome == trials.SURVIVED

@@ -69,7 +69,7 @@ def campaign(
             for number in [n for n in range(count) if (kind.name, n) not in known]:
                 draw = random.Random(f"{seed} {kind.name} {number}")
                 trial = {"kind": kind.name, "number": number, "seed": seed, "commit": commit}
-                trial |= asdict(_made(kind, draw, place))
+                trial |= asdict(make_one(kind, draw, place))
                 made.append(trial)
                 file.write(json.dumps(trial) + "\n")
                 file.flush()
@@ -89,7 +89,7 @@ def _finished(done: Path) -> list[dict]:
     return kept
 
 
-def _made(kind: Kind, draw: random.Random, place: Place) -> Trial:
+def make_one(kind: Kind, draw: random.Random, place: Place) -> Trial:
     """Makes one trial, and looks at what it left around it."""
     place.begin()
     try:

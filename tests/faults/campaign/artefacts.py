@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from tests.faults.campaign import finishing, real
-from tests.faults.campaign.kills_study import _forget
+from tests.faults.campaign.kills_study import forget
 from tests.faults.campaign.places import Place
 from tests.faults.campaign.processes import Ended, Forked, Started
 from tests.faults.campaign.trials import (
@@ -34,7 +34,7 @@ TRIES = 4  # how often the same command is given, where a reader has named what 
 
 def toy(draw: random.Random, place: Place) -> Trial:
     """Damages a file of a toy study; the library's own reading, marking and mending take part."""
-    whole = place.kept("toy", finishing._finished)
+    whole = place.kept("toy", finishing.make_finished)
     study = place.folder / "study"
     shutil.copytree(whole, study)
     done = damage(study / "outputs/tiny", draw)
@@ -78,7 +78,7 @@ def _have_it_read(folder: Path, done: str) -> None:
     """
     if done.rpartition(", ")[2] in ("time kept",):
         top = done.partition("/")[0].partition(",")[0]
-        _forget(folder, READERS.get(top, "06"))
+        forget(folder, READERS.get(top, "06"))
 
 
 def _judged(ended: list[Ended], other: list[str], done: str) -> Trial:
@@ -175,7 +175,7 @@ KEEP_TIME = ("a bit flipped, time kept", "a digit changed, time kept")
 
 def stranger(draw: random.Random, place: Place) -> Trial:
     """Gives a mark a path that leads out of the study, to a file of somebody else."""
-    whole = place.kept("toy", finishing._finished)
+    whole = place.kept("toy", finishing.make_finished)
     study = place.folder / "study"
     shutil.copytree(whole, study)
     marks = sorted((study / "outputs/tiny/steps").glob("*/done.json"))

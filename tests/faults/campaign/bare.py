@@ -89,7 +89,7 @@ SURROUNDINGS: tuple[Callable[[Path], Surroundings], ...] = (
 
 def surroundings(draw: random.Random, place: Place) -> Trial:
     """Runs a toy study in strange surroundings, and once more in ordinary ones."""
-    whole = place.kept("toy", finishing._finished)
+    whole = place.kept("toy", finishing.make_finished)
     toy = Toy(place.folder / "study")
     strange = draw.choice(SURROUNDINGS)
     given = toy.environment | strange(place.folder)
@@ -109,7 +109,7 @@ def _words(toy: Toy) -> tuple[str, ...]:
 
 def closed_output(draw: random.Random, place: Place) -> Trial:
     """Runs a toy study whose reader has gone, as with `| head -1`."""
-    whole = place.kept("toy", finishing._finished)
+    whole = place.kept("toy", finishing.make_finished)
     toy = Toy(place.folder / "study")
     line = " ".join(f"'{word}'" for word in toy.command())
     behind = draw.choice(("| head -1", ">&-", "2>&-", "< /dev/null | true"))
@@ -127,7 +127,7 @@ def no_network(draw: random.Random, place: Place) -> Trial:
     """Runs a toy study without any network but the machine's own."""
     if not shutil.which("unshare"):
         return surroundings(draw, place)
-    whole = place.kept("toy", finishing._finished)
+    whole = place.kept("toy", finishing.make_finished)
     toy = Toy(place.folder / "study")
     given = dict(toy.environment)
     words = ("unshare", "-rn", "sh", "-c", 'ip link set lo up; exec "$@"', "sh", *toy.command())

@@ -53,7 +53,7 @@ def finish(folder: Path) -> None:
     print(json.dumps({"trained": made.ran[TUNING]}))
 
 
-def _finished(folder: Path) -> None:
+def make_finished(folder: Path) -> None:
     toy_in(folder)
     Forked(finish, folder, log=folder / "log.txt").end()
 
@@ -94,7 +94,7 @@ def _killed_at_rename(number: int) -> None:
 
 def killed_from_scratch(draw: random.Random, place: Place) -> Trial:
     """Kills a toy study at a random moment of its first run."""
-    whole = place.kept("toy", _finished)
+    whole = place.kept("toy", make_finished)
     ended = _undisturbed(place, whole, "first")
     Toy(place.folder / "study")
 
@@ -108,7 +108,7 @@ def killed_from_scratch(draw: random.Random, place: Place) -> Trial:
 
 def killed_in_a_move(draw: random.Random, place: Place) -> Trial:
     """Kills a finished toy study while results are moved aside and brought back."""
-    whole = place.kept("toy", _finished)
+    whole = place.kept("toy", make_finished)
     ended = _undisturbed(place, whole, "moves")
     study = place.folder / "study"
 

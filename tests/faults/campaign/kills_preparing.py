@@ -23,7 +23,7 @@ TOPS = ("data/train", "data/holdout", "data/text")
 STUDY = {"data_sources": [TUNED_ON], "data_max_length": 64}
 
 
-def _write(folder: Path) -> None:
+def write_sources(folder: Path) -> None:
     """A base, a source of running text in ten files, and a source of rows in one."""
     small.base(folder)
     texts = folder / f"data/{READ}/chunk"
@@ -43,7 +43,7 @@ def _write(folder: Path) -> None:
     shutil.move(folder / TUNED_ON / TUNED_ON, folder / "data")
 
 
-def _prepare(kept: Path, to: Path, many: bool) -> None:
+def prepare_sets(kept: Path, to: Path, many: bool) -> None:
     tokenizer = loading.load_tokenizer(kept / "base/model")
     if many:
         prepare(kept / "many", to / "data", tokenizer, **STUDY)
@@ -67,7 +67,7 @@ def _killed(many: bool, draw: random.Random, place: Place) -> Trial:
 
     def undisturbed(folder: Path) -> None:
         given = (kept, folder, many)
-        ended = Forked(_prepare, *given, log=folder / "1.txt", environment=environment).end()
+        ended = Forked(prepare_sets, *given, log=folder / "1.txt", environment=environment).end()
         assert ended.code == 0, ended.said
         write_json(folder / "lasted.json", ended.lasted)
 
@@ -77,12 +77,12 @@ def _killed(many: bool, draw: random.Random, place: Place) -> Trial:
     def start() -> Process:
         shutil.rmtree(to, ignore_errors=True)
         given = (kept, to, many)
-        return Forked(_prepare, *given, log=place.folder / "log.txt", environment=environment)
+        return Forked(prepare_sets, *given, log=place.folder / "log.txt", environment=environment)
 
     first = killed_at_random(start, lasts, draw)
     before = _shards(to)
     log = place.folder / "again.txt"
-    again = Forked(_prepare, kept, to, many, log=log, environment=environment).end()
+    again = Forked(prepare_sets, kept, to, many, log=log, environment=environment).end()
     other = differing(content(to, TOPS), content(whole, TOPS))
     now = _shards(to)
     redone = [shard for shard in before if now.get(shard) != before[shard]]
@@ -103,5 +103,5 @@ def _shards(to: Path) -> dict[str, int]:
 
 
 def _make(folder: Path) -> None:
-    ended = Forked(_write, folder, log=folder / "0.txt").end()
+    ended = Forked(write_sources, folder, log=folder / "0.txt").end()
     assert ended.code == 0, ended.said

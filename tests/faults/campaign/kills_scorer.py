@@ -27,7 +27,7 @@ PAUSE = 0.03  # seconds of rest after each batch, so that a kill meets all momen
 SCORED = "scored.txt"  # how many prompts a scorer has had answers for, line by line
 
 
-def _score(base: Path, path: Path) -> None:
+def score_here(base: Path, path: Path) -> None:
     """Scores with the model in a folder; notes every answer in a file beside, as it comes."""
     _note_every(local, "loglikelihoods", path)
     loaded = loading.load(base), loading.load_tokenizer(base)
@@ -63,19 +63,19 @@ def _serve(base: Path, to: Path) -> None:
         time.sleep(3600)
 
 
-def _make(folder: Path) -> None:
+def make_scored(folder: Path) -> None:
     """A base, and its undisturbed predictions."""
     assert Forked(small.base, folder, log=folder / "0.txt").end().code == 0
     base = folder / "base/model"
     (folder / "whole").mkdir()
-    ended = Forked(_score, base, folder / "whole/a.jsonl", log=folder / "1.txt").end()
+    ended = Forked(score_here, base, folder / "whole/a.jsonl", log=folder / "1.txt").end()
     assert ended.code == 0, ended.said
     write_json(folder / "lasted.json", ended.lasted)
 
 
 def here(draw: random.Random, place: Place) -> Trial:
     """Kills a scorer up to four times; once in a while in the middle of a line, too."""
-    kept = place.kept("scored", _make)
+    kept = place.kept("scored", make_scored)
     path, base = place.folder / "a.jsonl", kept / "base/model"
     lasts = json.loads((kept / "lasted.json").read_text())
     worst, before = 0, [0]
@@ -87,13 +87,13 @@ def here(draw: random.Random, place: Place) -> Trial:
                     file.unlink()
             (place.folder / SCORED).unlink(missing_ok=True)
             before[0] = _lines(path)
-            return Forked(_score, base, path, log=place.folder / "log.txt")
+            return Forked(score_here, base, path, log=place.folder / "log.txt")
 
         ended = killed_at_random(start, lasts, draw)
         worst = max(worst, _answered(place.folder) - (_lines(path) - before[0]))
         if draw.random() < 0.3 and path.exists():
             path.write_bytes(path.read_bytes()[: -draw.randint(1, 200)])
-    again = Forked(_score, base, path, log=place.folder / "again.txt").end()
+    again = Forked(score_here, base, path, log=place.folder / "again.txt").end()
     other = differing(content(place.folder, ("*.jsonl",)), content(kept / "whole", ("*.jsonl",)))
     judged = after(ended, again, other, killed=True)
     batch = max(int(line) for line in (place.folder / SCORED).read_text().split() or ["0"])
@@ -104,7 +104,7 @@ def here(draw: random.Random, place: Place) -> Trial:
 
 def served(draw: random.Random, place: Place) -> Trial:
     """Kills the scorer or its server; another server then answers at another address."""
-    kept = place.kept("scored", _make)
+    kept = place.kept("scored", make_scored)
     kept_served = place.kept("scored by a server", lambda folder: _make_served(kept, folder))
     lasts = json.loads((kept_served / "lasted.json").read_text())
     words, path = kept / "base/model", place.folder / "a.jsonl"

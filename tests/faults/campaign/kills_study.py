@@ -89,7 +89,7 @@ def trial(draw: random.Random, place: Place) -> Trial:
         shutil.rmtree(outputs, ignore_errors=True)
         if step:
             shutil.copytree(whole / "outputs", outputs, symlinks=True)
-            _forget(outputs / real.NAME, step)
+            forget(outputs / real.NAME, step)
         log = place.folder / "log.txt"
         return Started(*words, log=log, environment=real.environment(outputs))
 
@@ -119,7 +119,7 @@ def _carefully(kill: Callable[[Process], None]) -> Callable[[Process], None]:
     return kill_it
 
 
-def _forget(folder: Path, step: str) -> None:
+def forget(folder: Path, step: str) -> None:
     """Takes away what a step and those after it have left."""
     for each in list(real.MADE)[list(real.MADE).index(step) :]:
         for mark in folder.glob(f"steps/{each}_*"):

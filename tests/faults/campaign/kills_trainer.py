@@ -64,14 +64,14 @@ def preferences(draw: random.Random, place: Place) -> Trial:
     return _killed("preferences", PAIRS, "dpo", draw, place)
 
 
-def _train(folder: Path, changes: dict[str, Any], kind: str) -> None:
+def train_here(folder: Path, changes: dict[str, Any], kind: str) -> None:
     """Trains one stage as the trainer's process does."""
     p = small.parameters(**changes)
-    stage = launch.describe(p, folder, 1, kind, 0)
+    stage = launch.write_description(p, folder, 1, kind, 0)
     trainer.main(stage)
 
 
-def _launch(folder: Path, changes: dict[str, Any]) -> None:
+def train_as_notebook(folder: Path, changes: dict[str, Any]) -> None:
     """Trains one stage as the notebook does, in processes of its own."""
     launch.run(small.parameters(**changes), folder, 1, "sft")
 
@@ -86,7 +86,7 @@ def _killed(
         given = {"changes": changes, "folder": folder / "start", "prepare": prepare}
         assert Forked(_prepare, SimpleNamespace(**given), log=folder / "0.txt").end().code == 0
         shutil.copytree(folder / "start", folder / "whole")
-        ended = Forked(_train, folder / "whole", changes, kind, log=folder / "1.txt").end()
+        ended = Forked(train_here, folder / "whole", changes, kind, log=folder / "1.txt").end()
         assert ended.code == 0, ended.said
         write_json(folder / "lasted.json", ended.lasted)
 
@@ -99,11 +99,11 @@ def _killed(
             if first:
                 shutil.rmtree(study, ignore_errors=True)
                 shutil.copytree(kept / "start", study)
-            return Forked(_train, study, changes, kind, log=place.folder / f"{first}.txt")
+            return Forked(train_here, study, changes, kind, log=place.folder / f"{first}.txt")
 
         ended = killed_at_random(start, lasts, draw)
     before = _steps(study)
-    again = Forked(_train, study, changes, kind, log=place.folder / "again.txt").end()
+    again = Forked(train_here, study, changes, kind, log=place.folder / "again.txt").end()
     other = differing(content(study, TOPS, LEAVE), content(kept / "whole", TOPS, LEAVE))
     judged = after(ended, again, other, killed=True)
     cost = max([step for step, _ in before], default=0) - _gone_on_from(before, _steps(study))
@@ -147,7 +147,7 @@ def ranks(draw: random.Random, place: Place) -> Trial:
         given = {"changes": RANKS, "folder": folder / "start", "prepare": tuning.study}
         assert Forked(_prepare, SimpleNamespace(**given), log=folder / "0.txt").end().code == 0
         shutil.copytree(folder / "start", folder / "whole")
-        ended = Forked(_launch, folder / "whole", RANKS, log=folder / "1.txt").end()
+        ended = Forked(train_as_notebook, folder / "whole", RANKS, log=folder / "1.txt").end()
         assert ended.code == 0, ended.said
         write_json(folder / "lasted.json", ended.lasted)
 
@@ -157,11 +157,11 @@ def ranks(draw: random.Random, place: Place) -> Trial:
     def start() -> Process:
         shutil.rmtree(study, ignore_errors=True)
         shutil.copytree(kept / "start", study)
-        return Forked(_launch, study, RANKS, log=place.folder / "log.txt")
+        return Forked(train_as_notebook, study, RANKS, log=place.folder / "log.txt")
 
     rank = draw.randrange(2)
     first = killed_at_random(start, lasts, draw, lambda process: _kill_rank(process, rank))
-    again = Forked(_launch, study, RANKS, log=place.folder / "again.txt").end()
+    again = Forked(train_as_notebook, study, RANKS, log=place.folder / "again.txt").end()
     other = differing(content(study, TOPS, LEAVE), content(kept / "whole", TOPS, LEAVE))
     return after(first, again, other)
 

@@ -16,7 +16,7 @@ from typing import Any
 from sm70lib.training import launch
 from tests import small, tuning
 from tests.faults.campaign import finishing, kills_preparing, kills_scorer, kills_trainer, real
-from tests.faults.campaign.kills_study import _forget
+from tests.faults.campaign.kills_study import forget
 from tests.faults.campaign.places import Place
 from tests.faults.campaign.processes import Ended, Forked, Started
 from tests.faults.campaign.trials import Trial, after, content, differing
@@ -102,7 +102,7 @@ def _bytes(folder: Path) -> int:
 
 def disk_of_steps(draw: random.Random, place: Place) -> Trial:
     """A full disk below a toy study, at whatever write comes then."""
-    whole = place.kept("toy", finishing._finished)
+    whole = place.kept("toy", finishing.make_finished)
     begin = place.kept("toy begun", lambda folder: Toy(folder) and None)
     study = place.folder / "study"
     most = _bytes(whole) - _bytes(begin)
@@ -114,12 +114,12 @@ def disk_of_steps(draw: random.Random, place: Place) -> Trial:
 
 def disk_of_scoring(draw: random.Random, place: Place) -> Trial:
     """A full disk below predictions."""
-    kept = place.kept("scored", kills_scorer._make)
+    kept = place.kept("scored", kills_scorer.make_scored)
     begin = place.kept("nothing", lambda folder: None)
     study = place.folder / "study"
     given = (kept / "base/model", study / "a.jsonl")
     most = _bytes(kept / "whole")
-    ended = _on_a_full_disk(place, begin, kills_scorer._score, given, most, draw)
+    ended = _on_a_full_disk(place, begin, kills_scorer.score_here, given, most, draw)
     other = differing(content(study, ("*.jsonl",)), content(kept / "whole", ("*.jsonl",)))
     return after(*ended, other)
 
@@ -160,7 +160,7 @@ def disk_of_preparing(draw: random.Random, place: Place) -> Trial:
     study = place.folder / "study"
     most = _bytes(kept / "whole")
     given = (kept, study, False)
-    ended = _on_a_full_disk(place, begin, kills_preparing._prepare, given, most, draw)
+    ended = _on_a_full_disk(place, begin, kills_preparing.prepare_sets, given, most, draw)
     tops = kills_preparing.TOPS
     return after(*ended, differing(content(study, tops), content(kept / "whole", tops)))
 
@@ -169,13 +169,13 @@ def _few_rows(folder: Path) -> None:
     """A thousandth of the rows of `kills_preparing`, and what is made of them."""
     assert Forked(_write_few, folder, log=folder / "0.txt").end().code == 0
     given = (folder, folder / "whole", False)
-    ended = Forked(kills_preparing._prepare, *given, log=folder / "1.txt").end()
+    ended = Forked(kills_preparing.prepare_sets, *given, log=folder / "1.txt").end()
     assert ended.code == 0, ended.said
 
 
 def _write_few(folder: Path) -> None:
     kills_preparing.ROWS = 4_000
-    kills_preparing._write(folder)
+    kills_preparing.write_sources(folder)
 
 
 def memory_of_a_study(draw: random.Random, place: Place) -> Trial:
@@ -184,7 +184,7 @@ def memory_of_a_study(draw: random.Random, place: Place) -> Trial:
     step = draw.choice(("00", "01", "03", "04", "06"))
     outputs = place.folder / "outputs"
     shutil.copytree(whole / "outputs", outputs, symlinks=True)
-    _forget(outputs / real.NAME, step)
+    forget(outputs / real.NAME, step)
     most = int(draw.uniform(0.4, 6.0) * 2**30)
     words, given = (*real.RUN, "--until", step), real.environment(outputs)
     limits = {resource.RLIMIT_AS: most}
@@ -199,11 +199,11 @@ def memory_of_a_study(draw: random.Random, place: Place) -> Trial:
 
 def memory_of_scoring(draw: random.Random, place: Place) -> Trial:
     """A scorer that may take a little more memory than it has already."""
-    kept = place.kept("scored", kills_scorer._make)
+    kept = place.kept("scored", kills_scorer.make_scored)
     base, path = kept / "base/model", place.folder / "a.jsonl"
     more = int(draw.uniform(0, 60) * MIB)
     first = Forked(_with_memory, more, base, path, log=place.folder / "log.txt").end()
-    again = Forked(kills_scorer._score, base, path, log=place.folder / "again.txt").end()
+    again = Forked(kills_scorer.score_here, base, path, log=place.folder / "again.txt").end()
     other = differing(content(place.folder, ("*.jsonl",)), content(kept / "whole", ("*.jsonl",)))
     # The runner, which is not here, explains any error of a cell; what counts is what is left.
     return after(first, again, other, killed=True)
@@ -212,4 +212,4 @@ def memory_of_scoring(draw: random.Random, place: Place) -> Trial:
 def _with_memory(more: int, base: Path, path: Path) -> None:
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + more, resource.RLIM_INFINITY))
-    kills_scorer._score(base, path)
+    kills_scorer.score_here(base, path)

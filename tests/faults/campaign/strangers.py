@@ -198,7 +198,7 @@ def checkpoint(draw: random.Random, place: Place) -> Trial:
     sealed = {path.name: digest(path) for path in last.iterdir() if path.name != checkpoints.SEAL}
     (last / checkpoints.SEAL).write_text(json.dumps(sealed))
     log = place.folder / "log.txt"
-    ended = Forked(kills_trainer._launch, study, kills_trainer.ADAPTER, log=log).end()
+    ended = Forked(kills_trainer.train_as_notebook, study, kills_trainer.ADAPTER, log=log).end()
     note = f"{name}: {last_words(ended)}"[:300]
     if is_sentence(ended):
         return Trial(SENTENCE, ended.seconds, note=note)
@@ -209,4 +209,4 @@ def _trained(folder: Path) -> None:
     from tests import tuning
 
     tuning.study(folder, **kills_trainer.ADAPTER)
-    kills_trainer._train(folder, kills_trainer.ADAPTER, "sft")
+    kills_trainer.train_here(folder, kills_trainer.ADAPTER, "sft")

@@ -10,7 +10,7 @@ from sm70lib.study import params
 from sm70lib.study.provenance import declared
 from sm70lib.study.used import values_of
 from tests.faults.campaign import finishing, real
-from tests.faults.campaign.kills_study import _forget
+from tests.faults.campaign.kills_study import forget
 from tests.faults.campaign.places import Place
 from tests.faults.campaign.processes import Ended, Started
 from tests.faults.campaign.trials import (
@@ -31,10 +31,10 @@ STEP = "06_figures"
 
 def one_folder(draw: random.Random, place: Place) -> Trial:
     """06 of one toy study in 32 papermill runs at once."""
-    whole = place.kept("toy", finishing._finished)
+    whole = place.kept("toy", finishing.make_finished)
     study = place.folder / "study"
     shutil.copytree(whole, study)
-    _forget(study / "outputs/tiny", "06")
+    forget(study / "outputs/tiny", "06")
     given = finishing.toy_in(study).environment
     runs = [_papermill(place, number, study / "tiny.yml", given) for number in range(AT_ONCE)]
     ended = [run.end() for run in runs]
@@ -52,7 +52,7 @@ def a_folder_each(draw: random.Random, place: Place) -> Trial:
     for number in range(COPIES):
         outputs = place.folder / f"outputs-{number}"
         shutil.copytree(whole / "outputs", outputs, symlinks=True)
-        _forget(outputs / real.NAME, "06")
+        forget(outputs / real.NAME, "06")
         given = real.environment(outputs) | {"HOME": str(home), "MPLCONFIGDIR": str(home)}
         words = (*real.RUN, "--until", "06")
         runs.append(Started(*words, log=place.folder / f"{number}.txt", environment=given))
