@@ -109,7 +109,7 @@ def _killed(
     cost = max([step for step, _ in before], default=0) - _gone_on_from(before, _steps(study))
     if judged.outcome == SURVIVED and cost > SAVED:
         return Trial(LOST, again.seconds, cost, f"{cost} steps were trained again")
-    return Trial(judged.outcome, again.seconds, max(cost, 0), judged.note)
+    return Trial(judged.outcome, again.seconds, cost, judged.note)
 
 
 def _prepare(given: SimpleNamespace) -> None:
@@ -126,18 +126,13 @@ def _steps(study: Path) -> list[tuple[int, float]]:
 
 
 def _gone_on_from(before: list[tuple[int, float]], now: list[tuple[int, float]]) -> int:
-    """The step from which the last process went on: its clock began anew behind it.
+    """The last step that was not taken again: its record is the one of the killed process.
 
     Args:
-        before: Steps and seconds when the process before it was killed.
-        now: Steps and seconds at the end.
+        before: Steps and seconds when the process was killed.
+        now: Steps and seconds at the end; a step that was taken again has other seconds.
     """
-    if before and before == now:  # all steps were taken, and none again
-        return now[-1][0]
-    for number in range(len(now) - 1, 0, -1):
-        if now[number][1] < now[number - 1][1]:
-            return now[number - 1][0]
-    return 0
+    return max((step for step, _ in {*before} & {*now}), default=0)
 
 
 def ranks(draw: random.Random, place: Place) -> Trial:
