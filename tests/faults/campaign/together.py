@@ -26,6 +26,7 @@ from tests.faults.campaign.trials import (
 
 AT_ONCE = 32
 COPIES = 8
+PATIENCE = "600"  # seconds: with 32 kernels on two cores, one may take longer to start than 60
 STEP = "06_figures"
 
 
@@ -71,7 +72,7 @@ def _papermill(place: Place, number: int, file: Path, environment: dict[str, str
     study = params.load(file)
     book = Path(environment["SM70_NOTEBOOKS"]) / f"{STEP}.ipynb"
     words = ["python", "-m", "papermill", str(book), str(place.folder / f"{number}.ipynb")]
-    words += ["--no-progress-bar", "--cwd", str(place.folder)]
+    words += ["--no-progress-bar", "--cwd", str(place.folder), "--start-timeout", PATIENCE]
     for name, value in values_of(study, declared(book)).items():
         words += ["-y", f"{name}: {value!r}" if value is not None else f"{name}: null"]
     return Started(*words, log=place.folder / f"{number}.txt", environment=dict(environment))
