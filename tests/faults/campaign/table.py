@@ -56,9 +56,9 @@ CANNOT = """## What cannot be survived
   of processes or other versions ends well, but its last bits are not those of an undisturbed run.
 - **Two machines whose clocks or locks do not agree.** There is one writer a study where file locks
   work. On a network file system without locks, two machines can write to one study.
-- **Dozens of kernels that plain papermill starts in one moment on a busy machine.** Jupyter may give
-  two of them the same port, and the one that loses ends in papermill's traceback. The study is whole,
-  and the same command goes on.
+- **Dozens of kernels that plain papermill starts in one moment on a busy machine.** Jupyter may
+  give two of them the same port, and the one that loses ends in papermill's traceback. The study is
+  whole, and the same command goes on.
 - **Damage that keeps size and time.** It is found when somebody reads: the next step that reads the
   file, or the report. A list of what would run (`--list`) reads no content, and does not see it.
 """
