@@ -6,8 +6,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PY := .venv/bin/python
 BENCHMARKS ?= data evaluation training
+LOCK := .lock/bin/uv pip compile -q pyproject.toml --extra small --extra test --universal --no-annotate \
+	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
-.PHONY: reproduce plan rehearse smollm2 lint test quick house lab bench parity served reference evidence faults audit clean help
+.PHONY: reproduce plan rehearse smollm2 lint test quick house lab bench parity served reference evidence faults audit lock clean help
 
 reproduce: .venv/installed  ## run a study and render its report: STUDY=tiny DATA=folder of real files FROM=another study
 	$(PY) -m sm70lib run params/$(STUDY).yml $(if $(DATA),-p data_root "$(DATA)") $(if $(FROM),--from "$(FROM)")
@@ -60,8 +62,8 @@ evidence: .venv/installed  ## other world seeds and controls
 faults: .venv/installed  ## thousands of faults done to studies, and how each ended: outputs/reference/faults.md
 	$(PY) -m tests.faults.campaign
 
-audit: .audit/installed  ## known weaknesses of the versions in requirements.lock; asks pypi.org
-	@.audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.lock 2>.audit/said || { \
+audit: .audit/installed  ## known weaknesses of the versions in constraints.txt; asks pypi.org
+	@.audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt 2>.audit/said || { \
 	grep -qE "ConnectionError|Max retries|Timeout|not found on PyPI" .audit/said || { cat .audit/said; exit 1; }; \
 	echo "error: pypi.org cannot be reached here, or does not know all versions: run make audit elsewhere"; exit 1; }
 
@@ -69,21 +71,32 @@ clean:  ## remove the environment and caches, never outputs
 	rm -rf .venv .pytest_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+lock: .lock/installed  ## write requirements.lock and constraints.txt for pyproject.toml: UPGRADE=1 takes newer versions
+	$(LOCK) --generate-hashes --no-emit-package torch -o requirements.lock
+	$(LOCK) -c requirements.lock -o constraints.txt
+
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
 
+# All but torch has a hash: of torch there is one file for each kind of machine.
 .venv/installed: pyproject.toml requirements.lock
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or give make PYTHON=/path/to/python3"; exit 1; }
 	@echo "Installing packages into .venv, this once: about 1 GB to download, and up to 3 GB more where pip"
 	@echo "takes PyTorch with CUDA; 2.5 to 8 GB of disk; a few minutes on a fast line."
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install -c requirements.lock -e '.[small,test]'
+	$(PY) -m pip install --no-deps --require-hashes -r requirements.lock
+	$(PY) -m pip install -e '.[small,test]'
 	@touch $@
 
 # pip-audit has requirements of its own, too.
 .audit/installed:
 	$(PYTHON) -m venv .audit
 	.audit/bin/python -m pip install -q "pip-audit>=2.9,<3"
+	@touch $@
+
+.lock/installed:
+	$(PYTHON) -m venv .lock
+	.lock/bin/python -m pip install -q "uv>=0.13,<0.14"
 	@touch $@
 
 # vLLM needs other versions than ours, so it has an environment of its own. The three packages that go

@@ -41,7 +41,7 @@ def make() -> Path:
     if find_spec("gguf") is None:
         raise StudyError(
             "the package gguf is missing, which reads the weights of SmolLM2: "
-            "pip install -c requirements.lock -e '.[small]'"
+            "pip install -c constraints.txt -e '.[small]'"
         )
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

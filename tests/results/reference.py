@@ -19,6 +19,7 @@ import nbformat
 import pandas as pd
 
 from sm70lib.claims import agreement
+from sm70lib.presentation import names
 from sm70lib.steps.steps import outputs
 from sm70lib.study.params import ROOT
 from tests.benchmarks import gpu_tables
@@ -101,7 +102,8 @@ def summary() -> str:
     cell = [
         f"{row.acc_pct} [{row.low_pct}, {row.high_pct}] n={row.n}" for row in tuned.itertuples()
     ]
-    kinds = tuned.assign(cell=cell).pivot(index="benchmark", columns="subset", values="cell")
+    tuned = tuned.assign(cell=cell, benchmark=tuned["benchmark"].map(names.benchmark))
+    kinds = tuned.pivot(index="benchmark", columns="subset", values="cell")
     kinds = kinds[["known", "fact", "condition"]].set_axis(
         ["asked in tuning, in other words", "never asked", "condition never mentioned"], axis=1
     )
@@ -143,7 +145,7 @@ def evidence() -> str:
     made = pd.read_csv(path)
     rows = [
         {
-            "benchmark": row.benchmark,
+            "benchmark": names.benchmark(row.benchmark),
             "protocol": row.protocol,
             "worlds": row.worlds,
             "runs": row.runs,

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 from functools import cache
-from importlib.metadata import packages_distributions
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import papermill
@@ -24,7 +24,9 @@ from tests import house
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCK = dict(re.findall(r"^([^#=]+)==(.+)$", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+LOCK = (ROOT / "requirements.lock").read_text()
+CONSTRAINTS = (ROOT / "constraints.txt").read_text()
+PIN = re.compile(r"^([^#=]+)==([^ \n]+)", re.MULTILINE)
 
 
 # ---- the wings ---------------------------------------------------------------------------------
@@ -135,14 +137,32 @@ def test_the_lock_is_exact_and_fits_the_project():
     optional = PROJECT["optional-dependencies"]
     texts = PROJECT["dependencies"] + optional["small"] + optional["test"]
     wanted = [Requirement(text) for text in texts]
-    locked = {canonical(name): version for name, version in LOCK.items()}
-    assert len(wanted) >= 25 and len(locked) == len(LOCK) > 150
+    pins = PIN.findall(CONSTRAINTS)
+    assert len(wanted) >= 25 and len(pins) > 150
     for requirement in wanted:
-        assert locked[canonical(requirement.name)] in requirement.specifier, requirement
-    assert not [
-        version for version in LOCK.values() if not re.fullmatch(r"[0-9][0-9a-z.]*", version)
-    ]
+        name = canonical(requirement.name)
+        versions = [version for pinned, version in pins if canonical(pinned) == name]
+        assert versions, requirement
+        assert all(version in requirement.specifier for version in versions), requirement
+    assert not [version for _, version in pins if not re.fullmatch(r"[0-9][0-9a-z.]*", version)]
     assert {canonical(name) for name in provenance.PACKAGES} <= {canonical(r.name) for r in wanted}
+
+
+def test_all_but_torch_is_locked_by_hash():
+    """Of torch there is one file for each kind of machine, so make's second line fetches it."""
+    hashed = re.findall(
+        r"^(\S+==.+?)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", LOCK, re.MULTILINE
+    )
+    assert len(hashed) == len(PIN.findall(LOCK)) > 150
+    pins = set(PIN.findall(CONSTRAINTS))
+    assert pins - set(PIN.findall(LOCK)) == {("torch", "2.13.0")}
+    assert set(PIN.findall(LOCK)) <= pins
+    [alone] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"][
+        "dependency-metadata"
+    ]
+    assert f"torch=={alone['version']}" in PROJECT["dependencies"]
+    theirs = {Requirement(text).name for text in requires("torch") if "extra ==" not in text}
+    assert set(alone["requires-dist"]) == {name for name in theirs if "nvidia" not in name}
 
 
 def test_every_package_that_is_imported_is_declared():
@@ -171,7 +191,7 @@ def test_conda_gets_the_same():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     python, pip, nested = environment["dependencies"]
     assert python.split("=")[1] in SpecifierSet(PROJECT["requires-python"]) and pip == "pip"
-    assert nested["pip"] == ["-c requirements.lock", "-e .[small,test]"]
+    assert nested["pip"] == ["-c constraints.txt", "-e .[small,test]"]
 
 
 def test_ci_runs_the_tests_and_nothing_else():
