@@ -18,7 +18,7 @@ DENSE = 9  # columns; those of a wider table stand closer
 JUDGED = {"Reading", "Verdict", "As compared", "Within"}  # never to be looked for at the right
 WRAPPED = 24  # characters; a column of longer texts breaks its lines in LaTeX
 HEAD = 14  # characters of a line of a head in LaTeX
-WIDTH, NARROW = "4.2cm", "2cm"  # of such a column, and in a long table
+WIDTH, NARROW = "4.2cm", "1.7cm"  # of such a column, and in a long table
 PACKAGES = "% needs \\usepackage[T1]{fontenc}\n% needs \\usepackage{array,booktabs,graphicx}\n"
 PACKAGES += "% needs \\usepackage{longtable,pdflscape}\n"
 # As wide as the text at most: a table is scaled down, one of several pages lies on its side
