@@ -1,12 +1,13 @@
 """Speed of preparing running text for continued pretraining: audit, tokens, Arrow (make bench).
 
 On the same eight files of invented text, interleaved three times: ours with one process of one core
-and with two, and with one that looks for near-duplicates too; the tokenizer alone on one core (it
-reads the files and encodes them in batches); and with --python datatrove's own pipeline on one core
-(trove.py): reader and tokenizer, and the same after its MinHash. One text in fifty is nearly the
-same as another. All ways must write the same tokens, and both looks for near-duplicates must keep
-the same texts. Benchmarks are the real ones where --data has them; their index is built before, as
-01 does it once for all sources.
+and with two, and with one that looks for near-duplicates too; the tokenizer alone (it reads the
+files and encodes them in batches) on one core, and on two, which shows what a second core of this
+machine is worth; and with --python datatrove's own pipeline on one core (trove.py): reader and
+tokenizer, and the same after its MinHash. One text in fifty is nearly the same as another. All ways
+must write the same tokens, and both looks for near-duplicates must keep the same texts. Benchmarks
+are the real ones where --data has them; their index is built before, as 01 does it once for all
+sources.
 
 datatrove wants an environment of its own:
     python -m venv /tmp/trove
@@ -21,7 +22,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -48,6 +51,7 @@ NEARLY = 50  # of so many texts, one is another with one more word
 PLACE = steps.ROOT / "outputs/reference/benchmarks/text.json"
 ROWS = [  # what is compared, our way, the other one, and the goal
     ("two processes over one", "two", "one", 1.8),
+    ("two processes over one, of the tokenizer alone", "alone two", "alone", None),
     ("one core with audit over the tokenizer alone", "one", "alone", 0.8),
     (preparation.NEAR, "near", "one", 0.9),
     ("one core with audit over datatrove", "one", "trove", 1.0),
@@ -99,18 +103,18 @@ class Work:
         texts = sum(ids[0] == self.tokenizer.bos_token_id for ids in rows)
         return Done(sum(map(len, rows)) - texts, texts, seconds)
 
-    def alone(self, folder: Path) -> Done:
+    def alone(self, processes: int, folder: Path) -> Done:
         """The tokenizer, whose tokens are not written; it puts a BOS where the others have EOS."""
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        tokens = count = 0
+        shares = [self.files[number::processes] for number in range(processes)]
         started = time.perf_counter()
-        for file in self.files:
-            texts = [json.loads(line)["contents"] for line in file.open()]
-            count += len(texts)
-            for first in range(0, len(texts), BATCH):
-                encoded = self.tokenizer(texts[first : first + BATCH])
-                tokens += sum(map(len, encoded["input_ids"]))
-        return Done(tokens, count, time.perf_counter() - started)
+        if processes == 1:
+            counts = [_encoded(self.tokenizer, self.files)]
+        else:
+            with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+                counts = list(pool.map(_encoded, [self.tokenizer] * processes, shares))
+        tokens, texts = (sum(column) for column in zip(*counts))
+        return Done(tokens, texts, time.perf_counter() - started)
 
     def trove(self, python: Path, options: list[str], folder: Path) -> Done:
         """datatrove's pipeline."""
@@ -120,6 +124,18 @@ class Work:
         ran = subprocess.run(command, capture_output=True, text=True)
         assert ran.returncode == 0, ran.stderr[-2000:]
         return Done(**json.loads(ran.stdout.splitlines()[-1]))
+
+
+def _encoded(tokenizer: PreTrainedTokenizerFast, files: list[Path]) -> tuple[int, int]:
+    """How many tokens and texts the files have, once they are encoded."""
+    tokens = count = 0
+    for file in files:
+        texts = [json.loads(line)["contents"] for line in file.open()]
+        count += len(texts)
+        for first in range(0, len(texts), BATCH):
+            encoded = tokenizer(texts[first : first + BATCH])
+            tokens += sum(map(len, encoded["input_ids"]))
+    return tokens, count
 
 
 def measured(way: Callable[[Path], Done]) -> Done:
@@ -139,7 +155,8 @@ def compare(where: Path | None, megabytes: float, times: int, python: Path | Non
             "one": partial(work.ours, 1, "none"),
             "two": partial(work.ours, 2, "none"),
             "near": partial(work.ours, 1, "drop"),
-            "alone": work.alone,
+            "alone": partial(work.alone, 1),
+            "alone two": partial(work.alone, 2),
         }
         if python:
             ways["trove"] = partial(work.trove, python, [])
@@ -160,7 +177,12 @@ def compare(where: Path | None, megabytes: float, times: int, python: Path | Non
 
 
 def _result(
-    rates: dict[str, list[float]], what: str, ours: str, theirs: str, goal: float, work: str
+    rates: dict[str, list[float]],
+    what: str,
+    ours: str,
+    theirs: str,
+    goal: float | None,
+    work: str,
 ) -> dict:
     ratios = np.array(rates[ours]) / np.array(rates[theirs])
     return {
