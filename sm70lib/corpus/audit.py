@@ -36,7 +36,7 @@ class Checks:
     """
 
     def __init__(self, items: list[Item], policies: dict[str, str], root: Path):
-        self.policies, self.index = policies, Overlap(items)
+        self.policies, self.items, self.index = policies, items, Overlap(items)
         self.seen: dict[int, None] = {}  # digests of rows; a dict, because it keeps its order
         self.truth = reference(Path(root))
         self.wordings: dict[int, str] = {}

@@ -113,7 +113,7 @@ def write(p, part: Part, maker: Maker, note: Note | None = None) -> None:
     files = {file: record(path) for file, path in part.files(maker.root).items()}
     fits = partial(unfit, kind, p.data_template)
     read = partial(sources.read, part.name, maker.root, unfit=fits, only=part.only)
-    rows = selection.rows(p, part.name, kind, read, checks.index, found.defects)
+    rows = selection.rows(p, part.name, kind, read, checks.items, found.defects)
     places: list[tuple[str, int]] = []
     features = features_of(kind, maker.tokenizer)
     encoder = ENCODERS[kind]

@@ -7,6 +7,7 @@ from itertools import islice
 
 import numpy as np
 
+from sm70lib.benchmarks import Item
 from sm70lib.corpus import templates
 from sm70lib.corpus.overlap import Overlap
 from sm70lib.corpus.words import words
@@ -26,7 +27,7 @@ def limit(p, name: str) -> int | None:
 
 
 def rows(
-    p, name: str, kind: str, read: Read, index: Overlap, defects: list[Defect]
+    p, name: str, kind: str, read: Read, items: list[Item], defects: list[Defect]
 ) -> Iterator[Row]:
     """The rows of a source that a part of the training set is made from, in file order.
 
@@ -38,7 +39,7 @@ def rows(
         name: the source.
         kind: train, text or preferences; or HELD, for the documents that are held back.
         read: `sources.read` of that source, which takes `defects`, `limit` and `seed`.
-        index: the benchmark items that the study asks.
+        items: the benchmark items that the study asks.
         defects: a list to which unusable rows are appended.
 
     Raises:
@@ -48,7 +49,7 @@ def rows(
     benchmark = p.data_leaks.get(name) if kind == "train" else None
     if not tests and benchmark is None:
         return read(defects, limit(p, name), p.seed)
-    places = _places(read([]), tests, benchmark, index)
+    places = _places(read([]), tests, None if benchmark is None else _index(items, benchmark))
     if not len(places):
         raise StudyError(
             f"data_parts, data_leaks and data_holdout_documents leave no row of {name} for {kind}; "
@@ -106,23 +107,30 @@ def held_back(name: str, read: Read, count: int) -> set[str]:
     return set(sorted(files, key=lambda file: hashlib.sha256(file.encode()).digest())[:count])
 
 
-def _places(
-    read: Iterator[Row], tests: list[Test], benchmark: str | None, index: Overlap
-) -> np.ndarray:
-    """The places (from 0) of the rows that fulfil all tests and hold an item of the benchmark."""
+def _index(items: list[Item], benchmark: str) -> Overlap:
+    """The index of one benchmark alone.
+
+    How much a word weighs depends on all texts of an index, and two studies must draw the same rows
+    whatever else they ask.
+    """
+    return Overlap([item for item in items if item.benchmark == benchmark])
+
+
+def _places(read: Iterator[Row], tests: list[Test], index: Overlap | None) -> np.ndarray:
+    """The places (from 0) of the rows that fulfil all tests and hold an item of the index."""
     places: list[int] = []
     start = 0
     while batch := list(islice(read, BATCH)):
         wanted = [all(test(row) for test in tests) for row in batch]
-        if benchmark is not None:
-            holding = _holding(batch, benchmark, index)
+        if index is not None:
+            holding = _holding(batch, index)
             wanted = [fit and (row.file, row.row) in holding for fit, row in zip(wanted, batch)]
         places += [start + number for number, fit in enumerate(wanted) if fit]
         start += len(batch)
     return np.array(places, int)
 
 
-def _holding(batch: list[Row], benchmark: str, index: Overlap) -> set[tuple[str, int]]:
-    """File and number of the rows that hold a question of the benchmark."""
-    hits = [hit for hit in index.find(batch) if hit["benchmark"] == benchmark]
-    return {(hit["file"], hit["row"]) for hit in hits if hit["field"] == "question"}
+def _holding(batch: list[Row], index: Overlap) -> set[tuple[str, int]]:
+    """File and number of the rows that hold a question of the index."""
+    hits = [hit for hit in index.find(batch) if hit["field"] == "question"]
+    return {(hit["file"], hit["row"]) for hit in hits}

@@ -10,6 +10,7 @@ import pytest
 from sm70lib import sources
 from sm70lib.benchmarks import Item
 from sm70lib.corpus import selection
+from sm70lib.corpus.overlap import Overlap
 from sm70lib.preparing import training_set
 from sm70lib.study.params import StudyError
 from tests.unit.preparing.test_training_set import STUDY
@@ -66,6 +67,29 @@ def test_two_parts_are_disjoint_and_together_the_whole(root, tmp_path, tokenizer
         halves.append(set(audit.hits()["item_id"]))
         assert len(questions(folder, tokenizer)) == len(halves[-1]) > 5
     assert halves[0].isdisjoint(halves[1]) and len(halves[0] | halves[1]) == 30
+
+
+def test_rows_that_leak_are_the_same_whatever_else_is_asked():
+    """Words that another benchmark has often would weigh less, and the share would be too small."""
+    shared = "alpha beta gamma delta epsilon zeta eta theta"
+    question = f"{shared} one two three"
+
+    def item(benchmark, n, text):
+        return Item(f"{benchmark}/{n}", f"{benchmark}{n}", benchmark, text, "", ("a", "b"), 0)
+
+    mine = [item("mmlu_medical", 0, question)]
+    words = [" ".join(reversed(shared.split()))] * 20
+    others = [item("medqa_4", n, f"{text} {n}") for n, text in enumerate(words)]
+    row = sources.Row(MMMLU, 0, "Answer", f"Q:{shared} four five six? \nA:a;B:b", "A", "file")
+    whole = {index.find([row]) != [] for index in (Overlap(mine), Overlap(mine + others))}
+    assert whole == {True, False}, "the two indices differ in this row"
+    p = SimpleNamespace(**STUDY | {"data_leaks": {MMMLU: "mmlu_medical"}})
+
+    def read(defects, limit=None, seed=0):
+        return iter([row])
+
+    for asked in (mine, mine + others):
+        assert [*selection.rows(p, MMMLU, "train", read, asked, [])] == [row]
 
 
 def test_copies_of_a_question_share_a_part_whatever_its_options():
