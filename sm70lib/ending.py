@@ -28,7 +28,7 @@ def headline(folder: Path) -> str:
         return ""
     first = lines[0]
     said = ", ".join(filter(None, (first.gap, first.detail.replace("; ", ", "))))
-    return f"{first.what}: {said}: {first.verdict}"
+    return f"{first.title}: {said}: {first.verdict}"
 
 
 def table(folder: Path) -> str:

@@ -140,5 +140,5 @@ def _open(made: Made) -> str:
 
 
 def _results(lines: list[result.Line]) -> str:
-    told = [f"{line.what}: {line.gap or '–'} ({line.verdict})" for line in lines]
+    told = [f"{line.title}: {line.gap or '–'} ({line.verdict})" for line in lines]
     return "; ".join(told)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import pandas as pd
 
 from sm70lib.analysis.roles import BASE, BASE_NF4, TUNED
@@ -14,7 +12,6 @@ from sm70lib.reporting.result import Line
 from sm70lib.statistics.verdicts import CONTRADICTED, SUPPORTED
 
 SEVERAL = 3  # places that a sentence names
-LONGEST = 60  # characters of what was compared; the result beside the sentence has them all
 
 
 def sentences(made: Made, lines: list[Line]) -> list[tuple[str, str]]:
@@ -36,8 +33,8 @@ def _moved(lines: list[Line]) -> str:
     against = [_said(line) for line in lines if line.verdict == CONTRADICTED]
     words = "No declared comparison is supported."
     if shown:
-        words = f"Supported: {names.listed(shown)}."
-    return f"{words} Contradicted: {names.listed(against)}." if against else words
+        words = f"Supported: {'; '.join(shown)}."
+    return f"{words} Contradicted: {'; '.join(against)}." if against else words
 
 
 def _said(line: Line) -> str:
@@ -52,8 +49,7 @@ def _unmoved(made: Made, lines: list[Line]) -> str:
     said = []
     undecided = [line for line in lines if line.verdict not in (SUPPORTED, CONTRADICTED)]
     for line in undecided[:SEVERAL]:
-        what = textwrap.shorten(line.what, LONGEST, placeholder=" …")
-        said.append(f"{what}: {line.verdict}{f' ({line.gap})' if line.gap else ''}")
+        said.append(f"{line.what}: {line.verdict}{f' ({line.gap})' if line.gap else ''}")
     if len(undecided) > SEVERAL:
         said.append(f"{len(undecided) - SEVERAL} more in the scorecard")
     said += _elsewhere(made)

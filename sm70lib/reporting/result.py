@@ -19,7 +19,7 @@ class Line(NamedTuple):
     """One declared comparison.
 
     Attributes:
-        what: the benchmark, or what was declared.
+        what: the benchmark, or what was declared, as it stands within a sentence.
         gap: the difference with its interval; "" where there is none.
         detail: accuracies before and after, or the value that had to be exceeded; and n.
         verdict: in the words of the scorecard.
@@ -31,6 +31,11 @@ class Line(NamedTuple):
     detail: str
     verdict: str
     why: str = ""
+
+    @property
+    def title(self) -> str:
+        """What was compared, as a line by itself begins."""
+        return f"{self.what[:1].upper()}{self.what[1:]}"
 
 
 def lines(made: Made) -> list[Line]:
@@ -93,4 +98,4 @@ def _declared(row: dict[str, Any]) -> Line:
         asked = f"{names.text(row['benchmark'])}, protocol {row['protocol']}"
         needed = f"to exceed: {row['reference']:g}; n = {row['n']:.0f}"
         detail = "; ".join(filter(None, (needed, asked, detail)))
-    return Line(f"{what[:1].upper()}{what[1:]}", number, detail, row["verdict"])
+    return Line(what, number, detail, row["verdict"])
