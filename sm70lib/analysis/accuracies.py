@@ -142,8 +142,8 @@ def _place(source: str, model: str) -> tuple[bool, str, str]:
 
 
 def _guessed(whole: pd.DataFrame) -> pd.DataFrame:
-    """The best constant guesser on each benchmark of each study."""
-    guess = whole.drop_duplicates(["study", "benchmark"])
+    """The best constant guesser on each benchmark; of studies where it is the same, once."""
+    guess = whole.drop_duplicates(["benchmark", "best_constant_pct"])
     value = guess["best_constant_pct"].astype(str)
     return guess.assign(model=GUESSER, protocol="", shots="", cell=value)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from sm70lib.analysis.roles import ROLES
+from sm70lib.presentation import names
 from sm70lib.statistics import spread
 from sm70lib.steps.keys import read
 from sm70lib.study.params import ROOT, affects
@@ -20,6 +21,7 @@ EVIDENCE = ROOT / "outputs/reference/evidence"
 # Parameters that may differ between worlds (besides those that change no result)
 FREE = ("world_seed", "train_seeds", "train_merge")
 MADE_BY = ("world", "base", "data", "audit", "quant", "lora", "train")  # and the study's stages
+SEVERAL = 3  # parameters that a sentence names
 ARMS = {role.name: role.arm for role in ROLES if role.arm}
 
 
@@ -57,7 +59,9 @@ def other_recipe(study: Path, evidence: Path = EVIDENCE) -> str:
         return "it has no manifest yet"
     then, here = about["recipe"], recipe(study)
     differs = [name for name in then if here.get(name) != then[name]]
-    return f"it was made with another {', '.join(differs)}" if differs else ""
+    if len(differs) > SEVERAL:
+        differs = [*differs[:SEVERAL], f"{len(differs) - SEVERAL} more parameters"]
+    return f"it was made with another {names.listed(differs)}" if differs else ""
 
 
 def table(found: pd.DataFrame, study: Path, evidence: Path = EVIDENCE) -> pd.DataFrame:

@@ -151,6 +151,8 @@ def _written(name: str, value: str) -> str:
         return names.model(value)
     if name in BENCHMARKS:
         return names.text(names.benchmark(value))
+    if name == "source":  # a training source, a quotation, or a benchmark whose text is read
+        return names.benchmark(value)
     if name == "subset":
         return names.subset(value)
     return names.text(value) if name in SENTENCES else value
