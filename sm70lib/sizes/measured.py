@@ -101,7 +101,9 @@ def said(base: str, tokens: int = 128, rows: int = 8) -> tuple[torch.Tensor, tor
     full: Any = loading.load(base)  # generate is typed as a tensor in PEFT's wrapper
     torch.manual_seed(0)
     start = torch.full((rows, 1), _first_token(full.config), device=full.device)
-    ids = full.generate(start, do_sample=True, max_new_tokens=tokens, use_cache=True)
+    whole = torch.ones_like(start)  # else transformers warns where BOS is the pad token too
+    drawn = {"do_sample": True, "max_new_tokens": tokens, "use_cache": True}
+    ids = full.generate(start, attention_mask=whole, **drawn)
     return ids.cpu(), _logprobs(full, ids).cpu()
 
 
