@@ -13,7 +13,7 @@ from sm70lib.analysis import frames, quoted
 from sm70lib.claims import entries
 from sm70lib.claims.case import EXPLORATORY, JUDGED, Row, Study
 from sm70lib.claims.entries import OWN, STUDIES, Claim
-from sm70lib.claims.estimates import Answers
+from sm70lib.claims.estimates import CONSTANT, Answers
 from sm70lib.claims.judges import JUDGES
 from sm70lib.parameters.own import titles
 from sm70lib.statistics import stats
@@ -91,7 +91,8 @@ def _finite(value: Any) -> Any:
 
 
 def _exploratory(row: Row) -> Row:
-    return row | {"verdict": EXPLORATORY} if row["verdict"] in JUDGED else row
+    """A row without its verdict; why a constant answer would have none stays."""
+    return row | {"verdict": EXPLORATORY} if row["verdict"] in (*JUDGED, CONSTANT) else row
 
 
 def _folded(left: list[Claim], answers: pd.DataFrame) -> list[Row]:
