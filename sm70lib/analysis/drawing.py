@@ -26,7 +26,8 @@ from sm70lib.study.files import write_bytes
 from sm70lib.study.params import rehearsal
 
 COLUMN, PAGE = 3.35, 6.9  # inches: the width of a column, and of a page
-LINE = 0.15  # inches, of a line of the title
+LINE, ENTRY = 0.15, 0.19  # inches, of a line of the title and of the legend
+ROOM = 2  # lines of a legend for which a figure has room
 GREY = "0.45"
 MODELS = {role.name: (role.colour, role.marker) for role in ROLES}
 # For further models, in this order
@@ -124,10 +125,10 @@ def titled(fig: Figure, title: str, legend=()) -> Figure:
     width = fig.get_figwidth()
     across = _legend_columns(marks, width)
     lines = textwrap.wrap(title, int(12.2 * width))
-    height = fig.get_figheight() + LINE * (len(lines) - 1)
-    fig.set_figheight(height)
     rows = -(-len(marks) // across)
-    foot = (strip(fig) + 0.19 * rows) / height
+    height = fig.get_figheight() + LINE * (len(lines) - 1) + ENTRY * max(0, rows - ROOM)
+    fig.set_figheight(height)
+    foot = (strip(fig) + ENTRY * rows) / height
     fig.suptitle("\n".join(lines), x=0.005, ha="left", linespacing=1.25)
     engine = fig.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine), "style() was not called"

@@ -90,6 +90,16 @@ def test_nothing_is_cut_off(drawings):
         matplotlib.pyplot.close(fig)
 
 
+def test_a_long_legend_takes_nothing_from_the_panel(found):
+    """One benchmark and five models: the legend is higher than the panel."""
+    one = found[(found["protocol"] == "sm70-2023") & (found["benchmark"] == "medqa_4")]
+    many = [one.assign(model=f"tuned, stage {n} (preferences)") for n in range(5)]
+    fig = figures.accuracy(pd.concat(many, ignore_index=True), BESIDE[:0])
+    fig.draw_without_rendering()
+    assert len(fig.legends[0].get_texts()) == 6, "five models and the guesser"
+    assert fig.axes[0].get_window_extent().height / fig.dpi > 0.5
+
+
 def test_titles_say_what_the_numbers_say(found):
     tuned = (found["model"] == "tuned") & (found["protocol"] == "sm70-2023")
     first = found["protocol"] == "sm70-2023"
