@@ -9,7 +9,7 @@ from IPython.display import HTML
 from markupsafe import escape
 
 from sm70lib.analysis.frames import fictional, trained_here
-from sm70lib.presentation import forms
+from sm70lib.presentation import forms, latex
 from sm70lib.presentation.styled import styled
 from sm70lib.statistics import stats
 from sm70lib.steps.steps import write_csv, write_text
@@ -56,7 +56,7 @@ def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> pd.Data
     seen = styled(table, caption)
     write_csv(folder / f"{name}.csv", table)
     write_text(folder / f"{name}.md", f"{seen.caption}\n\n{forms.markdown(seen)}")
-    write_text(folder / f"{name}.tex", forms.latex(seen, name))
+    write_text(folder / f"{name}.tex", latex.latex(seen, name))
     return table
 
 

@@ -10,7 +10,7 @@ import subprocess
 import pandas as pd
 import pytest
 
-from sm70lib.presentation import forms
+from sm70lib.presentation import latex
 from sm70lib.presentation.styled import styled
 from sm70lib.study.params import ROOT
 
@@ -54,11 +54,26 @@ def test_the_committed_tables_compile_and_the_short_ones_are_no_wider_than_the_t
     compiled(tmp_path, [path.read_text() for path in TABLES])
 
 
+def test_a_long_table_with_many_columns_is_written_in_parts_that_fit(tmp_path):
+    columns = {"system": [f"model {n}" for n in range(60)]}
+    columns |= {
+        f"benchmark_{n}": [f"{n + 0.5:.1f} n={1000 + row}" for row in range(60)] for n in range(25)
+    }
+    wide = styled(pd.DataFrame(columns), "Many benchmarks.")
+    wide = wide._replace(right=[False, *[True] * 25])
+    text = latex.latex(wide, "many")
+    parts = text.count("\\begin{longtable}")
+    assert parts > 2 and text.count("model 59") == parts
+    assert all(text.count(f"& {n}.5 n=1059") == 1 for n in range(25))
+    assert f"Part 1 of {parts}." in text and "\\label{tab:many-2}" in text
+    assert "Overfull" not in compiled(tmp_path, [text])
+
+
 @pytest.mark.parametrize("copies", [1, 8])
 def test_hostile_names_compile_and_do_nothing(tmp_path, copies):
     """Once as a short table, and once as one that breaks between pages."""
     rows = [{"system": text, "n": place, "why": text} for place, text in enumerate(HOSTILE)]
     seen = styled(pd.DataFrame(rows * copies), f"Caption: {' '.join(HOSTILE[:7])}")
-    log = compiled(tmp_path, [forms.latex(seen, "hostile")])
+    log = compiled(tmp_path, [latex.latex(seen, "hostile")])
     assert "Missing character" not in log and "passwd" not in re.findall(r"\((/\S+)", log)
     assert {path.suffix for path in tmp_path.iterdir()} <= {".tex", ".log", ".aux", ".pdf"}

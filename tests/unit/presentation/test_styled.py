@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from sm70lib import benchmarks
-from sm70lib.presentation import columns, forms, names
+from sm70lib.presentation import columns, forms, latex, names
 from sm70lib.presentation.styled import styled
 
 TABLE = pd.DataFrame(
@@ -50,13 +50,13 @@ def test_a_table_read_from_its_csv_looks_the_same(tmp_path):
 
 def test_nothing_is_left_of_nan_and_of_an_index():
     text = (
-        forms.markdown(styled(TABLE)) + forms.html(styled(TABLE)) + forms.latex(styled(TABLE), "t")
+        forms.markdown(styled(TABLE)) + forms.html(styled(TABLE)) + latex.latex(styled(TABLE), "t")
     )
     assert "nan" not in text.lower() and "None" not in text and "1273.0" not in text
 
 
 def test_latex_has_rules_and_as_many_columns_as_its_head():
-    tex = forms.latex(styled(TABLE, "50 % of a_b & c."), "t")
+    tex = latex.latex(styled(TABLE, "50 % of a_b & c."), "t")
     (form,) = re.findall(r"\\begin\{tabular\}\{(.+)\}$", tex, re.MULTILINE)
     assert form == "lrrrr>{\\raggedright\\arraybackslash}p{4.2cm}", (
         "long texts have lines of their own"
@@ -71,13 +71,13 @@ def test_latex_has_rules_and_as_many_columns_as_its_head():
 
 def test_what_latex_lacks_or_takes_for_an_order_is_written_out():
     texts = ["[1] 日", "x ≥ 3 → µg", "a\x07 ~"]
-    rows = forms.latex(styled(pd.DataFrame({"model": texts, "n": [1, 2, 3]})), "t")
+    rows = latex.latex(styled(pd.DataFrame({"model": texts, "n": [1, 2, 3]})), "t")
     assert "{}[1] [U+65E5]" in rows and "x $\\geq$ 3 $\\rightarrow$ $\\mu$g" in rows
     assert "a[U+2407] \\textasciitilde{}" in rows
 
 
 def test_a_long_latex_table_breaks_between_pages():
-    tex = forms.latex(styled(pd.concat([TABLE] * 30)), "t")
+    tex = latex.latex(styled(pd.concat([TABLE] * 30)), "t")
     assert "\\begin{longtable}" in tex and "\\endfirsthead" in tex and "tabular" not in tex
 
 
