@@ -124,7 +124,7 @@ COLUMNS = {
     "why": Column("Why"),
     "measure": Column("Measure", note=True),
     "reference": Column("Reference"),
-    "ours": Column("Ours", 1),
+    "ours": Column("Ours"),
     "confidence_b": Column("Confidence after", 2),
 }
 # A value and the ends of its interval stand in one cell
@@ -138,8 +138,16 @@ INTERVALS = {
     "effect_pts": ("low_pts", "high_pts"),
     "ours": ("low", "high"),
 }
+# Columns whose unit is that of their row: its measure says it in brackets, such as "loss (nats)"
+BY_MEASURE = ("reference", "ours")
+DECIMALS = {"nats": 3}  # of numbers with this unit; others have one
 BOUNDS = {"bound_low_pct": "bound_high_pct", "expected_low_pct": "expected_high_pct"}
 HEADS_OF_BOUNDS = {"bound_low_pct": "Bounds (%)", "expected_low_pct": "Expected (%)"}
+
+
+def decimals_of(measure: str) -> int:
+    """How many decimals numbers of a measure have."""
+    return DECIMALS.get(measure.partition("(")[2].rstrip(")"), 1)
 
 
 def of(name: str) -> Column:

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 from sm70lib.analysis.roles import TUNED
 from sm70lib.claims.case import EXPLORATORY, JUDGED
 from sm70lib.claims.entries import OWN
-from sm70lib.presentation import names
+from sm70lib.presentation import columns, names
 from sm70lib.reporting.made import Made
 
-DECIMALS = {"nats": 3}  # of a number with this unit; others have one
 IN_PARTS = ("all_of",)  # judges that say in `why` what a row is about
 
 
@@ -54,7 +53,7 @@ def gap(row: dict[str, Any]) -> str:
         return ""
     unit = row["measure"].partition("(")[2].rstrip(")")
     sign = "" if unit == "%" else "+"
-    decimals = DECIMALS.get(unit, 1)
+    decimals = columns.decimals_of(row["measure"])
     value, low, high = (f"{row[name]:.{decimals}f}" for name in ("ours", "low", "high"))
     if not math.isfinite(row["high"] - row["low"]):
         return f"{value} {unit}, no bounds"

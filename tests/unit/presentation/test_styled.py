@@ -116,3 +116,16 @@ def test_a_narrow_page_can_show_a_verdict_without_scrolling():
         cells = re.findall(r'<td[^>]*data-head="Reading">([^<]+)<', html)
         assert 'class="stack"' in html and len(cells) == len(table)
     assert "stack" not in forms.html(styled(long.drop(columns="reading"))), "too long for cards"
+
+
+def test_numbers_of_several_units_each_have_their_decimals():
+    rows = [
+        {"measure": "loss (nats)", "reference": 0.05, "ours": 0.0647, "low": -0.047, "high": 0.176},
+        {"measure": "refusals (points)", "reference": 30, "ours": 96.67, "low": 76.6, "high": 99.8},
+        {"measure": "", "reference": None, "ours": None, "low": None, "high": None},
+    ]
+    made = styled(pd.DataFrame(rows))
+    assert made.heads == ["Measure", "Reference", "Ours [interval]"]
+    assert made.rows[0][1:] == ["0.050", "0.065 [-0.047, 0.176]"]
+    assert made.rows[1][1:] == ["30.0", "96.7 [76.6, 99.8]"]
+    assert made.rows[2][1:] == ["–", "–"] and made.right[1:] == [True, True]
