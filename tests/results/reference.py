@@ -208,6 +208,7 @@ def write_blocks() -> None:
     for name, (file, made) in BLOCKS.items():
         before, _, after = around(name)
         (ROOT / file).write_text(before + made() + after)
+    studies.LIST.write_text(studies.listed())
 
 
 def check() -> None:

@@ -1,13 +1,15 @@
 """The README's table of studies: what each needs, on what it fits, how long, and what it downloads.
 
 It is what `plan` says of the study files: memory of training, and its hours at published speeds of
-GPUs. Of the small studies it is what their committed runs took.
+GPUs. Of the small studies it is what their committed runs took, which stands in params/README.md
+too.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +26,8 @@ from sm70lib.study.used import preference_sources, text_sources
 # As params/README.md lists them; the other arm of a study runs with it
 STUDIES = ("tiny", "small", "sm70-7b", "sm70", "meditron-7b", "meditron-70b", "med42-8b")
 SMALL = 1e9  # weights; a smaller model needs no GPU
+LIST = ROOT / "params/README.md"
+LINE = re.compile(r"^\| \[(.+?)\]\(.+?\.yml\) \|.+\|$")  # a study's row there
 
 
 def block() -> str:
@@ -61,9 +65,28 @@ def row(p) -> dict[str, str]:
     }
 
 
+def listed() -> str:
+    """params/README.md, with the hours and the memory of committed runs in the rows of studies."""
+    lines = LIST.read_text().splitlines(keepends=True)
+    return "".join(_filled(line) for line in lines)
+
+
+def _filled(line: str) -> str:
+    """A study's row with its last two cells: hours, and peak memory (GB)."""
+    found = LINE.match(line)
+    if found is None:
+        return line
+    cells = line.split("|")
+    study = found[1]
+    cells[-3:-1] = [" ", " "]
+    if _marks(study):
+        cells[-3:-1] = [f" {_measured(study).split()[0]} ", f" {_peak(study).split()[0]} "]
+    return "|".join(cells)
+
+
 def _marks(study: str) -> list[dict]:
     """The steps of a study's committed run and of its arms, each where it was made."""
-    paths = (ROOT / "outputs/reference" / study).glob("**/steps/*/done.json")
+    paths = (ROOT / "outputs/reference").glob(f"**/{study}/**/steps/*/done.json")
     marks = [json.loads(path.read_text()) for path in paths]
     return [mark for mark in marks if "taken_from" not in mark]
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from sm70lib.study.params import ROOT
-from tests.results import reference
+from tests.results import reference, studies
 
 README = (ROOT / "README.md").read_text()
 MOST_WORDS = 1000  # of README, without what is generated
@@ -33,6 +33,11 @@ def broken(document: Path) -> list[str]:
         if not target.exists() or (anchor and anchor not in anchors(target.read_text())):
             wrong.append(link)
     return wrong
+
+
+def test_hours_and_memory_of_studies_are_those_of_the_committed_runs():
+    assert studies.LIST.read_text() == studies.listed()
+    assert sum(bool(studies._marks(path.stem)) for path in (ROOT / "params").glob("*.yml")) >= 7
 
 
 def test_every_link_leads_somewhere():
