@@ -8,7 +8,7 @@ from sm70lib.analysis.roles import BASE, BASE_NF4, TUNED
 from sm70lib.parameters import aggregates
 from sm70lib.presentation import names
 from sm70lib.reporting.made import Made
-from sm70lib.reporting.result import Line
+from sm70lib.reporting.result import Line, primary
 from sm70lib.statistics.verdicts import CONTRADICTED, SUPPORTED
 
 SEVERAL = 3  # places that a sentence names
@@ -67,7 +67,8 @@ def _elsewhere(made: Made) -> list[str]:
     start = BASE_NF4 if BASE_NF4 in set(table["before"]) else BASE
     here = (table["before"] == start) & (table["after"] == TUNED) & (table["study"] == made.name)
     steps = table["benchmark"].isin(aggregates.USMLE_STEPS)
-    other = table[here & ~steps & (table["family"] != "primary")]
+    shown = (table["family"] == "primary") & bool(primary(made))
+    other = table[here & ~steps & ~shown]
     said = []
     open_ones = other[other["reading"].str.startswith("not distinguishable")]
     if len(open_ones):

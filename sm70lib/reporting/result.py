@@ -39,12 +39,21 @@ class Line(NamedTuple):
 
 def lines(made: Made) -> list[Line]:
     """The declared comparisons: tuned against its start, or what the study declares instead."""
-    own = [row for row in made.card if row["source"] == "this study" and row["entry"]]
-    declared = [row for row in own if row["verdict"] != EXPLORATORY]
-    chosen = [row for row in declared if row["entry"].judge == "primary"]
+    chosen = primary(made)
     if chosen:
         return [_primary(made, row) for row in chosen]
-    return [_declared(row) for row in declared if row["entry"].study != OWN]
+    return [_declared(row) for row in _judged(made) if row["entry"].study != OWN]
+
+
+def primary(made: Made) -> list[dict[str, Any]]:
+    """Tuned against its start on the exams; none where the study declares something else."""
+    return [row for row in _judged(made) if row["entry"].judge == "primary"]
+
+
+def _judged(made: Made) -> list[dict[str, Any]]:
+    """What the study claims of itself and does not only explore."""
+    own = [row for row in made.card if row["source"] == "this study" and row["entry"]]
+    return [row for row in own if row["verdict"] != EXPLORATORY]
 
 
 def gap(row: dict[str, Any]) -> str:

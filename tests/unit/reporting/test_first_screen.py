@@ -216,3 +216,10 @@ def test_energy_without_a_meter_is_an_estimate_from_the_stated_power_or_nothing(
     assert runcard.energy(study).endswith(", 0.242 kg of CO2 at 400 g/kWh")
     steps["00_base"]["energy_kwh"] = 2.0
     assert runcard.energy(study) == "2 kWh by the GPUs, 0.8 kg of CO2 at 400 g/kWh"
+
+
+def test_an_exam_beside_a_declared_family_is_spoken_of_too():
+    study = made.Made(ROOT / "outputs/reference/small-meditron")
+    lines = result.lines(study)
+    assert {line.verdict for line in lines} == {"supported"} and len(lines) == 3
+    assert "No verdict on MMLU (medical)" in reading.sentences(study, lines)[1][1]
