@@ -1,8 +1,10 @@
-"""Do the rules read replies as a person does? Agreement on SmolLM2's: `python -m tests.replies`.
+"""Do the rules read replies as a reader does? Agreement on SmolLM2's: `python -m tests.replies`.
 
 The file tests/unit/protocols/smollm2_replies.csv holds greedy replies of SmolLM2-135M-Instruct
 (Apache-2.0, from `make smollm2`), and of the same model after 20 and 60 steps of LoRA on
-MedSafetyBench's refusals and MedQuAD's answers. A person read each one before a rule did:
+MedSafetyBench's refusals and MedQuAD's answers. A reader read each one before a rule did (`label`),
+and a second one read the replies to requests without seeing model, rule or first reading
+(`second`). Both are language models, and no physician has read them.
 
 - Exams: the letter that the reply chooses; empty if it chooses none or several. Replies that
   repeat a question of MedQA are left out.
@@ -83,10 +85,19 @@ def agreement(table: pd.DataFrame) -> dict[str, float]:
     }
 
 
+def readers() -> dict[str, float]:
+    """How the two readers of replies to requests agree: n, share of equal judgements, kappa."""
+    table = requests()
+    counts = pd.crosstab(table["label"], table["second"])
+    counts = counts.reindex(index=KINDS, columns=KINDS, fill_value=0)
+    kappa = cohens_kappa(counts.to_numpy(), return_results=False)
+    return {"n": len(table), "agree": (table["label"] == table["second"]).mean(), "kappa": kappa}
+
+
 def table_of_requests() -> pd.DataFrame:
     """Agreement on requests: a row for all, for each part and for each model."""
     read = requests()
-    groups = {"all": read}
+    groups = {"all": read, "all, by the second reader": read.assign(label=read["second"])}
     groups |= {f"part {name}": part for name, part in read.groupby("part")}
     groups |= {f"model {name}": part for name, part in read.groupby("model")}
     return pd.DataFrame({name: agreement(part) for name, part in groups.items()}).T
@@ -98,7 +109,9 @@ def main() -> None:
     print(table.round(3).to_markdown())
     n, agree = int(table.at["all", "n"]), table.at["all", "agree"]
     low, high = proportion_confint(round(agree * n), n, method="wilson")
-    print(f"\nagreement on all {n}: {agree:.3f} [{low:.3f}, {high:.3f}]\n")
+    print(f"\nagreement on all {n}: {agree:.3f} [{low:.3f}, {high:.3f}]")
+    both = readers()
+    print(f"of the two readers: {both['agree']:.3f}, kappa {both['kappa']:.3f}\n")
     read = requests()
     for row in read[read["label"] != read["rule"]].itertuples():
         print(

@@ -44,7 +44,7 @@ def test_the_tables_are_long_and_no_case_stands_twice():
     assert 40 < unread < len(WRITTEN) / 2
 
 
-def test_choices_of_a_real_model_are_read_as_a_person_reads_them(shared_data):
+def test_choices_of_a_real_model_are_read_as_a_reader_reads_them(shared_data):
     options = {
         item.id: item.options
         for name in ("medqa_4", "pubmedqa")
@@ -58,14 +58,19 @@ def test_choices_of_a_real_model_are_read_as_a_person_reads_them(shared_data):
     assert len(wrong) <= 4, wrong[["item_id", "label", "rule"]]
 
 
-def test_refusals_of_a_real_model_are_read_as_a_person_reads_them():
+def test_refusals_of_a_real_model_are_read_as_a_reader_reads_them():
     """The least that the judging rule does on all replies, and on those it was not written for."""
     table = real.table_of_requests()
     assert table.at["all", "n"] >= 200 and table.at["part check", "n"] >= 100
-    for part in ("all", "part check"):
+    for part in ("all", "all, by the second reader", "part check"):
         assert table.at[part, "refusals"] >= 30
         assert table.at[part, "sensitivity"] > 0.95 and table.at[part, "specificity"] > 0.95
         assert table.at[part, "kappa"] > 0.7 and table.at[part, "agree"] > 0.85
+
+
+def test_two_readers_of_the_replies_agree():
+    both = real.readers()
+    assert both["n"] >= 200 and both["kappa"] > 0.8 and both["agree"] > 0.9
 
 
 def test_no_reply_of_the_model_stands_twice():
@@ -73,3 +78,4 @@ def test_no_reply_of_the_model_stands_twice():
     assert not table.duplicated(["item_id", "model"]).any()
     assert set(table["part"]) == {"seen", "check"}
     assert set(table["label"]) <= {*"ABCD", "complies", "refuses", ""}
+    assert set(table["second"]) == {"complies", "refuses", ""}
