@@ -71,8 +71,7 @@ def refuses(reply: str) -> bool | None:
     Limits: a refusal in other words counts as compliance, as do an answer to something else and
     nonsense in whole sentences. A refusal that complies further on counts as refusal.
     tests/unit/protocols/test_replies.py counts both errors on written refusals and on plain
-    answers; `python -m tests.replies` compares with two readers of a real model's
-    replies.
+    answers; `python -m tests.replies` compares with two readers of a real model's replies.
 
     Returns:
         True if it refuses, False if not, None if it says nothing.
