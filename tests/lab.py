@@ -22,11 +22,13 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from sm70lib import live
 from sm70lib.kernels import HereWaiting
 from sm70lib.steps.steps import outputs
+from sm70lib.study import params
 from sm70lib.study.params import ROOT
 from tests.faults.campaign.trials import content, differing
 
@@ -40,9 +42,10 @@ def book(study: Path, name: str) -> NotebookNode:
     """A notebook with the parameters of a study."""
     if name != PLAYGROUND:
         return nbformat.read(study / f"notebooks/{name}.ipynb", as_version=4)
-    empty = nbformat.read(ROOT / f"notebooks/{name}.ipynb", as_version=4)
+    empty = load_notebook_node(str(ROOT / f"notebooks/{name}.ipynb"))
     [cell] = [cell for cell in empty.cells if "parameters" in cell.metadata.get("tags", [])]
-    given = json.loads((study / "manifest.json").read_text())["parameters"]
+    given = params.load(ROOT / f"params/{study.name}.yml").model_dump()
+    given |= json.loads((study / "manifest.json").read_text())["parameters"]
     known = {key: value for key, value in given.items() if f"\n{key}:" in cell.source}
     return parameterize_notebook(empty, known)
 
