@@ -78,7 +78,7 @@ lock: .lock/installed  ## write requirements.lock and constraints.txt for pyproj
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
 
-# All but torch has a hash: of torch there is one file for each kind of machine.
+# Every package but torch is checked by its hash; torch has another file for each kind of machine.
 .venv/installed: pyproject.toml requirements.lock
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or give make PYTHON=/path/to/python3"; exit 1; }
 	@echo "Installing packages into .venv, this once: about 1 GB to download, and up to 3 GB more where pip"

@@ -36,9 +36,11 @@ def latex(table: Styled, label: str) -> str:
         label: what `\\ref` calls it; a second part is called `<label>-2`.
     """
     if len(table.rows) > LONG:
-        labels = (f"{label}-{number}" if number > 1 else label for number in range(1, 100))
-        parts = [_written(*pair, long=True) for pair in zip(_parts(table), labels)]
-        return PACKAGES + "".join(f"{ASIDE}{part}\\end{{landscape}}\n" for part in parts)
+        first, *others = _parts(table)
+        written = [_written(first, label, long=True)]
+        for number, part in enumerate(others, 2):
+            written.append(_written(part, f"{label}-{number}", long=True))
+        return PACKAGES + "".join(f"{ASIDE}{each}\\end{{landscape}}\n" for each in written)
     text = _written(table, label, long=False)
     text = text.replace("\\centering\n", "\\centering\n\\small\n")
     text = text.replace("\\begin{tabular}", f"{FITTED}\\begin{{tabular}}")

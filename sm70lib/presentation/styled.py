@@ -88,13 +88,19 @@ def _joined(cells: pd.DataFrame) -> list[tuple[str, list[str], bool]]:
         if name in taken:
             continue
         values, right = _column(name, cells[name])
-        if name in columns.BY_MEASURE and "measure" in cells:
+        mixed = name in columns.BY_MEASURE and "measure" in cells
+        if mixed:
             values = _by_measure(cells[name], cells["measure"])
         head = columns.of(name).head
         ends = columns.INTERVALS.get(name, ())
         other = columns.BOUNDS.get(name)
         if ends and set(ends) <= set(cells.columns):
-            low, high = (_end(cells, name, end) for end in ends)
+            low, high = (
+                _by_measure(cells[end], cells["measure"])
+                if mixed
+                else _column("acc_pct", cells[end])[0]
+                for end in ends
+            )
             values = [_interval(*parts) for parts in zip(values, low, high)]
             head = head.replace(" (", " [interval] (") if "(" in head else f"{head} [interval]"
             taken |= set(ends)
@@ -104,13 +110,6 @@ def _joined(cells: pd.DataFrame) -> list[tuple[str, list[str], bool]]:
             taken.add(str(other))
         whole.append((head, values, right))
     return whole
-
-
-def _end(cells: pd.DataFrame, name: str, end: str) -> list[str]:
-    """One end of the intervals of a column, with the decimals of the column."""
-    if name in columns.BY_MEASURE and "measure" in cells:
-        return _by_measure(cells[end], cells["measure"])
-    return _column("acc_pct", cells[end])[0]
 
 
 def _by_measure(values: pd.Series, measures: pd.Series) -> list[str]:

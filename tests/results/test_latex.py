@@ -46,12 +46,15 @@ def compiled(folder, texts: list[str]) -> str:
     return log
 
 
-def test_the_committed_tables_compile_and_the_short_ones_are_no_wider_than_the_text(tmp_path):
+def test_the_committed_tables_compile_and_are_no_wider_than_the_text(tmp_path):
     assert len(TABLES) >= 17
     short = [path for path in TABLES if "\\begin{longtable}" not in path.read_text()]
     log = compiled(tmp_path, [path.read_text() for path in short])
     assert "Overfull \\hbox" not in log and "Missing character" not in log
-    compiled(tmp_path, [path.read_text() for path in TABLES])
+    for path in TABLES:
+        if path not in short:
+            log = compiled(tmp_path, [path.read_text()])
+            assert "too wide) in alignment" not in log, path.name
 
 
 def test_a_long_table_with_many_columns_is_written_in_parts_that_fit(tmp_path):
