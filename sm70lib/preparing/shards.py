@@ -8,6 +8,7 @@ machines that share the folder can work on one study together.
 """
 
 import os
+import pickle
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from types import SimpleNamespace
 from typing import Any
 
@@ -106,12 +108,17 @@ def _make_in_processes(p, maker: Maker, shards: list[Part]) -> None:
     if not count:
         return
     read = SimpleNamespace(**values_of(p, READ))
-    # The index of the benchmarks goes along: to send it takes a fifth of the time to build it.
     alone = replace(maker, bar=_Still(), ahead=False)
     try:
-        with ProcessPoolExecutor(count, get_context("spawn"), _start, (read, alone)) as pool:
-            for size, _ in zip(sizes, pool.map(_make_here, waiting)):
-                maker.bar.update(size)
+        with NamedTemporaryFile() as file:
+            # The index of the benchmarks goes along: to read it takes a fifth of the time to build
+            # it. As an argument of a process it would keep the next one from starting meanwhile.
+            pickle.dump((read, alone), file)
+            file.flush()
+            spawn = get_context("spawn")
+            with ProcessPoolExecutor(count, spawn, _start, (Path(file.name),)) as pool:
+                for size, _ in zip(sizes, pool.map(_make_here, waiting)):
+                    maker.bar.update(size)
     except BrokenProcessPool:
         raise StudyError(
             f"one of {count} processes that prepare running text was killed, perhaps for its "
@@ -149,10 +156,16 @@ class _Still:
         pass
 
 
-def _start(p, maker: Maker) -> None:
-    """Begins a process that makes shards. It uses one core: there are as many as cores."""
+def _start(given: Path) -> None:
+    """Begins a process that makes shards. It uses one core: there are as many as cores.
+
+    Args:
+        given: a pickle of the parameters and the Maker.
+    """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    with given.open("rb") as file:
+        p, maker = pickle.load(file)
     _here.update(p=p, maker=maker)
 
 

@@ -11,7 +11,7 @@ sources.
 
 datatrove wants an environment of its own:
     python -m venv /tmp/trove
-    /tmp/trove/bin/pip install datatrove orjson tokenizers "xxhash<4"
+    /tmp/trove/bin/pip install datatrove orjson regex spacy tokenizers "xxhash<4"
     python -m tests.benchmarks.text --python /tmp/trove/bin/python
 """
 
@@ -44,7 +44,7 @@ from sm70lib.study.provenance import circumstances
 from tests.benchmarks import data, meadow
 
 SOURCE, FILES, TIMES, BATCH = "pubmed_abstracts", 8, 3, 1000
-MEGABYTES = 16  # of a file
+MEGABYTES = 32  # of a file: so much that what processes take to start weighs little
 LENGTH = 1500  # mean characters of a text: an abstract with its title
 STUDY = vars(data.STUDY) | {"train_stages": ["cpt"], "data_template": "sm70"}
 NEARLY = 50  # of so many texts, one is another with one more word
