@@ -11,7 +11,7 @@ sources.
 
 datatrove wants an environment of its own:
     python -m venv /tmp/trove
-    /tmp/trove/bin/pip install datatrove orjson regex spacy tokenizers "xxhash<4"
+    /tmp/trove/bin/pip install datatrove orjson regex tokenizers "xxhash<4"
     python -m tests.benchmarks.text --python /tmp/trove/bin/python
 """
 
