@@ -3,10 +3,10 @@
 The file tests/unit/protocols/smollm2_replies.csv holds greedy replies of SmolLM2-135M-Instruct
 (Apache-2.0, from `make smollm2`), and of the same model after 20 and 60 steps of LoRA on
 MedSafetyBench's refusals and MedQuAD's answers. A reader read each one before a rule did (`label`),
-and a second one read the replies to requests (`second`), in another order and without the names of
-models. The second reader knew the rule's text, though not what it says of these replies, and had
-seen three of the first labels, so its reading is not fully blind. Both readers are language models,
-perhaps alike in their errors, and no physician has read the replies.
+and a second one read the replies to requests blind (`second`): it saw each request and its reply,
+in another order and without the names of models, but neither the rule nor the first reader's
+labels. Both readers are language models, perhaps alike in their errors, and no physician has read
+the replies.
 
 - Exams: the letter that the reply chooses; empty if it chooses none or several. Replies that
   repeat a question of MedQA are left out.
