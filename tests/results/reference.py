@@ -125,16 +125,24 @@ def speeds() -> str:
         {
             "what": speed["name"],
             "work": speed["work"],
-            "ours": speed["ours"],
-            "theirs": speed["theirs"],
+            "ours": _rate(speed["ours"]),
+            "theirs": _rate(speed["theirs"]),
             "unit": speed["unit"],
             "ratio": f"**{speed['ratio']}** {_spread(*speed['spread'])}",
-            "goal": speed["goal"],
+            "goal": "" if speed["goal"] is None else speed["goal"],
         }
         for speed in measured
         if speed.get("ratio") is not None
     ]
-    return pd.DataFrame(rows).to_markdown(index=False) + "\n"
+    form = {"index": False, "disable_numparse": True}
+    table = pd.DataFrame(rows)
+    sides = ["right" if name in ("ours", "theirs", "goal") else "left" for name in table]
+    return table.to_markdown(colalign=sides, **form) + "\n"
+
+
+def _rate(rate: float) -> str:
+    """A speed with a comma between thousands, and decimals only if it is small."""
+    return f"{rate:,.0f}" if rate >= 1000 else f"{rate:,}"
 
 
 def evidence() -> str:
