@@ -1,7 +1,7 @@
 """What CONTRIBUTING.md says of adding a benchmark, protocol, source or training method.
 
 Each test adds one to a copy of the library and runs it there: a benchmark from its files to a row
-of a table, a training method from 00_base to its first step.
+of a table, a training method in a whole rehearsal to the report.
 """
 
 import filecmp
@@ -141,23 +141,29 @@ robust_max_grad_norm: 1.0
 robust_optimizer: adamw_torch
 robust_beta: 0.1
 robust_label_smoothing: 0.2
+train_seeds: [0]
+eval_benchmarks: [medqa_4]
+eval_primary_benchmarks: [medqa_4]
+eval_shots: [0]
+eval_primary_shots: 0
+eval_own: [tuned]
 """
-# What notebooks take of it, what a step of it costs, and its first step
+# What notebooks take of it, what a step of it costs, and its rehearsal, 00 to the report
 TRAIN = """
 import json
 from pathlib import Path
 from types import SimpleNamespace
 
 from sm70lib.presentation import names
-from sm70lib.rehearsal import first_steps
+from sm70lib.rehearsal import rehearsal
 from sm70lib.study import params, provenance
 
-files = (Path("params/sm70-7b.yml"), Path("robust.yml"))
+files = ["params/sm70-7b.yml", "robust.yml"]
 taken = {}
 for step in ("01_data", "02_load_4bit", "03_qlora_finetune"):
     declared = provenance.declared(Path(f"notebooks/{step}.ipynb"))
     taken[step] = [name for name in declared if name.startswith("robust_")]
-first_steps.run([files])
+assert rehearsal.rehearse(files, {}) == 0
 
 # Only now: transformers reads the address of the hub when it is imported.
 from sm70lib.sizes import accelerators
@@ -205,7 +211,7 @@ class Copy:
             env=os.environ | own,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
 
     def rows(self, benchmark: str, protocol: str) -> list[dict]:
@@ -275,8 +281,10 @@ def test_a_training_method_is_a_line_in_two_files(copy):
     (copy.root / "robust.yml").write_text(ROBUST_STUDY)
     done = copy.python(TRAIN)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    steps, said = done.stdout.splitlines()[-2:]
-    assert steps.startswith("sm70-7b-robust: ") and "first step in" in steps
+    *_, came, said = done.stdout.splitlines()
+    assert came.startswith("rehearsal-sm70-7b-robust: came through")
+    report = copy.root / "outputs/rehearsal-sm70-7b-robust/report/index.html"
+    assert "was tuned and aligned with doubted preferences by QLoRA" in report.read_text()
     found = json.loads(said)
     assert (found["class"], found["smoothing"], found["beta"]) == ("DPOConfig", 0.2, 0.1)
     assert found["tokens"] == pytest.approx(30 * 64 * 2 * 4 / 3), "two answers, and a reference"
