@@ -16,7 +16,7 @@ from sm70lib.evaluation.batches import Batch, batched, limit
 from sm70lib.evaluation.lines import about_run, resume, seal, share
 from sm70lib.models.backend import Backend, Local
 from sm70lib.models.proof import PACKED
-from sm70lib.records.jsonlines import Asked
+from sm70lib.records.jsonlines import Asked, appending
 from sm70lib.steps.steps import progress, write_json
 from sm70lib.study.params import StudyError
 
@@ -50,6 +50,7 @@ def evaluate(
     Raises:
         StudyError: `path` holds predictions of another model, protocol version, item list or
             prompt; or shots would have to come from the test, which the protocol does not allow.
+        OSError: the disk is full; the error names the file.
     """
     _check_shots(run)
     if prompts is None:
@@ -60,7 +61,8 @@ def evaluate(
     listed: dict[str, list] = {"skipped": [], "cut": []}
     batches = batched(prompts, backend.tokenizer, limit(backend, run), batch_tokens, listed)
     title = f"{path.parent.name} {run.name} {place}".rstrip()
-    with open(mine, "a", encoding="utf-8") as file, progress(len(prompts), "item", title) as bar:
+    bar = progress(len(prompts), "item", title)
+    with bar, appending(mine), open(mine, "a", encoding="utf-8") as file:
         bar.update(len(done))
         for number, batch in enumerate(batches):
             if number % world == rank:

@@ -1,7 +1,9 @@
 """The lines of a prediction file: which can be kept, and what is wrong with the others."""
 
+import errno
 import json
-from collections.abc import Set
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +11,21 @@ from sm70lib.study.files import write_text
 from sm70lib.study.params import StudyError
 
 Asked = tuple[str, int]  # item id and seed
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[None]:
+    """Lets the error of a full disk name the file, which an error of an open file does not.
+
+    Raises:
+        OSError: The disk is full; the error names `path`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
 
 
 class Lines(NamedTuple):

@@ -93,8 +93,10 @@ def _places(table: pd.DataFrame) -> str:
     for protocol, part in table.groupby("protocol", sort=False):
         asked = list(dict.fromkeys(map(names.benchmark, part["benchmark"])))
         groups.append(f"{names.listed(asked)} ({protocol})")
-    if len(groups) > SEVERAL:
-        groups = [*groups[:SEVERAL], f"under {len(groups) - SEVERAL} more protocols"]
+    more = len(groups) - SEVERAL
+    if more > 0:
+        others = "one more protocol" if more == 1 else f"{more} more protocols"
+        groups = [*groups[:SEVERAL], f"and under {others}"]
     return ", ".join(groups)
 
 

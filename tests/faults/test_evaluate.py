@@ -3,6 +3,7 @@
 import multiprocessing
 import random
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from sm70lib.serving.served import Served
 from sm70lib.standins.server import ModelServer
 from sm70lib.study.others import Server
 from tests import small
-from tests.asked import kept, run_of
+from tests.asked import answered, kept, run_of
 from tests.faults import scorer
 
 
@@ -75,6 +76,16 @@ def killed_and_finished(given: tuple, cut: Path, kills: int, draw: random.Random
     process = start(0)
     process.join(600)
     assert process.exitcode == 0
+
+
+def test_a_full_disk_is_named_and_scoring_goes_on(loaded, tmp_path, monkeypatch):
+    run, path = run_of(12), tmp_path / "predictions.jsonl"
+    full = partial(open, "/dev/full", "a")  # every write to it fails, as on a full disk
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluating, "open", lambda *_, **__: full(), raising=False)
+        with pytest.raises(OSError, match="No space left on device: .*predictions.jsonl"):
+            answered(loaded, run, path)
+    assert answered(loaded, run, path) == answered(loaded, run, tmp_path / "undisturbed.jsonl")
 
 
 def test_a_served_run_killed_twice_has_every_line_once(loaded, tmp_path):
