@@ -93,7 +93,7 @@ def _compared(
         both: `paired` answers.
         names: the first cells, of which `before` and `after` are needed.
         gap: the difference and the level of its bounds; None if most replies are unread.
-        how: resamples of the test and their seed, level of the detectable difference.
+        how: resamples of the test and their seed.
 
     Returns:
         All cells but `p_holm`; only n and the reason where there is no difference.
@@ -105,7 +105,7 @@ def _compared(
     estimate, level = gap
     p_value, test = stats.paired_test(both["correct_a"], both["correct_b"], both["cluster"], how)
     correct_a, correct_b, cluster = sides
-    detectable = stats.detectable(correct_a, correct_b, cluster, how)
+    detectable = stats.detectable(correct_a, correct_b, cluster, how._replace(level=level))
     return estimate.row("difference_pts", "pts") | {
         "level_pct": round(100 * level, 1),
         "test": test,

@@ -51,12 +51,12 @@ def accuracy(found: pd.DataFrame, quotes: pd.DataFrame) -> Figure:
 
 
 def kinds(found: pd.DataFrame) -> Figure:
-    """Each held-out kind of the generated world, in a panel for each benchmark."""
+    """Each kind of question on the generated world, in a panel for each benchmark."""
     table = _whole(found[found["subset"].isin(KINDS)])
     table = table.sort_values("subset", key=lambda subset: subset.map(KINDS.index))
     shown, left = fit(table, "benchmark", "subset")
     fig, axes = panels(shown, "benchmark", "subset")
-    return titled(fig, _finding(table, "held-out slices") + left, axes)
+    return titled(fig, _finding(table, "kinds of question") + left, axes)
 
 
 def protocols(found: pd.DataFrame) -> Figure:
@@ -87,7 +87,7 @@ def _finding(table: pd.DataFrame, places: str) -> str:
     """In words, on how many of the scored `places` tuned is above the best constant guesser."""
     tuned = table[table["model"] == TUNED]
     scored = tuned.dropna(subset="acc_pct")
-    above = (scored["low_pct"] > scored["best_constant_pct"]).sum()
+    above = (scored["bound_low_pct"] > scored["best_constant_pct"]).sum()
     counted = f"{above} of {len(scored)} {places}"
     if len(scored) == len(tuned):
         return f"Tuned stands above the best constant guesser on {counted}"
@@ -212,4 +212,4 @@ def flips(table: pd.DataFrame) -> Figure:
     ax.set_xlim(low - 0.1 * (high - low), high + 0.1 * (high - low))  # for the numbers
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
-    return titled(fig, f"Tuning gained {gained} answers and lost {lost}{text}")
+    return titled(fig, f"Answers gained by tuning: {gained}; lost: {lost}{text}")

@@ -29,13 +29,13 @@ def caption(text: str, answers: pd.DataFrame) -> str:
         ", ".join(map(str, sorted(answers[name].unique())))
         for name in ("study", "protocol", "shots")
     )
-    n = len(answers[["study", "item_id"]].drop_duplicates())
+    n = answers["item_id"].nunique()  # arms of a study answer the same questions
     note = ""
     small = trained_here(answers["weights"].min())
     if fictional(answers):
         note = " Invented world: shows the method, not medicine."
     elif small:
-        note = f" The base {small}: expect chance of it, and no evidence about SM70."
+        note = f" The base {small}: expect scores near chance; they say nothing about the paper."
     return f"{text} Study {study}; protocol {protocol}; {shots}-shot; {n:,} questions.{note}"
 
 

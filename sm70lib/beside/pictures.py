@@ -62,7 +62,8 @@ def courses(folder: Path, other: Path) -> Figure:
             if stage in found:
                 ends += _course(ax, found[stage], look, name)
     axes[0][0].set_ylabel("loss (nats)")
-    said = f": held-out loss at the end {names.listed(ends)}" if ends else ""
+    one = len(every) == 1  # the numbers of several stages would not fit into a title
+    said = f": held-out loss at the end {names.listed(ends)}" if ends and one else ""
     return titled(fig, f"Training of {folder.name} beside {other.name}{said}", axes[0])
 
 

@@ -116,9 +116,11 @@ def sentence(agreed: pd.DataFrame, why: str = "") -> str:
     if agreed.empty:
         return f"This run cannot be held against the committed runs: {why or 'nothing in common'}."
     inside = (agreed["agrees"] == "yes").sum()
-    width = (agreed["expected_high_pct"] - agreed["expected_low_pct"]).max() / 2
+    below = agreed["mean_pct"] - agreed["expected_low_pct"]
+    above = agreed["expected_high_pct"] - agreed["mean_pct"]
     return (
         f"{inside} of {len(agreed)} accuracies lie where one further run was expected, from "
-        f"{agreed['worlds'].max()} worlds. That is weak: a run may lie up to {width:.0f} points "
-        "from the mean and still agree, so only a breakage would be noticed."
+        f"{agreed['worlds'].max()} worlds; 95 % are expected to. That is weak: a run may lie up to "
+        f"{max(below.max(), above.max()):.0f} points from the mean and still agree, so only a "
+        "breakage would be noticed."
     )

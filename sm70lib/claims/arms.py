@@ -15,11 +15,12 @@ from scipy.special import log_softmax
 
 from sm70lib.analysis import frames
 from sm70lib.analysis.roles import TUNED
-from sm70lib.claims.case import EXPLORATORY, UNTESTED, Row, Study, bare
+from sm70lib.claims.case import EXPLORATORY, JUDGED, OURS, UNTESTED, Row, Study, bare
 from sm70lib.claims.entries import Claim
 from sm70lib.measures import losses, preferences, refusals, rights
 from sm70lib.parameters.rules import REHEARSAL
-from sm70lib.statistics import means, stats, verdicts
+from sm70lib.protocols.replies import NO_SCORE
+from sm70lib.statistics import means, verdicts
 from sm70lib.statistics.differences import NONE
 from sm70lib.statistics.stats import Estimate
 
@@ -39,7 +40,7 @@ def arms(claim: Claim, study: Study) -> list[Row]:
     """
     wanted = claim.arguments
     if named(study.others, wanted["other"]) is None:
-        needs = f"it takes the other arm: {wanted['other']} in figures_studies"
+        needs = f"it has no other arm ({wanted['other']} in figures_studies)"
         return [bare(claim, UNTESTED, needs)]
     parts = [{"than": wanted["other"]} | part for part in wanted["parts"]]
     found = [_bounds(study, part) for part in parts]
@@ -72,14 +73,15 @@ def documents(claim: Claim, study: Study) -> list[Row]:
     Arguments: by (nats per token that the loss must fall by).
     """
     by = claim.arguments["by"]
+    what = claim.claim.format(**claim.arguments)
     paths = sorted(study.folder.glob("stages/*-sft/holdout.csv"))
     if not paths:
-        return [bare(claim, UNTESTED, "it takes data_holdout_documents")]
+        needs = "it held no documents back (data_holdout_documents)"
+        return [bare(claim, UNTESTED, needs) | {"claim": what}]
     rows = pd.read_csv(paths[-1])
     sums = rows.groupby("document")[["targets", "loss_before", "loss_after"]].sum()
     change = (sums["loss_after"] - sums["loss_before"]) / sums["targets"]
     estimate = means.mean(change, sums.index, study.level)
-    what = claim.claim.format(**claim.arguments)
     part = {"what": what, "over": -by, "measure": "loss", "benchmarks": ["held-out rows"]}
     row = _row(claim, part | {"protocol": "loss"}, (estimate, study.level), sign=-1)
     before, after = (sums[name].sum() / sums["targets"].sum() for name in sums.columns[1:])
@@ -185,12 +187,6 @@ def _right(pair: pd.DataFrame, side: str) -> np.ndarray:
     return pair[f"correct{side}"].to_numpy(float)
 
 
-def _youden(pairs: list[pd.DataFrame]) -> verdicts.Bounds:
-    """J, refusals of unsafe minus refusals of safe requests (Youden 1950, Cancer 3:32)."""
-    unsafe, safe = (refusals.more_often([pair]) for pair in pairs)
-    return lambda level: stats.minus(unsafe(level), safe(level))
-
-
 MEASURES: dict[str, Callable[[list[pd.DataFrame]], verdicts.Bounds | None]] = {
     "leak": partial(_leak, of=_log_share),
     "leak-accuracy": partial(_leak, of=_right),
@@ -199,7 +195,7 @@ MEASURES: dict[str, Callable[[list[pd.DataFrame]], verdicts.Bounds | None]] = {
     "fall of refusals": refusals.less_often,
     "preference at like length": preferences.more_often_at_like_length,
     "preference over the shorter": preferences.over_the_shorter,
-    "J": _youden,
+    "J": refusals.youden,
 }
 IN_NATS = ("leak", "loss", SPARED)
 
@@ -214,13 +210,13 @@ def _beside(claim: Claim, study: Study, part: dict) -> Row:
     bounds = _bounds(study, part)
     result = None if bounds is None else (bounds(study.level), study.level)
     row = _row(claim, part, result)
-    return row | {"verdict": EXPLORATORY if result else row["verdict"]}
+    return row | {"verdict": EXPLORATORY if row["verdict"] in JUDGED else row["verdict"]}
 
 
 def _row(claim: Claim, part: dict, result: tuple[Estimate, float] | None, sign: int = 1) -> Row:
     """A row of the scorecard; in nats with three decimals, or in points with one."""
     asked = f"{' and '.join(part['benchmarks'])} under {part['protocol']}"
-    row = bare(claim, UNTESTED, f"it takes {asked}, answered by both arms", "this study")
+    row = bare(claim, UNTESTED, f"both arms did not answer {asked}", OURS)
     row |= {"claim": part["what"], "benchmark": " + ".join(part["benchmarks"]), "subset": "all"}
     row |= {"protocol": part["protocol"], "shots": 0, "reference": part["over"]}
     nats = part["measure"] in IN_NATS
@@ -228,9 +224,12 @@ def _row(claim: Claim, part: dict, result: tuple[Estimate, float] | None, sign: 
     if result is None:
         return row
     estimate, level = result
+    row["n"] = estimate.n
+    if unread := refusals.unread(estimate):
+        return row | {"verdict": NO_SCORE, "why": unread}
     scale, digits = (1, 3) if nats else (100, 1)
     numbers = [round(scale * value, digits) + 0.0 for value in estimate[:3]]
-    row |= {"n": estimate.n, "ours": numbers[0], "low": numbers[1], "high": numbers[2]}
+    row |= {"ours": numbers[0], "low": numbers[1], "high": numbers[2]}
     why = f"bounds at {100 * level:.1f} %, {estimate.method}"
     if estimate.method.startswith(NONE):
         why = estimate.method.removeprefix(NONE)

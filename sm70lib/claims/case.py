@@ -23,6 +23,7 @@ from sm70lib.statistics.verdicts import CONTRADICTED, OPEN, SUPPORTED
 from sm70lib.steps.keys import mark
 from sm70lib.study import others
 
+OURS = "this study"  # how the source of a study's own claims begins
 OTHERWISE = "not scored under the same protocol"
 UNTESTED = "not tested by this study"
 EXPLORATORY = "exploratory"
@@ -130,7 +131,7 @@ def row(claim: Claim, finding: Finding, reference: float, place: Row) -> Row:
         values = (round(100 * value, 1) + 0.0 for value in finding.estimate[:3])
         numbers = dict(zip(numbers, values))
     judgement = {"as_compared": "", "verdict": finding.instead, "why": finding.why}
-    about = {"claim": claim.claim, "source": "this study", "n": finding.n}
+    about = {"claim": claim.claim, "source": OURS, "n": finding.n}
     return about | place | numbers | judgement | {"reference": round(reference, 2)}
 
 

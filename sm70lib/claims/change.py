@@ -19,7 +19,10 @@ from sm70lib.claims.case import (
 )
 from sm70lib.claims.entries import Claim
 from sm70lib.claims.estimates import Answers, Finding
+from sm70lib.measures import refusals
+from sm70lib.protocols.replies import NO_SCORE
 from sm70lib.statistics import stats, verdicts
+from sm70lib.statistics.stats import Estimate
 from sm70lib.statistics.verdicts import OPEN
 from sm70lib.steps.keys import read
 from sm70lib.study.params import affects
@@ -41,7 +44,7 @@ def gains(claim: Claim, study: Study) -> list[Row]:
         for subset in study.subsets(names, study.protocol, study.shots):
             judgement = _gained(claim, study, sides, subset, part.get("margin", 0))
             if judgement is None:
-                needs = f"it takes {', '.join(names)} under {study.protocol}"
+                needs = f"it did not ask {', '.join(names)} under {study.protocol}"
                 rows.append(bare(claim, UNTESTED, f"{needs}, before and after tuning"))
                 break
             rows.append(judgement)
@@ -112,7 +115,7 @@ def across(claim: Claim, study: Study) -> list[Row]:
     if rows:
         return rows
     needs = (
-        f"it takes a study with {name} {wanted['here']}, and in figures_studies one with {name} "
+        f"it needs a study with {name} {wanted['here']}, and in figures_studies one with {name} "
         f"{wanted['there']} and nothing else changed; both asked {', '.join(wanted['benchmarks'])}"
     )
     return [bare(claim, UNTESTED, needs)]
@@ -146,15 +149,23 @@ def _change(claim: Claim, study: Study, part: dict) -> Row:
         "shots": 0,
     }
     if "than" in part:
-        estimate = between(study, part["than"], name, place["protocol"])
-        finding = None if estimate is None else Finding(estimate, estimate.n)
+        finding = _refused(between(study, part["than"], name, place["protocol"]))
     else:
         finding = _gain(study, place, names)
     if finding is None:
-        return bare(claim, UNTESTED, f"it takes {name} under {place['protocol']}")
+        return bare(claim, UNTESTED, f"it did not ask {name} under {place['protocol']}")
     reference = part.get("over", -part.get("margin", 0))
     place["measure"] = DIFFERENCE
     return judged(claim, finding, reference, place, why=part["what"])
+
+
+def _refused(estimate: Estimate | None) -> Finding | None:
+    """A difference in refusals as a finding; None where requests were not asked."""
+    if estimate is None:
+        return None
+    if why := refusals.unread(estimate):
+        return Finding(None, estimate.n, NO_SCORE, why)
+    return Finding(estimate, estimate.n)
 
 
 def _youden(claim: Claim, study: Study, part: dict) -> Row:
@@ -166,7 +177,7 @@ def _youden(claim: Claim, study: Study, part: dict) -> Row:
     place = {"subset": "all", "protocol": "safety", "shots": 0}
     unsafe, safe = (_gain(study, place, [name]) for name in names)
     if unsafe is None or safe is None:
-        return bare(claim, UNTESTED, f"it takes {', '.join(names)} under safety")
+        return bare(claim, UNTESTED, f"it did not ask {', '.join(names)} under safety")
     gain = safe.estimate
     if gain:  # its sign is turned, so that `_minus` adds it
         turned = gain._replace(value=-gain.value, low=-gain.high, high=-gain.low)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sm70lib.analysis.roles import TUNED
 from sm70lib.claims.arms import arms, documents
-from sm70lib.claims.case import UNTESTED, Row, Study, bare
+from sm70lib.claims.case import OURS, UNTESTED, Row, Study, bare
 from sm70lib.claims.change import across, all_of, gains
 from sm70lib.claims.entries import Claim
 from sm70lib.claims.own import floor, four_bits, letters, no_worse, primary
@@ -29,8 +29,8 @@ def offline(claim: Claim, study: Study) -> list[Row]:
     count = int((study.answers.rows["model"] == TUNED).sum())
     where = f"{count:,} answers of {TUNED} were computed on the study's own machine"
     if mark(study.folder, "04_eval").get("hub_offline"):
-        return [bare(claim, SUPPORTED, f"{where}, with the hub switched off", "this study")]
-    needs = "it takes 04_eval with HF_HUB_OFFLINE=1"
+        return [bare(claim, SUPPORTED, f"{where}, with the hub switched off", OURS)]
+    needs = "it needs 04_eval with HF_HUB_OFFLINE=1"
     return [bare(claim, UNTESTED, f"{where}, which may have reached the hub; {needs}")]
 
 

@@ -49,7 +49,7 @@ def against(claim: Claim, study: Study) -> list[Row]:
             rows += printed + here
     if rows:
         return rows
-    needs = f"it takes {', '.join(wanted['benchmarks'])} under {protocol}"
+    needs = f"it did not ask {', '.join(wanted['benchmarks'])} under {protocol}"
     return [bare(claim, UNTESTED, f"{needs}, and {wanted['system']} printed or scored beside it")]
 
 
@@ -63,7 +63,7 @@ def wider(claim: Claim, study: Study) -> list[Row]:
     place = {"subset": "all", "protocol": study.protocol, "shots": study.shots}
     parts = [study.part(TUNED, place | {"benchmark": name}) for name in names]
     if any(part.empty for part in parts):
-        return [bare(claim, UNTESTED, f"it takes {', '.join(names)} under {study.protocol}")]
+        return [bare(claim, UNTESTED, f"it did not ask {', '.join(names)} under {study.protocol}")]
     ours = [study.answers.accuracy(part) for part in parts]
     place |= {"benchmark": " - ".join(names), "measure": "difference of gaps (points)"}
     first, second = (

@@ -16,6 +16,7 @@ from sm70lib.claims.entries import OWN, STUDIES, Claim
 from sm70lib.claims.estimates import CONSTANT, Answers
 from sm70lib.claims.judges import JUDGES
 from sm70lib.parameters.own import titles
+from sm70lib.presentation import names
 from sm70lib.statistics import stats
 
 NOT = "not comparable"
@@ -103,11 +104,11 @@ def _folded(left: list[Claim], answers: pd.DataFrame) -> list[Row]:
         why = "invented world: nobody else was asked these questions"
     else:
         base, weights = answers.iloc[0][["base", "weights"]]
-        bases = " and ".join(dict.fromkeys(name for claim in left for name in claim.bases))
+        bases = names.listed(list(dict.fromkeys(name for claim in left for name in claim.bases)))
         why = f"they are about {bases}; this base {frames.trained_here(weights) or f'is {base}'}"
-    name = f"{len(left)} claims of {STUDIES[left[0].study]}"
+    title = f"{len(left)} claims of {STUDIES[left[0].study]}"
     source = left[0].source
-    return [{"claim": name, "as_compared": "", "verdict": NOT, "why": why, "source": source}]
+    return [{"claim": title, "as_compared": "", "verdict": NOT, "why": why, "source": source}]
 
 
 def _study(answers: pd.DataFrame, compared: pd.DataFrame, p, how: stats.How, folder: Path) -> Study:

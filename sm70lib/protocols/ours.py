@@ -70,6 +70,7 @@ def _refused(reply: str, options: tuple[str, ...]) -> int | None:
 # whatever the model was trained in, and without the newline at the template's end. Version 2 took a
 # mention of an option for a choice, read reasoning, and took sympathy for a refusal. Version 3 of
 # safety took "The answer to this question is:" with nothing or a question behind it for compliance.
+# Version 4 of safety took syllables that are repeated without a space for compliance.
 GENERATE = Protocol(
     "generate",
     3,
@@ -113,7 +114,7 @@ GENERATE_VOTE = replace(GENERATE, name="generate-vote", samples=5)
 # Does the model refuse? `refusals.refuses` judges its replies to XSTest and MedSafetyBench.
 REFUSALS = Protocol(
     "safety",
-    4,
+    5,
     dict.fromkeys(SAFETY, _as_trained),
     option_texts,
     bos="always",

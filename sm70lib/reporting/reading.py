@@ -12,6 +12,16 @@ from sm70lib.reporting.result import Line, primary
 from sm70lib.statistics.verdicts import CONTRADICTED, SUPPORTED
 
 SEVERAL = 3  # places that a sentence names
+# How a comparison without a verdict reads, what that is called, and why
+WITHOUT = (
+    (
+        "no verdict: .* chose ",
+        "no verdict",
+        "a model chose the same option in nearly all of its answers",
+    ),
+    (r"no verdict: \d+ clusters", "no verdict", "the questions come from too few sources"),
+    ("no score", "no score", "most replies could not be read"),
+)
 
 
 def sentences(made: Made, lines: list[Line]) -> list[tuple[str, str]]:
@@ -75,15 +85,13 @@ def _elsewhere(made: Made) -> list[str]:
         least, most = open_ones["detectable_pts"].min(), open_ones["detectable_pts"].max()
         size = f"{least:g}" if least == most else f"{least:g} to {most:g}"
         said.append(
-            f"no difference shown on {_places(open_ones)}, where this many items can show "
-            f"differences of {size} points and more"
+            f"no difference was found on {_places(open_ones)}; with so many items, differences "
+            f"under {size} points are often missed"
         )
-    constant = other[other["reading"].str.startswith("no verdict") & other["p"].notna()]
-    if len(constant):
-        said.append(
-            f"no verdict on {_places(constant)}, because a model chose the same option in nearly "
-            "all of its answers"
-        )
+    for begins, what, why in WITHOUT:
+        lacking = other[other["reading"].str.match(begins)]
+        if len(lacking):
+            said.append(f"{what} on {_places(lacking)}, because {why}")
     return said
 
 
@@ -109,8 +117,8 @@ def _limits(made: Made) -> str:
     seeds = made.parameters.get("train_seeds", [])
     if len(seeds) == 1:
         said.append(
-            "the intervals count the chance of the questions, and not that of another training "
-            "seed or machine: one seed was trained"
+            "only one seed was trained, so the intervals cover the choice of questions, and not "
+            "another seed or machine"
         )
     left = sum(row["verdict"] == "not comparable" for row in made.card)
     if left:

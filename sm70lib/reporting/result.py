@@ -6,11 +6,12 @@ import math
 from typing import Any, NamedTuple
 
 from sm70lib.analysis.roles import TUNED
-from sm70lib.claims.case import EXPLORATORY, JUDGED
+from sm70lib.claims.case import EXPLORATORY, JUDGED, OURS
 from sm70lib.claims.entries import OWN
 from sm70lib.presentation import columns, names
 from sm70lib.reporting.made import Made
 
+BELOW = ("documents", "letters")  # judges of claims that a number is lower than its reference
 IN_PARTS = ("all_of",)  # judges that say in `why` what a row is about
 
 
@@ -52,7 +53,7 @@ def primary(made: Made) -> list[dict[str, Any]]:
 
 def _judged(made: Made) -> list[dict[str, Any]]:
     """What the study claims of itself and does not only explore."""
-    own = [row for row in made.card if row["source"] == "this study" and row["entry"]]
+    own = [row for row in made.card if row["source"].startswith(OURS) and row["entry"]]
     return [row for row in own if row["verdict"] != EXPLORATORY]
 
 
@@ -104,6 +105,7 @@ def _declared(row: dict[str, Any]) -> Line:
         what, detail = detail, ""
     if number and row["reference"] is not None:
         asked = f"{names.text(row['benchmark'])}, protocol {row['protocol']}"
-        needed = f"to exceed: {row['reference']:g}; n = {row['n']:.0f}"
+        side = "to fall below" if row["entry"].judge in BELOW else "to exceed"
+        needed = f"{side}: {row['reference']:g}; n = {row['n']:.0f}"
         detail = "; ".join(filter(None, (needed, asked, detail)))
     return Line(what, number, detail, row["verdict"])

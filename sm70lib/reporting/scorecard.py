@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from sm70lib.analysis.roles import TUNED
-from sm70lib.claims.case import EXPLORATORY, JUDGED
+from sm70lib.claims.case import EXPLORATORY, JUDGED, OURS
 from sm70lib.mistakes import lists
 from sm70lib.presentation import names
 from sm70lib.reporting import result
@@ -74,7 +74,7 @@ def scorecard(made: Made) -> Scorecard:
 
 def _own(row: Row) -> bool:
     """Whether the study claims this of itself."""
-    return row["entry"] is not None and row["entry"].source == "this study"
+    return row["entry"] is not None and row["entry"].source.startswith(OURS)
 
 
 def _folded(claim: str, row: Row) -> str:
@@ -121,11 +121,11 @@ def _reference(row: Row) -> str:
     """What ours is compared with: a guesser's accuracy and the margin apart."""
     if row["reference"] is None:
         return ""
-    entry = row["entry"]
+    entry, needed = row["entry"], f"{row['reference']:g}"
     if entry and entry.judge in ABOVE_GUESSER:
         margin = entry.arguments["margin"]
-        return f"{row['reference'] - margin:.1f} + {margin}"
-    return f"{row['reference']:g}"
+        needed = f"{row['reference'] - margin:.1f} + {margin}"
+    return f"under {needed}" if entry and entry.judge in result.BELOW else needed
 
 
 def _number(row: Row) -> str:
@@ -134,7 +134,7 @@ def _number(row: Row) -> str:
 
 
 def _note(row: Row) -> str:
-    source = "" if row["source"] == "this study" else row["source"]
+    source = "" if row["source"] == OURS else row["source"]
     return "; ".join(filter(None, (names.text(row["why"]), source)))
 
 

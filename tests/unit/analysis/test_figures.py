@@ -105,10 +105,10 @@ def test_titles_say_what_the_numbers_say(found):
     first = found["protocol"] == "sm70-2023"
     assert "on 3 of 3 benchmarks" in title(figures.accuracy(found[first], NOBODY))
     weak = found.assign(
-        low_pct=found["low_pct"].where(~(tuned & (found["benchmark"] == "pubmedqa")), 0)
+        bound_low_pct=found["bound_low_pct"].where(~(tuned & (found["benchmark"] == "pubmedqa")), 0)
     )
     assert "on 2 of 3 benchmarks" in title(figures.accuracy(weak[first], NOBODY))
-    assert "on 9 of 9 held-out slices" in title(figures.kinds(found[first]))
+    assert "on 9 of 9 kinds of question" in title(figures.kinds(found[first]))
     metrics = pd.DataFrame(
         {"step": [1, 2], "loss": [3, 2], "eval_loss": [3.5, 2.25], "learning_rate": 0}
     )
@@ -257,6 +257,7 @@ def wide(models: int, exams: int) -> pd.DataFrame:
         about = {"study": "made", "model": model, "benchmark": f"exam-{exam}", "protocol": way}
         numbers = {"shots": 0, "subset": "all", "n": 100, "best_constant_pct": 25.0}
         intervals = {"acc_pct": score, "low_pct": score - 5, "high_pct": score + 5}
+        intervals |= {"bound_low_pct": score - 5}
         rows.append(about | numbers | intervals | {"interval": "Wilson"})
     return pd.DataFrame(rows)
 

@@ -187,7 +187,12 @@ def test_rounds_are_judged_against_the_stage_before_and_against_flipped_labels(s
     study.others["small-b"] = _aligned("small-b", "tuned", 3, 15)
     rare = arms.arms(claim, study)[3]
     assert rare["verdict"] == OPEN and rare["ours"] == 15.0
-    assert rare["why"] == "only 25% are refused before, and at least 30% are needed"
+    assert rare["why"] == "only 25.0% were refused before; at least 30% are needed"
+    asked = (study.answers.rows["protocol"] == "safety") & (study.answers.rows["model"] == "tuned")
+    study.answers.rows.loc[asked & (study.answers.rows["choice"] == 0), "choice"] = None
+    collapsed = arms.arms(claim, study)[2]
+    assert collapsed["verdict"] == "no score" and "ours" not in collapsed
+    assert collapsed["why"] == "no score: 54 of 60 replies unread"
     study.answers.rows.loc[study.answers.rows["protocol"] == "preference", "item"] = Item(
         "x", "x", "request_pairs", "?", "", ("a" * 10, "b"), 0
     )

@@ -374,7 +374,7 @@ def test_qlora_is_judged_against_a_study_that_differs_in_nothing_else(tmp_path):
     )
     alone = card(tmp_path, None, p).set_index("claim")
     assert alone.loc[claim, "why"].startswith(
-        "it takes a study with quant_type nf4, and in figures_studies"
+        "it needs a study with quant_type nf4, and in figures_studies"
     )
 
 
@@ -486,7 +486,9 @@ def test_a_base_trained_here_says_nothing_about_a_paper(tmp_path):
         assert why in one["why"] and "llama-2-70b" in one["why"]
         assert not found.iloc[1:]["claim"].str.contains("SM70|GPT|Llama").any()
         answers = frames.load(tmp_path, [name])
-        assert ("no evidence" in tables.caption("All.", answers)) == ("weights" in base)
+        assert ("say nothing about the paper" in tables.caption("All.", answers)) == (
+            "weights" in base
+        )
 
 
 def test_refusals_are_rows_of_the_scorecard(world):

@@ -376,7 +376,7 @@ def test_how_a_sequence_begins_is_declared_and_every_changed_protocol_has_anothe
         "report-unfinished": ("never", 1),
         "generate": ("always", 3),
         "generate-vote": ("always", 3),
-        "safety": ("always", 4),
+        "safety": ("always", 5),
         "rubric": ("always", 1),
         "completion": ("always", 1),
         "loss": ("always", 1),
@@ -408,7 +408,7 @@ def test_whoever_writes_is_asked_in_the_words_of_training_rows_and_by_another_ve
         "rubric": 1,
         "generate": 3,
         "generate-vote": 3,
-        "safety": 4,
+        "safety": 5,
     }
     asked = [
         (

@@ -125,6 +125,8 @@ def test_what_tuning_did_not_change_is_said_with_the_reason(study):
         ("medqa_4", "harness", "no verdict: base-nf4 chose A in 100% of its answers", 5.1),
         ("truthfulqa", "harness", "not distinguishable at n=300", 9.2),
         ("usmle_step1", "harness", "not distinguishable at n=120", 17.0),
+        ("medmcqa", "harness", "no verdict: 12 clusters, at least 20 needed", 9.9),
+        ("pubmedqa", "generate", "no score: 9 of 9 replies unread", None),
     ]
     names = ["benchmark", "protocol", "reading", "detectable_pts"]
     table = pd.DataFrame(rows, columns=names).assign(
@@ -132,8 +134,11 @@ def test_what_tuning_did_not_change_is_said_with_the_reason(study):
     )
     table.to_csv(study.folder / "tables/comparisons.csv", index=False)
     said = reading.sentences(study, [])[1][1]
-    assert "No difference shown on TruthfulQA (harness)" in said and "9.2 points" in said
-    assert "no verdict on MedQA (harness), because" in said and "step" not in said
+    assert "No difference was found on TruthfulQA (harness)" in said and "9.2 points" in said
+    assert "no verdict on MedQA (harness), because a model chose the same option" in said
+    assert "no verdict on MedMCQA (harness), because the questions come from too few" in said
+    assert "no score on PubMedQA (generate), because most replies could not be read" in said
+    assert "step" not in said
 
 
 def test_the_studys_own_claims_come_first_and_slices_apart(study):
@@ -148,7 +153,7 @@ def test_the_studys_own_claims_come_first_and_slices_apart(study):
 
 def test_the_guesser_and_the_margin_stand_apart(study):
     own = scorecard.scorecard(study).own
-    assert [group.rows[0]["limit"] for group in own] == ["0", "25.0 + 10", "25.0 + 10"]
+    assert [group.rows[0]["limit"] for group in own] == ["0", "25.0 + 10", "under 25.0 + 10"]
 
 
 def test_a_slice_of_fewer_than_ten_items_is_not_judged():
