@@ -111,7 +111,7 @@ def _compared(
         "test": test,
         "p": float(f"{p_value:.4g}"),
         "detectable_pts": round(100 * detectable, 1),
-        "reading": _reading(both, first, second, estimate),
+        "reading": reading(both, (first, "choice_a"), (second, "choice_b"), estimate),
     }
 
 
@@ -126,16 +126,25 @@ def _adjusted(table: pd.DataFrame, count: int) -> pd.DataFrame:
     return table
 
 
-def _reading(both: pd.DataFrame, a: str, b: str, gap: stats.Estimate) -> str:
-    """The difference of two models in words; no verdict where one of them is constant."""
+def reading(
+    both: pd.DataFrame, before: tuple[str, str], after: tuple[str, str], gap: stats.Estimate
+) -> str:
+    """The difference of two models in words; no verdict where one of them is constant.
+
+    Args:
+        both: answers of both models, one row for each item and seed.
+        before: name of one model, and the column of `both` that has its choices.
+        after: the same of the other model.
+        gap: `after` minus `before`.
+    """
     constant = []
-    for name, side in ((a, "choice_a"), (b, "choice_b")):
-        habit = frames.constant(both, side)
+    for name, choices in (before, after):
+        habit = frames.constant(both, choices)
         if habit:
             constant.append(f"{name} chose {habit}")
     if constant:
         return f"no verdict: {'; '.join(constant)}"
-    return in_words(gap, a, b)
+    return in_words(gap, before[0], after[0])
 
 
 def in_words(gap: stats.Estimate, a: str, b: str) -> str:

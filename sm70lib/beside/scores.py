@@ -87,8 +87,9 @@ def paired(answers: pd.DataFrame, study: str, other: str, how: stats.How) -> pd.
 
     Returns:
         One row per model of both, benchmark, protocol and shots: n, both accuracies, the difference
-        in points with its interval, and a reading that follows from the interval. The comparisons
-        are exploratory, each at the plain level.
+        in points with its interval, and a reading that follows from the interval; no verdict where
+        a model nearly always chose the same option. The comparisons are exploratory, each at the
+        plain level.
     """
     both = shared(answers, study, other)
     rows = [
@@ -114,5 +115,5 @@ def _compared(part: pd.DataFrame, study: str, other: str, how: stats.How) -> dic
     return (
         gap.row("difference_pts", "pts")
         | shares
-        | {"reading": comparisons.in_words(gap, other, study)}
+        | {"reading": comparisons.reading(part, (other, "choice_b"), (study, "choice_a"), gap)}
     )

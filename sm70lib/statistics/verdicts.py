@@ -86,8 +86,9 @@ def judged(estimate: Estimate, reference: float = 0.0, sign: int = 1) -> str:
 def conjunction(parts: Iterable[str]) -> str:
     """The verdict on a claim of several parts, each judged by its own one-sided bound.
 
-    No correction is needed: the whole is wrongly supported only if a part is wrongly supported
-    (Berger 1982, Technometrics 24:295, the intersection-union test).
+    SUPPORTED needs no correction: the whole is wrongly supported only if a part is (Berger 1982,
+    Technometrics 24:295, the intersection-union test). CONTRADICTED has none: with k true parts it
+    is wrong up to k times as often as one bound.
 
     Args:
         parts: a verdict for each part.

@@ -93,7 +93,7 @@ def test_preference_rounds_are_claimed_over_worlds():
             ("round 3", 90, 95 - fall, 95, 59),
             ("flipped", 10, 99, 20, 60),
         ):
-            rows.append([seed, arm, 120, alike, safe, unsafe, exam, alike])
+            rows.append([seed, arm, 120, alike, safe, unsafe, exam, alike, 0, 0])
     columns = ["world_seed", "arm", "n_unsafe", *evidence_med42.MEASURES]
     found = evidence_med42.claims(pd.DataFrame(rows, columns=columns))
     assert found["mean"][:6].tolist() == [40, 80, -70, -74, -1, -1]
