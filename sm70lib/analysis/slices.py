@@ -7,7 +7,6 @@ import pandas as pd
 
 from sm70lib import benchmarks
 from sm70lib.analysis.frames import DETAILS, OUTCOMES, RUN, SET, accuracy, unread
-from sm70lib.benchmarks import Item
 from sm70lib.benchmarks.patients import patient
 from sm70lib.statistics import stats
 
@@ -18,6 +17,7 @@ FEW = f"fewer than {FEWEST} items"
 BANDS = (0, 25, 50, 100, 150, 200, 300)  # words
 LENGTHS = [f"{low + 1} to {high}" for low, high in zip(BANDS, BANDS[1:])] + [f"over {BANDS[-1]}"]
 PLACES = ("position", "length")
+SLICES = (*DETAILS, *PLACES, *PATIENT, "options")
 
 
 def words(item: benchmarks.Item) -> int:
@@ -26,20 +26,23 @@ def words(item: benchmarks.Item) -> int:
 
 
 def placed(answers: pd.DataFrame) -> pd.DataFrame:
-    """The answers with two columns more.
+    """The answers with the columns that slices need and answers do not have.
 
     Args:
         answers: rows of `frames.load`.
 
     Returns:
         `position` is the letter of the right option, None where all questions have the same options
-        (PubMedQA), and `length` the number of words of the question, in bands.
+        (PubMedQA), `length` the number of words of the question, in bands, and PATIENT what the
+        stem tells of the patient, None where it tells nothing.
     """
     counts = [words(item) for item in answers["item"]]
     lengths = pd.cut(pd.Series(counts), [*BANDS, np.inf], labels=LENGTHS, include_lowest=True)
     fixed = [item.benchmark == "pubmedqa" for item in answers["item"]]
     letters = [None if same else chr(65 + place) for same, place in zip(fixed, answers["gold"])]
-    return answers.assign(position=letters, length=lengths.to_numpy())
+    told = [patient(item.question) for item in answers["item"]]
+    columns = {name: [each[name] for each in told] for name in PATIENT}
+    return answers.assign(position=letters, length=lengths.to_numpy(), **columns)
 
 
 def by_slice(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
@@ -53,11 +56,9 @@ def by_slice(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
         A row for each run and value, of the columns that vary; there is no accuracy of fewer than
         FEWEST items.
     """
-    answers = answers.join(pd.DataFrame(map(_patient, answers["item"]), answers.index))
     rows = []
     for keys, run in placed(answers).groupby(RUN):
-        slices = (*DETAILS, *PLACES, *PATIENT, "options")
-        varying = [name for name in slices if run[name].nunique() > 1]
+        varying = [name for name in SLICES if run[name].nunique() > 1]
         for name in varying:
             values = sorted(run[name].dropna().unique(), key=_order)
             for value in values:
@@ -80,10 +81,6 @@ def _judged(part: pd.DataFrame, how: stats.How) -> dict:
     if cells["n"] >= FEWEST:
         return cells
     return cells | dict.fromkeys(("acc_pct", "low_pct", "high_pct"), np.nan) | {"interval": FEW}
-
-
-def _patient(item: Item) -> dict[str, str | None]:
-    return patient(item.question)
 
 
 def flips(both: pd.DataFrame, how: stats.How) -> pd.DataFrame:
