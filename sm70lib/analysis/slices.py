@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from pandas.core.groupby import DataFrameGroupBy
 
 from sm70lib import benchmarks
-from sm70lib.analysis.frames import DETAILS, OUTCOMES, RUN, SET, accuracy, unread
+from sm70lib.analysis.frames import DETAILS, OUTCOMES, RUN, SET, accuracy, scored, unread
 from sm70lib.benchmarks.patients import patient
 from sm70lib.statistics import stats
 
 PATIENT = ("patient_age", "patient_sex")  # as the stem tells; slices by them are exploratory
 SHOWN = 80  # characters of an unread reply in the list of errors
 FEWEST = 10  # items of a slice; fewer are not judged
+BINS = 10  # of confidence
 FEW = f"fewer than {FEWEST} items"
 BANDS = (0, 25, 50, 100, 150, 200, 300)  # words
 LENGTHS = [f"{low + 1} to {high}" for low, high in zip(BANDS, BANDS[1:])] + [f"over {BANDS[-1]}"]
@@ -141,22 +143,35 @@ def _relative_length(items: pd.Series, places: pd.Series) -> float:
     return pd.Series(found).mean()
 
 
-def reliability(answers: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
-    """Mean confidence and accuracy (percent) in `bins` equal bins of confidence, for each run.
+def reliability(answers: pd.DataFrame, how: stats.How = stats.How()) -> pd.DataFrame:
+    """Mean confidence, and accuracy with interval (percent), by tenth of confidence, for each run.
 
-    If an item was asked several times, its answers may be in several bins; `n` counts items.
+    Args:
+        answers: rows of `frames.load`; written replies have no confidence and are left out.
+        how: level of the intervals.
+
+    Returns:
+        A row for each run and tenth (`bin`, from 0). If an item was asked several times, its
+        answers may be in several tenths; `n` counts items.
     """
-    return _binned(answers, bins).drop(columns="answers")
+    groups = _tenths(answers)
+    rows = [stats.rate(*scored(part)[:2], how).row() for _, part in groups]
+    ends = pd.DataFrame(rows, columns=["low_pct", "high_pct", "interval"])
+    return _means(groups).drop(columns="answers").join(ends)
 
 
-def _binned(answers: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
+def _tenths(answers: pd.DataFrame) -> DataFrameGroupBy:
+    """The answers that have a confidence, by run and tenth of confidence."""
     known = answers.dropna(subset="confidence")
     known = known.assign(
-        bin=(known["confidence"] * bins).astype(int).clip(upper=bins - 1),
+        bin=(known["confidence"] * BINS).astype(int).clip(upper=BINS - 1),
         confidence_pct=100 * known["confidence"],
         acc_pct=100 * known["correct"],
     )
-    groups = known.groupby([*RUN, "bin"])
+    return known.groupby([*RUN, "bin"])
+
+
+def _means(groups: DataFrameGroupBy) -> pd.DataFrame:
     means = groups[["confidence_pct", "acc_pct"]].mean().round(2)
     return means.assign(n=groups["item_id"].nunique(), answers=groups.size()).reset_index()
 
@@ -168,7 +183,7 @@ def calibration(answers: pd.DataFrame) -> pd.DataFrame:
         `ece_pts` (Guo et al. 2017, arXiv 1706.04599, eq. 3) in points, and the means of
         `confidence`, `margin` and `brier`; runs without log-likelihoods are left out.
     """
-    bins = _binned(answers)
+    bins = _means(_tenths(answers))
     bins["gap"] = bins["answers"] * (bins["acc_pct"] - bins["confidence_pct"]).abs()
     sums = bins.groupby(RUN)[["answers", "gap"]].sum()
     means = answers.groupby(RUN)[["confidence", "margin", "brier"]].mean().round(3)
