@@ -11,7 +11,7 @@ import pandas as pd
 from sm70lib.analysis import frames, quoted
 from sm70lib.analysis.roles import BASE, BASE_NF4, TUNED
 from sm70lib.claims import arms
-from sm70lib.mistakes import trace
+from sm70lib.mistakes import narrow, trace
 from sm70lib.reporting.made import Made, entry
 from sm70lib.study.params import StudyError
 
@@ -163,7 +163,7 @@ def _asked(answers: pd.DataFrame, model: str, cells: dict[str, str]) -> pd.DataF
     here = answers["benchmark"].isin(benchmarks) & (answers["model"] == model)
     for name in ("protocol", "shots"):
         here &= answers[name].astype(str) == cells[name]
-    return trace.of_subset(answers[here], cells["subset"])
+    return narrow.of_subset(answers[here], cells["subset"])
 
 
 def _only_one_holds(found: list[pd.DataFrame], outputs: Path) -> list[pd.DataFrame]:

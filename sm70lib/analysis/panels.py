@@ -7,7 +7,6 @@ from itertools import product
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from statsmodels.stats.proportion import proportion_confint
 
 from sm70lib.analysis.drawing import GREY, MODELS, OTHERS, dots, grid, looks, nothing, titled
 from sm70lib.analysis.roles import BASE, BASE_NF4
@@ -152,12 +151,10 @@ def reliability(bins: pd.DataFrame, scores: pd.DataFrame) -> Figure:
 
 
 def _confidence(ax, part: pd.DataFrame, look: tuple[str, str], label: str) -> None:
-    """One model in one panel: its tenths of confidence with Wilson's intervals."""
+    """One model in one panel: its tenths of confidence with their intervals."""
     colour, marker = look
-    right = (part["acc_pct"] * part["n"] / 100).round()
-    low, high = proportion_confint(right, part["n"], method="wilson")
     x = part["confidence_pct"]
-    ax.vlines(x, 100 * np.asarray(low), 100 * np.asarray(high), color=colour, lw=0.9, alpha=0.7)
+    ax.vlines(x, part["low_pct"], part["high_pct"], color=colour, lw=0.9, alpha=0.7)
     ax.plot(x, part["acc_pct"], color=colour, marker=marker, lw=0.7, ms=3.5, label=label)
 
 

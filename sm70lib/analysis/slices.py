@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from pandas.core.groupby import DataFrameGroupBy
 
 from sm70lib import benchmarks
-from sm70lib.analysis.frames import DETAILS, OUTCOMES, RUN, SET, accuracy, unread
-from sm70lib.benchmarks import Item
+from sm70lib.analysis.frames import DETAILS, OUTCOMES, RUN, SET, accuracy, scored, unread
 from sm70lib.benchmarks.patients import patient
 from sm70lib.statistics import stats
 
 PATIENT = ("patient_age", "patient_sex")  # as the stem tells; slices by them are exploratory
 SHOWN = 80  # characters of an unread reply in the list of errors
 FEWEST = 10  # items of a slice; fewer are not judged
+BINS = 10  # of confidence
 FEW = f"fewer than {FEWEST} items"
 BANDS = (0, 25, 50, 100, 150, 200, 300)  # words
 LENGTHS = [f"{low + 1} to {high}" for low, high in zip(BANDS, BANDS[1:])] + [f"over {BANDS[-1]}"]
 PLACES = ("position", "length")
+SLICES = (*DETAILS, *PLACES, *PATIENT, "options")
 
 
 def words(item: benchmarks.Item) -> int:
@@ -26,20 +28,23 @@ def words(item: benchmarks.Item) -> int:
 
 
 def placed(answers: pd.DataFrame) -> pd.DataFrame:
-    """The answers with two columns more.
+    """The answers with the columns that slices need and answers do not have.
 
     Args:
         answers: rows of `frames.load`.
 
     Returns:
         `position` is the letter of the right option, None where all questions have the same options
-        (PubMedQA), and `length` the number of words of the question, in bands.
+        (PubMedQA), `length` the number of words of the question, in bands, and PATIENT what the
+        stem tells of the patient, None where it tells nothing.
     """
     counts = [words(item) for item in answers["item"]]
     lengths = pd.cut(pd.Series(counts), [*BANDS, np.inf], labels=LENGTHS, include_lowest=True)
     fixed = [item.benchmark == "pubmedqa" for item in answers["item"]]
     letters = [None if same else chr(65 + place) for same, place in zip(fixed, answers["gold"])]
-    return answers.assign(position=letters, length=lengths.to_numpy())
+    told = [patient(item.question) for item in answers["item"]]
+    columns = {name: [each[name] for each in told] for name in PATIENT}
+    return answers.assign(position=letters, length=lengths.to_numpy(), **columns)
 
 
 def by_slice(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
@@ -53,11 +58,9 @@ def by_slice(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
         A row for each run and value, of the columns that vary; there is no accuracy of fewer than
         FEWEST items.
     """
-    answers = answers.join(pd.DataFrame(map(_patient, answers["item"]), answers.index))
     rows = []
     for keys, run in placed(answers).groupby(RUN):
-        slices = (*DETAILS, *PLACES, *PATIENT, "options")
-        varying = [name for name in slices if run[name].nunique() > 1]
+        varying = [name for name in SLICES if run[name].nunique() > 1]
         for name in varying:
             values = sorted(run[name].dropna().unique(), key=_order)
             for value in values:
@@ -80,10 +83,6 @@ def _judged(part: pd.DataFrame, how: stats.How) -> dict:
     if cells["n"] >= FEWEST:
         return cells
     return cells | dict.fromkeys(("acc_pct", "low_pct", "high_pct"), np.nan) | {"interval": FEW}
-
-
-def _patient(item: Item) -> dict[str, str | None]:
-    return patient(item.question)
 
 
 def flips(both: pd.DataFrame, how: stats.How) -> pd.DataFrame:
@@ -144,22 +143,35 @@ def _relative_length(items: pd.Series, places: pd.Series) -> float:
     return pd.Series(found).mean()
 
 
-def reliability(answers: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
-    """Mean confidence and accuracy (percent) in `bins` equal bins of confidence, for each run.
+def reliability(answers: pd.DataFrame, how: stats.How = stats.How()) -> pd.DataFrame:
+    """Mean confidence, and accuracy with interval (percent), by tenth of confidence, for each run.
 
-    If an item was asked several times, its answers may be in several bins; `n` counts items.
+    Args:
+        answers: rows of `frames.load`; written replies have no confidence and are left out.
+        how: level of the intervals.
+
+    Returns:
+        A row for each run and tenth (`bin`, from 0). If an item was asked several times, its
+        answers may be in several tenths; `n` counts items.
     """
-    return _binned(answers, bins).drop(columns="answers")
+    groups = _tenths(answers)
+    rows = [stats.rate(*scored(part)[:2], how).row() for _, part in groups]
+    ends = pd.DataFrame(rows, columns=["low_pct", "high_pct", "interval"])
+    return _means(groups).drop(columns="answers").join(ends)
 
 
-def _binned(answers: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
+def _tenths(answers: pd.DataFrame) -> DataFrameGroupBy:
+    """The answers that have a confidence, by run and tenth of confidence."""
     known = answers.dropna(subset="confidence")
     known = known.assign(
-        bin=(known["confidence"] * bins).astype(int).clip(upper=bins - 1),
+        bin=(known["confidence"] * BINS).astype(int).clip(upper=BINS - 1),
         confidence_pct=100 * known["confidence"],
         acc_pct=100 * known["correct"],
     )
-    groups = known.groupby([*RUN, "bin"])
+    return known.groupby([*RUN, "bin"])
+
+
+def _means(groups: DataFrameGroupBy) -> pd.DataFrame:
     means = groups[["confidence_pct", "acc_pct"]].mean().round(2)
     return means.assign(n=groups["item_id"].nunique(), answers=groups.size()).reset_index()
 
@@ -171,7 +183,7 @@ def calibration(answers: pd.DataFrame) -> pd.DataFrame:
         `ece_pts` (Guo et al. 2017, arXiv 1706.04599, eq. 3) in points, and the means of
         `confidence`, `margin` and `brier`; runs without log-likelihoods are left out.
     """
-    bins = _binned(answers)
+    bins = _means(_tenths(answers))
     bins["gap"] = bins["answers"] * (bins["acc_pct"] - bins["confidence_pct"]).abs()
     sums = bins.groupby(RUN)[["answers", "gap"]].sum()
     means = answers.groupby(RUN)[["confidence", "margin", "brier"]].mean().round(3)

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from sm70lib.parameters import aggregates
 from sm70lib.presentation import names
+from sm70lib.protocols import PROTOCOLS
 from sm70lib.reporting import about, reading, result, runcard
 from sm70lib.reporting.made import Made
 
@@ -86,8 +88,8 @@ def _methods(made: Made, lines: list[result.Line]) -> str:
     level = p.get("stats_level", 0.95)
     return (
         f"{len(lines)} comparisons were declared before the run. Accuracies have {100 * level:g} % "
-        "intervals, which count clusters of questions; comparisons are paired over the same "
-        "questions, and Holm's procedure sets the level of each in a declared family."
+        "intervals. The intervals allow for questions that share a cluster. Comparisons are paired "
+        "over the same questions, and Holm's procedure sets the level of each in a declared family."
     )
 
 
@@ -95,12 +97,23 @@ def _output(made: Made) -> str:
     found = made.table("results")
     if found.empty or "unparsed" not in found:
         return ""
-    mine = found[(found["study"] == made.name) & (found["subset"] == "all")]
-    ways = sorted(mine["protocol"].unique())
-    return (
-        f"Read under {names.listed(ways)}; replies that could not be read count as wrong "
-        f"({mine['unparsed'].sum():,.0f} of {mine['n'].sum():,.0f} over all models)."
-    )
+    once = aggregates.names(found["benchmark"], ())  # an aggregate has no answers of its own
+    mine = found[found["study"].eq(made.name) & found["subset"].eq("all")]
+    mine = mine[mine["benchmark"].isin(once)]
+    written = mine["protocol"].isin([each.name for each in PROTOCOLS if each.reads])
+    seeds = mine["seeds"].fillna(1) if "seeds" in mine else 1  # n counts items
+    answers = mine["n"] * seeds
+    said = [f"Asked under {names.listed(sorted(mine['protocol'].unique()))}, over all models"]
+    if not written.all():
+        said.append(
+            f"{answers[~written].sum():,.0f} answers are the option that a model finds likeliest"
+        )
+    if written.any():
+        said.append(
+            f"of {answers[written].sum():,.0f} replies that were written, "
+            f"{mine.loc[written, 'unparsed'].sum():,.0f} could not be read and count as wrong"
+        )
+    return f"{'; '.join(said)}."
 
 
 def _prompting(made: Made) -> str:
@@ -123,7 +136,7 @@ def _tuning(made: Made) -> str:
         values = (f"{name} {p.get(f'{kind}_{name}')}" for name in ("steps", "batch_size", "lr"))
         told.append(f"{kind} ({', '.join(values)})".replace("batch_size", "batch size"))
     way = "all weights" if p.get("train_parameters") == "full" else f"LoRA, rank {p.get('lora_r')}"
-    return f"Stages {names.listed(told)}; {way}; {len(p.get('train_seeds', ()))} training seeds."
+    return f"Stages {names.listed(told)}; {way}. Training seeds: {len(p.get('train_seeds', ()))}."
 
 
 def _compute(made: Made) -> str:

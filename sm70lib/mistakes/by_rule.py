@@ -14,6 +14,7 @@ ELSE = {"acc_pct": "else_pct", "low_pct": "else_low_pct", "high_pct": "else_high
 SHOWN = 20  # mistakes
 TWO_WAYS = {"gained": "only the second", "lost": "only the first"}
 PLACE = ["study", "model", "benchmark", "item_id"]
+DRAW = [*RUN, "item_id", "seed", "sample"]  # one answer
 
 
 def by_rule(answers: pd.DataFrame, marks: pd.DataFrame, how: stats.How) -> pd.DataFrame:
@@ -63,15 +64,16 @@ def confident(answers: pd.DataFrame, marks: pd.DataFrame, count: int = SHOWN) ->
         count: mistakes of each model.
 
     Returns:
-        Run, item, confidence, letters of the choice and of the right option, and the rules that
-        hold. It quotes no question, since not every licence lets questions be copied.
+        DRAW, confidence, letters of the choice and of the right option, and the rules that hold. Of
+        several draws of an item the surest wrong one counts. It quotes no question, since not every
+        licence lets questions be copied.
     """
     wrong = answers[~answers["correct"].astype(bool) & answers["confidence"].notna()]
     wrong = wrong.sort_values("confidence", ascending=False, kind="stable")
     wrong = wrong.drop_duplicates([*RUN, "item_id"]).groupby("model").head(count)
     wrong = wrong.sort_values(["model", "confidence"], ascending=[True, False], kind="stable")
     held = marks.loc[wrong.index]
-    return wrong[[*RUN, "item_id"]].assign(
+    return wrong[DRAW].assign(
         confidence=wrong["confidence"].round(3),
         chosen=wrong["choice"].map(letter),
         right=wrong["gold"].map(letter),
@@ -86,7 +88,7 @@ def with_texts(surest: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
         surest: rows of `confident`.
         answers: the answers that it was made from.
     """
-    found = surest[[*RUN, "item_id"]].merge(answers.drop_duplicates([*RUN, "item_id"]))
+    found = surest[DRAW].merge(answers, on=DRAW)
     rows = zip(found["item"], found["choice"], found["gold"])
     texts = [(item.question, item.options[int(a)], item.options[int(b)]) for item, a, b in rows]
     words = pd.DataFrame(texts, columns=["question", "answer", "right answer"])

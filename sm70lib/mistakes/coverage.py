@@ -24,12 +24,26 @@ def coverage(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
         and accuracy with its interval. There is no row of fewer than FEWEST items.
     """
     rows = []
-    known = answers.dropna(subset="confidence")
-    for keys, run in known.sort_values("confidence", ascending=False).groupby(RUN):
+    for keys, run in answers.groupby(RUN):
         for share in SHARES:
-            part = run[: round(len(run) * share / 100)]
+            part = surest(run, share)
             if part["item_id"].nunique() >= FEWEST:
                 cells = {"coverage_pct": share, "confidence": round(part["confidence"].min(), 3)}
                 rows.append(dict(zip(RUN, keys)) | cells | frames.accuracy(part, how))
     measured = ["n", "acc_pct", "low_pct", "high_pct", "interval"]
     return pd.DataFrame(rows, columns=[*RUN, "coverage_pct", "confidence", *measured])
+
+
+def surest(run: pd.DataFrame, share: int) -> pd.DataFrame:
+    """The surest answers of a run; of equally sure ones, those that stand first in their file.
+
+    Args:
+        run: rows of `frames.load`, of one run.
+        share: how many, in percent of the answers that have a confidence.
+
+    Returns:
+        These answers, the surest one first.
+    """
+    known = run.dropna(subset="confidence")
+    known = known.sort_values("confidence", ascending=False, kind="stable")
+    return known[: round(len(known) * share / 100)]

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
 from sm70lib.analysis import accuracies, frames, slices
-from sm70lib.analysis.frames import OUTCOMES, RUN, SET
-from sm70lib.analysis.roles import TUNED
-from sm70lib.mistakes import rules
-from sm70lib.mistakes.by_rule import TWO_WAYS, letter
+from sm70lib.mistakes import narrow
+from sm70lib.mistakes.by_rule import letter
 from sm70lib.parameters import aggregates
 from sm70lib.study.params import StudyError
 
 FROM = "study "  # what the source of our own rows begins with, in tables of models by benchmarks
-COUNTED = {outcome: pair for pair, outcome in OUTCOMES.items()}
-COUNTED |= {name: COUNTED[outcome] for outcome, name in TWO_WAYS.items()}
 NOT_OURS = {"claim", "system"}  # columns of tables whose rows are about no single model of ours
-# Columns that count only some of the answers that their row is about
-PARTS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
-    "correct": lambda answers: answers["correct"].astype(bool),
-    "wrong": lambda answers: ~answers["correct"].astype(bool),
-    "wrong_else": lambda answers: ~answers["correct"].astype(bool),
-    "unparsed": lambda answers: answers["choice"].isna(),
-    "n_flagged": lambda answers: answers["flagged"],
-    "gain_flagged_pts": lambda answers: answers["flagged"],
-    "n_clean": lambda answers: ~answers["flagged"],
-    "gain_clean_pts": lambda answers: ~answers["flagged"],
-}
 
 
 def behind(folder: Path, table: str, row: str, column: str) -> tuple[dict, pd.DataFrame]:
@@ -47,7 +31,8 @@ def behind(folder: Path, table: str, row: str, column: str) -> tuple[dict, pd.Da
         The row, and its answers (`frames.load`), each with its `file`.
 
     Raises:
-        StudyError: there is no such table, row or column, or it was not made from answers.
+        StudyError: there is no such table, row or column, it was not made from answers, or what
+            one of its columns chooses is not known.
     """
     cells = row_of(folder, table, row, column)
     where = f"tables/{table}.csv of study {folder.name}, {row}, {column}"
@@ -59,8 +44,10 @@ def behind(folder: Path, table: str, row: str, column: str) -> tuple[dict, pd.Da
             f"{where}: this number was not made from answers of this study; trace one of results, "
             "scorecard, paper, usmle, comparisons, contamination_effect or errors_*."
         )
+    if not wide:
+        narrow.check(cells, where)
     answers = answers_of(folder, table, cells.get("study", folder.name))
-    found = _narrowed(answers, cells, column)
+    found = narrow.narrowed(answers, cells, column)
     if found.empty:
         raise StudyError(f"{where}: no answer stands behind it; {_why(cells, wide)}.")
     return cells, found
@@ -159,68 +146,6 @@ def answers_of(folder: Path, table: str, study: str) -> pd.DataFrame:
     if table == "truthfulqa":
         answers = accuracies.medical(answers)
     return frames.named(answers, aggregates.names(answers["benchmark"]))
-
-
-def _narrowed(answers: pd.DataFrame, cells: dict[str, str], column: str) -> pd.DataFrame:
-    """The answers that a row is about, and of these the ones that the column counts."""
-    for name in (*RUN, "item_id", "kind"):
-        if cells.get(name) and not (name == "kind" and cells[name] == "all"):
-            answers = answers[answers[name].astype(str) == _model(name, cells[name])]
-    answers = of_subset(answers, cells.get("subset") or _cleaned(cells))
-    if cells.get("slice"):
-        answers = answers[answers[cells["slice"]].astype(str) == cells["value"]]
-    if cells.get("bin"):
-        tenth = (10 * answers["confidence"]).fillna(-1).astype(int).clip(upper=9)
-        answers = answers[tenth.astype(str) == cells["bin"]]
-    if cells.get("rule"):
-        held = rules.marks(answers)[cells["rule"]] if len(answers) else answers["correct"]
-        answers = answers[~held if "else" in column else held]
-    if "protocol_a" in cells:
-        answers = _two_protocols(answers, cells, column)
-    elif "model" not in cells and "item_id" not in cells:
-        answers = _two_models(answers, cells, column)
-    return answers[PARTS[column](answers)] if column in PARTS and len(answers) else answers
-
-
-def _model(name: str, value: str) -> str:
-    """A cell, without what tables add to the name of a model."""
-    return TUNED if name == "model" and value == accuracies.CLEANED else value
-
-
-def _cleaned(cells: dict[str, str]) -> str:
-    return "clean" if cells.get("model") == accuracies.CLEANED else "all"
-
-
-def of_subset(answers: pd.DataFrame, subset: str) -> pd.DataFrame:
-    """The answers to all items, to the clean ones, or to those of a kind."""
-    if subset == "all":
-        return answers
-    if subset == "clean":
-        return answers[~answers["flagged"]]
-    return answers[answers["kind"] == subset]
-
-
-def _two_models(answers: pd.DataFrame, cells: dict[str, str], column: str) -> pd.DataFrame:
-    """The answers of both models of a comparison to the items that both answered."""
-    first = cells.get("before") or frames.before(answers)
-    second = cells.get("after") or TUNED
-    both = frames.paired(answers, first, second)
-    if column in COUNTED:
-        both = both[both["outcome"] == column]
-    keys = [*SET, "item_id", "seed", "sample"]
-    sides = answers[answers["model"].isin([first, second])]
-    return sides.merge(both[keys].drop_duplicates(), on=keys)
-
-
-def _two_protocols(answers: pd.DataFrame, cells: dict[str, str], column: str) -> pd.DataFrame:
-    """The answers to the items that were asked by both protocols."""
-    once = answers.drop_duplicates(["protocol", "item_id"])
-    sides = [once[once["protocol"] == cells[name]] for name in ("protocol_a", "protocol_b")]
-    both = sides[0].merge(sides[1], on="item_id", suffixes=("_a", "_b"))
-    if column in COUNTED:
-        pairs = zip(both["correct_a"].astype(bool), both["correct_b"].astype(bool))
-        both = both[[pair == COUNTED[column] for pair in pairs]]
-    return pd.concat([side[side["item_id"].isin(both["item_id"])] for side in sides])
 
 
 def _why(cells: dict[str, str], wide: bool) -> str:

@@ -46,6 +46,8 @@ COLUMNS = {
     "right_rank": Column("Rank of right option", 2),
     "unparsed": Column("Unread", 0, note=True),
     "seeds": Column("Seeds", 0, note=True),
+    "seed": Column("Seed", note=True),
+    "sample": Column("Draw", note=True),
     "spread_pts": Column("SD over seeds (points)", 1),
     "mass_pct": Column("Mass on true answers (%)", 1),
     "interval": Column("Kind of interval", note=True),

@@ -148,7 +148,8 @@ def test_calibration_error_is_zero_where_confidence_is_the_accuracy():
     rows = [{"confidence": 0.75, "correct": number % 4 < 3} for number in range(40)]
     rows += [{"confidence": 0.25, "correct": number % 4 == 0} for number in range(40)]
     run = {"study": "s", "model": "m", "benchmark": "b", "protocol": "p", "shots": 0}
-    answers = pd.DataFrame(rows).assign(margin=1.0, brier=0.4, item_id=range(80), **run)
+    answers = pd.DataFrame(rows).assign(margin=1.0, brier=0.4, **run)
+    answers = answers.assign(item_id=range(80), cluster=range(80))
     assert slices.calibration(answers)["ece_pts"].tolist() == [0]
     sure = answers.assign(confidence=1.0)
     assert slices.calibration(sure)["ece_pts"].tolist() == [50]
@@ -159,6 +160,23 @@ def test_reliability_bins_hold_every_answer(answers):
     bins = slices.reliability(answers)
     assert bins["n"].sum() == len(answers)
     assert bins["confidence_pct"].between(10 * bins["bin"], 10 * bins["bin"] + 10).all()
+
+
+def test_intervals_of_a_tenth_allow_for_clusters_as_those_of_slices_do(answers):
+    alone = answers.assign(cluster=answers["item_id"])
+    wide, narrow = (slices.reliability(part, HOW) for part in (answers, alone))
+    assert (wide["acc_pct"] == narrow["acc_pct"]).all()
+    assert set(narrow["interval"]) == {"Wilson"} and "Wilson, effective n" in set(wide["interval"])
+    assert (wide["high_pct"] - wide["low_pct"]).sum() > (
+        narrow["high_pct"] - narrow["low_pct"]
+    ).sum()
+    row = wide.iloc[0]
+    part = answers.merge(wide.iloc[[0]][frames.RUN])
+    part = part[(10 * part["confidence"]).astype(int).clip(upper=9) == row["bin"]]
+    expected = frames.accuracy(part, HOW)
+    assert [row[name] for name in expected if name != "acc_pct"] == [
+        expected[name] for name in expected if name != "acc_pct"
+    ]
 
 
 def test_listing_holds_every_wrong_answer_with_its_text(both):

@@ -305,11 +305,13 @@ def test_more_than_three_models_of_confidence_do_not_share_a_panel():
         for place, model in enumerate(models)
         for name in ("medqa_4", "pubmedqa")
     ]
-    bins = pd.DataFrame(rows).assign(confidence_pct=55.0)
+    bins = pd.DataFrame(rows).assign(confidence_pct=55.0, low_pct=20.0, high_pct=70.0)
     few = bins[bins["model"].isin(models[:3])]
     shown = {True: panels.reliability(bins, bins), False: panels.reliability(few, few)}
     drawn = {many: [ax for ax in fig.axes if ax.get_visible()] for many, fig in shown.items()}
     assert [len(axes) for axes in drawn.values()] == [2 * 4, 2]
     for many, axes in drawn.items():
         assert {len(ax.get_legend_handles_labels()[1]) for ax in axes} == {1 if many else 3}
+    drawn_ends = drawn[False][0].collections[0].get_segments()[0][:, 1]
+    assert drawn_ends.tolist() == [20, 70], "the table's interval, which allows for clusters"
     assert "errors of 0 (base (NF4) on MedQA) to 3 (two on MedQA) points" in title(shown[True])

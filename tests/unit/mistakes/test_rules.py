@@ -152,6 +152,20 @@ def test_the_surest_mistakes_are_wrong_and_sorted_and_quote_no_question(answers)
     assert (shown["answer"] != shown["right answer"]).all()
 
 
+def test_of_several_draws_the_surest_wrong_one_is_shown_in_words(answers):
+    once = answers.query("model == 'tuned' and protocol == 'harness' and benchmark == 'medqa_4'")
+    other = (once["gold"] + 2) % 4  # another wrong answer, and a surer one
+    surer = once.assign(choice=other, correct=False, confidence=0.99, seed=43)
+    draws = pd.concat([once.assign(choice=(once["gold"] + 1) % 4, correct=False), surer])
+    draws = draws.reset_index(drop=True)
+    table = by_rule.confident(draws, rules.marks(draws), 5)
+    assert set(table["seed"]) == {43} and set(table["sample"]) == {0}
+    shown = by_rule.with_texts(table, draws)
+    assert len(shown) == len(table) == 5
+    letters = [synthetic.OPTIONS.index(text) for text in shown["answer"]]
+    assert list(map(by_rule.letter, letters)) == table["chosen"].tolist()
+
+
 def test_two_ways_count_the_items_that_both_asked(answers):
     table = by_rule.two_ways(answers, "sm70-2023")
     sums = table[["both right", "only the first", "only the second", "both wrong"]].sum(axis=1)

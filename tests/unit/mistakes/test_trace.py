@@ -1,13 +1,17 @@
 """Numbers of tables, traced to the answers that they count."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
+from sm70lib import benchmarks
 from sm70lib.__main__ import main
 from sm70lib.analysis import accuracies, comparisons, frames, slices, tables
-from sm70lib.mistakes import by_rule, rules, trace
+from sm70lib.mistakes import by_rule, narrow, rules, trace
+from sm70lib.mistakes.coverage import coverage
 from sm70lib.parameters import aggregates
 from sm70lib.statistics import stats
 from sm70lib.study.params import StudyError
@@ -75,6 +79,81 @@ def test_as_many_items_stand_behind_a_number_as_it_says(folder, name, column):
         assert found["item_id"].nunique() == table.loc[place, column], (name, place)
         checked += 1
     assert checked >= 2
+
+
+STEMS = ("A 71-year-old woman coughs.", "A 30-year-old man coughs.", "Someone coughs.")
+UNREAD = {"loglikelihoods": None, "choice": None, "choice_norm": None, "correct": False}
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory):
+    """A study of 60 questions about patients, of which each model left five replies unread."""
+    made = synthetic.study(tmp_path_factory.mktemp("clinic"), world=False, sizes={"medqa_4": 60})
+    asked = synthetic.items("medqa_4", 60, world=False)
+    told = [replace(item, question=STEMS[place % 3]) for place, item in enumerate(asked)]
+    benchmarks.save(made / "data/benchmarks", "medqa_4", told)
+    for path in made.glob("predictions/*/*.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = [row | (UNREAD if number % 12 == 5 else {}) for number, row in enumerate(rows)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answers = frames.frame(made)
+    written = {
+        "errors_by_slice": slices.by_slice(answers, HOW),
+        "errors_coverage": coverage(answers, HOW),
+        "errors_habits": slices.habits(answers),
+        "errors_calibration": slices.calibration(answers),
+        "errors_confident": by_rule.confident(answers, rules.marks(answers)),
+        "errors": slices.listing(frames.paired(answers, "base-nf4", "tuned")),
+    }
+    for name, table in written.items():
+        tables.write(table, made / "tables", name, "A table.")
+    return made, written
+
+
+@pytest.mark.parametrize(
+    "name", ["errors_by_slice", "errors_coverage", "errors_habits", "errors_calibration"]
+)
+def test_exactly_the_answers_behind_a_row_are_found(clinic, name):
+    made, written = clinic
+    table = written[name]
+    assert {"patient_age", "patient_sex"} <= set(table.get("slice", narrow.SLICES))
+    for place, row in enumerate(table.itertuples()):
+        _, found = trace.behind(made, name, str(place + 1), "n")
+        assert found["item_id"].nunique() == row.n, row
+        if pd.notna(getattr(row, "acc_pct", None)):
+            assert 100 * found["correct"].mean() == pytest.approx(row.acc_pct, abs=0.051)
+        if name == "errors_coverage":
+            assert found["confidence"].min() == pytest.approx(row.confidence, abs=0.00051)
+    assert place >= 5
+
+
+def test_a_row_about_one_mistake_leads_to_its_answers(clinic):
+    made, written = clinic
+    sure = written["errors_confident"].iloc[3]
+    _, found = trace.behind(made, "errors_confident", "4", "confidence")
+    assert found["item_id"].tolist() == [sure.item_id] and found["model"].tolist() == [sure.model]
+    wrong = written["errors"].iloc[3]
+    _, found = trace.behind(made, "errors", "4", "confidence_b")
+    assert found["model"].tolist() == ["base-nf4", "tuned"]
+    assert set(found["item_id"]) == {wrong.item_id}
+
+
+@pytest.mark.parametrize(
+    ("cells", "why"),
+    [
+        ({"ward": "north"}, "it is not known here which answers ward of this table chooses"),
+        ({"slice": "ward", "value": "north"}, "there is no slice 'ward' any more"),
+        ({"rule": "too hard"}, "there is no rule 'too hard' any more"),
+    ],
+)
+def test_a_row_that_is_about_fewer_answers_than_could_be_found_is_refused(clinic, cells, why):
+    made, _ = clinic
+    run = {"study": "made", "model": "tuned", "benchmark": "medqa_4", "protocol": "harness"}
+    pd.DataFrame([run | {"shots": 0} | cells | {"n": 12}]).to_csv(
+        made / "tables/errors_mine.csv", index=False
+    )
+    with pytest.raises(StudyError, match=f"tables/errors_mine.csv of study made, 1, n: {why}"):
+        trace.behind(made, "errors_mine", "1", "n")
 
 
 def test_a_cell_of_the_paper_table_is_traced_by_its_benchmark(folder):
