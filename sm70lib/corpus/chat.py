@@ -26,8 +26,6 @@ PLAIN = (
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
 )
-# Some templates write today's date, and the same study must give the same rows tomorrow.
-DATE = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
 SYSTEM, QUESTION, ANSWER = ("system", "Be brief."), ("user", "Which?"), ("assistant", "This.")
 
 
@@ -96,8 +94,6 @@ class Chat:
         if not tokenizer.chat_template:
             raise self._unfit(tokenizer, "has no chat template")
         self.tokenizer = tokenizer
-        template = tokenizer.get_chat_template()
-        self.template = DATE + template if "strftime_now" in template else template
         added = tokenizer.added_tokens_decoder.values()
         marks = {*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)}
         self.special = set(tokenizer.convert_tokens_to_ids(list(marks)))
@@ -125,7 +121,7 @@ class Chat:
 
     def _written(self, turns: Turns, reply_follows: bool) -> str:
         messages = [{"role": speaker, "content": text} for speaker, text in turns]
-        return templates.in_chat(self.tokenizer, messages, reply_follows, self.template)
+        return templates.in_chat(self.tokenizer, messages, reply_follows)
 
     def _takes_a_system_line(self) -> bool:
         self.has_system = True

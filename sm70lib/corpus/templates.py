@@ -12,6 +12,9 @@ from sm70lib.untrusted.time_limit import SECONDS, time_limit
 
 CHAT = "chat"  # the base's own chat template (see chat.py), which has no text here
 DIGEST = "template.json"  # in an adapter's folder: the template that it was trained in
+# Some chat templates write today's date. The same study must give the same rows tomorrow, and a
+# finished prediction must answer the same prompt.
+DATE = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
 # `prompt` is what the model reads, `response` is what it is trained to write.
 # medalpaca: MedAlpaca's own (github:kbressem/medAlpaca, prompt_templates/medalpaca.json). Both
 # headers stay when a field is empty.
@@ -184,20 +187,23 @@ def in_chat(
     tokenizer,
     messages: list[dict[str, str]],
     reply_follows: bool = False,
-    template: str | None = None,
 ) -> str:
     """Messages as a chat template writes them, which is a program that came with the model.
+
+    A template that asks for today's date gets DATE's.
 
     Args:
         tokenizer: The tokenizer that has the template.
         messages: The role and the content of each.
         reply_follows: Whether to write up to where a reply begins.
-        template: The template; by default the tokenizer's.
 
     Raises:
         StudyError: It does not end.
         jinja2.TemplateError: It refuses the messages.
     """
+    template = tokenizer.get_chat_template()
+    if "strftime_now" in template:
+        template = DATE + template
     try:
         with time_limit(SECONDS):
             return tokenizer.apply_chat_template(

@@ -97,6 +97,12 @@ TOKENIZER = "tokenizer.json"  # which holds all of a fast tokenizer
 _digest = lru_cache(digest)  # three models share a base of up to 140 GB
 
 
+def forget() -> None:
+    """Forgets what was read of models' files; a kernel stays open while 00 trains a base again."""
+    for read in (_digest, _chat_template, _has_words_of_its_own):
+        read.cache_clear()
+
+
 def models(p, folder: Path) -> list[Model]:
     """Lists the study's own models that `eval_own` names, then those of `eval_models`.
 

@@ -108,22 +108,26 @@ def by_protocol(folder: Path, name: str = "tuned") -> pd.DataFrame:
 
     Args:
         folder: the study's `predictions`.
-        name: the model; if it was not scored, another one is shown.
+        name: the model; if it has no accuracy, another one is shown.
 
     Returns:
         One row per benchmark, one column per protocol and shots (percent), and their range
-        (points).
+        (points). It has no rows if no model has an accuracy.
     """
     table = accuracies(folder)
     if name not in table:
-        name = min(folder.glob("*/*.jsonl")).parent.name
-    frame = table[name].reset_index()
+        name = next(iter(table.columns.drop(COUNTS)), name)
+    frame = table.reindex(columns=[name]).reset_index()
     frame["way"] = frame["protocol"] + ", " + frame["shots"].astype(str) + "-shot"
     wide = frame.pivot(index="benchmark", columns="way", values=name)
     return wide.assign(range_pts=wide.max(axis=1) - wide.min(axis=1)).round(1)
 
 
 def example(folder: Path) -> dict:
-    """The first line of the tuned model's first file, or of another model's if it has none."""
-    files = sorted((folder / "tuned").glob("*.jsonl")) or sorted(folder.glob("*/*.jsonl"))
-    return json.loads(files[0].read_text().splitlines()[0])
+    """The first line of the tuned model, or of another model if it has none; {} if none has any."""
+    for path in [*sorted(folder.glob("tuned/*.jsonl")), *sorted(folder.glob("*/*.jsonl"))]:
+        with path.open(encoding="utf-8") as lines:
+            first = next(lines, None)
+        if first is not None:
+            return json.loads(first)
+    return {}

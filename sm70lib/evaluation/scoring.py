@@ -23,7 +23,7 @@ from sm70lib.evaluation.answering import (
     score_here,
     template_of,
 )
-from sm70lib.evaluation.candidates import Model, models
+from sm70lib.evaluation.candidates import Model, forget, models
 from sm70lib.evaluation.lines import about_run, gather, seal
 from sm70lib.inspection.look import look_at_all
 from sm70lib.records.launching import launcher
@@ -50,6 +50,7 @@ def score_all(p, asked: list[Run], folder: Path) -> None:
         StudyError: there is too little memory for every model; or an adapter was trained in another
             template than it would be asked in.
     """
+    forget()
     found = models(p, folder)
     for which in found:
         for run in asked:

@@ -12,6 +12,47 @@ from sm70lib.corpus.templates import in_chat
 from sm70lib.models.loading import Pair
 
 TEMPERATURE = 0.8  # of several draws, as in Meditron (arXiv 2311.16079)
+# `generate` takes from a checkpoint's generation_config.json whatever it is not given, and some
+# checkpoints punish repetition there or sample by top_p. These values turn all of that off.
+PLAIN: dict[str, Any] = {
+    "num_beams": 1,
+    "repetition_penalty": 1.0,
+    "encoder_repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "min_length": 0,
+    **dict.fromkeys(
+        (
+            "min_new_tokens",
+            "max_time",
+            "stop_strings",
+            "bad_words_ids",
+            "sequence_bias",
+            "suppress_tokens",
+            "begin_suppress_tokens",
+            "forced_bos_token_id",
+            "forced_eos_token_id",
+            "exponential_decay_length_penalty",
+            "guidance_scale",
+            "watermarking_config",
+            "penalty_alpha",
+            "dola_layers",
+            "prompt_lookup_num_tokens",
+            "assistant_early_exit",
+        )
+    ),
+}
+SAMPLED: dict[str, Any] = {  # draws from the whole distribution
+    "do_sample": True,
+    "temperature": TEMPERATURE,
+    "top_k": 0,
+    "top_p": 1.0,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "min_p": None,
+    "top_h": None,
+}
 
 
 def answer(loaded, tokenizer, prompt: list[int], max_new_tokens: int) -> str:
@@ -55,6 +96,8 @@ def written(
 ) -> list[list[str]]:
     """The texts that a model writes after each prompt.
 
+    Of a checkpoint's generation_config.json only the end tokens count (see PLAIN).
+
     Args:
         loaded: The model.
         tokenizer: Its tokenizer.
@@ -72,10 +115,9 @@ def written(
     padding = [width - len(prompt) for prompt in prompts]
     ids = torch.tensor([[pad] * count + list(prompt) for count, prompt in zip(padding, prompts)])
     seen = torch.tensor([[0] * count + [1] * (width - count) for count in padding])
-    how: dict[str, Any] = {"do_sample": False}
+    how: dict[str, Any] = {"do_sample": False, "num_return_sequences": 1}
     if samples > 1:
-        how = {"do_sample": True, "temperature": TEMPERATURE, "top_k": 0}
-        how["num_return_sequences"] = samples
+        how = SAMPLED | {"num_return_sequences": samples}
     torch.manual_seed(seed)
     rows = loaded.generate(
         ids.to(loaded.device),
@@ -84,6 +126,7 @@ def written(
         max_new_tokens=max_new_tokens,
         pad_token_id=pad,
         eos_token_id=ends or None,
+        **PLAIN,
         **how,
     )
     replies = [_before_end(row, ends) for row in rows[:, width:].tolist()]

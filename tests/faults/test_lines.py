@@ -5,6 +5,7 @@ import os
 import shutil
 
 import pytest
+import torch
 
 from sm70lib.asking import runs
 from sm70lib.evaluation import answering, first_look, scoring
@@ -125,6 +126,15 @@ def test_another_configuration_of_an_adapter_is_another_model(study):
     assert study.again() == 30 and not study.as_before()
     path.write_text(json.dumps(about))
     assert study.again() == 0 and study.as_before(), "the old predictions come back"
+
+
+def test_a_base_that_was_trained_again_is_another_model_in_the_same_process(study):
+    model = study.folder / "base/model"
+    loaded = loading.load(model)
+    with torch.no_grad():
+        loaded.get_input_embeddings().weight.mul_(2)
+    loaded.save_pretrained(model)
+    assert study.again() == 60 and not study.as_before(), "the base, and the adapter on it"
 
 
 def test_files_of_an_earlier_version_are_finished_as_they_are(study):

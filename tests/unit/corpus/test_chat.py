@@ -189,6 +189,9 @@ def test_a_template_that_writes_the_date_gives_the_same_rows_tomorrow():
     made = tokenizer("chatml")
     made.chat_template = "{{ strftime_now('%d %b %Y') }}" + made.chat_template
     assert Chat(made).text((("user", "a"),)).startswith("26 Jul 2024<|im_start|>")
+    # So does a prompt of a model that is asked in its own template: its digest stays the same.
+    prompt = asking._as_chat(made, [{"role": "user", "content": "a"}], "a")
+    assert prompt == Chat(made).text((("user", "a"),), True)
 
 
 @pytest.mark.parametrize(

@@ -639,3 +639,18 @@ def test_a_preference_is_scored_by_the_loss_per_token_of_transformers(loaded, tm
         losses.append(model(input_ids=whole, labels=labels).loss.item())
     assert line["loglikelihoods"] == pytest.approx([-loss for loss in losses], abs=1e-4)
     assert line["choice"] == line["choice_norm"] == int(losses[1] < losses[0])
+
+
+def test_a_first_look_passes_over_a_file_without_lines(tmp_path):
+    """Every prompt of a run may have been skipped, for example as too long."""
+    for path in (tmp_path / "base/a.jsonl", tmp_path / "tuned/a.jsonl"):
+        path.parent.mkdir()
+        path.write_text("")
+        path.with_suffix(".meta.json").write_text("{}")
+    assert first_look.example(tmp_path) == {} and first_look.by_protocol(tmp_path).empty
+    line = {"item_id": "1", "benchmark": "medqa_4", "protocol": "harness", "shots": 0}
+    line |= {"correct": True, "choice": 0}
+    (tmp_path / "tuned/b.jsonl").write_text(json.dumps(line) + "\n")
+    (tmp_path / "tuned/b.meta.json").write_text("{}")
+    assert first_look.example(tmp_path) == line
+    assert first_look.by_protocol(tmp_path, "base").loc["medqa_4", "harness, 0-shot"] == 100

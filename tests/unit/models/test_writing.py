@@ -19,6 +19,27 @@ CHANNELS = (
     "{% if loop.last and not add_generation_prompt %}<|return|>{% else %}<|end|>{% endif %}"
     "{% endfor %}"
 )
+# What a generation_config.json may ask for, the first as in Qwen2.5's
+CHANGES: tuple[dict, ...] = (
+    {"do_sample": True, "repetition_penalty": 1.05, "top_p": 0.8, "top_k": 20, "temperature": 0.7},
+    {"repetition_penalty": 100.0},
+    {"no_repeat_ngram_size": 1},
+    {"num_beams": 3},
+    {"suppress_tokens": list(range(300))},
+    {"begin_suppress_tokens": list(range(300))},
+    {"bad_words_ids": [[token] for token in range(300)]},
+    {"sequence_bias": [[[token], 9.0] for token in range(300)]},
+    {"forced_bos_token_id": 300, "forced_eos_token_id": 301},
+    {"exponential_decay_length_penalty": (1, 9.0)},
+    {"prompt_lookup_num_tokens": 3},
+    {"stop_strings": ["a"]},
+    {"do_sample": True, "top_p": 0.1},
+    {"do_sample": True, "min_p": 0.9},
+    {"do_sample": True, "typical_p": 0.1},
+    {"do_sample": True, "epsilon_cutoff": 0.5},
+    {"do_sample": True, "eta_cutoff": 0.5},
+    {"do_sample": True, "top_h": 0.1},
+)
 REFUSES = "{{ raise_exception('only one turn') }}"
 
 
@@ -84,3 +105,15 @@ def test_prompts_are_filled_up_with_what_the_model_knows(made, monkeypatch):
     torch.manual_seed(0)
     monkeypatch.setattr(type(tokenizer), "pad_token_id", 10**6, raising=False)
     assert writing.written(loaded, tokenizer, [[5, 6, 7, 8], [5, 6]], 4) == right
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_how_a_checkpoint_would_write_changes_no_text(made, monkeypatch, samples):
+    """Greedy is the most likely token, and draws are from the whole distribution."""
+    loaded, tokenizer = made
+    prompts = [[5, 6, 7, 8], [5, 6]]
+    right = writing.written(loaded, tokenizer, prompts, 12, samples)
+    for changes in CHANGES:
+        about = GenerationConfig(**loaded.generation_config.to_dict() | changes)
+        monkeypatch.setattr(loaded, "generation_config", about)
+        assert writing.written(loaded, tokenizer, prompts, 12, samples) == right, changes
