@@ -24,7 +24,7 @@ from sm70lib.evaluation.answering import (
     template_of,
 )
 from sm70lib.evaluation.candidates import Model, models
-from sm70lib.evaluation.lines import about_run, gather, seal
+from sm70lib.evaluation.lines import about_run, gather, seal_gathered
 from sm70lib.inspection.look import look_at_all
 from sm70lib.records.launching import launcher
 from sm70lib.steps.steps import write_json
@@ -130,15 +130,15 @@ def score_model(
     if p.eval_launcher == "python":
         score_here(which, p, prompts, folder, tokens, which.identity(), place)
     else:
-        _launch(which, p, asked, folder, tokens)
+        _launch(which, p, prompts, folder, tokens)
     return None
 
 
-def _launch(which: Model, p, asked: list[Run], folder: Path, tokens: int) -> None:
+def _launch(which: Model, p, prompts: dict[Run, Prompts], folder: Path, tokens: int) -> None:
     """Starts `eval_launcher` with this module, and gathers the lines of its processes.
 
     Raises:
-        StudyError: a process stopped with an error.
+        StudyError: a process stopped with an error, or lines of a process are not there.
     """
     task = folder / "predictions" / which.name / "task.json"
     given = p.model_dump() | {"eval_batch_tokens": tokens}
@@ -153,10 +153,11 @@ def _launch(which: Model, p, asked: list[Run], folder: Path, tokens: int) -> Non
             f"eval_launcher: scoring stopped with exit code {done.returncode}: "
             f"{_error_in(done.stderr)}; what is finished is kept, run 04 again"
         )
-    for run in asked:
-        path = task.with_name(f"{run.name}.jsonl")
+    files = places(which, list(prompts), folder)
+    for path in files.values():
         gather(path)
-        seal(path)
+    for run, path in files.items():
+        seal_gathered(path, prompts[run])
 
 
 def _error_in(stderr: str) -> str:

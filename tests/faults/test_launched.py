@@ -1,0 +1,67 @@
+"""Scoring in processes of `eval_launcher`: what they leave undone is scored, and none stays."""
+
+import json
+import sys
+
+import pytest
+
+from sm70lib.asking import runs
+from sm70lib.evaluation import lines, scoring
+from sm70lib.study.params import StudyError
+from tests.asked import kept, study_with_items
+
+RUN = "medqa_4-sm70-2023-0"
+SHARES = """
+import os, pathlib, sys
+from sm70lib.evaluation import scoring
+os.environ["WORLD_SIZE"] = "2"
+for rank in {ranks}:
+    os.environ["RANK"] = rank
+    scoring.main(pathlib.Path(sys.argv[-1]))
+"""
+
+
+class Launched:
+    """A study with a base, whose launcher runs the words of a test in a process of its own."""
+
+    def __init__(self, folder, monkeypatch):
+        self.folder, self.p = study_with_items(folder)
+        self.p.eval_protocols, self.p.eval_own = ["sm70-2023"], ["base"]
+        self.asked = runs.runs(self.p, folder / "data/benchmarks")
+        self.base = folder / f"predictions/base/{RUN}.jsonl"
+        self.task = self.base.with_name("task.json")
+        self.monkeypatch = monkeypatch
+
+    def score(self, words: str = "") -> None:
+        """Scores what is left, with a launcher that executes the words; here if there are none."""
+        self.p.eval_launcher = "torchrun" if words else "python"
+        command = [sys.executable, "-c", words]
+        self.monkeypatch.setattr(scoring, "launcher", lambda line: command)
+        scoring.score_all(self.p, self.asked, self.folder)
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    return Launched(tmp_path, monkeypatch)
+
+
+def test_a_file_without_the_lines_of_one_process_is_not_finished(study):
+    with pytest.raises(StudyError) as refusal:
+        study.score(SHARES.format(ranks=("0",)))
+    there = len(kept(study.base))
+    assert 0 < there < 30
+    said = f"base/{RUN}.jsonl holds {there} of 30 lines after eval_launcher ended: run 04 again"
+    assert said in str(refusal.value) and "\n" not in str(refusal.value)
+    assert lines.SEAL not in json.loads(study.base.with_suffix(".meta.json").read_text())
+    study.score()
+    assert len(kept(study.base)) == 30
+
+
+def test_lines_that_are_dropped_when_they_are_gathered_are_named(tmp_path, capsys):
+    path = tmp_path / "base" / "x.jsonl"
+    path.parent.mkdir()
+    good = json.dumps({"item_id": "a", "seed": 0})
+    path.with_suffix(".0.part").write_text(f"{good}\n7\n")
+    lines.gather(path)
+    assert path.read_text() == f"{good}\n" and not list(path.parent.glob("*.part"))
+    assert "base/x.0.part: line 2 is no prediction and is dropped" in capsys.readouterr().out
