@@ -31,6 +31,7 @@ from sm70lib.steps.steps import write_json
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT, StudyError
 
+TASK = "task.json"  # tells the processes of `eval_launcher` what to do
 PER_REQUEST = 1024  # tokens of a served batch per request at once: a kill costs few requests
 
 
@@ -83,7 +84,9 @@ def keep(found: list[Model], asked: list[Run], folder: Path) -> None:
         asked: the runs.
         folder: the study's outputs.
     """
-    # Processes that were killed have left parts behind.
+    # Processes that were killed have left tasks and parts behind.
+    for task in folder.glob(f"predictions/*/{TASK}"):
+        task.unlink()
     for part in sorted(folder.glob("predictions/*/*.part")):
         run_name = part.name.rsplit(".", 2)[0]
         gather(part.with_name(f"{run_name}.jsonl"))
@@ -140,14 +143,16 @@ def _launch(which: Model, p, prompts: dict[Run, Prompts], folder: Path, tokens: 
     Raises:
         StudyError: a process stopped with an error, or lines of a process are not there.
     """
-    task = folder / "predictions" / which.name / "task.json"
+    task = folder / "predictions" / which.name / TASK
     given = p.model_dump() | {"eval_batch_tokens": tokens}
     about = {"name": which.name, "folder": str(folder), "params": given}
+    command = [*launcher(p.eval_launcher), "-m", "sm70lib.evaluation.scoring", str(task)]
     # Every process would read all weights to find the identity.
     write_json(task, about | {"identity": which.identity()})
-    command = [*launcher(p.eval_launcher), "-m", "sm70lib.evaluation.scoring", str(task)]
-    done = subprocess.run(command, cwd=ROOT, text=True, stderr=subprocess.PIPE)
-    task.unlink()
+    try:
+        done = subprocess.run(command, cwd=ROOT, text=True, stderr=subprocess.PIPE)
+    finally:
+        task.unlink(missing_ok=True)
     if done.returncode:
         raise StudyError(
             f"eval_launcher: scoring stopped with exit code {done.returncode}: "

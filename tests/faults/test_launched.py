@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 
 import pytest
 
@@ -18,6 +19,11 @@ os.environ["WORLD_SIZE"] = "2"
 for rank in {ranks}:
     os.environ["RANK"] = rank
     scoring.main(pathlib.Path(sys.argv[-1]))
+"""
+WAITS = """
+import pathlib, sys, time
+pathlib.Path(sys.argv[-1]).with_name("started").write_text("yes")
+time.sleep(600)
 """
 
 
@@ -65,3 +71,25 @@ def test_lines_that_are_dropped_when_they_are_gathered_are_named(tmp_path, capsy
     lines.gather(path)
     assert path.read_text() == f"{good}\n" and not list(path.parent.glob("*.part"))
     assert "base/x.0.part: line 2 is no prediction and is dropped" in capsys.readouterr().out
+
+
+def test_an_interrupted_launch_leaves_no_task(study, monkeypatch):
+    started = study.task.with_name("started")
+
+    def interrupted(process, *_, **__):
+        while not started.exists() or not started.read_text():
+            assert process.poll() is None
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("subprocess.Popen.communicate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        study.score(WAITS)
+    assert not study.task.exists()
+
+
+def test_a_task_that_a_killed_launch_has_left_is_removed(study):
+    study.task.parent.mkdir(parents=True)
+    study.task.write_text("{}")
+    study.score()
+    assert not study.task.exists()
