@@ -26,6 +26,7 @@ from sm70lib.evaluation.answering import (
 from sm70lib.evaluation.candidates import Model, models
 from sm70lib.evaluation.lines import about_run, gather, seal_gathered
 from sm70lib.inspection.look import look_at_all
+from sm70lib.records import children
 from sm70lib.records.launching import launcher
 from sm70lib.steps.steps import write_json
 from sm70lib.study import memory
@@ -150,19 +151,29 @@ def _launch(which: Model, p, prompts: dict[Run, Prompts], folder: Path, tokens: 
     # Every process would read all weights to find the identity.
     write_json(task, about | {"identity": which.identity()})
     try:
-        done = subprocess.run(command, cwd=ROOT, text=True, stderr=subprocess.PIPE)
+        exit_code, said = _ended(command)
     finally:
         task.unlink(missing_ok=True)
-    if done.returncode:
+    if exit_code:
         raise StudyError(
-            f"eval_launcher: scoring stopped with exit code {done.returncode}: "
-            f"{_error_in(done.stderr)}; what is finished is kept, run 04 again"
+            f"eval_launcher: scoring stopped with exit code {exit_code}: "
+            f"{_error_in(said)}; what is finished is kept, run 04 again"
         )
     files = places(which, list(prompts), folder)
     for path in files.values():
         gather(path)
     for run, path in files.items():
         seal_gathered(path, prompts[run])
+
+
+def _ended(command: list[str]) -> tuple[int, str]:
+    """Runs processes to their end, or ends them with this one: exit code and stderr."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=children.environment(), text=True, stderr=subprocess.PIPE
+    )
+    with children.ended_with_us(process):
+        _, said = process.communicate()
+    return process.returncode, said
 
 
 def _error_in(stderr: str) -> str:

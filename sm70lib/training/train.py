@@ -20,6 +20,7 @@ from types import SimpleNamespace
 
 from filelock import FileLock, Timeout
 
+from sm70lib.records import children
 from sm70lib.steps.steps import progress, write_json
 from sm70lib.steps.trained import LEFT, finished
 from sm70lib.study.files import record
@@ -106,8 +107,8 @@ def _train(stage: Path, folder: Path, p, how) -> None:
         watch.measure_documents(trainer, documents, stage, watch.BEFORE)
     seal = checkpoints.Seal(loading.existing(base), loading.public_name(folder))
     _run(trainer, stage, checkpoint, seal)
-    if watch.notebook_gone():
-        sys.exit(watch.ORPHANED)
+    if children.notebook_gone():
+        sys.exit(children.ORPHANED)
     if not trainer.is_fsdp_enabled:
         watch.measure_documents(trainer, documents, stage, watch.AFTER)
     _finish(trainer, stage, folder, p)

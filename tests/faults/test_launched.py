@@ -1,6 +1,9 @@
 """Scoring in processes of `eval_launcher`: what they leave undone is scored, and none stays."""
 
 import json
+import os
+import socket
+import subprocess
 import sys
 import time
 
@@ -8,8 +11,10 @@ import pytest
 
 from sm70lib.asking import runs
 from sm70lib.evaluation import lines, scoring
+from sm70lib.records import children
 from sm70lib.study.params import StudyError
 from tests.asked import kept, study_with_items
+from tests.faults.test_writers import alive
 
 RUN = "medqa_4-sm70-2023-0"
 SHARES = """
@@ -21,8 +26,9 @@ for rank in {ranks}:
     scoring.main(pathlib.Path(sys.argv[-1]))
 """
 WAITS = """
-import pathlib, sys, time
-pathlib.Path(sys.argv[-1]).with_name("started").write_text("yes")
+import pathlib, subprocess, sys, time
+below = subprocess.Popen(["sleep", "600"])
+pathlib.Path(sys.argv[-1]).with_name("started").write_text(str(below.pid))
 time.sleep(600)
 """
 
@@ -73,7 +79,7 @@ def test_lines_that_are_dropped_when_they_are_gathered_are_named(tmp_path, capsy
     assert "base/x.0.part: line 2 is no prediction and is dropped" in capsys.readouterr().out
 
 
-def test_an_interrupted_launch_leaves_no_task(study, monkeypatch):
+def test_an_interrupted_launch_leaves_no_task_and_no_process(study, monkeypatch):
     started = study.task.with_name("started")
 
     def interrupted(process, *_, **__):
@@ -86,6 +92,27 @@ def test_an_interrupted_launch_leaves_no_task(study, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         study.score(WAITS)
     assert not study.task.exists()
+    assert not alive(int(started.read_text()))
+
+
+def test_a_process_whose_notebook_was_killed_stops_after_its_batch(study, monkeypatch):
+    """It leaves whole lines, and the notebook that comes next scores the rest."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    monkeypatch.setenv(children.NOTEBOOK, f"{socket.gethostname()}:{gone.pid}")
+    with pytest.raises(SystemExit) as stopped:
+        study.score()
+    assert stopped.value.code == children.ORPHANED
+    assert 0 < len(kept(study.base)) < 30
+    monkeypatch.delenv(children.NOTEBOOK)
+    study.score()
+    assert len(kept(study.base)) == 30
+
+
+def test_processes_are_told_which_notebook_waits_for_them(study):
+    words = f"import os, sys; sys.exit('error: ' + os.environ['{children.NOTEBOOK}'])"
+    with pytest.raises(StudyError, match=f"error: {socket.gethostname()}:{os.getpid()};"):
+        study.score(words)
 
 
 def test_a_task_that_a_killed_launch_has_left_is_removed(study):

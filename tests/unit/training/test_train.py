@@ -13,10 +13,11 @@ from datasets import Dataset
 
 from sm70lib.models import loading
 from sm70lib.parameters import stages
+from sm70lib.records import children
 from sm70lib.sizes import accelerators
 from sm70lib.steps import compared, keys
 from sm70lib.study.params import ROOT, StudyError
-from sm70lib.training import checks, launch, trainers, watch
+from sm70lib.training import checks, launch, trainers
 from sm70lib.training.rows import by_source, reading, rows_of
 from tests.tuning import staged, study
 
@@ -56,15 +57,15 @@ def test_a_stage_has_a_key_of_what_decides_its_adapter(tmp_path):
 
 def test_an_orphaned_trainer_notices(monkeypatch):
     monkeypatch.delenv("SM70_NOTEBOOK", raising=False)
-    assert not watch.notebook_gone()
+    assert not children.notebook_gone()
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     monkeypatch.setenv("SM70_NOTEBOOK", f"{os.uname().nodename}:{process.pid}")
-    assert watch.notebook_gone()
+    assert children.notebook_gone()
     monkeypatch.setenv("SM70_NOTEBOOK", f"{os.uname().nodename}:{os.getpid()}")
-    assert not watch.notebook_gone()
+    assert not children.notebook_gone()
     monkeypatch.setenv("SM70_NOTEBOOK", "elsewhere:1")
-    assert not watch.notebook_gone()
+    assert not children.notebook_gone()
 
 
 def test_what_a_rehearsal_counts_is_forgotten(tmp_path):
