@@ -24,7 +24,7 @@ from sm70lib.evaluation.answering import (
     template_of,
 )
 from sm70lib.evaluation.candidates import Model, models
-from sm70lib.evaluation.lines import about_run, gather, seal_gathered
+from sm70lib.evaluation.lines import about_run, be_alone, gather, seal_gathered
 from sm70lib.inspection.look import look_at_all
 from sm70lib.records import children
 from sm70lib.records.launching import launcher
@@ -52,6 +52,7 @@ def score_all(p, asked: list[Run], folder: Path) -> None:
         StudyError: there is too little memory for every model; or an adapter was trained in another
             template than it would be asked in.
     """
+    be_alone()
     found = models(p, folder)
     for which in found:
         for run in asked:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,10 @@ class Launched:
         self.monkeypatch.setattr(scoring, "launcher", lambda line: command)
         scoring.score_all(self.p, self.asked, self.folder)
 
+    def parts(self) -> list[Path]:
+        """The files of lines that nobody has gathered."""
+        return list(self.base.parent.glob(f"{RUN}.*.part"))
+
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
@@ -67,6 +72,20 @@ def test_a_file_without_the_lines_of_one_process_is_not_finished(study):
     assert lines.SEAL not in json.loads(study.base.with_suffix(".meta.json").read_text())
     study.score()
     assert len(kept(study.base)) == 30
+
+
+def test_the_notebook_gathers_whatever_its_environment_says(study, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    study.score(SHARES.format(ranks=("0", "1")))
+    assert len(kept(study.base)) == 30 and not study.parts()
+
+
+def test_a_notebook_that_scores_itself_is_none_of_several_processes(study, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    study.score()
+    assert len(kept(study.base)) == 30 and not study.parts()
 
 
 def test_lines_that_are_dropped_when_they_are_gathered_are_named(tmp_path, capsys):
