@@ -209,10 +209,12 @@ def _gathered(model) -> dict:
 
 def _writing(error: Exception) -> bool:
     """Whether an error comes from writing to a full disk."""
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if getattr(error, "errno", None) in numbers:
         return True
     # torch and safetensors raise errors of their own, which have no errno
-    return any(word in str(error) for word in ("inline_container", "writing file", "os error"))
+    of_safetensors = [f"(os error {number})" for number in numbers]
+    return any(word in str(error) for word in ("inline_container", "writing file", *of_safetensors))
 
 
 if __name__ == "__main__":
