@@ -7,6 +7,7 @@ Batches depend on the item list alone, so it ends with the same numbers as an un
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sm70lib.evaluation.batches import Batch, batched, limit
 from sm70lib.evaluation.lines import about_run, resume, seal, share
 from sm70lib.models.backend import Backend, Local
 from sm70lib.models.proof import PACKED
+from sm70lib.records import children
 from sm70lib.records.jsonlines import Asked, appending
 from sm70lib.steps.steps import progress, write_json
 from sm70lib.study.params import StudyError
@@ -70,6 +72,8 @@ def evaluate(
                 file.write("".join(f"{json.dumps(line)}\n" for line in new_lines))
                 file.flush()
                 bar.update(len(new_lines))
+            if children.notebook_gone():
+                sys.exit(children.ORPHANED)  # the launcher ends the others
     if rank == 0:
         scored = {"n_scored": len(prompts) - len(listed["skipped"])}
         write_json(path.with_suffix(".meta.json"), about | listed | scored)

@@ -102,18 +102,29 @@ def share(path: Path) -> tuple[Path, int, int]:
     return mine, rank, world
 
 
+def be_alone() -> None:
+    """Says that this process is none of several, whatever the environment of its user says.
+
+    The notebook calls this; what its launcher starts is told anew which of several it is.
+    """
+    for name in ("RANK", "WORLD_SIZE"):
+        os.environ.pop(name, None)
+
+
 def gather(path: Path) -> None:
     """Moves the whole lines that several processes left beside `path` into it.
 
+    It prints what is wrong with the lines that it drops.
     One of several processes does nothing, since the others may still be writing.
     """
     if "RANK" in os.environ:
         return
     for part in sorted(path.parent.glob(f"{path.stem}.*.part")):
         have = jsonlines.mend(path)
-        mine = jsonlines.read(part).kept
+        mine = jsonlines.read(part)
+        jsonlines.say(part, mine.faults)
         with open(path, "a", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for asked, line in mine.items() if asked not in have)
+            file.writelines(f"{line}\n" for asked, line in mine.kept.items() if asked not in have)
         part.unlink()
 
 
@@ -159,6 +170,28 @@ def seal(path: Path) -> None:
     """Writes the digest of a finished prediction file into the `.meta.json` beside it."""
     meta = path.with_suffix(".meta.json")
     write_json(meta, read(meta) | {SEAL: digest(path)})
+
+
+def seal_gathered(path: Path, prompts: Prompts) -> None:
+    """Seals a prediction file that several processes wrote, if all their lines were gathered.
+
+    Args:
+        path: the prediction file.
+        prompts: what was asked.
+
+    Raises:
+        StudyError: lines are lacking, so the file is not finished.
+    """
+    there = len(jsonlines.mend(path))
+    scored = read(path.with_suffix(".meta.json")).get("n_scored")
+    if there != scored:
+        wanted = len(prompts) if scored is None else scored
+        raise StudyError(
+            f"{path} holds {there} of {wanted} lines after eval_launcher ended: run 04 again, "
+            "which scores what is lacking; processes on several machines must share one folder of "
+            "outputs (SM70_OUTPUTS)"
+        )
+    seal(path)
 
 
 def _same(path: Path, about: dict) -> dict:

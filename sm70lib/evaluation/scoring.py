@@ -24,13 +24,15 @@ from sm70lib.evaluation.answering import (
     template_of,
 )
 from sm70lib.evaluation.candidates import Model, forget, models
-from sm70lib.evaluation.lines import about_run, gather, seal
+from sm70lib.evaluation.lines import about_run, be_alone, gather, seal_gathered
 from sm70lib.inspection.look import look_at_all
+from sm70lib.records import children
 from sm70lib.records.launching import launcher
 from sm70lib.steps.steps import write_json
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT, StudyError
 
+TASK = "task.json"  # tells the processes of `eval_launcher` what to do
 PER_REQUEST = 1024  # tokens of a served batch per request at once: a kill costs few requests
 
 
@@ -51,6 +53,7 @@ def score_all(p, asked: list[Run], folder: Path) -> None:
             template than it would be asked in.
     """
     forget()
+    be_alone()
     found = models(p, folder)
     for which in found:
         for run in asked:
@@ -84,7 +87,9 @@ def keep(found: list[Model], asked: list[Run], folder: Path) -> None:
         asked: the runs.
         folder: the study's outputs.
     """
-    # Processes that were killed have left parts behind.
+    # Processes that were killed have left tasks and parts behind.
+    for task in folder.glob(f"predictions/*/{TASK}"):
+        task.unlink()
     for part in sorted(folder.glob("predictions/*/*.part")):
         run_name = part.name.rsplit(".", 2)[0]
         gather(part.with_name(f"{run_name}.jsonl"))
@@ -131,33 +136,46 @@ def score_model(
     if p.eval_launcher == "python":
         score_here(which, p, prompts, folder, tokens, which.identity(), place)
     else:
-        _launch(which, p, asked, folder, tokens)
+        _launch(which, p, prompts, folder, tokens)
     return None
 
 
-def _launch(which: Model, p, asked: list[Run], folder: Path, tokens: int) -> None:
+def _launch(which: Model, p, prompts: dict[Run, Prompts], folder: Path, tokens: int) -> None:
     """Starts `eval_launcher` with this module, and gathers the lines of its processes.
 
     Raises:
-        StudyError: a process stopped with an error.
+        StudyError: a process stopped with an error, or lines of a process are not there.
     """
-    task = folder / "predictions" / which.name / "task.json"
+    task = folder / "predictions" / which.name / TASK
     given = p.model_dump() | {"eval_batch_tokens": tokens}
     about = {"name": which.name, "folder": str(folder), "params": given}
+    command = [*launcher(p.eval_launcher), "-m", "sm70lib.evaluation.scoring", str(task)]
     # Every process would read all weights to find the identity.
     write_json(task, about | {"identity": which.identity()})
-    command = [*launcher(p.eval_launcher), "-m", "sm70lib.evaluation.scoring", str(task)]
-    done = subprocess.run(command, cwd=ROOT, text=True, stderr=subprocess.PIPE)
-    task.unlink()
-    if done.returncode:
+    try:
+        exit_code, said = _ended(command)
+    finally:
+        task.unlink(missing_ok=True)
+    if exit_code:
         raise StudyError(
-            f"eval_launcher: scoring stopped with exit code {done.returncode}: "
-            f"{_error_in(done.stderr)}; what is finished is kept, run 04 again"
+            f"eval_launcher: scoring stopped with exit code {exit_code}: "
+            f"{_error_in(said)}; what is finished is kept, run 04 again"
         )
-    for run in asked:
-        path = task.with_name(f"{run.name}.jsonl")
+    files = places(which, list(prompts), folder)
+    for path in files.values():
         gather(path)
-        seal(path)
+    for run, path in files.items():
+        seal_gathered(path, prompts[run])
+
+
+def _ended(command: list[str]) -> tuple[int, str]:
+    """Runs processes to their end, or ends them with this one: exit code and stderr."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=children.environment(), text=True, stderr=subprocess.PIPE
+    )
+    with children.ended_with_us(process):
+        _, said = process.communicate()
+    return process.returncode, said
 
 
 def _error_in(stderr: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sm70lib.parameters import launchers
-from sm70lib.parameters.stages import STAGES
+from sm70lib.parameters.stages import IN_ROUNDS, STAGES
 
 OF_TRAINING: tuple[tuple[str, Callable[..., Any], str], ...] = (  # see `rules.RULES`
     *(
@@ -23,6 +23,23 @@ OF_TRAINING: tuple[tuple[str, Callable[..., Any], str], ...] = (  # see `rules.R
             "is more steps than",
         )
         for kind in STAGES
+        if kind not in IN_ROUNDS
+    ),
+    *(
+        (
+            f"{kind}_warmup {kind}_steps {kind}_round_steps",
+            lambda warmup, steps, lengths: warmup < 1 or warmup <= steps or lengths,
+            "is more steps than",
+        )
+        for kind in IN_ROUNDS
+    ),
+    *(
+        (
+            f"{kind}_warmup {kind}_round_steps",
+            lambda warmup, lengths: warmup < 1 or all(warmup <= length for length in lengths),
+            "is more steps than a round of",
+        )
+        for kind in IN_ROUNDS
     ),
     *(
         (

@@ -8,6 +8,8 @@ import re
 from functools import partial
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from sm70lib import sources
 from sm70lib.evaluation import candidates
 from sm70lib.parameters import launchers
@@ -194,14 +196,23 @@ def _scoring_row(p, base, model: candidates.Model) -> Need:
     if model.server:
         return Need("04", f"{model.name}, on its server")
     try:
-        adapter = budget_scoring.adapter_bytes(base, p) if model.adapter else 0
+        adapter = _adapter_bytes(p, base, model)
         size = partial(budget_scoring.scoring, model.source, p, model.quantised, adapter)
         whole = memory.rounded_up(size(None))
         smaller = memory.rounded_up(size(1))
         disk = _download(model.source) if model.name in p.eval_models else None
-    except (OSError, ValueError):  # the model cannot be read here yet
+    except (OSError, ValueError, SafetensorError):  # the model cannot be read here yet
         return Need("04", model.name, None)
     return Need("04", model.name, whole, disk_gb=disk, smaller_gb=smaller)
+
+
+def _adapter_bytes(p, base, model: candidates.Model) -> float:
+    """Bytes of a model's adapter in memory: one from elsewhere has a size of its own."""
+    if model.adapter is None:
+        return 0.0
+    if model.name in p.eval_models:
+        return budget_scoring.saved_adapter_bytes(model.adapter)
+    return budget_scoring.adapter_bytes(base, p)
 
 
 def expected(p, base) -> list[candidates.Model]:

@@ -1,5 +1,7 @@
 """Processes that a notebook or a run has started: their notes, and their end."""
 
+import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,7 +11,23 @@ import psutil
 
 STOPPED = "stopped by hand"  # why a run ended: by Ctrl-C or SIGTERM
 PATIENCE = 10  # seconds
+NOTEBOOK = "SM70_NOTEBOOK"  # environment variable of a child: host and process of its notebook
+ORPHANED = 3  # exit code of a child whose notebook has gone
 NOTE = "note: "  # what a notebook shows of the log of its child
+
+
+def environment() -> dict[str, str]:
+    """The environment of a child, which tells it that this process waits (see `notebook_gone`)."""
+    return os.environ | {NOTEBOOK: f"{socket.gethostname()}:{os.getpid()}"}
+
+
+def notebook_gone() -> bool:
+    """Whether the notebook that started this process was on this host and has ended.
+
+    A kill leaves a notebook no time to end what it has started.
+    """
+    host, _, process = os.environ.get(NOTEBOOK, "").partition(":")
+    return host == socket.gethostname() and not psutil.pid_exists(int(process))
 
 
 @contextmanager

@@ -110,12 +110,17 @@ def mend(path: Path, wanted: Set[Asked] | None = None) -> set[Asked]:
     found = read(path)
     strange = found.kept.keys() - wanted if wanted is not None else set()
     faults = [*found.faults, *(f"item {item} is not asked and is dropped" for item, _ in strange)]
-    for fault in faults:
-        print(f"{path.parent.name}/{path.name}: {fault}", flush=True)
+    say(path, faults)
     kept = {asked: line for asked, line in found.kept.items() if asked not in strange}
     if strange or not found.whole:
         write_text(path, "".join(f"{line}\n" for line in kept.values()))
     return set(kept)
+
+
+def say(path: Path, faults: list[str]) -> None:
+    """Prints what is wrong with lines of a prediction file."""
+    for fault in faults:
+        print(f"{path.parent.name}/{path.name}: {fault}", flush=True)
 
 
 def drop_half_line(path: Path) -> None:

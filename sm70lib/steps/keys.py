@@ -182,7 +182,9 @@ def _inputs(name: str, params: Any) -> dict[str, str | None]:
         wanted += [(f"../{other}/", "predictions") for other in others]
     digests: dict[str, str | None] = {}
     for study, pattern in wanted:
-        recorded = mark(outputs() / params.study / study, maker(pattern)).get("outputs", {})
+        # Where the study is a link, the system would look for `..` behind the link.
+        place = Path(os.path.normpath(outputs() / params.study / study))
+        recorded = mark(place, maker(pattern)).get("outputs", {})
         matching = [path for path in recorded if fnmatch(path, pattern)]
         digests |= {f"{study}{path}": recorded[path]["sha256"] for path in matching}
         if not matching and pattern not in OPTIONAL:

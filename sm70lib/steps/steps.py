@@ -107,7 +107,7 @@ def require_writable(folder: Path) -> None:
 def _require_inputs(name: str, folder: Path, key: Key) -> None:
     """Raises StudyError if an input is missing, or is not as its step wrote it."""
     for path, sha in key["inputs"].items():
-        study = (folder / path).resolve().relative_to(outputs()).parts[0]
+        study = Path(os.path.relpath(folder / path, outputs())).parts[0]  # it may be a link
         if sha is None:
             raise StudyError(
                 f"{name} needs {path} of study {folder.name}: run {maker(path)} first "

@@ -76,7 +76,9 @@ def read(name: str, line: str) -> Other:
     Raises:
         StudyError: the line is not understood.
     """
-    first, *words = line.split()
+    first, *words = line.split() or [""]
+    if not first:
+        raise StudyError(f"eval_models: {name}: {line.strip()!r} is not understood; {HELP}")
     if first.startswith(SERVED):
         return _served(name, _given(name, [first, *words], OF_A_SERVER))
     given = _given(name, words, OF_WEIGHTS)

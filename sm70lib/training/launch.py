@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
@@ -87,7 +86,7 @@ def _trained(p, stage: Path, watch: Callable[[pd.DataFrame], None]) -> tuple[int
         Its exit code, and what it has written into the stage's log.
     """
     command = [*launcher(p.train_launcher), "-m", "sm70lib.training.train", str(stage)]
-    environment = os.environ | {"SM70_NOTEBOOK": f"{socket.gethostname()}:{os.getpid()}"}
+    environment = children.environment()
     path = stage / "log.txt"
     with open(path, "a") as log:
         written = shown = log.tell()

@@ -20,6 +20,7 @@ from types import SimpleNamespace
 
 from filelock import FileLock, Timeout
 
+from sm70lib.records import children
 from sm70lib.steps.steps import progress, write_json
 from sm70lib.steps.trained import LEFT, finished
 from sm70lib.study.files import record
@@ -106,8 +107,8 @@ def _train(stage: Path, folder: Path, p, how) -> None:
         watch.measure_documents(trainer, documents, stage, watch.BEFORE)
     seal = checkpoints.Seal(loading.existing(base), loading.public_name(folder))
     _run(trainer, stage, checkpoint, seal)
-    if watch.notebook_gone():
-        sys.exit(watch.ORPHANED)
+    if children.notebook_gone():
+        sys.exit(children.ORPHANED)
     if not trainer.is_fsdp_enabled:
         watch.measure_documents(trainer, documents, stage, watch.AFTER)
     _finish(trainer, stage, folder, p)
@@ -208,10 +209,12 @@ def _gathered(model) -> dict:
 
 def _writing(error: Exception) -> bool:
     """Whether an error comes from writing to a full disk."""
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if getattr(error, "errno", None) in numbers:
         return True
     # torch and safetensors raise errors of their own, which have no errno
-    return any(word in str(error) for word in ("inline_container", "writing file", "os error"))
+    of_safetensors = [f"(os error {number})" for number in numbers]
+    return any(word in str(error) for word in ("inline_container", "writing file", *of_safetensors))
 
 
 if __name__ == "__main__":

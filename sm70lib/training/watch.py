@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import socket
 import sys
 import time
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import torch
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import TrainerCallback
 
 from sm70lib.corpus.tokens import IGNORED
+from sm70lib.records import children
 from sm70lib.steps.steps import write_csv
 from sm70lib.steps.trained import LOGGED
 from sm70lib.study.params import StudyError
 
-ORPHANED = 3  # exit code of a trainer whose notebook has gone
 TOGETHER = 8  # rows of a forward pass: a base in four bits is decoded anew in each
 BEFORE, AFTER = "loss_before", "loss_after"  # nats, summed over a row's targets
 
@@ -72,18 +69,12 @@ class Orphan(TrainerCallback):
     """
 
     def on_step_end(self, args, state, control, **kwargs):
-        if not notebook_gone():
+        if not children.notebook_gone():
             return
         if args.world_size == 1:
             control.should_log = control.should_save = control.should_training_stop = True
         elif state.is_world_process_zero:
-            sys.exit(ORPHANED)  # the launcher ends the others; the last checkpoint holds
-
-
-def notebook_gone() -> bool:
-    """Whether the notebook named in SM70_NOTEBOOK (host:process) was on this host and has ended."""
-    host, _, process = os.environ.get("SM70_NOTEBOOK", "").partition(":")
-    return host == socket.gethostname() and not psutil.pid_exists(int(process))
+            sys.exit(children.ORPHANED)  # the launcher ends the others; the last checkpoint holds
 
 
 def measure_documents(trainer, documents: Path, stage: Path, column: str) -> None:

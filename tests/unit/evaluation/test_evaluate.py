@@ -470,6 +470,7 @@ def test_other_models_are_looked_for_before_any_is_scored(study):
             f"{folder / 'base/model'} quant=int3",
             "quant=int3 is not understood; allowed are .*quant=nf4",
         ),
+        (" ", "^eval_models: other: '' is not understood; allowed are FOLDER_OR_HUB_NAME"),
     ):
         p.eval_models = {"other": line}
         with pytest.raises(StudyError, match=sentence):

@@ -47,6 +47,19 @@ def test_what_cannot_be_trained_is_one_sentence_before_anything_is_loaded(tmp_pa
     assert said in str(refusal.value) and "\n" not in str(refusal.value)
 
 
+def test_a_warm_up_is_compared_with_the_lengths_that_rounds_have(tmp_path):
+    """With `dpo_steps` only where `dpo_round_steps` gives no others."""
+    rounds = {"train_stages": ["sft", "dpo", "dpo"], "dpo_sources": ["preference_pairs"]}
+    rounds |= {"dpo_steps": 10, "dpo_warmup": 20}
+    study(tmp_path, **rounds, dpo_round_steps=[20, 30])
+    for lengths, said in (
+        ([30, 19], r"dpo_warmup 20.0 is more steps than a round of dpo_round_steps \[30, 19\]"),
+        ([], "dpo_warmup 20.0 is more steps than dpo_steps 10"),
+    ):
+        with pytest.raises(StudyError, match=said):
+            study(tmp_path, **rounds, dpo_round_steps=lengths)
+
+
 def test_a_study_with_all_weights_needs_no_adapter_and_one_with_an_adapter_no_type(tmp_path):
     lora = [name for name in TINY if name.startswith("lora_")]
     absent = {name: value for name, value in TINY.items() if name not in lora}

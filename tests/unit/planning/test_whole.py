@@ -1,12 +1,15 @@
 """The plan of a stage that trains all weights."""
 
+from functools import partial
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from sm70lib.models import loading
 from sm70lib.planning import needs
-from sm70lib.sizes import accelerators, activations, budget, measured
-from sm70lib.study import params
+from sm70lib.sizes import accelerators, activations, budget, budget_scoring, measured
+from sm70lib.study import memory, params
 from sm70lib.study.params import ROOT
 from sm70lib.training.trainers import FULL
 from tests import small
@@ -73,6 +76,22 @@ def test_70b_needs_many_cards_and_the_plan_says_what_each_of_them_holds():
     assert budget.advice(LLAMA, shared, 80e9) == "fits"
     hours = [accelerators.tokens(p, "sft") for p in (alone, small.parameters(**changes))]
     assert hours[0] == 1.5 * hours[1]
+
+
+def test_the_plan_counts_an_adapter_from_elsewhere_by_its_own_size(tmp_path):
+    """Of a study with all weights, which has no adapter, and of one with an adapter."""
+    (tmp_path / "there").mkdir()
+    save_file({"a": torch.zeros(1000, 1000)}, tmp_path / "there/adapter_model.safetensors")
+    lines = {"plain": LLAMA, "with": f"{LLAMA} adapter={tmp_path / 'there'}"}
+    lines["absent"] = f"{LLAMA} adapter={tmp_path / 'none'}"
+    for more in ([ROOT / "tests/chain/full.yml"], []):
+        files = [ROOT / "params/sm70-7b.yml", *more]
+        study = params.load(*files, overrides={"study": "mine", "eval_models": lines})
+        rows = {row.part: row for row in needs.rows(study)}
+        size = partial(budget_scoring.scoring, LLAMA, study, False)
+        assert rows["plain"].device_gb == memory.rounded_up(size(0))
+        assert rows["with"].device_gb == memory.rounded_up(size(4e6))
+        assert rows["absent"].device_gb is None
 
 
 def test_the_plan_names_models_disk_and_gpus_of_a_study_with_all_weights():

@@ -193,6 +193,19 @@ def test_a_further_study_counts_by_its_predictions(made):
     assert list(made.all()) == ["06_figures"]
 
 
+@pytest.mark.parametrize("linked", ["", "stages"])
+def test_a_study_may_be_a_link_to_another_disk(made, linked):
+    made.toy.change("figures_studies", "[other]")
+    shutil.copytree(made.toy.study, made.toy.study.parent / "other")
+    place = made.toy.folder / "disk/far"
+    shutil.copytree(made.toy.study / linked, place)
+    shutil.rmtree(made.toy.study / linked)
+    (made.toy.study / linked).symlink_to(place)
+    for name in ("04_eval", "06_figures"):
+        made.run(name)
+        assert steps.status(name, made.study)[0]
+
+
 def test_digests_are_of_names_and_contents(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name / "sub").mkdir(parents=True)

@@ -13,10 +13,11 @@ from datasets import Dataset
 
 from sm70lib.models import loading
 from sm70lib.parameters import stages
+from sm70lib.records import children
 from sm70lib.sizes import accelerators
 from sm70lib.steps import compared, keys
 from sm70lib.study.params import ROOT, StudyError
-from sm70lib.training import checks, launch, trainers, watch
+from sm70lib.training import checks, launch, train, trainers
 from sm70lib.training.rows import by_source, reading, rows_of
 from tests.tuning import staged, study
 
@@ -56,15 +57,31 @@ def test_a_stage_has_a_key_of_what_decides_its_adapter(tmp_path):
 
 def test_an_orphaned_trainer_notices(monkeypatch):
     monkeypatch.delenv("SM70_NOTEBOOK", raising=False)
-    assert not watch.notebook_gone()
+    assert not children.notebook_gone()
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     monkeypatch.setenv("SM70_NOTEBOOK", f"{os.uname().nodename}:{process.pid}")
-    assert watch.notebook_gone()
+    assert children.notebook_gone()
     monkeypatch.setenv("SM70_NOTEBOOK", f"{os.uname().nodename}:{os.getpid()}")
-    assert not watch.notebook_gone()
+    assert not children.notebook_gone()
     monkeypatch.setenv("SM70_NOTEBOOK", "elsewhere:1")
-    assert not watch.notebook_gone()
+    assert not children.notebook_gone()
+
+
+@pytest.mark.parametrize(
+    "error, full",
+    [
+        (RuntimeError("I/O error: No space left on device (os error 28)"), True),
+        (RuntimeError("I/O error: Disk quota exceeded (os error 122)"), True),
+        (RuntimeError("I/O error: File too large (os error 27)"), True),
+        (Exception("No such file or directory (os error 2)"), False),
+        (OSError(28, "No space left on device"), True),
+        (RuntimeError("inline_container.cc:664 unexpected pos 64 vs 0"), True),
+    ],
+    ids=str,
+)
+def test_an_error_of_a_library_is_a_full_disk_only_if_it_says_so(error, full):
+    assert train._writing(error) is full
 
 
 def test_what_a_rehearsal_counts_is_forgotten(tmp_path):
