@@ -8,11 +8,12 @@ from typing import Any, cast
 
 from pydantic import ValidationError, create_model
 
+from sm70lib.parameters import declared
 from sm70lib.parameters.fields import BEFORE, FIELDS, Study
 from sm70lib.parameters.rules import REHEARSAL, contradiction
 from sm70lib.parameters.stages import for_every_kind
-from sm70lib.study.cells import assigned
-from sm70lib.study.used import counts, lacking, values_of
+from sm70lib.study import cells
+from sm70lib.study.used import counts, differing, lacking
 from sm70lib.untrusted import yaml_text
 from sm70lib.untrusted.escaping import shortened
 
@@ -131,14 +132,11 @@ def _require_new_name(
     """Raises StudyError if a layer changes results but keeps the study's name."""
     if before.study != study.study:
         return
-    then = values_of(before, FIELDS)
-    for name, value in values_of(study, FIELDS).items():
-        if affects(name) == "results" and then.get(name, value) != value:
-            raise StudyError(
-                f"{origin[name]}: {name} {shortened(values[name], VALUE)} changes the results of "
-                f"{study.study}; "
-                "give the variant a study name of its own (-p study NAME)"
-            )
+    for name in differing(before, study):
+        raise StudyError(
+            f"{origin[name]}: {name} {shortened(values[name], VALUE)} changes the results of "
+            f"{study.study}; give the variant a study name of its own (-p study NAME)"
+        )
 
 
 def _folders(overrides: dict[str, Any]) -> dict[str, str]:
@@ -225,19 +223,13 @@ def check(scope: dict[str, Any]) -> Any:
         A frozen object with the parameters that the notebook declares and that count.
 
     Raises:
-        StudyError: A value is wrong, papermill injected an unknown name, or papermill injected only
-            some parameters of another study.
+        StudyError: A value is wrong, papermill injected an unknown name or some parameters of
+            another study alone, or the cell names a study of params/ and has other values.
     """
-    injected: dict[str, Any] = {}
-    own: dict[str, Any] = {}
-    for cell in scope.get("In", ()):
-        if cell.startswith("# Parameters"):  # written by papermill; the last one counts
-            injected = assigned(cell)
-        else:
-            own |= assigned(cell)
+    injected, own = cells.run(scope.get("In", ()))
     wanted = for_every_kind(own.keys() & scope.keys()) or scope  # a warm kernel kept older cells
-    declared = [n for n in FIELDS if n in wanted]
-    values = {n: scope[n] for n in declared if n in scope}
+    names = [n for n in FIELDS if n in wanted]
+    values = {n: scope[n] for n in names if n in scope}
     absent = [n for n in values if n not in {*injected, *BEFORE} and counts(n, values)]
     if absent and injected.get("study", own.get("study")) != own.get("study"):
         raise StudyError(
@@ -245,4 +237,14 @@ def check(scope: dict[str, Any]) -> Any:
             f"whole study file (-f params/{injected['study']}.yml), or tiny values slip in"
         )
     values |= {n: value for n, value in injected.items() if n not in FIELDS}
-    return _validate(values, declared, dict.fromkeys(values, "notebook"), "notebook")
+    checked = _validate(values, names, dict.fromkeys(values, "notebook"), "notebook")
+    if values.get("study", cells.STUDY) != cells.STUDY and "study" not in injected:
+        _require_own_values(checked)
+    return checked
+
+
+def _require_own_values(given: Study) -> None:
+    """Raises StudyError if values stand under the name of a study of params/ that has others."""
+    files = declared.files_of(ROOT / "params", given.study)
+    if files and (apart := differing(given, load(*files))):
+        raise StudyError(cells.slip(given.study, apart, [path.relative_to(ROOT) for path in files]))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from sm70lib.parameters import own
+from sm70lib.parameters.fields import FIELDS
 from sm70lib.parameters.stages import STAGES
 
 
@@ -90,6 +91,18 @@ def values_of(p: Any, names: Iterable[str]) -> dict[str, Any]:
         names: Names of parameters.
     """
     return {name: getattr(p, name) for name in names if hasattr(p, name)}
+
+
+def differing(then: Any, now: Any) -> dict[str, tuple[Any, Any]]:
+    """The parameters that count in both studies, change results and differ, with both values."""
+    before = values_of(then, FIELDS)
+    both = {name: (before[name], v) for name, v in values_of(now, FIELDS).items() if name in before}
+    about: dict[str, Any] = {name: FIELDS[name].json_schema_extra for name in both}
+    return {
+        name: pair
+        for name, pair in both.items()
+        if about[name]["affects"] == "results" and pair[0] != pair[1]
+    }
 
 
 def text_sources(p: Any) -> list[str]:

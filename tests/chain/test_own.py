@@ -5,6 +5,7 @@ notebooks to the report. The cells run in this process, so that the libraries ar
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from sm70lib import preflight, report, runner
+from sm70lib.__main__ import main
 from sm70lib.rehearsal import first_steps, rehearsal, warm
 from sm70lib.sources import records
 from sm70lib.steps import status, steps
@@ -35,9 +37,16 @@ def mine(name: str) -> str:
 def test_every_example_passes_the_checks_before_a_run(overlay):
     study = params.load(TINY, overlay)
     named = [name for name in preflight.own_files(study) if name.startswith("params/examples/")]
-    assert [Path(name).stem for name in named] == [overlay.stem] and study.study.startswith("tiny-")
+    read = "exam" if overlay.stem == "adapter" else overlay.stem  # an adapter answers the exam
+    assert [Path(name).stem for name in named] == [read] and study.study.startswith("tiny-")
     preflight.require_own(study, list(steps.STEPS))
-    assert len(OVERLAYS) == 7 and len(list(EXAMPLES.iterdir())) == 14
+    assert len(OVERLAYS) == 8 and len(list(EXAMPLES.iterdir())) == 15
+
+
+def test_the_plan_of_an_adapter_scores_it_beside_its_base_before_either_is_there(capsys):
+    assert main(["plan", str(TINY), str(EXAMPLES / "adapter.yml")]) == 0
+    scored = re.findall(r"^04  (\S+)", capsys.readouterr().out, re.MULTILINE)
+    assert scored == ["base", "base-nf4", "mine"]
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +74,7 @@ def finished(tmp_path_factory) -> Path:
         "eval_benchmarks": [mine("exam.csv")],
         "eval_primary_benchmarks": [mine("exam.csv")],
         "eval_protocols": ["sm70-2023", "as-trained"],
+        "eval_models": {"mine": _existing(folder / "outputs/rehearsal-own-data")},
         "audit_leak": "report",
     }
     overlay = folder / "own.yml"
@@ -79,6 +89,13 @@ def finished(tmp_path_factory) -> Path:
         _run(study, steps.outputs() / study.study)
         yield steps.outputs() / study.study
     shutil.rmtree(folder)
+
+
+def _existing(study: Path) -> str:
+    """The line of params/examples/adapter.yml, with a study's base and adapter in their places."""
+    [line] = params.load(TINY, EXAMPLES / "adapter.yml").eval_models.values()
+    assert line.count("outputs/tiny/") == 2
+    return line.replace("outputs/tiny/", f"{study}/")
 
 
 def _run(study, folder: Path) -> None:
@@ -118,7 +135,8 @@ def test_every_own_file_is_audited_and_trained_on(finished):
 
 def test_the_exam_is_asked_and_stands_in_tables_and_report_by_its_stem(finished):
     results = pd.read_csv(finished / "tables/results.csv")
-    assert set(results["benchmark"]) == {"exam"} and set(results["model"]) >= {"base", "tuned"}
+    assert set(results["benchmark"]) == {"exam"}
+    assert set(results["model"]) >= {"base", "base-nf4", "tuned", "mine"}
     assert set(results["protocol"]) == {"sm70-2023", "as-trained"}
     assert (results.query("subset == 'all'")["n"] == 24).all()
     compared = pd.read_csv(finished / "tables/comparisons.csv")
@@ -127,6 +145,19 @@ def test_the_exam_is_asked_and_stands_in_tables_and_report_by_its_stem(finished)
     assert "signs" in slices and "symptoms" in slices, "the file's own subjects"
     page = (finished / "report/index.html").read_text()
     assert ">exam<" in page and "instructions" in (finished / "data/README.md").read_text()
+
+
+def test_an_adapter_that_is_named_by_its_folder_scores_as_tuned(finished):
+    """`mine` is the folder of `tuned`, in four bits too; no test compares it with the base."""
+    folder = finished / "predictions"
+    files = sorted(path.name for path in (folder / "mine").glob("*.jsonl"))
+    assert len(files) == 2
+    for name in files:
+        mine = pd.read_json(folder / "mine" / name, lines=True)
+        tuned = pd.read_json(folder / "tuned" / name, lines=True)
+        assert list(mine["loglikelihoods"]) == list(tuned["loglikelihoods"]), name
+    compared = pd.read_csv(finished / "tables/comparisons.csv")
+    assert not {"mine"} & {*compared["before"], *compared["after"]}
 
 
 def test_a_file_that_was_edited_is_read_again_and_one_that_was_moved_away_is_not_missed(finished):

@@ -2,6 +2,8 @@
 and what is right is frozen.
 """
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -304,6 +306,49 @@ def test_check_refuses(injected, sentence):
     with pytest.raises(StudyError) as refusal:
         checked(injected)
     assert sentence in str(refusal.value)
+
+
+FIRST = {  # of the parameters that differ
+    "00_base": "base_model is None here",
+    "03_qlora_finetune": "data_max_length",
+    "07_ask": "quant_compute_dtype",
+}
+
+
+def first_cell(name: str, **changed) -> str:
+    """The parameters cell of a notebook, as somebody has changed it in JupyterLab."""
+    cells = json.loads((ROOT / f"notebooks/{name}.ipynb").read_text())["cells"]
+    code = "".join(next(cell for cell in cells if cell["cell_type"] == "code")["source"])
+    for parameter, value in changed.items():
+        line = rf"^({parameter}: [^=]+=) .+?(  #.*)$"
+        code, count = re.subn(line, rf"\1 {value!r}\2", code, flags=re.MULTILINE)
+        assert count == 1, parameter
+    return code
+
+
+@pytest.mark.parametrize("name", ["00_base", "03_qlora_finetune", "07_ask"])
+def test_the_name_of_another_study_alone_does_not_make_it_that_study(name):
+    """What JupyterLab's user sees who changes `study` and nothing else in the first cell."""
+    assert checked(cell=first_cell(name)).study == "tiny"
+    assert checked(cell=first_cell(name, study="my-own")).study == "my-own"
+    for study, files in {
+        "sm70-7b": "params/sm70-7b.yml",
+        "sm70-clean": "params/sm70.yml params/overlays/sm70-clean.yml",
+    }.items():
+        with pytest.raises(StudyError) as refusal:
+            checked(cell=first_cell(name, study=study))
+        said = str(refusal.value)
+        assert said.startswith(f"notebook: study {study} is declared by {files}, but "), said
+        assert f"`python -m sm70lib run {files}`" in said and "give study a name of your" in said
+        assert f"outputs/{study}/notebooks" in said and FIRST[name] in said and "\n" not in said
+
+
+def test_a_study_of_params_with_its_own_values_runs_by_hand_and_injected():
+    values = params.load(ROOT / "params/sm70-7b.yml").model_dump()
+    own = {n: values[n] for n in ("study", "lora_r", "sft_lr")}
+    assert checked(cell="\n".join(f"{n} = {v!r}" for n, v in own.items())).lora_r == own["lora_r"]
+    assert checked("\n".join(f"{n} = {v!r}" for n, v in own.items())).study == "sm70-7b"
+    assert checked(cell=CELL.replace("16", "8")).lora_r == 8, "tiny with one value changed"
 
 
 def test_check_of_a_value_edited_by_hand():
