@@ -6,6 +6,7 @@ from zlib import crc32
 
 from sm70lib.benchmarks.benchmark import Benchmark
 from sm70lib.benchmarks.fields import Found
+from sm70lib.benchmarks.item import Item
 from sm70lib.sources.alignment import answered
 from sm70lib.sources.catalogue import Shape
 from sm70lib.sources.layouts import pair_of
@@ -15,6 +16,7 @@ from sm70lib.sources.records import records
 LABELS = ("A", "B")
 ONE_QUESTION = (("user",), ("system", "user"))  # the roles of turns that an item has a place for
 SEVERAL = "several turns, for which an item has no place"
+LIKE = 0.2  # answers are of like length if the shorter lacks at most this share of the longer
 
 
 def pairs(path: Path, shape: Shape = pair_of) -> Found:
@@ -46,6 +48,12 @@ def _fields(key: str, made: dict | str, row: dict) -> dict:
         "gold": LABELS[right],
     }
     return fields | ({"subject": row["subject"]} if "subject" in row else {})
+
+
+def like_length(item: Item) -> bool:
+    """Whether both answers of a pair have about the same number of characters."""
+    shorter, longer = sorted(map(len, item.options))
+    return longer - shorter <= LIKE * longer
 
 
 REQUEST_PAIRS = Benchmark(pairs, "requests", None, ("pairs.jsonl",))

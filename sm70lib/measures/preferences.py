@@ -8,17 +8,10 @@ import pandas as pd
 from sm70lib import benchmarks
 from sm70lib.analysis.frames import RUN
 from sm70lib.benchmarks import Item
+from sm70lib.benchmarks.preferences import like_length
 from sm70lib.measures import rights
 from sm70lib.statistics import differences
 from sm70lib.statistics.verdicts import Bounds
-
-LIKE = 0.2  # answers are of like length if the shorter lacks at most this share of the longer
-
-
-def like_length(item: Item) -> bool:
-    """Whether both answers of a pair have about the same number of characters."""
-    shorter, longer = sorted(map(len, item.options))
-    return longer - shorter <= LIKE * longer
 
 
 def shorter_is_right(item: Item) -> float:

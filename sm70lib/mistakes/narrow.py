@@ -10,7 +10,7 @@ from sm70lib.analysis import accuracies, frames
 from sm70lib.analysis.frames import OUTCOMES, RUN, SET
 from sm70lib.analysis.roles import TUNED
 from sm70lib.analysis.slices import SLICES
-from sm70lib.measures.preferences import like_length
+from sm70lib.benchmarks.preferences import like_length
 from sm70lib.mistakes import rules
 from sm70lib.mistakes.by_rule import TWO_WAYS
 from sm70lib.mistakes.coverage import surest

@@ -127,6 +127,22 @@ def test_exactly_the_answers_behind_a_row_are_found(clinic, name):
     assert place >= 5
 
 
+def test_numbers_of_pairs_of_like_length_are_about_these_pairs_alone():
+    texts = [("No.", "Because it rains."), ("Yes.", "Not.")]
+    pairs = [
+        benchmarks.Item(f"p/{number}", f"p/{number}", "public_pairs", "Why?", "", both, 0)
+        for number, both in enumerate(texts)
+    ]
+    run = dict.fromkeys(frames.RUN, "x")
+    answers = pd.DataFrame({"item": pairs, "item_id": ["p/0", "p/1"], "flagged": False} | run)
+    for column, found in {
+        "n": ["p/0", "p/1"],
+        "n_alike": ["p/1"],
+        "acc_alike_pct": ["p/1"],
+    }.items():
+        assert narrow.narrowed(answers, run, column)["item_id"].tolist() == found
+
+
 def test_a_row_about_one_mistake_leads_to_its_answers(clinic):
     made, written = clinic
     sure = written["errors_confident"].iloc[3]
