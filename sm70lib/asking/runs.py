@@ -94,7 +94,8 @@ def _run(p, benchmark: str, protocol: Protocol, shots: int, items: list[Item], f
         pool = []
     if shots and not pool and not protocol.shots_from_test:
         pool, items = items[:shots], items[shots:]
-    items = _capped(items, p.eval_caps.get(benchmark))[: p.eval_limit]
+    caps = {own.title(name): cap for name, cap in p.eval_caps.items()}
+    items = _capped(items, caps.get(benchmark))[: p.eval_limit]
     return Run(benchmark, protocol, shots, items, pool, p.data_template)
 
 

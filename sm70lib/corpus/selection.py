@@ -11,6 +11,7 @@ from sm70lib.benchmarks import Item
 from sm70lib.corpus import templates
 from sm70lib.corpus.overlap import Overlap
 from sm70lib.corpus.words import words
+from sm70lib.parameters import own
 from sm70lib.sources import Defect, Row
 from sm70lib.study.params import StudyError
 
@@ -108,12 +109,12 @@ def held_back(name: str, read: Read, count: int) -> set[str]:
 
 
 def _index(items: list[Item], benchmark: str) -> Overlap:
-    """The index of one benchmark alone.
+    """The index of one benchmark alone, by its name or, of a user's own exam, by its path.
 
     How much a word weighs depends on all texts of an index, and two studies must draw the same rows
     whatever else they ask.
     """
-    return Overlap([item for item in items if item.benchmark == benchmark])
+    return Overlap([item for item in items if item.benchmark == own.title(benchmark)])
 
 
 def _places(read: Iterator[Row], tests: list[Test], index: Overlap | None) -> np.ndarray:

@@ -17,6 +17,7 @@ from sm70lib.steps.trained import last, of_other_seed, of_stages
 from sm70lib.study import others
 from sm70lib.study.files import CONFIGURATION, configuration_digest
 from sm70lib.study.others import Server
+from sm70lib.study.params import StudyError
 from sm70lib.study.used import trained, trains_all
 
 
@@ -113,7 +114,8 @@ def models(p, folder: Path) -> list[Model]:
         folder: the study's outputs.
 
     Raises:
-        StudyError: an adapter is not there, or a line in `eval_models` is not understood.
+        StudyError: an adapter is not there, a line in `eval_models` is not understood, or no model
+            is left.
     """
     base = loading.located(folder)
     four_bits = p.quant_type != "none"
@@ -131,6 +133,11 @@ def models(p, folder: Path) -> list[Model]:
     found = sum((some for kind, some in own.items() if kind in p.eval_own), [])
     for name, line in p.eval_models.items():
         found.append(_other(name, line))
+    if not found:
+        raise StudyError(
+            f"eval_own: this study has none of {', '.join(p.eval_own)}, and eval_models is empty; "
+            "add base or tuned to eval_own"
+        )
     return found
 
 

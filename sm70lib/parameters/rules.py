@@ -57,6 +57,15 @@ def _rehearsals_apart(others: list[str], study: str) -> bool:
     return study.startswith(REHEARSAL) or not any(name.startswith(REHEARSAL) for name in others)
 
 
+def _some_model(
+    own: list[str], others: dict, quantised: str, stages: list[str], seeds: list[int], into: list
+) -> bool:
+    """Whether 04 has a model to score: one of the study's own that is there, or another one."""
+    several = len(stages) * len(seeds) > 1
+    there = {"base-nf4": quantised != "none", "stages": several, "merged": bool(into)}
+    return bool(others) or any(there.get(kind, True) for kind in own)
+
+
 def _read(given: dict[str, Any], sources: list[str]) -> bool:
     """Whether every source of a mapping is one that the study tunes on."""
     return set(given) <= set(sources)
@@ -185,6 +194,12 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
         "train_report_to",
         lambda tracker: tracker == "none" or find_spec(tracker) is not None,
         "is not installed here: pip install it, or give none",
+    ),
+    (
+        "eval_own eval_models quant_type train_stages train_seeds train_merge",
+        _some_model,
+        "names no model that this study has (base-nf4 needs quant_type nf4, stages a second stage "
+        "or seed, merged a train_merge); add base or tuned to it, or a model to",
     ),
     (
         "eval_models",

@@ -162,7 +162,9 @@ def test_an_exam_without_a_usable_item_is_one_sentence(tmp_path):
         read(tmp_path, exam("Z", "Y"), defects=[])
 
 
-def asked(tmp_path, name: str, protocols_asked: list[str], shots: list[int]) -> list[runs.Run]:
+def asked(
+    tmp_path, name: str, protocols_asked: list[str], shots: list[int], caps: dict | None = None
+) -> list[runs.Run]:
     items = read(tmp_path, exam("A", "B", "C", "D"))
     benchmarks.save(tmp_path, "mine", items)
     benchmarks.save(tmp_path, "mine.pool", benchmarks.pool(name, ROOT))
@@ -171,7 +173,7 @@ def asked(tmp_path, name: str, protocols_asked: list[str], shots: list[int]) -> 
         eval_protocols=protocols_asked,
         eval_shots=shots,
         eval_limit=None,
-        eval_caps={},
+        eval_caps=caps or {},
     )
     return runs.runs(p, tmp_path)
 
@@ -196,3 +198,9 @@ def test_shots_of_an_own_exam_are_its_first_items_which_are_not_scored(tmp_path)
     (run,) = asked(tmp_path, str(tmp_path / "mine.json"), ["harness"], [1])
     assert [shot.question for shot in run.pool] == ["Which 0?"]
     assert [item.question for item in run.items] == ["Which 1?", "Which 2?", "Which 3?"]
+
+
+def test_a_cap_names_an_own_exam_by_its_path(tmp_path):
+    name = str(tmp_path / "mine.json")
+    (run,) = asked(tmp_path, name, ["harness"], [0], caps={name: 2})
+    assert len(run.items) == 2

@@ -1,6 +1,7 @@
 """Parts of a source, rows that leak, repeats, and documents that are held back."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import datasets
@@ -90,6 +91,31 @@ def test_rows_that_leak_are_the_same_whatever_else_is_asked():
 
     for asked in (mine, mine + others):
         assert [*selection.rows(p, MMMLU, "train", read, asked, [])] == [row]
+
+
+def test_rows_that_leak_an_own_exam_are_drawn_by_its_path(tmp_path, tokenizer):
+    """Of a source and an exam that are both the user's own, both are named by their paths."""
+    rows = [
+        {
+            "instruction": "Answer",
+            "output": "A",
+            "input": f"Q:What does {thing} number {n} do? \nA:a;B:b",
+        }
+        for n in range(30)
+        for thing in ("organ", "town")
+    ]
+    name, exam = str(tmp_path / "rows.json"), str(tmp_path / "exam.json")
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    items = [replace(item, benchmark="exam") for item in ITEMS]
+    changes = {"data_sources": [name], "data_holdout": 0, "audit_leak": "report"}
+    changes |= {"data_leaks": {name: exam}, "data_max_length": 400}
+    found = {}
+    for half in ("1/2", "2/2", "1/1"):
+        folder, p = tmp_path / half[0::2], STUDY | changes | {"data_parts": {name: half}}
+        training_set.prepare(SimpleNamespace(**p), tmp_path, items, tokenizer, folder)
+        found[half] = set(questions(folder, tokenizer))
+    assert len(found["1/1"]) == 30 and all("organ" in text for text in found["1/1"])
+    assert found["1/2"] | found["2/2"] == found["1/1"] and not found["1/2"] & found["2/2"]
 
 
 def test_copies_of_a_question_share_a_part_whatever_its_options():

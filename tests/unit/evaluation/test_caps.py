@@ -2,11 +2,16 @@
 
 import json
 
+import pytest
+
 from sm70lib import benchmarks
 from sm70lib.asking import runs
 from sm70lib.benchmarks import Item
-from sm70lib.evaluation import candidates
+from sm70lib.evaluation import candidates, scoring
+from sm70lib.parameters.rules import contradiction
+from sm70lib.study.params import StudyError
 from tests import small
+from tests.asked import study_with_items
 
 
 def _items(count: int) -> list[Item]:
@@ -45,3 +50,31 @@ def test_only_the_models_that_are_named_are_scored(tmp_path):
         p.eval_own = own
         names[tuple(own)] = [model.name for model in candidates.models(p, tmp_path)]
     assert all(list(own) == found for own, found in names.items())
+
+
+def test_a_study_without_a_model_to_score_is_refused_before_predictions_are_moved(tmp_path):
+    folder, p = study_with_items(tmp_path)
+    scored = folder / "predictions/base/medqa_4-sm70-2023-0.jsonl"
+    scored.parent.mkdir(parents=True)
+    scored.write_text("{}\n")
+    p.eval_own = ["base-nf4", "merged"]
+    with pytest.raises(StudyError, match="eval_own: this study has none of base-nf4, merged, and"):
+        scoring.score_all(p, runs.runs(p, folder / "data/benchmarks"), folder)
+    assert scored.exists()
+
+
+@pytest.mark.parametrize(
+    ("own", "changes"),
+    [
+        (["base-nf4"], {"quant_type": "nf4"}),
+        (["stages"], {"train_seeds": [0, 1]}),
+        (["merged"], {"train_merge": ["original"]}),
+        (["base-nf4", "stages", "merged"], {"eval_models": {"other": "some/model"}}),
+    ],
+)
+def test_a_study_file_without_a_model_to_score_is_refused(own, changes):
+    few = {"quant_type": "none", "train_stages": ["sft"], "train_seeds": [0], "train_merge": []}
+    values = {"eval_own": own, "eval_models": {}} | few
+    said = f"eval_own {own} names no model that this study has"
+    assert contradiction(values).startswith(said) and contradiction(values | changes) is None
+    assert contradiction(values | {"eval_own": [*own, "tuned"]}) is None
