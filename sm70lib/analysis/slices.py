@@ -155,7 +155,10 @@ def reliability(answers: pd.DataFrame, how: stats.How = stats.How()) -> pd.DataF
         answers may be in several tenths; `n` counts items.
     """
     groups = _tenths(answers)
-    rows = [stats.rate(*scored(part)[:2], how).row() for _, part in groups]
+    rows = []
+    for _, part in groups:
+        correct, cluster, _ = scored(part)
+        rows.append(stats.rate(correct, cluster, how).row())
     ends = pd.DataFrame(rows, columns=["low_pct", "high_pct", "interval"])
     return _means(groups).drop(columns="answers").join(ends)
 
