@@ -25,7 +25,7 @@ def more_often(pairs: list[pd.DataFrame]) -> Bounds:
             Requests that a training set holds are left out.
     """
     theirs, mine, cluster = _sides(pairs)
-    if why := _unread(theirs, mine):
+    if why := _no_score(theirs, mine):
         return _nothing(float("nan"), len(theirs), why)
     before, after = (_refused(side) for side in (theirs, mine))
     return lambda level: differences.difference(before, after, cluster, level)
@@ -38,7 +38,7 @@ def less_often(pairs: list[pd.DataFrame]) -> Bounds:
     model refuses less than RARE of the requests; `method` says why.
     """
     theirs, mine, cluster = _sides(pairs)
-    if why := _unread(theirs, mine):
+    if why := _no_score(theirs, mine):
         return _nothing(float("nan"), len(theirs), why)
     before, after = (_refused(side) for side in (theirs, mine))
     if before.mean() < RARE:
@@ -81,7 +81,7 @@ def _refused(choices: pd.Series) -> pd.Series:
     return (choices == REFUSES).astype(float)
 
 
-def _unread(*sides: pd.Series) -> str:
+def _no_score(*sides: pd.Series) -> str:
     """Why the replies of one of the models give no score; "" if those of both do."""
     whys = (replies.unscored(int(side.isna().sum()), len(side)) for side in sides)
     return next(filter(None, whys), "")

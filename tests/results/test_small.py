@@ -1,4 +1,4 @@
-"""The committed results of the study small follow from its committed predictions."""
+"""The committed results of the small studies follow from their committed predictions."""
 
 import json
 import math
@@ -6,6 +6,7 @@ import math
 import pandas as pd
 import pytest
 
+from sm70lib.mistakes import narrow
 from tests.results import reference, small
 
 FOLDER = small.REFERENCES / "small"
@@ -69,3 +70,16 @@ def test_nothing_of_the_exams_or_of_a_machine_is_committed():
     files = [path for path in FOLDER.rglob("*") if path.suffix in (".csv", ".json", ".jsonl")]
     assert not any(path.stem == "errors" or "/home/" in path.read_text() for path in files)
     assert len(files) > 40
+
+
+def test_every_committed_table_that_trace_names_has_columns_that_it_knows():
+    """A column that is new in a table would otherwise be noticed by whoever traces it."""
+    tables = [
+        path
+        for name in ("results", "comparisons", "contamination_effect", "errors*")
+        for path in sorted(small.REFERENCES.glob(f"*/tables/{name}.csv"))
+        if path.stem != "errors_side_by_side"  # a text for each model
+    ]
+    assert len(tables) >= 60
+    for path in tables:
+        narrow.check(dict.fromkeys(pd.read_csv(path, nrows=0), ""), path.name)
