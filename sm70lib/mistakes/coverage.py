@@ -25,8 +25,9 @@ def coverage(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
     """
     rows = []
     for keys, run in answers.groupby(RUN):
+        ordered = by_confidence(run)
         for share in SHARES:
-            part = surest(run, share)
+            part = surest(ordered, share)
             if part["item_id"].nunique() >= FEWEST:
                 cells = {"coverage_pct": share, "confidence": round(part["confidence"].min(), 3)}
                 rows.append(dict(zip(RUN, keys)) | cells | frames.accuracy(part, how))
@@ -34,16 +35,23 @@ def coverage(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*RUN, "coverage_pct", "confidence", *measured])
 
 
-def surest(run: pd.DataFrame, share: int) -> pd.DataFrame:
-    """The surest answers of a run; of equally sure ones, those that stand first in their file.
+def by_confidence(run: pd.DataFrame) -> pd.DataFrame:
+    """The answers of a run that have a confidence, the surest one first.
+
+    Of equally sure ones, the one that stands first in its file comes first.
 
     Args:
         run: rows of `frames.load`, of one run.
-        share: how many, in percent of the answers that have a confidence.
-
-    Returns:
-        These answers, the surest one first.
     """
     known = run.dropna(subset="confidence")
-    known = known.sort_values("confidence", ascending=False, kind="stable")
-    return known[: round(len(known) * share / 100)]
+    return known.sort_values("confidence", ascending=False, kind="stable")
+
+
+def surest(ordered: pd.DataFrame, share: int) -> pd.DataFrame:
+    """The surest answers of a run.
+
+    Args:
+        ordered: rows of `by_confidence`.
+        share: how many, in percent of these rows.
+    """
+    return ordered[: round(len(ordered) * share / 100)]

@@ -13,7 +13,7 @@ from sm70lib.analysis.slices import SLICES
 from sm70lib.benchmarks.preferences import like_length
 from sm70lib.mistakes import rules
 from sm70lib.mistakes.by_rule import TWO_WAYS
-from sm70lib.mistakes.coverage import surest
+from sm70lib.mistakes.coverage import by_confidence, surest
 from sm70lib.study.params import StudyError
 
 COUNTED = {outcome: pair for pair, outcome in OUTCOMES.items()}
@@ -99,7 +99,7 @@ def narrowed(answers: pd.DataFrame, cells: dict[str, str], column: str) -> pd.Da
         answers = answers[tenth.astype(str) == cells["bin"]]
     answers = answers.dropna(subset=[value for name, value in WITHOUT.items() if name in cells])
     if cells.get("coverage_pct"):
-        answers = surest(answers, int(cells["coverage_pct"]))
+        answers = surest(by_confidence(answers), int(cells["coverage_pct"]))
     if cells.get("rule"):
         held = rules.marks(answers)[cells["rule"]] if len(answers) else answers["correct"]
         answers = answers[~held if "else" in column else held]

@@ -113,7 +113,7 @@ def test_killed_in_03_and_in_04_it_ends_as_the_undisturbed_study(undisturbed, tm
     assert (folder / "stages/1-sft-seed1/done.json").stat().st_mtime_ns == first, (
         "a finished stage is not trained again"
     )
-    rehearse(tmp_path, FRESH)
+    rehearse(tmp_path)
     whole, killed = undisturbed / NAME, folder
     for part in ("base/model", "data/train", "data/benchmarks", "adapter"):
         assert digest(whole / part) == digest(killed / part), part
