@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 from IPython.display import HTML
-from markupsafe import escape
+from markupsafe import Markup, escape
 
 from sm70lib.analysis.frames import fictional, trained_here
 from sm70lib.presentation import forms, latex
@@ -60,10 +60,16 @@ def write(table: pd.DataFrame, folder: Path, name: str, caption: str) -> pd.Data
     return table
 
 
-def shown(table: pd.DataFrame) -> HTML:
-    """A table for a notebook, in the form that the report shows it."""
+def shown(table: pd.DataFrame, found: str = "") -> HTML:
+    """A table for a notebook, in the form that the report shows it.
+
+    Args:
+        table: the table.
+        found: a sentence on what was found, which stands below it.
+    """
     seen = styled(printed(table))
-    return HTML(f"{forms.html(seen)}{escape(seen.caption)}")
+    sentence = Markup("<p>{}</p>").format(found) if found else ""
+    return HTML(f"{forms.html(seen)}{escape(seen.caption)}{sentence}")
 
 
 def preferences(stages: dict[str, pd.DataFrame]) -> pd.DataFrame:
