@@ -169,8 +169,10 @@ def _add_trace(command: argparse.ArgumentParser) -> None:
 
 
 def _plan(study: Study, sizes: list[float], before: list[str]) -> int:
+    from sm70lib.asking import runs
     from sm70lib.planning import forecast  # slow to import, and `run` does not need it
 
+    runs.require_asked(study)
     lines = forecast.short(study, before) if before else [forecast.text(study, sizes)]
     for line in lines:
         print(line)

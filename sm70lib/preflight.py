@@ -78,6 +78,15 @@ def finished_others(study: Study) -> list[str]:
     return [name for name in study.figures_studies if mark(steps.outputs() / name, EVALUATION)]
 
 
+def require(study: Study, running: list[str]) -> None:
+    """Raises StudyError if one of the steps is known to fail, however long it would take."""
+    require_data(study, running)
+    require_own(study, running)
+    require_asked(study, running)
+    require_chat_template(study)
+    require_by_hand(study, running)
+
+
 def require_data(study: Study, running: list[str]) -> None:
     """Raises StudyError if a step needs a data folder that does not exist.
 
@@ -117,6 +126,17 @@ def require_own(study: Study, running: list[str]) -> None:
             next(sources.read(name, ROOT, [], unfit=partial(unfit, kind, study.data_template)))
     for name in filter(own.is_file, study.eval_benchmarks):
         benchmarks.read(name, ROOT, defects=[])
+
+
+def require_asked(study: Study, running: list[str]) -> None:
+    """Raises StudyError if no protocol asks one of the benchmarks, or its shots are not read.
+
+    04 would find that out too, but only after all training.
+    """
+    if EVALUATION in running:
+        from sm70lib.asking import runs
+
+        runs.require_asked(study)
 
 
 def require_chat_template(study: Study) -> None:

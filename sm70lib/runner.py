@@ -140,10 +140,7 @@ def _prepare(
     if refusals:
         raise StudyError(refusals[0])
     running = [name for name, state, _ in plan if state == "runs"]
-    preflight.require_data(study, running)
-    preflight.require_own(study, running)
-    preflight.require_chat_template(study)
-    preflight.require_by_hand(study, running)
+    preflight.require(study, running)
     preflight.set_environment(study)
     if not rehearsal(study.study):  # a rehearsal's models are small, whatever their names
         preflight.forewarn(study, running, files, overrides)

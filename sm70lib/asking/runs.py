@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -63,21 +64,52 @@ def runs(p, folder: Path) -> list[Run]:
     every_run = []
     for benchmark in own.titles(p.eval_benchmarks):
         items = benchmarks.load(folder, benchmark)
-        asked = []
-        for protocol in map(protocols.named, p.eval_protocols):
-            for shots in p.eval_shots:
-                if not protocol.covers(benchmarks.form(benchmark), shots):
-                    continue
-                run = _run(p, benchmark, protocol, shots, items, folder)
-                if run.items:  # Meditron's part of TruthfulQA may be empty
-                    asked.append(run)
+        asked = [_run(p, benchmark, *way, items, folder) for way in _ways(p, benchmark)]
+        asked = [run for run in asked if run.items]  # Meditron's part of TruthfulQA may be empty
         if not asked:
-            raise StudyError(
-                f"eval_benchmarks: none of {', '.join(p.eval_protocols)} covers {benchmark} with "
-                f"{p.eval_shots} shots; add a protocol that does to eval_protocols, or take it out"
-            )
+            raise _uncovered(p, benchmark)
         every_run += asked
     return every_run
+
+
+def require_asked(p) -> None:
+    """Checks that every benchmark is asked, and that the study reads what its shots come from.
+
+    Nothing is read for that, so it can be checked before anything is trained.
+
+    Args:
+        p: the study's parameters.
+
+    Raises:
+        StudyError: no protocol covers a benchmark, or its shots come from one that is not read.
+    """
+    named = own.titles(p.eval_benchmarks)
+    for benchmark in named:
+        ways = _ways(p, benchmark)
+        if not ways:
+            raise _uncovered(p, benchmark)
+        for protocol, shots in ways:
+            lender = _lender(protocol, benchmark)
+            if shots and lender not in ("", *named):
+                raise StudyError(
+                    f"eval_benchmarks lacks {lender}: protocol {protocol.name} takes its {shots} "
+                    f"shots of {benchmark} from there; add {lender}, or set eval_shots to [0]"
+                )
+
+
+def _ways(p, benchmark: str) -> list[tuple[Protocol, int]]:
+    """The study's protocols that cover a benchmark, each with a number of shots."""
+    form = benchmarks.form(benchmark)
+    asking = map(protocols.named, p.eval_protocols)
+    pairs = itertools.product(asking, p.eval_shots)
+    return [(protocol, shots) for protocol, shots in pairs if protocol.covers(form, shots)]
+
+
+def _uncovered(p, benchmark: str) -> StudyError:
+    return StudyError(
+        f"eval_benchmarks: none of {', '.join(p.eval_protocols)} covers {benchmark} with "
+        f"{p.eval_shots} shots; add a protocol that does to eval_protocols, or take it out"
+    )
 
 
 def _run(p, benchmark: str, protocol: Protocol, shots: int, items: list[Item], folder: Path) -> Run:

@@ -1,0 +1,53 @@
+"""A study whose questions cannot be asked is refused before anything is read or trained."""
+
+import pytest
+
+from sm70lib import __main__ as command
+from sm70lib import runner
+from sm70lib.asking import runs
+from sm70lib.study import params, variants
+from sm70lib.study.params import ROOT, StudyError
+
+TINY = ROOT / "params/tiny.yml"
+UNCOVERED = {"eval_benchmarks": "[medqa_4, xstest_safe]", "eval_primary_benchmarks": "[medqa_4]"}
+CLEAN = {"eval_protocols": "[sm70-2023-clean]", "eval_primary_protocol": "sm70-2023-clean"}
+CLEAN |= {"eval_benchmarks": "[usmle_step1]", "eval_primary_benchmarks": "[usmle_step1]"}
+CLEAN |= {"eval_shots": "[5]", "eval_primary_shots": "5"}
+
+
+def study(changed: dict[str, str]):
+    return params.load(TINY, overrides=params.parsed(changed | {"study": "unasked"}))
+
+
+def test_every_study_of_params_and_every_overlay_can_be_asked():
+    files = [(path,) for path in (ROOT / "params").glob("*.yml")] + variants.overlays()
+    for each in files:
+        runs.require_asked(params.load(*each))
+    assert len(files) > 40
+
+
+def test_a_benchmark_that_no_protocol_covers_is_named():
+    with pytest.raises(StudyError, match="none of sm70-2023, .* covers xstest_safe with .0. shots"):
+        runs.require_asked(study(UNCOVERED))
+
+
+def test_shots_from_a_benchmark_that_is_not_read_are_named():
+    said = (
+        "eval_benchmarks lacks medqa_4: protocol sm70-2023-clean takes its 5 shots of usmle_step1"
+    )
+    with pytest.raises(StudyError, match=said):
+        runs.require_asked(study(CLEAN))
+    both = CLEAN | {"eval_benchmarks": "[usmle_step1, medqa_4]"}
+    runs.require_asked(study(both))
+    runs.require_asked(study(CLEAN | {"eval_shots": "[0]", "eval_primary_shots": "0"}))
+
+
+def test_run_and_plan_refuse_it_before_anything_else(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SM70_OUTPUTS", str(tmp_path))
+    changed = UNCOVERED | {"study": "unasked"}
+    with pytest.raises(StudyError, match="covers xstest_safe"):
+        runner.run([str(TINY)], changed)
+    assert not list(tmp_path.rglob("*.ipynb"))
+    words = [word for name, value in changed.items() for word in ("-p", name, value)]
+    assert command.main(["plan", str(TINY), *words]) == 2
+    assert "covers xstest_safe" in capsys.readouterr().err
