@@ -10,11 +10,13 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any, NamedTuple
 
 from sm70lib.benchmarks.benchmark import Benchmark
 from sm70lib.benchmarks.fields import LETTERS, TOO_MANY, Found, flat, objects
 from sm70lib.parameters import own
+from sm70lib.sources.problems import undecodable
 from sm70lib.study.params import StudyError
 
 FORM = "own"  # what protocols call an exam of the user's own
@@ -31,12 +33,21 @@ BY_KEY = "the options' own labels"
 
 
 class Row(NamedTuple):
-    """A record: its number and fields, and its options with the labels that the file gives them."""
+    """A record: its number and fields, and its options.
+
+    Attributes:
+        number: its position in the file, from 0.
+        fields: its fields.
+        keys: the labels that the file gives the options.
+        options: the options, without empty ones.
+        places: where each of them stands among all, empty ones included; answers count these.
+    """
 
     number: int
     fields: dict
     keys: list[str]
     options: list[Any]
+    places: list[int]
 
 
 def exam(path: Path) -> Found:
@@ -96,7 +107,15 @@ def _letter(row: Row, golds: set[int | None]) -> str | None:
 def _rows(path: Path) -> Iterator[Row]:
     for number, record in objects(path):
         fields = flat(record)
-        yield Row(number, fields, *_options(fields))
+        if any(map(undecodable, fields.values())):
+            raise StudyError(
+                f"{path} is no UTF-8 (row {number} has a byte of another encoding); save it as "
+                "UTF-8, else its questions would be left out one by one"
+            )
+        options = _options(fields)
+        there = {key: text for key, text in options.items() if text not in (None, "")}
+        places = [place for place, key in enumerate(options) if key in there]
+        yield Row(number, fields, [*there], [*there.values()], places)
 
 
 def _first(fields: dict, names: tuple[str, ...]) -> object:
@@ -112,8 +131,8 @@ def _question(fields: dict) -> object:
     return question
 
 
-def _options(fields: dict) -> tuple[list[str], list[Any]]:
-    """Labels and texts of the options: a mapping, a list of texts or of objects, or columns."""
+def _options(fields: dict) -> dict[str, Any]:
+    """Options by label, empty ones too: from a mapping, a list of texts or objects, or columns."""
     listed = _first(fields, ("options", "choices"))
     listed = _unquoted(listed) if isinstance(listed, str) else listed
     if isinstance(listed, dict) and isinstance(listed.get("text"), list):  # ARC's
@@ -127,8 +146,7 @@ def _options(fields: dict) -> tuple[list[str], list[Any]]:
     if isinstance(listed, list):
         listed = dict(zip(LETTERS + LETTERS.lower(), listed))
     options = listed if isinstance(listed, dict) else _columns(fields)
-    there = {str(key): _text(value) for key, value in options.items() if value not in (None, "")}
-    return list(there), list(there.values())
+    return {str(key): _text(value) for key, value in options.items()}
 
 
 def _unquoted(text: str) -> object:
@@ -142,12 +160,15 @@ def _unquoted(text: str) -> object:
 
 
 def _columns(fields: dict) -> dict:
-    """Options by letter from columns that are called after letters or numbers from 1."""
+    """Options by letter from columns that are called after letters, or numbers from 0 or 1."""
+    most = len(LETTERS) + 1  # one more than an item may have, so that a row with more is noticed
     for column in COLUMNS:
-        for labels in (LETTERS.lower(), [str(number) for number in range(1, len(LETTERS) + 1)]):
+        first = 0 if column.format(0) in fields else 1
+        numbers = [str(number) for number in range(first, first + most)]
+        for labels in (ascii_lowercase[:most], numbers):
             found = [fields.get(column.format(label)) for label in labels]
             if sum(value not in (None, "") for value in found) > 1:
-                return dict(zip(LETTERS, found))
+                return dict(zip(ascii_uppercase, found))
     return {}
 
 
@@ -162,17 +183,17 @@ def _positions(row: Row, names: tuple[str, ...]) -> dict[str, int]:
     answer = _text(_first(row.fields, names))
     if not isinstance(answer, str):
         return {}
-    said, count = answer.strip(), len(row.options)
+    said = answer.strip()
     found = {}
     if said in row.keys:
         found[BY_KEY] = row.keys.index(said)
     letter = LETTERS.find(said.strip(MARKS).upper() or "?")
-    if len(said.strip(MARKS)) == 1 and 0 <= letter < count:
-        found["letters"] = letter
+    if len(said.strip(MARKS)) == 1 and letter in row.places:
+        found["letters"] = row.places.index(letter)
     if said.removesuffix(".0").isdecimal():
-        number = int(said.removesuffix(".0"))
-        found |= {"numbers from 0": number} if number < count else {}
-        found |= {"numbers from 1": number - 1} if 1 <= number <= count else {}
+        for reading, first in (("numbers from 0", 0), ("numbers from 1", 1)):
+            place = int(said.removesuffix(".0")) - first
+            found |= {reading: row.places.index(place)} if place in row.places else {}
     same = [place for place, text in enumerate(row.options) if str(text).strip() == said]
     return found | {"texts of options": same[0]} if len(same) == 1 else found
 

@@ -13,9 +13,16 @@ from sm70lib.sources.layouts import (
     turns_of,
 )
 from sm70lib.sources.problems import problem
+from sm70lib.sources.wordings import TRUTHFULLY
 
 TALKS = ("messages", "conversations", "conversation")
 ANSWERS = ("completion", "response")
+OUTPUTS = ("output", "answer", *ANSWERS)
+CONTEXTS = ("context", "passage")
+# Fields that change what is asked or said. A row whose field were left out would teach something
+# else, so it is left out itself.
+OPTIONS = ("options", "choices")
+THOUGHTS = ("reasoning_content", "thinking", "tool_calls", "function_call")
 SPEAKERS = ("system", "user", "assistant")
 
 
@@ -42,8 +49,11 @@ def own_of(record: dict) -> dict | str:
 
 def _talk_of(record: dict) -> dict | str:
     """A conversation, perhaps with a system line beside it."""
-    name = next(name for name in TALKS if name in record)
-    return _row_of_talk((*turns_of(before(record)), *turns_of(record[name])))
+    messages = record[next(name for name in TALKS if name in record)]
+    lost = next((name for turn in messages for name in THOUGHTS if turn.get(name)), None)
+    if lost:
+        return f"a turn has {lost}, for which a row has no place; write it into the content"
+    return _row_of_talk((*turns_of(before(record)), *turns_of(messages)))
 
 
 def _completion_of(record: dict) -> dict | str:
@@ -58,9 +68,12 @@ def _completion_of(record: dict) -> dict | str:
 
 def _instruction_of(record: dict) -> dict | str:
     """Instruction and output, or question and answer, perhaps after earlier turns."""
+    lost = next((name for name in OPTIONS if record.get(name)), None)
+    if lost:
+        return f"has {lost}, for which a row has no place; write them into the question"
     earlier = turns_of(before(record))
-    alone = {name: value for name, value in record.items() if name not in ("system", "history")}
-    row = row_of(alone if "question" in alone else {"instruction": ""} | alone)
+    output = next((record[name] for name in OUTPUTS if name in record), None)
+    row = row_of({"instruction": "", "input": "", "output": output} | _asked(record))
     if isinstance(row, str):
         return row
     question = "\n\n".join(filter(None, (row["instruction"], row["input"])))
@@ -69,6 +82,18 @@ def _instruction_of(record: dict) -> dict | str:
     if not earlier:
         return row
     return _row_of_talk((*earlier, ("user", question), ("assistant", row["output"])))
+
+
+def _asked(record: dict) -> dict:
+    """Instruction and input: a question is input, below the passage that it is about, if any."""
+    parts = [record[name] for name in CONTEXTS if record.get(name)]
+    parts += [record[name] for name in ("question", "input") if record.get(name)]
+    wrong = [part for part in parts if not isinstance(part, str)]
+    instruction = record.get("instruction", "")
+    if record.get("question") and not instruction:
+        instruction = TRUTHFULLY
+    asked = wrong[0] if wrong else "\n\n".join(part.strip() for part in parts)
+    return {"instruction": instruction, "input": asked}
 
 
 def _row_of_talk(turns: Turns) -> dict | str:

@@ -29,6 +29,13 @@ def _writable(text: str) -> bool:
     return text.isascii() or text.encode(errors="replace").decode() == text
 
 
+def undecodable(value: object) -> bool:
+    """Whether a value is a text with a byte that is no UTF-8 (read with `surrogateescape`)."""
+    if not isinstance(value, str) or value.isascii():
+        return False
+    return any("\udc80" <= letter <= "\udcff" for letter in value)
+
+
 def shaped(shape: Callable[[dict], Any], record: Any) -> Any:
     """`shape(record)`, or the reason (str) why the record's layout is not what `shape` expects."""
     try:

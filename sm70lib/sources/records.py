@@ -85,11 +85,19 @@ def table(path: Path) -> Iterator[list[str]]:
     """Rows of a CSV file, including the first; raises StudyError where the file is broken."""
     # newline="": fields contain line breaks, even U+0085, that only the csv module may interpret
     with io.TextIOWrapper(open_bytes(path), "utf-8-sig", "surrogateescape", newline="") as file:
-        rows = csv.reader(file, strict=True)
+        rows = csv.reader(file, strict=True, delimiter=_separator(path))
         try:
             yield from rows
         except csv.Error as damage:
             raise _broken(path, f"is no readable CSV in line {rows.line_num}", damage) from None
+
+
+def _separator(path: Path) -> str:
+    """What separates the cells: a comma, or what a head without commas has instead (; or tab)."""
+    with io.TextIOWrapper(open_bytes(path), "utf-8-sig", "surrogateescape", newline="") as file:
+        head = next(csv.reader(file), [])
+    others = [mark for mark in ";\t" if len(head) == 1 and mark in head[0]]
+    return others[0] if others else ","
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Any]]:

@@ -10,11 +10,29 @@ TRUTHFULLY = "Answer this question truthfully"
 VERDICT = "Answer this question with yes, no or maybe"
 IN_BRACKETS = "Please answer with one of the option in the bracket"
 BY_LETTER = "Please answer the letter of option truthfully"
+STAND_IN = "\ufffd"  # holds the place of a character while the text around it is quoted
 
 
 def bracketed(question: str, options: Mapping[str, str]) -> str:
     """A question with its options by letter, as rows of Meadow's medqa have it."""
-    return f"Q:{question}? \n{dict(options)},"
+    listed = ", ".join(f"{letter!r}: {_quoted(text)}" for letter, text in options.items())
+    return f"Q:{question}? \n{{{listed}}},"
+
+
+def _quoted(text: str) -> str:
+    """A text in quotes as Python writes it, but with every character outside ASCII as it is.
+
+    Python writes a non-breaking space as \\xa0, and the joiners of Persian as \\u200c.
+    """
+    hidden = [letter for letter in text if letter == STAND_IN or not _shown(letter)]
+    plain = "".join(letter if _shown(letter) else STAND_IN for letter in text)
+    between = repr(plain).split(STAND_IN)
+    return "".join(part + letter for part, letter in zip(between, [*hidden, ""]))
+
+
+def _shown(letter: str) -> bool:
+    """Whether Python writes a character as it is, or by an escape that every reader knows."""
+    return letter.isascii() or letter.isprintable()
 
 
 def lettered(question: str, options: Mapping[str, str]) -> str:

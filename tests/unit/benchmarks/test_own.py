@@ -9,6 +9,7 @@ import pytest
 
 from sm70lib import benchmarks, preflight, protocols
 from sm70lib.asking import runs
+from sm70lib.sources import wordings
 from sm70lib.study import params
 from sm70lib.study.params import ROOT, StudyError
 from tests import small
@@ -204,3 +205,62 @@ def test_a_cap_names_an_own_exam_by_its_path(tmp_path):
     name = str(tmp_path / "mine.json")
     (run,) = asked(tmp_path, name, ["harness"], [0], caps={name: 2})
     assert len(run.items) == 2
+
+
+def test_numbers_and_letters_count_empty_options_too(tmp_path):
+    """The third of four is the third, whether or not the second is empty."""
+    columns = {"A": "Fever", "B": "", "C": "Cough", "D": "Pain"}
+    whole = {"A": "Fever", "B": "Rash", "C": "Cough", "D": "Pain"}
+    for answer, decides in ((2, 0), (3, 4), ("(C)", "(D)")):
+        rows = [{"question": "Which?", **columns, "answer": answer}]
+        rows.append({"question": "And which?", **whole, "answer": decides})
+        first, _ = read(tmp_path, rows, "mine.csv")
+        assert first.options == ("Fever", "Cough", "Pain")
+        assert first.options[first.answer] == "Cough", answer
+
+
+def test_columns_may_be_numbered_from_0(tmp_path):
+    rows = [
+        {"question": q, **{f"option{n}": text for n, text in enumerate(TEXTS)}, "answer": "ABCD"[n]}
+        for q, n in zip(questions(), ANSWERS)
+    ]
+    items = read(tmp_path, rows)
+    assert {item.options for item in items} == {tuple(TEXTS)}
+    assert tuple(item.answer for item in items) == ANSWERS
+
+
+def test_a_question_with_more_columns_than_options_allowed_is_left_out_and_said(tmp_path):
+    many = {letter: f"option {letter}" for letter in "ABCDEFGHIJKL"}
+    few = dict(zip("ABCD", TEXTS)) | dict.fromkeys("EFGHIJKL", "")
+    rows = [{"question": q, **cells, "answer": "A"} for q, cells in zip("xy", (many, few))]
+    defects = []
+    (item,) = read(tmp_path, rows, "mine.csv", defects)
+    assert item.options == tuple(TEXTS)
+    assert [defect.reason for defect in defects] == ["more than 10 options"]
+
+
+def test_a_file_in_another_encoding_is_refused_whole(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_bytes("question,A,B,answer\nFieber?,ja,nein,A\nHöhe?,ja,nein,B\n".encode("cp1252"))
+    with pytest.raises(StudyError, match="is no UTF-8 .row 1 has a byte .* save it as UTF-8"):
+        benchmarks.read(str(path), ROOT, defects=[])
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_cells_may_be_separated_as_spreadsheets_of_other_countries_do(tmp_path, mark):
+    path = tmp_path / "mine.csv"
+    lines = ["question", "A", "B", "answer"], ['"How, and why?"', "so", "thus", "B"]
+    path.write_text("\n".join(map(mark.join, lines)) + "\n")
+    (item,) = benchmarks.read(str(path), ROOT, defects=[])
+    assert (item.question, item.options, item.answer) == ("How, and why?", ("so", "thus"), 1)
+
+
+def test_options_are_asked_in_their_own_characters():
+    options = {"A": "5\u00a0mg", "B": "می\u200cشود", "C": "it's \ufffd", "D": "a\n\u3000b"}
+    asked = wordings.bracketed("How much", options)
+    assert asked == (
+        "Q:How much? \n{'A': '5\u00a0mg', 'B': 'می\u200cشود', 'C': \"it's \ufffd\", "
+        "'D': 'a\\n\u3000b'},"
+    )
+    plain = {"A": "it's", "B": 'a "b"', "C": "back\\slash", "D": "é"}
+    assert wordings.bracketed("x", plain) == f"Q:x? \n{plain},", "as Meadow has it"

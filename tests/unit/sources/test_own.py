@@ -42,6 +42,29 @@ LAYOUTS = [
         {"question": ASKED, "answer": SAID},
         ROW | {"instruction": "Answer this question truthfully"},
     ),
+    (
+        {"instruction": ASKED, "context": "A case.", "response": SAID},  # Dolly's
+        ROW | {"instruction": ASKED, "input": "A case."},
+    ),
+    (
+        {"instruction": "Be brief.", "question": f"1\n{ASKED}", "answer": SAID},
+        ROW | {"instruction": "Be brief.", "input": f"1\n{ASKED}"},
+    ),
+    (
+        {"question": ASKED, "passage": "A case.", "answer": SAID},
+        ROW | {"instruction": "Answer this question truthfully", "input": f"A case.\n\n{ASKED}"},
+    ),
+    ({"question": ASKED, "options": {"A": "x", "B": "y"}, "answer": "B"}, "has options, for which"),
+    ({"question": ASKED, "context": ["A case."], "answer": SAID}, "no text under input"),
+    (
+        {
+            "messages": [
+                {"role": "user", "content": ASKED},
+                {"role": "assistant", "content": SAID, "reasoning_content": "Pyr is fire."},
+            ]
+        },
+        "a turn has reasoning_content, for which",
+    ),
     ({"prompt": ASKED, "completion": f" {SAID}"}, ROW),
     ({"prompt": ASKED, "response": SAID}, ROW),
     ({"prompt": openai(SYSTEM, ENDS[0]), "completion": openai(ENDS[1])}, talk(SYSTEM, ENDS[0])),
