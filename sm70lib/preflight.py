@@ -83,6 +83,7 @@ def require(study: Study, running: list[str]) -> None:
     require_data(study, running)
     require_own(study, running)
     require_asked(study, running)
+    require_others(study, running)
     require_chat_template(study)
     require_by_hand(study, running)
 
@@ -112,6 +113,7 @@ def require_own(study: Study, running: list[str]) -> None:
     if not {"00_base", "01_data"} & set(running) or not own_files(study):
         return
     from sm70lib import benchmarks, sources
+    from sm70lib.asking import runs
     from sm70lib.corpus.templates import unfit
 
     kinds = {
@@ -125,7 +127,8 @@ def require_own(study: Study, running: list[str]) -> None:
         for name in filter(own.is_file, names):
             next(sources.read(name, ROOT, [], unfit=partial(unfit, kind, study.data_template)))
     for name in filter(own.is_file, study.eval_benchmarks):
-        benchmarks.read(name, ROOT, defects=[])
+        items = benchmarks.read(name, ROOT, defects=[])
+        runs.require_shots(study, own.title(name), len(items))
 
 
 def require_asked(study: Study, running: list[str]) -> None:
@@ -137,6 +140,20 @@ def require_asked(study: Study, running: list[str]) -> None:
         from sm70lib.asking import runs
 
         runs.require_asked(study)
+
+
+def require_others(study: Study, running: list[str]) -> None:
+    """Raises StudyError if a study of `figures_studies` has no predictions and cannot be run."""
+    coming = [files[-1] for files in to_run_first(study)]
+    lacking = set(study.figures_studies) - {
+        *finished_others(study),
+        *(file.stem for file in coming),
+    }
+    if lacking and "06_figures" in running:
+        raise StudyError(
+            f"figures_studies: no file in params/ declares {', '.join(sorted(lacking))}, and there "
+            f"are no predictions of it in {steps.outputs()}; run it first, or take it out"
+        )
 
 
 def require_chat_template(study: Study) -> None:

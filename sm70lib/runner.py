@@ -22,8 +22,7 @@ from sm70lib.study.provenance import declared
 from sm70lib.study.used import values_of
 from sm70lib.untrusted.escaping import visible
 
-# jsonschema, which papermill imports, would compile the grammar of this package for 2 s, to check
-# addresses that no notebook has.
+# jsonschema would compile this grammar for 2 s, to check addresses that no notebook has.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 
@@ -64,15 +63,16 @@ def run(
     whole = not command and names[-1] == list(steps.STEPS)[-1]  # to the last table, for a user
     command = command or command_line("run", files, overrides)
     _take_over(study, lenders, names, list_only)
+    plan = preflight.outlook(study, names, again, command)
     if list_only:
-        plan = preflight.outlook(study, names, again, command)
         print(listed(plan, steps.outputs() / study.study))
         return 0
+    _prepare(study, plan, files, overrides)
     if whole:
         if not _finish_others(study, overrides, lenders):
             return 1
         lenders = [*lenders, *preflight.finished_others(study)]
-    _prepare(study, preflight.outlook(study, names, again, command), files, overrides)
+        preflight.set_environment(study)  # each of the others set its own
     if not _finish_all(study, names, again, command, lenders):
         return 1
     if whole:
@@ -88,7 +88,10 @@ def _finish_others(study: Study, overrides: dict[str, str], lenders: Sequence[st
     Each takes over from `lenders` and from those that were finished before it.
     """
     root = {name: text for name, text in overrides.items() if name == "data_root"}
-    for other in preflight.to_run_first(study):
+    others = preflight.to_run_first(study)
+    for other in others:  # a fault of the last one is told before the first one runs
+        preflight.require(load(*other, overrides=parsed(root)), _steps(EVALUATION))
+    for other in others:
         print(f"{other[-1].stem} is run first: it stands beside {study.study}", flush=True)
         before = [*lenders, *preflight.finished_others(study)]
         if run([str(file) for file in other], root, lenders=before, until=EVALUATION):

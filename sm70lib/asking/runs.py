@@ -10,7 +10,7 @@ from typing import Any
 
 from sm70lib import benchmarks, protocols
 from sm70lib.benchmarks import Item
-from sm70lib.parameters import own
+from sm70lib.parameters import aggregates, own
 from sm70lib.protocols.protocol import Protocol
 from sm70lib.study.params import StudyError
 
@@ -81,7 +81,8 @@ def require_asked(p) -> None:
         p: the study's parameters.
 
     Raises:
-        StudyError: no protocol covers a benchmark, or its shots come from one that is not read.
+        StudyError: no protocol covers a benchmark, its shots come from one that is not read or
+            take all items that the study allows, or the declared comparison would ask nothing.
     """
     named = own.titles(p.eval_benchmarks)
     for benchmark in named:
@@ -95,6 +96,43 @@ def require_asked(p) -> None:
                     f"eval_benchmarks lacks {lender}: protocol {protocol.name} takes its {shots} "
                     f"shots of {benchmark} from there; add {lender}, or set eval_shots to [0]"
                 )
+            if protocol.shots_from_test and not lender:
+                allowed = [_cap(p, benchmark), p.eval_limit]
+                count = min(most for most in (*allowed, shots + 1) if most is not None)
+                _require_enough(benchmark, protocol, shots, count)
+    _require_comparison(p)
+
+
+def _require_comparison(p) -> None:
+    """Raises StudyError if the declared protocol does not ask a benchmark of the comparison."""
+    protocol, shots = protocols.named(p.eval_primary_protocol), p.eval_primary_shots
+    members = {each.name: each.members for each in aggregates.AGGREGATES}
+    for name in own.titles(p.eval_primary_benchmarks):
+        for benchmark in members.get(name, (name,)):
+            asked = protocol.covers(benchmarks.form(benchmark), shots)
+            if not asked or benchmark in benchmarks.WITHOUT_ACCURACY:
+                raise StudyError(
+                    f"eval_primary_benchmarks: {protocol.name} with {shots} shots gives "
+                    f"{benchmark} no accuracy, so nothing could be compared; change "
+                    "eval_primary_protocol or eval_primary_shots, or take it out"
+                )
+
+
+def require_shots(p, benchmark: str, count: int) -> None:
+    """Raises StudyError if a benchmark without a pool has too few items for a protocol's shots."""
+    for protocol, shots in _ways(p, benchmark):
+        if shots:
+            _require_enough(benchmark, protocol, shots, count)
+
+
+def _require_enough(benchmark: str, protocol: Protocol, shots: int, count: int) -> None:
+    """Raises StudyError if the shots, which are among the items themselves, leave none to ask."""
+    if count <= shots:
+        raise StudyError(
+            f"eval_shots: {protocol.name} takes its {shots} shots of {benchmark} from the items "
+            f"themselves, and there are {count}; allow more in eval_limit and eval_caps, or give "
+            "fewer shots"
+        )
 
 
 def _ways(p, benchmark: str) -> list[tuple[Protocol, int]]:
@@ -124,11 +162,20 @@ def _run(p, benchmark: str, protocol: Protocol, shots: int, items: list[Item], f
         pool = _lent(_lender(protocol, benchmark), folder)
     if not shots:
         pool = []
-    if shots and not pool and not protocol.shots_from_test:
+    of_itself = bool(shots and items) and not pool
+    if of_itself and not protocol.shots_from_test:
+        _require_enough(benchmark, protocol, shots, len(items))
         pool, items = items[:shots], items[shots:]
-    caps = {own.title(name): cap for name, cap in p.eval_caps.items()}
-    items = _capped(items, caps.get(benchmark))[: p.eval_limit]
+    items = _capped(items, _cap(p, benchmark))[: p.eval_limit]
+    if of_itself and protocol.shots_from_test:
+        _require_enough(benchmark, protocol, shots, len(items))
     return Run(benchmark, protocol, shots, items, pool, p.data_template)
+
+
+def _cap(p, benchmark: str) -> int | None:
+    """The study's cap for a benchmark; None for all items."""
+    caps = {own.title(name): cap for name, cap in p.eval_caps.items()}
+    return caps.get(benchmark)
 
 
 def _capped(items: list[Item], cap: int | None) -> list[Item]:

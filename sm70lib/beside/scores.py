@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -73,7 +74,7 @@ def shared(answers: pd.DataFrame, study: str, other: str) -> pd.DataFrame:
     same = [
         (a.question, a.context, a.options) == (b.question, b.context, b.options) for a, b in asked
     ]
-    return both[same]
+    return both[np.array(same, dtype=bool)]  # a list without elements would choose columns
 
 
 def paired(answers: pd.DataFrame, study: str, other: str, how: stats.How) -> pd.DataFrame:

@@ -12,7 +12,10 @@ from sm70lib.parameters.tables import lines, names
 from sm70lib.parameters.training_rules import OF_TRAINING
 from sm70lib.untrusted.escaping import shortened
 
-OWN = re.compile(r"base$|base-nf4$|tuned$|tuned-|merged-")  # names of models that every study has
+# Names that other models cannot have: those of a study's own models, and of columns beside models
+TAKEN = re.compile(
+    r"(base|base-nf4|tuned|benchmark|protocol|shots|n|cut|unread|slice|value|source)$|tuned-|merged-"
+)
 RESERVED = ("reference", "models", "hub")  # folders of outputs/ that are no studies
 REHEARSAL = "rehearsal-"  # the names of rehearsed studies begin with this; no other name may
 DEV = names("benchmarks/benchmarks.csv", use="dev")  # for choosing between models
@@ -203,9 +206,9 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
     ),
     (
         "eval_models",
-        lambda given: not any(OWN.match(name) for name in given),
-        "takes a name of the study's own models (base, base-nf4, tuned, and what begins with "
-        "tuned- or merged-); give it another one",
+        lambda given: not any(map(TAKEN.match, given)),
+        "takes a name of the study's own models (base, base-nf4, tuned, tuned-..., merged-...) or "
+        "of a column of tables (benchmark, n, ...); give it another one",
     ),
     (
         "eval_protocols eval_judges",
@@ -214,11 +217,7 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
     ),
     ("eval_protocols eval_primary_protocol", lambda asked, primary: primary in asked, "lacks"),
     ("eval_shots eval_primary_shots", lambda asked, primary: primary in asked, "lacks"),
-    (
-        "eval_benchmarks eval_primary_benchmarks",
-        _all_asked,
-        "lacks some of",
-    ),
+    ("eval_benchmarks eval_primary_benchmarks", _all_asked, "lacks some of"),
     (
         "eval_benchmarks study",
         _no_test_items_for_a_grid,

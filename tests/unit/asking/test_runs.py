@@ -1,5 +1,7 @@
 """A study whose questions cannot be asked is refused before anything is read or trained."""
 
+import json
+
 import pytest
 
 from sm70lib import __main__ as command
@@ -51,3 +53,58 @@ def test_run_and_plan_refuse_it_before_anything_else(tmp_path, monkeypatch, caps
     words = [word for name, value in changed.items() for word in ("-p", name, value)]
     assert command.main(["plan", str(TINY), *words]) == 2
     assert "covers xstest_safe" in capsys.readouterr().err
+
+
+def test_a_declared_comparison_that_no_item_answers_is_named():
+    without_shots = {"eval_shots": "[0, 5]", "eval_primary_shots": "5"}
+    without_shots |= {"eval_primary_protocol": "as-trained"}
+    with pytest.raises(StudyError, match="as-trained with 5 shots gives medqa_4 no accuracy"):
+        runs.require_asked(study(without_shots))
+    elsewhere = {"eval_primary_protocol": "sm70-2023", "eval_primary_benchmarks": "[truthfulqa]"}
+    with pytest.raises(StudyError, match="sm70-2023 with 0 shots gives truthfulqa no accuracy"):
+        runs.require_asked(study(elsewhere))
+
+
+@pytest.mark.parametrize(
+    "allowed", [{"eval_limit": "5"}, {"eval_caps": "{usmle_step1: 5}", "eval_limit": "50"}]
+)
+def test_shots_among_the_items_must_leave_some_to_ask(allowed):
+    changed = {"eval_shots": "[0, 5]"} | allowed
+    with pytest.raises(StudyError, match="its 5 shots of .* from the items .* there are 5"):
+        runs.require_asked(study(changed))
+    runs.require_asked(study(changed | {"eval_shots": "[0, 4]"}))
+
+
+def test_an_exam_with_no_more_items_than_shots_is_refused_at_the_start(tmp_path, monkeypatch):
+    monkeypatch.setenv("SM70_OUTPUTS", str(tmp_path / "outputs"))
+    rows = [{"question": f"Which is {n}?", "A": "x", "B": "y", "answer": "A"} for n in range(3)]
+    path = tmp_path / "ward.json"
+    path.write_text(json.dumps(rows))
+    changed = {"eval_benchmarks": f"[{path}]", "eval_primary_benchmarks": f"[{path}]"}
+    changed |= {"eval_protocols": "[harness]", "eval_primary_protocol": "harness"}
+    changed |= {"eval_shots": "[3]", "eval_primary_shots": "3", "study": "unasked"}
+    with pytest.raises(StudyError, match="harness takes its 3 shots of ward from the items"):
+        runner.run([str(TINY)], changed)
+
+
+def test_a_study_beside_this_one_that_nobody_declares_is_refused_at_the_start(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SM70_OUTPUTS", str(tmp_path))
+    with pytest.raises(StudyError, match="figures_studies: no file in params/ declares tinny"):
+        runner.run([str(TINY)], {"figures_studies": "[tinny]", "study": "unasked"})
+    assert not list(tmp_path.rglob("*.ipynb"))
+
+
+def test_a_fault_of_the_study_is_told_before_its_other_arms_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("SM70_OUTPUTS", str(tmp_path))
+    changed = {"study": "unasked", "figures_studies": "[tiny-meditron-alone]"}
+    with pytest.raises(StudyError, match="covers xstest_safe"):
+        runner.run([str(ROOT / "params/tiny.yml")], UNCOVERED | changed)
+    assert not (tmp_path / "tiny-meditron-alone").exists()
+
+
+@pytest.mark.parametrize("name", ["base", "tuned-2", "cut", "benchmark", "n"])
+def test_other_models_have_names_that_no_column_has(name):
+    with pytest.raises(StudyError, match="takes a name of the study's own models"):
+        study({"eval_models": f"{{{name}: some/model}}"})
