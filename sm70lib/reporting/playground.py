@@ -20,6 +20,7 @@ from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
 from sm70lib.corpus import chat
 from sm70lib.models import plain, writing
+from sm70lib.models.backend import Local
 from sm70lib.models.loading import Pair
 from sm70lib.parameters import own
 from sm70lib.presentation import forms, names
@@ -148,7 +149,7 @@ class Playground:
     def _requests(self, item: Item, protocol: Protocol, loaded: Any) -> list:
         run = Run(item.benchmark, protocol, 0, [item], [], self.p.data_template)
         prompt = Prompts(run, self.tokenizer).render(0)
-        limit = loaded.config.max_position_embeddings
+        limit = Local(loaded, self.tokenizer).max_tokens
         left: dict[str, list] = {"skipped": [], "cut": []}
         requests = usable(prompt, protocol, self.tokenizer, limit, left)
         if not requests:

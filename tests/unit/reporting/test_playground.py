@@ -1,17 +1,17 @@
 """The playground of 07: options side by side, the right one marked, a wrong answer drawn."""
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from sm70lib import benchmarks
-from sm70lib.models import plain, writing
+from sm70lib.models import loading, plain, writing
 from sm70lib.reporting import playground
 from sm70lib.study.params import StudyError
-from tests import synthetic
+from tests import multimodal, small, synthetic
 
 P = SimpleNamespace(
     eval_primary_protocol="sm70-2023",
@@ -27,7 +27,8 @@ class Models:
 
     @contextmanager
     def side(self, tuned):
-        yield SimpleNamespace(on=tuned, config=SimpleNamespace(max_position_embeddings=4096))
+        text = SimpleNamespace(max_position_embeddings=4096)
+        yield SimpleNamespace(on=tuned, config=SimpleNamespace(get_text_config=lambda: text))
 
 
 class Tokenizer:
@@ -73,6 +74,17 @@ def test_options_stand_side_by_side_with_the_right_one_marked(play):
     assert html.count("✓ right") == 1 and html.count("◀</td>") == 2, "a choice each"
     assert rows[2].count("◀</td>") == 1 and rows[4].count("◀</td>") == 1
     assert "&lt;i&gt;it" in html and "tuned &lt;b&gt;words" in html and "base words" in html
+
+
+def test_a_model_beside_a_vision_tower_is_asked_as_any_other(tmp_path):
+    """The context of its text is nested in its configuration."""
+    small.base(tmp_path)
+    base = multimodal.put(tmp_path)
+    loaded = loading.load(base)
+    models = SimpleNamespace(side=lambda tuned: nullcontext(loaded))
+    words = loading.load_tokenizer(base)
+    shown = playground.Playground(tmp_path, P, models, words).ask("What?", options=["a", "b"])
+    assert "likelihoods</small>" in shown.data
 
 
 def test_without_options_both_write(play, monkeypatch):
