@@ -22,6 +22,7 @@ from trl import DPOTrainer, SFTTrainer
 from sm70lib.models import loading, packed
 from sm70lib.models.proof import PLAIN, prove_training
 from sm70lib.parameters.stages import READS, STAGES
+from sm70lib.sizes import shapes
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import trains_all
 from sm70lib.training.methods import METHODS
@@ -64,7 +65,7 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
     _score_targets_alone()
     method = METHODS[how.kind]
     _refuse_long_rows(rows, READS[STAGES[how.kind].reads][0], p)
-    adapter = None if how.start or trains_all(p) else _new_adapter(p)
+    adapter = None if how.start or trains_all(p) else _new_adapter(p, base)
     loaded = _whole(base, p, how) if trains_all(p) else _with_adapter(base, p, how)
     if getattr(p, f"{how.kind}_packing", False):
         _attend_within_rows(loaded, base, p, how.kind)
@@ -180,12 +181,13 @@ def _attend_within_rows(loaded, base: str, p, kind: str) -> None:
     packed.enter(loaded)
 
 
-def _new_adapter(p) -> LoraConfig:
+def _new_adapter(p, base: str) -> LoraConfig:
+    found = shapes.shape(base, guess=False)
     return LoraConfig(
         r=p.lora_r,
         lora_alpha=p.lora_alpha,
         lora_dropout=p.lora_dropout,
-        target_modules=p.lora_targets,
+        target_modules=shapes.targets_in(found, p.lora_targets),
         use_rslora=p.lora_rslora,
         use_dora=p.lora_dora,
         task_type="CAUSAL_LM",
