@@ -58,3 +58,16 @@ def test_the_adapter_of_a_small_llama_is_called_what_it_was_called_before(tmp_pa
     named = {name.rpartition(".")[2] for name in about["target_modules"]}
     assert named == {*kinds} and len(about["target_modules"]) == 14
     assert about["exclude_modules"] is None
+
+
+def test_all_weights_of_such_a_base_are_trained_and_come_back(tmp_path):
+    """They are stored under the names that transformers gave them before version 5."""
+    p = tuning.study(tmp_path, train_parameters="full", sft_steps=2)
+    base = multimodal.put(tmp_path)
+    stage = tuning.train(p, tmp_path)
+    assert json.loads((stage / "first-step.json").read_text())["max_weight_difference"] == 0
+    before, after = (
+        dict(loading.load(place).named_parameters()) for place in (base, stage / "model")
+    )
+    moved = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
+    assert moved == {name for name in before if ".language_model." in name}
