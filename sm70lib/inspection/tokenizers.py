@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2.exceptions import TemplateError
 from transformers import GenerationConfig, PretrainedConfig
 
-from sm70lib.corpus.templates import in_chat
+from sm70lib.corpus.templates import chat_template_of, in_chat
 from sm70lib.models import loading, writing
 from sm70lib.study.params import StudyError
 
@@ -46,7 +46,7 @@ def check(name: str, rows: int, key: str, chat: bool):
             f"{key}: the tokenizer of {name} has {len(unknown)} tokens for which the model has no "
             f"embedding ({rows:,} rows), such as {min(unknown)!r}; give the tokenizer of the model"
         )
-    if chat and tokenizer.chat_template and QUESTION not in _rendered(tokenizer, name, key):
+    if chat and chat_template_of(tokenizer) and QUESTION not in _rendered(tokenizer, name, key):
         raise StudyError(
             f"{key}: chat=yes, but the chat template of {name} leaves the question out"
         )
@@ -74,6 +74,8 @@ def words(tokenizer, folder: Path, config: PretrainedConfig, chat: bool) -> list
     begin = f"begins with {tokenizer.bos_token}" if tokenizer.bos_token else "has no BOS"
     parts = [begin, f"ends at {' or '.join(map(str, tokenizer.convert_ids_to_tokens(ends)))}"]
     if chat:
-        own = "its chat template" if tokenizer.chat_template else "Med42's words, as it has none"
+        own = (
+            "its chat template" if chat_template_of(tokenizer) else "Med42's words, as it has none"
+        )
         parts.append(f"asked in {own}")
     return parts
