@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from jinja2.exceptions import TemplateError
@@ -39,8 +40,7 @@ def check(name: str, rows: int, key: str, chat: bool):
             f"{key}: the tokenizer of {name} cannot be read ({first}); its files belong into the "
             "folder, as save_pretrained writes them"
         ) from None
-    unknown = {text: number for text, number in tokenizer.get_vocab().items() if number >= rows}
-    unknown.pop(tokenizer.pad_token, None)  # it is masked, wherever it stands
+    unknown = _unknown(tokenizer, rows)
     if unknown:
         raise StudyError(
             f"{key}: the tokenizer of {name} has {len(unknown)} tokens for which the model has no "
@@ -51,6 +51,32 @@ def check(name: str, rows: int, key: str, chat: bool):
             f"{key}: chat=yes, but the chat template of {name} leaves the question out"
         )
     return tokenizer
+
+
+def _unknown(tokenizer, rows: int) -> list[str]:
+    """The tokens of texts for which a model has no embedding.
+
+    A special token that nothing writes is none of them, as the one that stands for an image. An
+    item that spells it out is left out (`asking.fitting`), and in rows it is text or a defect.
+    """
+    beyond = {text: number for text, number in tokenizer.get_vocab().items() if number >= rows}
+    if not beyond:
+        return []
+    added = tokenizer.added_tokens_decoder.items()
+    special = {*tokenizer.all_special_ids, *(number for number, token in added if token.special)}
+    special.add(tokenizer.pad_token_id)  # it is masked, wherever it stands
+    return [text for text, number in beyond.items() if number not in special - _written(tokenizer)]
+
+
+def _written(tokenizer) -> set[int | None]:
+    """The ids that stand around texts: at both ends, and what the chat template writes."""
+    ends = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id}
+    text = QUESTION
+    if chat_template_of(tokenizer):
+        talk = [{"role": "user", "content": QUESTION}]
+        with suppress(TemplateError, TypeError, ValueError):  # `_rendered` refuses it, if it counts
+            text = in_chat(tokenizer, talk, reply_follows=True)
+    return {*ends, *tokenizer(text)["input_ids"]}
 
 
 def _rendered(tokenizer, name: str, key: str) -> str:

@@ -26,7 +26,7 @@ from sm70lib.sizes import shapes
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import trains_all
 from sm70lib.training.methods import METHODS
-from sm70lib.training.rows import longest
+from sm70lib.training.rows import highest, longest
 from sm70lib.training.settings import config, precision
 
 
@@ -59,14 +59,15 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
         how: The stage: its `kind`, its `seed`, and `start`, what to go on from or None.
 
     Raises:
-        StudyError: If a row is longer than `data_max_length`, a batch cannot be divided, or the
-            base cannot read packed rows.
+        StudyError: If a row is longer than `data_max_length` or has a token that the base does not
+            know, a batch cannot be divided, or the base cannot read packed rows.
     """
     _score_targets_alone()
     method = METHODS[how.kind]
     _refuse_long_rows(rows, READS[STAGES[how.kind].reads][0], p)
     adapter = None if how.start or trains_all(p) else _new_adapter(p, base)
     loaded = _whole(base, p, how) if trains_all(p) else _with_adapter(base, p, how)
+    words = _words(base, loaded, rows)
     if getattr(p, f"{how.kind}_packing", False):
         _attend_within_rows(loaded, base, p, how.kind)
     exact = _trainable_weights(loaded) if how.start else {}
@@ -76,7 +77,7 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
         peft_config=adapter,
         train_dataset=rows,
         eval_dataset=holdout if len(holdout) else None,
-        processing_class=loading.load_tokenizer(base),
+        processing_class=words,
         **_reference(base, p, how),
     )
     if trains_all(p):
@@ -164,6 +165,25 @@ def _refuse_long_rows(rows, source: str, p) -> None:
             f"a row of {source} has {tokens} tokens, more than data_max_length "
             f"{p.data_max_length}: run 01_data again (--fresh 01)"
         )
+
+
+def _words(base: str, loaded, rows):
+    """The tokenizer that the base is trained with; its pad token is one that the base knows.
+
+    Raises StudyError if rows have a token that the base does not know. Text has none, as 01_data
+    sees to that: it would be one that stands around texts, and so in many rows.
+    """
+    tokenizer = loading.load_tokenizer(base)
+    known, top = loaded.get_input_embeddings().weight.shape[0], highest(rows)
+    if top >= known:
+        raise StudyError(
+            f"a row has the token {tokenizer.convert_ids_to_tokens(top)!r}, for which {base} has "
+            f"no embedding ({known:,} rows); give the tokenizer of the model, and run 01_data "
+            "again (--fresh 01)"
+        )
+    if tokenizer.pad_token_id >= known:  # it is masked, but looked up
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def _attend_within_rows(loaded, base: str, p, kind: str) -> None:

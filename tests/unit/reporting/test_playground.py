@@ -28,7 +28,9 @@ class Models:
     @contextmanager
     def side(self, tuned):
         text = SimpleNamespace(max_position_embeddings=4096)
-        yield SimpleNamespace(on=tuned, config=SimpleNamespace(get_text_config=lambda: text))
+        config = SimpleNamespace(get_text_config=lambda: text)
+        embeddings = SimpleNamespace(weight=np.zeros((2000, 1)))
+        yield SimpleNamespace(on=tuned, config=config, get_input_embeddings=lambda: embeddings)
 
 
 class Tokenizer:
@@ -36,6 +38,9 @@ class Tokenizer:
 
     bos_token_id, eos_token_id, bos_token, eos_token = 1, 2, "<s>", "</s>"
     chat_template = None
+
+    def convert_ids_to_tokens(self, token):
+        return chr(token)
 
     def __call__(self, texts, add_special_tokens=True, **_):
         ids = [[ord(letter) for letter in text] for text in np.atleast_1d(texts).tolist()]
@@ -58,7 +63,7 @@ def play(tmp_path, monkeypatch):
     return playground.Playground(tmp_path, P, Models(), Tokenizer())
 
 
-def usable(prompt, protocol, tokenizer, limit, listed):
+def usable(prompt, protocol, tokenizer, limit, listed, rows):
     """Requests of the prompt's answers; none, with a reason, if an answer is empty."""
     if not all(answer.strip() for answer in prompt.answers):
         listed["skipped"].append({"reason": "an option is empty"})
@@ -92,6 +97,13 @@ def test_without_options_both_write(play, monkeypatch):
     monkeypatch.setattr(playground.chat, "question", lambda *_: asked)
     html = play.ask("What?").data
     assert "<table>" not in html and "base words" in html and "What?" in html
+
+
+def test_a_question_with_a_token_that_the_model_does_not_know_is_one_sentence(play, monkeypatch):
+    asked = SimpleNamespace(ids=[1, 2000])
+    monkeypatch.setattr(playground.chat, "question", lambda *_: asked)
+    with pytest.raises(StudyError, match=f"it spells out {chr(2000)}, for which the model has no"):
+        play.ask("What?")
 
 
 @pytest.mark.parametrize(
