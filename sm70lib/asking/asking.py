@@ -16,7 +16,7 @@ from jinja2.exceptions import TemplateError
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
 from sm70lib.corpus.chat import Chat
-from sm70lib.corpus.templates import CHAT, in_chat
+from sm70lib.corpus.templates import CHAT, chat_template_of, in_chat
 from sm70lib.sources.layouts import Turns
 
 CHUNK = 256  # prompts that are held as tokens at one time
@@ -165,7 +165,8 @@ class Prompts:
         """What decides the text of prompts besides the run: of a model in a chat, its template."""
         if self.tokenizer is None or not (self.chat or self.trained):
             return (self.chat,)
-        return self.chat, self.tokenizer.chat_template, str(self.tokenizer.special_tokens_map)
+        template = chat_template_of(self.tokenizer)
+        return self.chat, template, str(self.tokenizer.special_tokens_map)
 
     @property
     def digest(self) -> str:
@@ -199,7 +200,7 @@ def _as_chat(tokenizer, messages: list[dict[str, str]], text: str) -> str:
     """
     if tokenizer is None:
         return json.dumps(messages)
-    if tokenizer.chat_template:
+    if chat_template_of(tokenizer):
         try:
             return _templated(tokenizer, messages)
         except TemplateError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sm70lib.asking.asking import Prompt
-from sm70lib.corpus.tokens import beginning, chat_ids, prompt_ids, response_ids
+from sm70lib.corpus.tokens import beginning, chat_ids, prompt_ids, response_ids, unknown
 from sm70lib.models.request import Request
 from sm70lib.protocols.protocol import Protocol
 
@@ -11,7 +11,12 @@ Pairs = list[tuple[list[int], list[int]]]  # token ids of the prompt and of an o
 
 
 def usable(
-    prompt: Prompt, protocol: Protocol, tokenizer, limit: int, listed: dict | None
+    prompt: Prompt,
+    protocol: Protocol,
+    tokenizer,
+    limit: int,
+    listed: dict | None,
+    rows: int | None = None,
 ) -> list[Request]:
     """An item's requests, cut on the left to the context.
 
@@ -25,6 +30,7 @@ def usable(
         tokenizer: the model's tokenizer; None if only a server has it, which counts tokens itself.
         limit: tokens of the context, for prompt and answer together.
         listed: receives the item, if it is left out (`skipped`) or cut (`cut`); None: no list.
+        rows: rows of the model's input embeddings; None if only its server knows them.
 
     Returns:
         The requests; none if the item cannot be scored.
@@ -36,6 +42,7 @@ def usable(
     rooms = [limit + 1 - max(len(option), protocol.max_new_tokens) for _, option in pairs]
     too_long = any(len(context) > room for (context, _), room in zip(pairs, rooms))
     reason = _unusable(prompt, protocol, limit, pairs, rooms, too_long)
+    reason = reason or _unread(pairs, rows, tokenizer)
     if reason:
         if listed is not None:
             skipped = {"item_id": prompt.item.id, "seed": prompt.seed, "reason": reason}
@@ -81,6 +88,15 @@ def _unusable(
         return f"an option fills the context of {limit} tokens"
     if not protocol.reads and not all(option for _, option in pairs):
         return "an option merges with the prompt into one token"
+    return None
+
+
+def _unread(pairs: Pairs, rows: int | None, tokenizer) -> str | None:
+    """Why a model cannot read an item; None if it can."""
+    for context, option in pairs:
+        token = unknown([*context, *option], rows, tokenizer)
+        if token:
+            return f"it spells out {token}, for which the model has no embedding"
     return None
 
 

@@ -91,7 +91,7 @@ class Chat:
     """
 
     def __init__(self, tokenizer):
-        if not tokenizer.chat_template:
+        if not templates.chat_template_of(tokenizer):
             raise self._unfit(tokenizer, "has no chat template")
         self.tokenizer = tokenizer
         added = tokenizer.added_tokens_decoder.values()

@@ -183,6 +183,16 @@ def unwrap(input: str) -> tuple[str, dict[str, str]]:
         return input, {}
 
 
+def chat_template_of(tokenizer) -> str | None:
+    """The text of a tokenizer's chat template; None if it has none.
+
+    Of several templates with names, as Command-R and Hermes have them, it is the default, as
+    `tokenizer.get_chat_template` says. Without a default there is no template.
+    """
+    found = tokenizer.chat_template
+    return found.get("default") if isinstance(found, dict) else found
+
+
 def in_chat(
     tokenizer,
     messages: list[dict[str, str]],

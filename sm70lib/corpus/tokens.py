@@ -1,5 +1,6 @@
 """Tokens and labels: the one place where text becomes what a model reads and trains on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -129,6 +130,19 @@ def chat_ids(text: str, tokenizer) -> list[int]:
     if bos is None or ids[:1] == [bos]:
         return ids
     return [bos, *ids]
+
+
+def unknown(ids: Sequence[int], rows: int | None, tokenizer) -> str | None:
+    """A token that a model cannot read, such as <image_soft_token>; None if it can read all.
+
+    Args:
+        ids: token ids of a text.
+        rows: rows of the model's input embeddings; None if they are not known here.
+        tokenizer: the tokenizer of the ids.
+    """
+    if rows is None or max(ids, default=0) < rows:
+        return None
+    return tokenizer.convert_ids_to_tokens(next(token for token in ids if token >= rows))
 
 
 def encode_batch(

@@ -91,7 +91,12 @@ def of_item(requests: list[Request], sums: list[list[float]], protocol: Protocol
 
 
 def batched(
-    prompts: Prompts, tokenizer, limit: int, batch_tokens: int, listed: dict
+    prompts: Prompts,
+    tokenizer,
+    limit: int,
+    batch_tokens: int,
+    listed: dict,
+    rows: int | None = None,
 ) -> Iterator[Batch]:
     """Cuts the prompts of a run into batches.
 
@@ -104,6 +109,7 @@ def batched(
         batch_tokens: tokens that a batch may have; a longer prompt is a batch of its own.
         listed: receives the items that are left out (`skipped`) and the ids of those that are cut
             (`cut`).
+        rows: rows of the model's input embeddings; None if only its server knows them.
 
     Yields:
         One batch after the other.
@@ -112,7 +118,7 @@ def batched(
     for same_head, chunk in prompts.chunks():
         asked = []
         for prompt in chunk:
-            requests = usable(prompt, protocol, tokenizer, limit, listed)
+            requests = usable(prompt, protocol, tokenizer, limit, listed, rows)
             if requests:
                 asked.append((prompt, requests))
         common = _common(asked) if same_head and not protocol.reads else ()

@@ -61,7 +61,9 @@ def evaluate(
     mine, rank, world = share(path)
     done = resume(path, mine, about, prompts)
     listed: dict[str, list] = {"skipped": [], "cut": []}
-    batches = batched(prompts, backend.tokenizer, limit(backend, run), batch_tokens, listed)
+    batches = batched(
+        prompts, backend.tokenizer, limit(backend, run), batch_tokens, listed, backend.rows
+    )
     title = f"{path.parent.name} {run.name} {place}".rstrip()
     bar = progress(len(prompts), "item", title)
     with bar, appending(mine), open(mine, "a", encoding="utf-8") as file:

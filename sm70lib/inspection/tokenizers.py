@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from jinja2.exceptions import TemplateError
 from transformers import GenerationConfig, PretrainedConfig
 
-from sm70lib.corpus.templates import in_chat
+from sm70lib.corpus.templates import chat_template_of, in_chat
 from sm70lib.models import loading, writing
 from sm70lib.study.params import StudyError
 
@@ -39,18 +40,43 @@ def check(name: str, rows: int, key: str, chat: bool):
             f"{key}: the tokenizer of {name} cannot be read ({first}); its files belong into the "
             "folder, as save_pretrained writes them"
         ) from None
-    unknown = {text: number for text, number in tokenizer.get_vocab().items() if number >= rows}
-    unknown.pop(tokenizer.pad_token, None)  # it is masked, wherever it stands
+    unknown = _unknown(tokenizer, rows)
     if unknown:
         raise StudyError(
             f"{key}: the tokenizer of {name} has {len(unknown)} tokens for which the model has no "
             f"embedding ({rows:,} rows), such as {min(unknown)!r}; give the tokenizer of the model"
         )
-    if chat and tokenizer.chat_template and QUESTION not in _rendered(tokenizer, name, key):
+    if chat and chat_template_of(tokenizer) and QUESTION not in _rendered(tokenizer, name, key):
         raise StudyError(
             f"{key}: chat=yes, but the chat template of {name} leaves the question out"
         )
     return tokenizer
+
+
+def _unknown(tokenizer, rows: int) -> list[str]:
+    """The tokens of texts for which a model has no embedding.
+
+    A special token that nothing writes is none of them, as the one that stands for an image. An
+    item that spells it out is left out (`asking.fitting`), and in rows it is text or a defect.
+    """
+    beyond = {text: number for text, number in tokenizer.get_vocab().items() if number >= rows}
+    if not beyond:
+        return []
+    added = tokenizer.added_tokens_decoder.items()
+    special = {*tokenizer.all_special_ids, *(number for number, token in added if token.special)}
+    special.add(tokenizer.pad_token_id)  # it is masked, wherever it stands
+    return [text for text, number in beyond.items() if number not in special - _written(tokenizer)]
+
+
+def _written(tokenizer) -> set[int | None]:
+    """The ids that stand around texts: at both ends, and what the chat template writes."""
+    ends = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id}
+    text = QUESTION
+    if chat_template_of(tokenizer):
+        talk = [{"role": "user", "content": QUESTION}]
+        with suppress(TemplateError, TypeError, ValueError):  # `_rendered` refuses it, if it counts
+            text = in_chat(tokenizer, talk, reply_follows=True)
+    return {*ends, *tokenizer(text)["input_ids"]}
 
 
 def _rendered(tokenizer, name: str, key: str) -> str:
@@ -74,6 +100,8 @@ def words(tokenizer, folder: Path, config: PretrainedConfig, chat: bool) -> list
     begin = f"begins with {tokenizer.bos_token}" if tokenizer.bos_token else "has no BOS"
     parts = [begin, f"ends at {' or '.join(map(str, tokenizer.convert_ids_to_tokens(ends)))}"]
     if chat:
-        own = "its chat template" if tokenizer.chat_template else "Med42's words, as it has none"
+        own = (
+            "its chat template" if chat_template_of(tokenizer) else "Med42's words, as it has none"
+        )
         parts.append(f"asked in {own}")
     return parts

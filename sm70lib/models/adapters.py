@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors import safe_open
 
 from sm70lib.study.params import StudyError
@@ -17,8 +17,10 @@ WEIGHTS = "adapter_model.safetensors"
 def attach(model, adapter: str | Path, trainable: bool = False) -> PeftModel:
     """Puts an adapter on a model.
 
-    PEFT only warns of weights that fit nothing; such an adapter would answer as its base does. An
-    adapter that brings embeddings for tokens of its own gets room for them.
+    PEFT passes over weights that fit nothing, and only warns of those that are missing: such an
+    adapter would answer as its base does, wholly or in part. What it says of its own load counts,
+    as it knows the older names of weights that transformers has renamed. An adapter that brings
+    embeddings for tokens of its own gets room for them.
 
     Args:
         model: The base. One on PyTorch's `meta` device shows whether all fits, and loads nothing.
@@ -27,12 +29,17 @@ def attach(model, adapter: str | Path, trainable: bool = False) -> PeftModel:
 
     Raises:
         StudyError: If the adapter has no safetensors, or a weight of it has another size than the
-            base wants, or fits nothing in it.
+            base wants, or fits nothing in it, or is missing.
     """
     given = shapes(Path(adapter))
     _make_room(model, given, adapter)
+    about = PeftConfig.from_pretrained(str(adapter))
+    about.inference_mode = not trainable
+    # Where PEFT saves it again, it compares vocabularies with this base: the one that is loaded.
+    about.base_model_name_or_path = model.name_or_path or None
+    tuned = get_peft_model(model, about)
     try:
-        tuned = PeftModel.from_pretrained(model, str(adapter), is_trainable=trainable)
+        found = tuned.load_adapter(str(adapter), "default", is_trainable=trainable)
     except RuntimeError as error:
         mismatch = re.search(r"size mismatch for [^\n]*", str(error))
         if mismatch is None:
@@ -41,20 +48,34 @@ def attach(model, adapter: str | Path, trainable: bool = False) -> PeftModel:
             f"the adapter {adapter} does not fit its base: {mismatch[0]}; give the base that it "
             f"was trained on, with the tokens that were added to it{_named(adapter)}"
         ) from None
-    # Without the flag, PEFT asks the hub whether the base's vocabulary was resized. With it, the
-    # names are there that PEFT writes where it was.
-    places = set(get_peft_model_state_dict(tuned, save_embedding_layers=True))
-    places |= {name for name, _ in tuned.named_parameters()}
-    strangers = sorted(given.keys() - places)
+    _require_all(tuned, found, len(given), adapter)
+    return tuned
+
+
+def _require_all(tuned: PeftModel, found, count: int, adapter: str | Path) -> None:
+    """Raises StudyError if a weight of an adapter fits nothing in its base, or is missing.
+
+    Args:
+        tuned: The base with the adapter.
+        found: What PEFT said when it loaded the weights.
+        count: How many weights the adapter has.
+        adapter: Its folder.
+    """
+    # PEFT writes embeddings for new tokens several times, and reads them once. Without the flag it
+    # asks the hub whether the base's vocabulary was resized.
+    written = get_peft_model_state_dict(tuned, save_embedding_layers=True)
+    strangers = sorted(set(found.unexpected_keys) - set(written))
+    missing = sorted(found.missing_keys)
     if strangers:
         raise StudyError(
-            f"{len(strangers)} of {len(given)} weights of the adapter {adapter} fit nothing in its "
+            f"{len(strangers)} of {count} weights of the adapter {adapter} fit nothing in its "
             f"base, such as {strangers[0]}: it was trained on another model{_named(adapter)}"
         )
-    # Where PEFT saves it again, it compares vocabularies with this base: the one that is loaded.
-    if model.name_or_path:
-        tuned.peft_config["default"].base_model_name_or_path = model.name_or_path
-    return tuned
+    if missing:
+        raise StudyError(
+            f"the adapter {adapter} lacks {len(missing)} weights that its adapter_config.json "
+            f"asks for, such as {missing[0]}: copy or download it again"
+        )
 
 
 def shapes(adapter: Path) -> dict[str, tuple[int, ...]]:

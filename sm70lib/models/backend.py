@@ -28,6 +28,10 @@ class Backend(Protocol):
         """Tokens that a prompt and its answer may have together."""
 
     @property
+    def rows(self) -> int | None:
+        """Rows of the input embeddings; None if only a server knows them."""
+
+    @property
     def way(self) -> str:
         """How the model is asked, which the predictions' `.meta.json` keeps unless it is PACKED."""
 
@@ -69,6 +73,11 @@ class Local:
         """Tokens that the model can read; UNSTATED where its configuration does not say."""
         config = self.model.config.get_text_config()
         return getattr(config, "max_position_embeddings", None) or UNSTATED
+
+    @property
+    def rows(self) -> int:
+        """Rows of the input embeddings: the model reads no token id from there on."""
+        return self.model.get_input_embeddings().weight.shape[0]
 
     @cached_property
     def proof(self) -> Proof:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from jinja2.exceptions import TemplateError
 
-from sm70lib.corpus.templates import in_chat
+from sm70lib.corpus.templates import chat_template_of, in_chat
 from sm70lib.models.loading import Pair
 
 TEMPERATURE = 0.8  # of several draws, as in Meditron (arXiv 2311.16079)
@@ -152,7 +152,7 @@ def end_tokens(generation_config, tokenizer) -> list[int]:
 
 def _end_of_turn(tokenizer) -> int | None:
     """The special token that the chat template writes behind a last reply; None without one."""
-    if not tokenizer.chat_template:
+    if not chat_template_of(tokenizer):
         return None
     reply = "reply"
     talk = [{"role": "user", "content": "question"}, {"role": "assistant", "content": reply}]

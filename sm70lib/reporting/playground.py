@@ -18,8 +18,9 @@ from sm70lib.asking.asking import Prompts
 from sm70lib.asking.fitting import usable
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
-from sm70lib.corpus import chat
+from sm70lib.corpus import chat, tokens
 from sm70lib.models import plain, writing
+from sm70lib.models.backend import Local
 from sm70lib.models.loading import Pair
 from sm70lib.parameters import own
 from sm70lib.presentation import forms, names
@@ -143,14 +144,21 @@ class Playground:
             instruction = "Answer this question truthfully"
             asked = chat.question(self.p.data_template, self.tokenizer, instruction, item.question)
             ids = asked.ids
+            token = tokens.unknown(ids, Local(loaded, self.tokenizer).rows, self.tokenizer)
+            if token:
+                raise StudyError(
+                    f"this question cannot be asked: it spells out {token}, for which the model "
+                    "has no embedding"
+                )
         return writing.answer(loaded, self.tokenizer, ids, self.p.ask_max_new_tokens)
 
     def _requests(self, item: Item, protocol: Protocol, loaded: Any) -> list:
         run = Run(item.benchmark, protocol, 0, [item], [], self.p.data_template)
         prompt = Prompts(run, self.tokenizer).render(0)
-        limit = loaded.config.max_position_embeddings
+        backend = Local(loaded, self.tokenizer)
         left: dict[str, list] = {"skipped": [], "cut": []}
-        requests = usable(prompt, protocol, self.tokenizer, limit, left)
+        limit, rows = backend.max_tokens, backend.rows
+        requests = usable(prompt, protocol, self.tokenizer, limit, left, rows)
         if not requests:
             raise StudyError(f"this question cannot be asked: {left['skipped'][0]['reason']}")
         return requests

@@ -69,6 +69,10 @@ class Served:
         length = self.abilities.max_tokens
         return length - 2 if length else UNBOUNDED
 
+    @property
+    def rows(self) -> None:
+        """Rows of the input embeddings, which no server tells; it refuses what it cannot read."""
+
     def require_scores(self, protocols: list[str]) -> None:
         """Checks that these protocols can be asked, which need the log-likelihoods of options.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from sm70lib.parameters.stages import STAGES
+from sm70lib.sizes.shapes import adapted, shape
 from sm70lib.study.used import trains_all
-from sm70lib.untrusted.time_limit import matches
 
 # Tokens and vocabulary entries whose logits TRL 1.16 holds at once (its chunked_logprob.py)
 TILE = (4096, 32768)
@@ -50,10 +50,11 @@ def activations(config, p, kind: str = "sft") -> dict[str, float]:
     answers = 2 if STAGES[kind].reads == "pairs" else 1
     tokens = p.train_micro_batch_size * p.data_max_length * answers
     wide = compute_width(p)
-    width, inner, _ = widths(config)
+    text = config.get_text_config()
+    width, inner, _ = widths(text)
     between = full_width(p) if trains_all(p) else wide  # of what one layer hands to the next
     last_norm = (4 + between) * width if trains_all(p) else 0
-    layers = [_kept(config, p, number) for number in range(config.num_hidden_layers)]
+    layers = _kept(config, p)
     if p.train_gradient_checkpointing:
         kept = {
             "activations, a layer's input each": tokens * between * width * len(layers),
@@ -61,13 +62,28 @@ def activations(config, p, kind: str = "sft") -> dict[str, float]:
         }
     else:
         kept = {"activations": tokens * (sum(layers) + last_norm)}
-    logits = min(tokens, TILE[0]) * min(config.vocab_size, TILE[1]) * (wide + 4)
+    logits = min(tokens, TILE[0]) * min(text.vocab_size, TILE[1]) * (wide + 4)
     return kept | {"logits": logits, "working space": wide * inner * (width + 3 * tokens)}
 
 
-def _kept(config, p, number: int) -> float:
-    """Bytes that a layer keeps for each token."""
-    return _kept_for_all(config, p) if trains_all(p) else _kept_for_lora(config, p, number)
+def _kept(config, p) -> list[float]:
+    """Bytes that each layer keeps for each token."""
+    text = config.get_text_config()
+    if trains_all(p):
+        return [_kept_for_all(text, p)] * text.num_hidden_layers
+    return [_kept_for_lora(text, p, targets) for targets in _targets(config, p)]
+
+
+def _targets(config, p) -> list[set[str]]:
+    """What of each layer gets an adapter."""
+    kinds = (*ATTENTION, OUTPUT, *GATED, DOWN)
+    numbers = range(config.get_text_config().num_hidden_layers)
+    if p.lora_targets.lower() == "all-linear":
+        return [set(kinds) for _ in numbers]
+    # Layers stand in model., or in model.language_model. beside a vision tower.
+    names = [name for name, _, _ in adapted(shape(config), p.lora_targets)]
+    found = {name[name.find("layers.") :] for name in names}
+    return [{kind for kind in kinds if f"layers.{number}.{kind}" in found} for number in numbers]
 
 
 def _kept_for_all(config, p) -> float:
@@ -84,7 +100,7 @@ def _kept_for_all(config, p) -> float:
     return norms + inputs + wide * (2 * width + keys + 4 * inner)
 
 
-def _kept_for_lora(config, p, number: int) -> float:
+def _kept_for_lora(config, p, targets: set[str]) -> float:
     """Bytes that a layer keeps for each token if its adapter gets a gradient.
 
     These are the inputs of both norms (32 bits), queries, keys and values, the output of attention,
@@ -94,12 +110,6 @@ def _kept_for_lora(config, p, number: int) -> float:
     """
     wide = compute_width(p)
     width, inner, keys = widths(config)
-    every = p.lora_targets.lower() == "all-linear"
-    targets = {
-        kind
-        for kind in (*ATTENTION, OUTPUT, *GATED, DOWN)
-        if every or matches(p.lora_targets, f"model.layers.{number}.{kind}")
-    }
     down = inner * (DOWN in targets)
     copied = width * len(targets - {DOWN}) + down
     shared = width * (bool(targets & {*ATTENTION}) + bool(targets & {*GATED})) + down

@@ -35,7 +35,8 @@ def load_peak(model, p, guess: bool = True) -> float:
 
 def compared(model, guess: bool = True, rows: int = 8, tokens: int = 129) -> float:
     """Bytes to compare the full base: weights, logits and their log-probabilities."""
-    logits = 4 * rows * tokens * configuration(model, guess).vocab_size
+    config = configuration(model, guess).get_text_config()
+    logits = 4 * rows * tokens * config.vocab_size
     return loaded(model, None, guess) + 2 * logits
 
 

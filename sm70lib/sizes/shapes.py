@@ -7,7 +7,13 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PretrainedConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    LlamaConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from sm70lib.sizes import known
 from sm70lib.steps import weights
@@ -61,11 +67,13 @@ class Shape:
         linear: Its linear layers without the head: name, inputs, outputs.
         head: The head in the same form; empty if it is no linear layer.
         weights: Number of all weights.
+        beside: Names of those linear layers that text never reaches, such as a vision tower's.
     """
 
     linear: tuple[tuple[str, int, int], ...]
     head: tuple[tuple[str, int, int], ...]
     weights: int
+    beside: frozenset[str] = frozenset()
 
     @property
     def quantisable(self) -> int:
@@ -110,11 +118,23 @@ def _shape(hashed: _Hashed) -> Shape:
         tuple(layer for module, layer in every.items() if module is not head),
         tuple(layer for module, layer in every.items() if module is head),
         sum(weight.numel() for weight in built.parameters()),
+        _beside(built) & {name for name, _, _ in every.values()},
     )
 
 
+def _beside(built: PreTrainedModel) -> frozenset[str]:
+    """Names of all that stands neither in the language model nor in its head.
+
+    Only a configuration that nests the text's own has something beside it.
+    """
+    if built.config.get_text_config() is built.config:
+        return frozenset()
+    of_text = {*built.get_decoder().modules(), built.get_output_embeddings()}
+    return frozenset(name for name, module in built.named_modules() if module not in of_text)
+
+
 def adapted(found: Shape, targets: str) -> list[tuple[str, int, int]]:
-    """The layers that get an adapter.
+    """The layers that get an adapter: of the language model, as text trains no other one.
 
     Args:
         found: The model's size.
@@ -126,20 +146,39 @@ def adapted(found: Shape, targets: str) -> list[tuple[str, int, int]]:
     Raises:
         StudyError: If the expression matches no layer, or takes for ever.
     """
+    of_text = [layer for layer in found.linear if layer[0] not in found.beside]
     if targets.lower() == "all-linear":
-        return list(found.linear)
-    every = (*found.linear, *found.head)
+        return of_text
+    every = (*of_text, *found.head)
     try:
         layers = [layer for layer in every if matches(targets, layer[0])]
     except ValueError as error:
         raise StudyError(f"lora_targets {targets!r}: {error}") from None
     if not layers:
-        example = f", such as {found.linear[0][0]}" if found.linear else ""
+        example = f", such as {of_text[0][0]}" if of_text else ""
         raise StudyError(
             f"lora_targets {targets!r} fits the whole name of no layer{example}: "
             "give all-linear, or a regular expression for whole names"
         )
     return layers
+
+
+def targets_in(found: Shape, targets: str) -> str | list[str]:
+    """The layers that get an adapter, as PEFT is told them.
+
+    PEFT takes `targets` itself for a model of text alone. In any other model it would also adapt
+    what stands beside the language model, so it is given the names of `adapted`.
+
+    Args:
+        found: The model's size.
+        targets: `lora_targets`.
+
+    Raises:
+        StudyError: As `adapted`.
+    """
+    if not found.beside:
+        return targets
+    return [name for name, _, _ in adapted(found, targets)]
 
 
 def stored_bytes(model: str | Path | PretrainedConfig, guess: bool) -> int:

@@ -22,10 +22,11 @@ from trl import DPOTrainer, SFTTrainer
 from sm70lib.models import loading, packed
 from sm70lib.models.proof import PLAIN, prove_training
 from sm70lib.parameters.stages import READS, STAGES
+from sm70lib.sizes import shapes
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import trains_all
 from sm70lib.training.methods import METHODS
-from sm70lib.training.rows import longest
+from sm70lib.training.rows import highest, longest
 from sm70lib.training.settings import config, precision
 
 
@@ -58,14 +59,15 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
         how: The stage: its `kind`, its `seed`, and `start`, what to go on from or None.
 
     Raises:
-        StudyError: If a row is longer than `data_max_length`, a batch cannot be divided, or the
-            base cannot read packed rows.
+        StudyError: If a row is longer than `data_max_length` or has a token that the base does not
+            know, a batch cannot be divided, or the base cannot read packed rows.
     """
     _score_targets_alone()
     method = METHODS[how.kind]
     _refuse_long_rows(rows, READS[STAGES[how.kind].reads][0], p)
-    adapter = None if how.start or trains_all(p) else _new_adapter(p)
+    adapter = None if how.start or trains_all(p) else _new_adapter(p, base)
     loaded = _whole(base, p, how) if trains_all(p) else _with_adapter(base, p, how)
+    words = _words(base, loaded, rows)
     if getattr(p, f"{how.kind}_packing", False):
         _attend_within_rows(loaded, base, p, how.kind)
     exact = _trainable_weights(loaded) if how.start else {}
@@ -75,7 +77,7 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
         peft_config=adapter,
         train_dataset=rows,
         eval_dataset=holdout if len(holdout) else None,
-        processing_class=loading.load_tokenizer(base),
+        processing_class=words,
         **_reference(base, p, how),
     )
     if trains_all(p):
@@ -165,6 +167,25 @@ def _refuse_long_rows(rows, source: str, p) -> None:
         )
 
 
+def _words(base: str, loaded, rows):
+    """The tokenizer that the base is trained with; its pad token is one that the base knows.
+
+    Raises StudyError if rows have a token that the base does not know. Text has none, as 01_data
+    sees to that: it would be one that stands around texts, and so in many rows.
+    """
+    tokenizer = loading.load_tokenizer(base)
+    known, top = loaded.get_input_embeddings().weight.shape[0], highest(rows)
+    if top >= known:
+        raise StudyError(
+            f"a row has the token {tokenizer.convert_ids_to_tokens(top)!r}, for which {base} has "
+            f"no embedding ({known:,} rows); give the tokenizer of the model, and run 01_data "
+            "again (--fresh 01)"
+        )
+    if tokenizer.pad_token_id >= known:  # it is masked, but looked up
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
 def _attend_within_rows(loaded, base: str, p, kind: str) -> None:
     """Sets the base to see each row of a packed sequence alone.
 
@@ -180,12 +201,13 @@ def _attend_within_rows(loaded, base: str, p, kind: str) -> None:
     packed.enter(loaded)
 
 
-def _new_adapter(p) -> LoraConfig:
+def _new_adapter(p, base: str) -> LoraConfig:
+    found = shapes.shape(base, guess=False)
     return LoraConfig(
         r=p.lora_r,
         lora_alpha=p.lora_alpha,
         lora_dropout=p.lora_dropout,
-        target_modules=p.lora_targets,
+        target_modules=shapes.targets_in(found, p.lora_targets),
         use_rslora=p.lora_rslora,
         use_dora=p.lora_dora,
         task_type="CAUSAL_LM",

@@ -655,3 +655,37 @@ def test_a_first_look_passes_over_a_file_without_lines(tmp_path):
     (tmp_path / "tuned/b.meta.json").write_text("{}")
     assert first_look.example(tmp_path) == line
     assert first_look.by_protocol(tmp_path, "base").loc["medqa_4", "harness, 0-shot"] == 100
+
+
+IMAGE = "<image_soft_token>"
+
+
+@pytest.fixture(scope="module")
+def with_image(tmp_path_factory):
+    """A model whose tokenizer has one special token more than it has embeddings, as Gemma-3 1B."""
+    folder = tmp_path_factory.mktemp("image")
+    small.base(folder)
+    tokenizer = loading.load_tokenizer(folder / "base/model")
+    tokenizer.add_special_tokens({"extra_special_tokens": [IMAGE]})
+    loaded = loading.load(folder / "base/model")
+    assert len(tokenizer) == loaded.config.vocab_size + 1
+    return loaded, tokenizer
+
+
+@pytest.mark.parametrize("where", ["question", "options"])
+@pytest.mark.parametrize("name", ["harness", "sm70-2023", "generate", "as-trained"])
+def test_an_item_that_spells_out_a_token_without_embedding_is_left_out(
+    with_image, tmp_path, name, where
+):
+    """Where a protocol puts special tokens of an item as text, nothing is left out."""
+    run = run_of(3, name)
+    spelt = {"question": f"What is {IMAGE}?", "options": (f"a {IMAGE}", "b", "c", "d")}
+    run.items[1] = replace(run.items[1], **{where: spelt[where]})
+    evaluating.evaluate(Local(*with_image), run, tmp_path / "p.jsonl", model_digest="m")
+    about = json.loads((tmp_path / "p.meta.json").read_text())
+    if run.protocol.in_template:
+        assert about["skipped"] == [] and len(kept(tmp_path / "p.jsonl")) == 3
+        return
+    reason = f"it spells out {IMAGE}, for which the model has no embedding"
+    assert about["skipped"] == [{"item_id": "m/1", "seed": run.seeds[0], "reason": reason}]
+    assert kept(tmp_path / "p.jsonl").keys() == {"m/0", "m/2"} and about["n_scored"] == 2

@@ -79,6 +79,23 @@ def with_more_tokens(folder):
     tokenizer.save_pretrained(folder)
 
 
+IMAGE = "<image_soft_token>"  # beyond the rows of google/gemma-3-1b-it (transformers#37011)
+
+
+def with_special_token(use: str, template: str | None = None):
+    """One special token more than the model has embeddings, and what it is used for."""
+
+    def change(folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer.add_special_tokens({"extra_special_tokens": [IMAGE]})
+        if use:
+            setattr(tokenizer, use, IMAGE)
+        tokenizer.chat_template = template
+        tokenizer.save_pretrained(folder)
+
+    return change
+
+
 def of_kind(kind: str, **sizes):
     """Another family's configuration in place of the base's."""
 
@@ -117,6 +134,13 @@ def of_kind(kind: str, **sizes):
             "the tokenizer of .* cannot be read",
         ),
         (with_more_tokens, "", r"has 1 tokens for which the model has no embedding .*patient"),
+        (with_special_token("eos_token"), "", r"has 1 tokens for which .*such as '<image_soft"),
+        (with_special_token("bos_token"), "", r"has 1 tokens for which .*such as '<image_soft"),
+        (
+            with_special_token("", IMAGE + "{{ messages[0]['content'] }}"),
+            "chat=yes",
+            r"has 1 tokens for which .*such as '<image_soft",
+        ),
         (
             edit(TOKENIZER, chat_template="{{ raise_exception('no') }}"),
             "chat=yes",
@@ -146,6 +170,16 @@ def test_a_folder_that_cannot_be_scored_is_one_sentence(base, p, tmp_path, chang
 def test_a_folder_that_is_not_there_is_one_sentence(base, p, line, sentence):
     with pytest.raises(StudyError, match=f"^eval_models: mine: .*{sentence}"):
         seen(p, line.format(base=base))
+
+
+@pytest.mark.parametrize("use", ["", "pad_token"])
+@pytest.mark.parametrize(
+    "template", [None, "{{ messages[0]['content'] }}", "{{ raise_exception('no') }}"]
+)
+def test_a_special_token_that_nothing_writes_needs_no_embedding(base, p, tmp_path, use, template):
+    shutil.copytree(base, tmp_path / "copy")
+    with_special_token(use, template)(tmp_path / "copy")
+    assert "ends at </s>" in seen(p, str(tmp_path / "copy"))[1]
 
 
 def test_what_is_said_of_a_model(base, p, tmp_path):

@@ -13,7 +13,7 @@ from sm70lib.models import loading
 from sm70lib.models.local import loglikelihoods
 from sm70lib.models.request import Request
 from sm70lib.study.params import StudyError
-from tests import small
+from tests import multimodal, small
 
 LAYER_7 = "base_model.model.model.layers.7"  # which the base does not have
 ASKED = [Request([5, 6, 7, 8], [[9], [10, 11]])]
@@ -114,3 +114,69 @@ def test_an_adapter_on_a_base_of_the_hub_asks_nobody(base, adapter, tmp_path, mo
         save_and_load, "check_file_exists_on_hf_hub", lambda *names, **_: asked.append(names)
     )
     assert scores(base, tmp_path / "of-the-hub") == scores(base, adapter) and asked == []
+
+
+# ---- adapters of a base with a vision tower, from before transformers renamed its weights --------
+
+NOW, BEFORE = "model.model.language_model.", "model.language_model.model."
+
+
+@pytest.fixture(scope="module")
+def gemma(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("gemma")
+    small.base(folder)
+    return multimodal.put(folder)
+
+
+@pytest.fixture(scope="module")
+def older(gemma, tmp_path_factory):
+    """An adapter on such a base: as it is saved now, and with the names of before."""
+    folder = tmp_path_factory.mktemp("older")
+    layers = r".*language_model.*\.(q_proj|v_proj)"
+    tuned = get_peft_model(loading.load(gemma), LoraConfig(r=4, target_modules=layers))
+    torch.manual_seed(1)
+    for name, weight in tuned.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, 0, 0.3)
+    tuned.save_pretrained(folder / "now")
+    changed(folder / "now", folder / "before", lambda weights: renamed(weights, NOW, BEFORE))
+    return folder
+
+
+def renamed(weights, old, new):
+    assert all(old in name for name in weights)
+    return {name.replace(old, new): weight for name, weight in weights.items()}
+
+
+def test_the_older_names_of_weights_are_those_that_peft_knows(gemma, older):
+    assert scores(gemma, older / "before") == scores(gemma, older / "now") != scores(gemma, None)
+
+
+def test_an_adapter_with_older_names_and_a_weight_too_many_is_refused(gemma, older, tmp_path):
+    weight = {f"base_model.{BEFORE}layers.7.mlp.up_proj.lora_A.weight": torch.ones(4, 8)}
+    more = changed(older / "before", tmp_path / "more", lambda weights: weights | weight)
+    with pytest.raises(StudyError, match=r"1 of 9 weights .* such as .*layers\.7\.mlp"):
+        scores(gemma, more)
+
+
+def test_older_names_of_another_model_fit_nothing(gemma, older, tmp_path):
+    other = changed(
+        older / "before", tmp_path / "other", lambda weights: renamed(weights, BEFORE, "encoder.")
+    )
+    with pytest.raises(StudyError, match="8 of 8 weights of the adapter .*other fit nothing"):
+        scores(gemma, other)
+
+
+@pytest.mark.parametrize("names", ["now", "before"])
+def test_an_adapter_that_lacks_weights_is_refused(gemma, older, names, tmp_path):
+    short = changed(
+        older / names, tmp_path / names, lambda weights: dict(list(weights.items())[2:])
+    )
+    with pytest.raises(StudyError, match="lacks 2 weights that its adapter_config.json asks for"):
+        scores(gemma, short)
+
+
+def test_an_adapter_of_a_plain_base_that_lacks_weights_is_refused(base, adapter, tmp_path):
+    short = changed(adapter, tmp_path / "short", lambda weights: dict(list(weights.items())[1:]))
+    with pytest.raises(StudyError, match="lacks 1 weights .*: copy or download it again"):
+        scores(base, short)

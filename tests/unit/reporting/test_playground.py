@@ -1,17 +1,17 @@
 """The playground of 07: options side by side, the right one marked, a wrong answer drawn."""
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from sm70lib import benchmarks
-from sm70lib.models import plain, writing
+from sm70lib.models import loading, plain, writing
 from sm70lib.reporting import playground
 from sm70lib.study.params import StudyError
-from tests import synthetic
+from tests import multimodal, small, synthetic
 
 P = SimpleNamespace(
     eval_primary_protocol="sm70-2023",
@@ -27,7 +27,10 @@ class Models:
 
     @contextmanager
     def side(self, tuned):
-        yield SimpleNamespace(on=tuned, config=SimpleNamespace(max_position_embeddings=4096))
+        text = SimpleNamespace(max_position_embeddings=4096)
+        config = SimpleNamespace(get_text_config=lambda: text)
+        embeddings = SimpleNamespace(weight=np.zeros((2000, 1)))
+        yield SimpleNamespace(on=tuned, config=config, get_input_embeddings=lambda: embeddings)
 
 
 class Tokenizer:
@@ -35,6 +38,9 @@ class Tokenizer:
 
     bos_token_id, eos_token_id, bos_token, eos_token = 1, 2, "<s>", "</s>"
     chat_template = None
+
+    def convert_ids_to_tokens(self, token):
+        return chr(token)
 
     def __call__(self, texts, add_special_tokens=True, **_):
         ids = [[ord(letter) for letter in text] for text in np.atleast_1d(texts).tolist()]
@@ -57,7 +63,7 @@ def play(tmp_path, monkeypatch):
     return playground.Playground(tmp_path, P, Models(), Tokenizer())
 
 
-def usable(prompt, protocol, tokenizer, limit, listed):
+def usable(prompt, protocol, tokenizer, limit, listed, rows):
     """Requests of the prompt's answers; none, with a reason, if an answer is empty."""
     if not all(answer.strip() for answer in prompt.answers):
         listed["skipped"].append({"reason": "an option is empty"})
@@ -75,11 +81,29 @@ def test_options_stand_side_by_side_with_the_right_one_marked(play):
     assert "&lt;i&gt;it" in html and "tuned &lt;b&gt;words" in html and "base words" in html
 
 
+def test_a_model_beside_a_vision_tower_is_asked_as_any_other(tmp_path):
+    """The context of its text is nested in its configuration."""
+    small.base(tmp_path)
+    base = multimodal.put(tmp_path)
+    loaded = loading.load(base)
+    models = SimpleNamespace(side=lambda tuned: nullcontext(loaded))
+    words = loading.load_tokenizer(base)
+    shown = playground.Playground(tmp_path, P, models, words).ask("What?", options=["a", "b"])
+    assert "likelihoods</small>" in shown.data
+
+
 def test_without_options_both_write(play, monkeypatch):
     asked = SimpleNamespace(ids=[1])
     monkeypatch.setattr(playground.chat, "question", lambda *_: asked)
     html = play.ask("What?").data
     assert "<table>" not in html and "base words" in html and "What?" in html
+
+
+def test_a_question_with_a_token_that_the_model_does_not_know_is_one_sentence(play, monkeypatch):
+    asked = SimpleNamespace(ids=[1, 2000])
+    monkeypatch.setattr(playground.chat, "question", lambda *_: asked)
+    with pytest.raises(StudyError, match=f"it spells out {chr(2000)}, for which the model has no"):
+        play.ask("What?")
 
 
 @pytest.mark.parametrize(

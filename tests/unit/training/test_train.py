@@ -19,6 +19,7 @@ from sm70lib.steps import compared, keys
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.training import checks, launch, train, trainers
 from sm70lib.training.rows import by_source, reading, rows_of
+from tests import tuning
 from tests.tuning import staged, study
 
 
@@ -269,3 +270,23 @@ def test_every_launcher_file_is_one_that_accelerate_reads():
             f"train_launcher: accelerate launch --config_file params/accelerate/{path.name}"
             in path.read_text()
         )
+
+
+def test_a_pad_token_without_embedding_is_not_looked_up(tmp_path):
+    p = study(tmp_path, sft_steps=1)
+    words = loading.load_tokenizer(tmp_path / "base/model")
+    words.add_special_tokens({"pad_token": "[PAD]"})
+    words.save_pretrained(tmp_path / "base/model")
+    assert tuning.train(p, tmp_path).joinpath("adapter").is_dir()
+
+
+def test_a_row_with_a_token_that_the_base_does_not_know_is_one_sentence(tmp_path):
+    p = study(tmp_path, sft_steps=1)
+    words = loading.load_tokenizer(tmp_path / "base/model")
+    words.add_special_tokens({"extra_special_tokens": ["<image>"]})
+    words.save_pretrained(tmp_path / "base/model")
+    rows = [{"input_ids": [5, len(words) - 1, 6], "labels": [-100, 5, 6]}] * 4
+    shutil.rmtree(tmp_path / "data/train")
+    Dataset.from_list(rows).save_to_disk(tmp_path / "data/train")
+    with pytest.raises(StudyError, match="has the token '<image>', for which .* has no embedding"):
+        tuning.train(p, tmp_path)
