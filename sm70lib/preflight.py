@@ -83,6 +83,7 @@ def require(study: Study, running: list[str]) -> None:
     require_data(study, running)
     require_own(study, running)
     require_asked(study, running)
+    require_judges(study, running)
     require_chat_template(study)
     require_by_hand(study, running)
 
@@ -137,6 +138,15 @@ def require_asked(study: Study, running: list[str]) -> None:
         from sm70lib.asking import runs
 
         runs.require_asked(study)
+
+
+def require_judges(study: Study, running: list[str]) -> None:
+    """Raises StudyError if a judge cannot read what 04 will have written; says who has not yet."""
+    if EVALUATION in running:
+        from sm70lib.judging import required
+
+        for said in required.before(study):
+            print(said, flush=True)
 
 
 def require_chat_template(study: Study) -> None:

@@ -97,6 +97,15 @@ def require_asked(p) -> None:
                 )
 
 
+def planned(p) -> list[Run]:
+    """All runs of a study without their items, which nobody has to read for that."""
+    return [
+        Run(benchmark, protocol, shots, [], [], p.data_template)
+        for benchmark in own.titles(p.eval_benchmarks)
+        for protocol, shots in _ways(p, benchmark)
+    ]
+
+
 def _ways(p, benchmark: str) -> list[tuple[Protocol, int]]:
     """The study's protocols that cover a benchmark, each with a number of shots."""
     form = benchmarks.form(benchmark)
