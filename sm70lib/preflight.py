@@ -130,14 +130,15 @@ def require_own(study: Study, running: list[str]) -> None:
 
 
 def require_asked(study: Study, running: list[str]) -> None:
-    """Raises StudyError if no protocol asks one of the benchmarks, or its shots are not read.
+    """Raises StudyError if a benchmark or a model cannot be asked, or a server's key is not there.
 
     04 would find that out too, but only after all training.
     """
     if EVALUATION in running:
-        from sm70lib.asking import runs
+        from sm70lib.asking import runs, servers
 
         runs.require_asked(study)
+        servers.require_keys(study, running)
 
 
 def require_judges(study: Study, running: list[str]) -> None:
@@ -145,7 +146,7 @@ def require_judges(study: Study, running: list[str]) -> None:
     if EVALUATION in running:
         from sm70lib.judging import required
 
-        for said in required.before(study):
+        for said in required.before(study, running):
             print(said, flush=True)
 
 

@@ -12,6 +12,7 @@ from sm70lib import benchmarks, protocols
 from sm70lib.benchmarks import Item
 from sm70lib.parameters import own
 from sm70lib.protocols.protocol import Protocol
+from sm70lib.study import others
 from sm70lib.study.params import StudyError
 
 
@@ -73,7 +74,7 @@ def runs(p, folder: Path) -> list[Run]:
 
 
 def require_asked(p) -> None:
-    """Checks that every benchmark is asked, and that the study reads what its shots come from.
+    """Checks that benchmarks and models are asked, and that the study reads what shots come from.
 
     Nothing is read for that, so it can be checked before anything is trained.
 
@@ -81,7 +82,8 @@ def require_asked(p) -> None:
         p: the study's parameters.
 
     Raises:
-        StudyError: no protocol covers a benchmark, or its shots come from one that is not read.
+        StudyError: no protocol covers a benchmark, its shots come from one that is not read, or a
+            model on a server can be asked under none.
     """
     named = own.titles(p.eval_benchmarks)
     for benchmark in named:
@@ -95,6 +97,19 @@ def require_asked(p) -> None:
                     f"eval_benchmarks lacks {lender}: protocol {protocol.name} takes its {shots} "
                     f"shots of {benchmark} from there; add {lender}, or set eval_shots to [0]"
                 )
+    reading = any(run.protocol.reads for run in planned(p))
+    for name, other in others.all_of(p).items():
+        if not other.source and not reading:
+            raise without_tokenizer(name)
+
+
+def without_tokenizer(model: str) -> StudyError:
+    """The error of a model whose server alone has its tokenizer, so that it can only write."""
+    return StudyError(
+        f"eval_models: {model} can be asked under no protocol of this study, as none reads written "
+        "answers: give its tokenizer (tokenizer=FOLDER_OR_HUB_NAME), or add generate to "
+        "eval_protocols"
+    )
 
 
 def planned(p) -> list[Run]:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from sm70lib.asking.asking import Prompts
-from sm70lib.asking.runs import Run
+from sm70lib.asking.runs import Run, without_tokenizer
 from sm70lib.corpus import chat, templates
 from sm70lib.corpus.templates import CHAT, DIGEST, trained_in
 from sm70lib.evaluation import predictions
@@ -78,10 +78,7 @@ def require_server(which: Model, asked: list[Run], folder: Path) -> None:
             "tokenizer, so it is asked under protocols that read written answers"
         )
     if not mine:
-        raise StudyError(
-            f"eval_models: {which.name} can be asked under no protocol of this study: give its "
-            "tokenizer (tokenizer=FOLDER_OR_HUB_NAME), or add generate to eval_protocols"
-        )
+        raise without_tokenizer(which.name)
     if is_complete(which, prompts_of(which, mine), folder):
         return
     scored = sorted({run.protocol.name for run in mine if not run.protocol.reads})

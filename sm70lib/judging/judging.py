@@ -9,7 +9,7 @@ from sm70lib.asking.runs import Run
 from sm70lib.evaluation.candidates import Model, models
 from sm70lib.judging import readings
 from sm70lib.judging.judgements import Case, cases, files, keep, place
-from sm70lib.judging.required import has_work, of_rubrics, predictions, require
+from sm70lib.judging.required import judgements, of_rubrics, predictions, require
 from sm70lib.protocols import rubric
 from sm70lib.records import shelves
 from sm70lib.serving.served import Served
@@ -41,7 +41,8 @@ def check(p, asked: list[Run], folder: Path) -> None:
     for line in said:
         print(line)
     for judge in judges.all_of(p):
-        if judge.server and has_work(judge, panel, mine, folder):
+        theirs = judgements(judge, panel, mine, folder)
+        if judge.server and not all(path.exists() for path in theirs):
             print(f"{judge.name} is {_served(judge).way}")
 
 

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sm70lib.asking.runs import Run, planned
+from sm70lib.asking.servers import are_asked
 from sm70lib.benchmarks import RUBRICS, form
 from sm70lib.judging import readings
 from sm70lib.judging.judgements import place
 from sm70lib.judging.panel import family_of, panels
+from sm70lib.serving import keys
+from sm70lib.steps.keys import outputs
 from sm70lib.study import judges
 from sm70lib.study.judges import Judge
 from sm70lib.study.params import StudyError, rehearsal
@@ -18,23 +21,29 @@ from sm70lib.study.used import own_models
 Panel = dict[str, list[Judge]]  # the judges of every model, by its name
 
 
-def before(p) -> list[str]:
+def before(p, running: Sequence[str]) -> list[str]:
     """Checks the judges of a study of which nothing has to be there yet.
 
     Args:
         p: the study's parameters.
+        running: the steps that will run, in order, 04 among them.
 
     Returns:
         A sentence on each person whose readings are not there yet.
 
     Raises:
-        StudyError: as `require`; or a line is not understood, of whatever use it is.
+        StudyError: as `require`; a line is not understood, of whatever use it is; or it names a
+            variable for a key that is not set.
     """
     found = judges.all_of(p)
     asked = of_rubrics(planned(p))
     if not asked:
         return []
-    require(p, asked, [*(name for _, name in own_models(p)), *p.eval_models])
+    panel, _ = require(p, asked, [*(name for _, name in own_models(p)), *p.eval_models])
+    for judge in found:
+        files = judgements(judge, panel, asked, outputs() / p.study)
+        if judge.server and are_asked(running, files):
+            keys.require(judge.server, f"eval_judges: {judge.name}")
     people = [judge for judge in found if judge.server is None]
     return list(filter(None, map(readings.absent, people)))
 
@@ -74,15 +83,14 @@ def of_rubrics(asked: Sequence[Run]) -> list[Run]:
     return [run for run in asked if form(run.benchmark) in RUBRICS]
 
 
-def has_work(judge: Judge, panel: Panel, mine: Sequence[Run], folder: Path) -> bool:
-    """Whether there is anything that a judge has not read yet."""
-    theirs = [
+def judgements(judge: Judge, panel: Panel, mine: Sequence[Run], folder: Path) -> list[Path]:
+    """The files of all that a judge reads, whether they are there or not."""
+    return [
         place(predictions(folder, model, run), judge.name)
         for model, fit in panel.items()
         for run in mine
         if judge in fit
     ]
-    return not all(path.exists() for path in theirs)
 
 
 def predictions(folder: Path, model: str, run: Run) -> Path:

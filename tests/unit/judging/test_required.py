@@ -74,9 +74,9 @@ def test_the_run_refuses_a_judge_before_its_first_notebook(outputs):
 def test_no_judge_of_params_is_refused_and_none_is_asked_for_without_rubrics():
     files = [(path,) for path in (ROOT / "params").glob("*.yml")] + variants.overlays()
     for each in files:
-        assert required.before(params.load(*each)) == []
+        assert required.before(params.load(*each), EVAL) == []
     plain = {"eval_benchmarks": ["medqa_4"], "eval_protocols": ["sm70-2023"]}
-    assert required.before(study("readings=nowhere.csv", **plain)) == []
+    assert required.before(study("readings=nowhere.csv", **plain), EVAL) == []
 
 
 @pytest.mark.parametrize(

@@ -62,3 +62,14 @@ def test_what_was_trained_in_another_template_is_refused(base, tmp_path, kind):
         looked_at(line, EVAL)
     looked_at(line, EVAL, data_template="sm70")
     looked_at(f"{line} chat=yes", EVAL)
+
+
+def test_the_tokenizer_of_a_model_on_a_server_is_looked_at(base, tmp_path):
+    line = "served=http://127.0.0.1:9/v1 model=large tokenizer="
+    with pytest.raises(StudyError, match="^eval_models: mine: tokenizer: there is no folder ../no"):
+        looked_at(f"{line}../nowhere", EVAL)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(StudyError, match="^eval_models: mine: tokenizer: .* cannot be read"):
+        looked_at(f"{line}{tmp_path}", EVAL)
+    looked_at(f"{line}../nowhere", ["03_qlora_finetune"])
+    looked_at(f"{line}{base}", EVAL)
