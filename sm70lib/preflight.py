@@ -82,7 +82,7 @@ def require(study: Study, running: list[str]) -> None:
     """Raises StudyError if one of the steps is known to fail, however long it would take."""
     require_data(study, running)
     require_own(study, running)
-    require_asked(study, running)
+    require_scoring(study, running)
     require_others(study, running)
     require_chat_template(study)
     require_by_hand(study, running)
@@ -131,24 +131,26 @@ def require_own(study: Study, running: list[str]) -> None:
         runs.require_shots(study, own.title(name), len(items))
 
 
-def require_asked(study: Study, running: list[str]) -> None:
-    """Raises StudyError if no protocol asks one of the benchmarks, or its shots are not read.
+def require_scoring(study: Study, running: list[str]) -> None:
+    """Raises StudyError if 04 could not ask or read everything; says which judges are to come.
 
     04 would find that out too, but only after all training.
     """
-    if EVALUATION in running:
-        from sm70lib.asking import runs
+    if EVALUATION not in running:
+        return
+    from sm70lib.asking import runs, servers
+    from sm70lib.judging import required
 
-        runs.require_asked(study)
+    runs.require_asked(study)
+    servers.require_keys(study, running)
+    for said in required.before(study, running):
+        print(said, flush=True)
 
 
 def require_others(study: Study, running: list[str]) -> None:
     """Raises StudyError if a study of `figures_studies` has no predictions and cannot be run."""
-    coming = [files[-1] for files in to_run_first(study)]
-    lacking = set(study.figures_studies) - {
-        *finished_others(study),
-        *(file.stem for file in coming),
-    }
+    coming = [files[-1].stem for files in to_run_first(study)]
+    lacking = set(study.figures_studies).difference(finished_others(study), coming)
     if lacking and "06_figures" in running:
         raise StudyError(
             f"figures_studies: no file in params/ declares {', '.join(sorted(lacking))}, and there "

@@ -12,6 +12,7 @@ from sm70lib import benchmarks, protocols
 from sm70lib.benchmarks import Item
 from sm70lib.parameters import aggregates, own
 from sm70lib.protocols.protocol import Protocol
+from sm70lib.study import others
 from sm70lib.study.params import StudyError
 
 
@@ -73,7 +74,7 @@ def runs(p, folder: Path) -> list[Run]:
 
 
 def require_asked(p) -> None:
-    """Checks that every benchmark is asked, and that the study reads what its shots come from.
+    """Checks that benchmarks and models are asked, and that the study reads what shots come from.
 
     Nothing is read for that, so it can be checked before anything is trained.
 
@@ -82,7 +83,8 @@ def require_asked(p) -> None:
 
     Raises:
         StudyError: no protocol covers a benchmark, its shots come from one that is not read or
-            take all items that the study allows, or the declared comparison would ask nothing.
+            take all items that the study allows, the declared comparison would ask nothing, or a
+            model on a server can be asked under no protocol.
     """
     named = own.titles(p.eval_benchmarks)
     for benchmark in named:
@@ -101,6 +103,10 @@ def require_asked(p) -> None:
                 count = min(most for most in (*allowed, shots + 1) if most is not None)
                 _require_enough(benchmark, protocol, shots, count)
     _require_comparison(p)
+    reading = any(run.protocol.reads for run in planned(p))
+    for name, other in others.all_of(p).items():
+        if not other.source and not reading:
+            raise without_tokenizer(name)
 
 
 def _require_comparison(p) -> None:
@@ -133,6 +139,24 @@ def _require_enough(benchmark: str, protocol: Protocol, shots: int, count: int) 
             f"themselves, and there are {count}; allow more in eval_limit and eval_caps, or give "
             "fewer shots"
         )
+
+
+def without_tokenizer(model: str) -> StudyError:
+    """The error of a model whose server alone has its tokenizer, so that it can only write."""
+    return StudyError(
+        f"eval_models: {model} can be asked under no protocol of this study, as none reads written "
+        "answers: give its tokenizer (tokenizer=FOLDER_OR_HUB_NAME), or add generate to "
+        "eval_protocols"
+    )
+
+
+def planned(p) -> list[Run]:
+    """All runs of a study without their items, which nobody has to read for that."""
+    return [
+        Run(benchmark, protocol, shots, [], [], p.data_template)
+        for benchmark in own.titles(p.eval_benchmarks)
+        for protocol, shots in _ways(p, benchmark)
+    ]
 
 
 def _ways(p, benchmark: str) -> list[tuple[Protocol, int]]:

@@ -26,12 +26,13 @@ PLAIN = (
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
 )
+REMEDY = "choose a base that was tuned to chat, or the template medalpaca or sm70"
 SYSTEM, QUESTION, ANSWER = ("system", "Be brief."), ("user", "Which?"), ("assistant", "This.")
 
 
-def text_of(tokenizer) -> str:
+def text_of(tokenizer, remedy: str = REMEDY) -> str:
     """The text of a tokenizer's chat template; raises StudyError if rows cannot stand in it."""
-    Chat(tokenizer)
+    Chat(tokenizer, remedy)
     return tokenizer.get_chat_template()
 
 
@@ -84,16 +85,17 @@ class Chat:
 
     Args:
         tokenizer: the base's tokenizer.
+        remedy: what to do without a template that fits, for the error's sentence.
 
     Raises:
         StudyError: it has no chat template, or one whose answers cannot be told from what stands
             around them.
     """
 
-    def __init__(self, tokenizer):
-        if not templates.chat_template_of(tokenizer):
-            raise self._unfit(tokenizer, "has no chat template")
+    def __init__(self, tokenizer, remedy: str = REMEDY):
         self.tokenizer = tokenizer
+        if not templates.chat_template_of(tokenizer):
+            raise self._unfit("has no chat template", remedy)
         added = tokenizer.added_tokens_decoder.values()
         marks = {*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)}
         self.special = set(tokenizer.convert_tokens_to_ids(list(marks)))
@@ -101,17 +103,14 @@ class Chat:
         self.has_system = self._takes_a_system_line()
         whole, prompt = self.text((QUESTION, ANSWER)), self.text((QUESTION,), True)
         if not whole.startswith(prompt) or ANSWER[1] not in whole[len(prompt) :]:
-            raise self._unfit(tokenizer, "writes a question otherwise once an answer follows")
+            raise self._unfit("writes a question otherwise once an answer follows", remedy)
         self.ending = whole.rpartition(ANSWER[1])[2]
         if self.special.isdisjoint(self._tokens([self.ending])["input_ids"][0]):
-            raise self._unfit(tokenizer, "puts no special token at the end of an answer")
+            raise self._unfit("puts no special token at the end of an answer", remedy)
 
-    @staticmethod
-    def _unfit(tokenizer, why: str) -> StudyError:
-        return StudyError(
-            f"data_template is chat, but the tokenizer of {tokenizer.name_or_path!r} {why}; choose "
-            "a base that was tuned to chat, or the template medalpaca or sm70."
-        )
+    def _unfit(self, why: str, remedy: str) -> StudyError:
+        name = self.tokenizer.name_or_path
+        return StudyError(f"data_template is chat, but the tokenizer of {name!r} {why}; {remedy}")
 
     def text(self, turns: Turns, reply_follows: bool = False) -> str:
         """The turns in the template; with `reply_follows`, up to where an answer begins."""

@@ -12,6 +12,7 @@ from sm70lib.untrusted.time_limit import SECONDS, time_limit
 
 CHAT = "chat"  # the base's own chat template (see chat.py), which has no text here
 DIGEST = "template.json"  # in an adapter's folder: the template that it was trained in
+REMEDY = "set data_template to what it was trained in, or train again (--fresh 03)"
 # Some chat templates write today's date. The same study must give the same rows tomorrow, and a
 # finished prediction must answer the same prompt.
 DATE = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
@@ -112,13 +113,16 @@ def leave_digest(adapter: Path, template: str, chat_template: str | None = None)
     write_json(adapter / DIGEST, about)
 
 
-def trained_in(adapter: Path, template: str, chat_template: str | None = None) -> str | None:
+def trained_in(
+    adapter: Path, template: str, chat_template: str | None = None, remedy: str = REMEDY
+) -> str | None:
     """Checks that an adapter was trained in a template.
 
     Args:
         adapter: the folder of the adapter.
         template: the template in which the study would ask the adapter.
         chat_template: the text of the base's own; for the template chat alone.
+        remedy: what to do about another template, for the error's sentence.
 
     Returns:
         The name of the template, or None if the folder does not name any.
@@ -141,8 +145,7 @@ def trained_in(adapter: Path, template: str, chat_template: str | None = None) -
     if then != now:
         raise StudyError(
             f"{adapter} was trained in the template {name} ({then:.12}) and would be asked in "
-            f"{template} ({now:.12}): set data_template to what it was trained in, or train again "
-            "(--fresh 03)"
+            f"{template} ({now:.12}): {remedy}"
         )
     return name
 

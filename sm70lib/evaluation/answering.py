@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from sm70lib.asking.asking import Prompts
-from sm70lib.asking.runs import Run
+from sm70lib.asking.runs import Run, without_tokenizer
+from sm70lib.corpus import chat, templates
 from sm70lib.corpus.templates import CHAT, DIGEST, trained_in
 from sm70lib.evaluation import predictions
 from sm70lib.evaluation.candidates import Model
@@ -19,6 +20,17 @@ from sm70lib.models.proof import PLAIN
 from sm70lib.steps.keys import read
 from sm70lib.steps.steps import write_json
 from sm70lib.study.params import StudyError
+
+OF_THIS_STUDY = (chat.REMEDY, templates.REMEDY)
+# What to do about a model of `eval_models` that cannot be asked in the study's template
+IN_CHAT = (
+    "add chat=yes to its line, which asks it in its own chat template (in Med42's words if it has "
+    "none)"
+)
+OF_OTHERS = (
+    f"{IN_CHAT}, or take it out",
+    f"set data_template to what it was trained in, or {IN_CHAT}",
+)
 
 
 def askable(which: Model, asked: list[Run]) -> list[Run]:
@@ -66,18 +78,43 @@ def require_server(which: Model, asked: list[Run], folder: Path) -> None:
             "tokenizer, so it is asked under protocols that read written answers"
         )
     if not mine:
-        raise StudyError(
-            f"eval_models: {which.name} can be asked under no protocol of this study: give its "
-            "tokenizer (tokenizer=FOLDER_OR_HUB_NAME), or add generate to eval_protocols"
-        )
+        raise without_tokenizer(which.name)
     if is_complete(which, prompts_of(which, mine), folder):
         return
     scored = sorted({run.protocol.name for run in mine if not run.protocol.reads})
     _served(which).require_scores(scored)
 
 
-def template_of(which: Model, run: Run) -> dict[str, str]:
+def require_templates(which: Model, asked: list[Run], p) -> None:
+    """Checks that a model can be asked in the study's template, where a protocol asks in it.
+
+    Args:
+        which: the model.
+        asked: the runs; no items are looked at.
+        p: the study's parameters.
+
+    Raises:
+        StudyError: it has no chat template to ask in, or was trained in another template.
+    """
+    own = which.name not in p.eval_models
+    try:
+        for run in asked:
+            template_of(which, run, OF_THIS_STUDY if own else OF_OTHERS)
+    except StudyError as error:
+        if own:
+            raise
+        raise StudyError(f"eval_models: {which.name}: {error}") from None
+
+
+def template_of(
+    which: Model, run: Run, remedies: tuple[str, str] = OF_THIS_STUDY
+) -> dict[str, str]:
     """The templates that the `.meta.json` names: asked in, and trained in.
+
+    Args:
+        which: the model.
+        run: the run.
+        remedies: what to do without a chat template, and about an adapter of another template.
 
     Returns:
         `asked_in`, and for an adapter `trained_in`; nothing, if the protocol uses no template.
@@ -90,11 +127,11 @@ def template_of(which: Model, run: Run) -> dict[str, str]:
     if which.chat:
         return {"asked_in": "its chat template"}
     asked = {"asked_in": run.template}
-    words = which.chat_template() if run.template == CHAT else None
+    words = which.chat_template(remedies[0]) if run.template == CHAT else None
     place = which.adapter or Path(which.source)
     if which.adapter is None and not (place / DIGEST).is_file():
         return asked
-    trained = trained_in(place, run.template, words)
+    trained = trained_in(place, run.template, words, remedies[1])
     return asked | {"trained_in": trained or "not known, its folder has no template.json"}
 
 

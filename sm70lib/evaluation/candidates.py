@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from sm70lib.corpus.chat import text_of
+from sm70lib.corpus.chat import REMEDY, text_of
 from sm70lib.evaluation.predictions import CONFIGURED
 from sm70lib.inspection import places
 from sm70lib.models import loading
@@ -72,14 +72,14 @@ class Model:
         own = self.adapter is not None and _has_words_of_its_own(self.adapter, self.source)
         return str(self.adapter) if own else self.source
 
-    def chat_template(self) -> str:
-        """The text of its chat template; raises StudyError if it has none to ask in."""
-        return _chat_template(self.words)
+    def chat_template(self, remedy: str = REMEDY) -> str:
+        """The text of its chat template; raises StudyError, with a remedy, if it has none."""
+        return _chat_template(self.words, remedy)
 
 
 @lru_cache
-def _chat_template(source: str) -> str:
-    return text_of(loading.load_tokenizer(source))
+def _chat_template(source: str, remedy: str) -> str:
+    return text_of(loading.load_tokenizer(source), remedy)
 
 
 @lru_cache
@@ -132,7 +132,7 @@ def models(p, folder: Path) -> list[Model]:
     }
     found = sum((some for kind, some in own.items() if kind in p.eval_own), [])
     for name, line in p.eval_models.items():
-        found.append(_other(name, line))
+        found.append(other(name, line))
     if not found:
         raise StudyError(
             f"eval_own: this study has none of {', '.join(p.eval_own)}, and eval_models is empty; "
@@ -156,7 +156,12 @@ def _trained(p, folder: Path, base: str) -> list[Model]:
     return [Model(name, base, p.quant_type != "none", path) for name, path in places.items()]
 
 
-def _other(name: str, line: str) -> Model:
+def other(name: str, line: str) -> Model:
+    """The model of one entry of `eval_models`, with its adapter fetched if that is on the hub.
+
+    Raises:
+        StudyError: the line is not understood, or the adapter is not there.
+    """
     model = described(name, line)
     if model.adapter is None:
         return model
@@ -169,7 +174,7 @@ def described(name: str, line: str) -> Model:
     Raises:
         StudyError: the line is not understood.
     """
-    other = others.read(name, line)
-    adapter = Path(weights.placed(other.adapter)) if other.adapter else None
-    source = weights.placed(other.source) if other.source else ""
-    return Model(name, source, other.quantised, adapter, other.chat, other.server)
+    given = others.read(name, line)
+    adapter = Path(weights.placed(given.adapter)) if given.adapter else None
+    source = weights.placed(given.source) if given.source else ""
+    return Model(name, source, given.quantised, adapter, given.chat, given.server)

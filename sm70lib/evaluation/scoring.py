@@ -20,8 +20,8 @@ from sm70lib.evaluation.answering import (
     places,
     prompts_of,
     require_server,
+    require_templates,
     score_here,
-    template_of,
 )
 from sm70lib.evaluation.candidates import Model, forget, models
 from sm70lib.evaluation.lines import about_run, be_alone, gather, seal_gathered
@@ -49,15 +49,14 @@ def score_all(p, asked: list[Run], folder: Path) -> None:
         folder: the study's outputs.
 
     Raises:
-        StudyError: there is too little memory for every model; or an adapter was trained in another
-            template than it would be asked in.
+        StudyError: there is too little memory for every model; or a model cannot be asked in the
+            study's template, or was trained in another.
     """
     forget()
     be_alone()
     found = models(p, folder)
     for which in found:
-        for run in asked:
-            template_of(which, run)
+        require_templates(which, asked, p)
     look_at_all(found, p)
     keep(found, asked, folder)
     for which in found:

@@ -31,6 +31,7 @@ def look(which, p) -> str:
         StudyError: If it could not be scored; the sentence says why.
     """
     if which.server:
+        _look_at_tokenizer(which)
         return f"{which.name}: {which.server.model}, asked at {which.server.url}"
     own = which.name not in p.eval_models
     key = "base_model" if own else f"eval_models: {which.name}"
@@ -51,6 +52,14 @@ def look(which, p) -> str:
         _needs(which, p),
     ]
     return f"{which.name}: {'; '.join(parts)}"
+
+
+def _look_at_tokenizer(which) -> None:
+    """Looks at the tokenizer of a model on a server, if the line gives it."""
+    key = f"eval_models: {which.name}: tokenizer"
+    if which.source:
+        places.model(which.source, key)
+        tokenizers.check(which.words, None, key, which.chat)
 
 
 def _stored(which, config) -> str:

@@ -15,12 +15,12 @@ from sm70lib.study.params import StudyError
 QUESTION = "What is two and two?"
 
 
-def check(name: str, rows: int, key: str, chat: bool):
+def check(name: str, rows: int | None, key: str, chat: bool):
     """Looks at a tokenizer.
 
     Args:
         name: Folder or hub name of the tokenizer.
-        rows: Rows of the model's input embeddings.
+        rows: Rows of the model's input embeddings; None where only its server knows them.
         key: The parameter that names it.
         chat: Whether the model is asked in its chat template.
 
@@ -40,17 +40,23 @@ def check(name: str, rows: int, key: str, chat: bool):
             f"{key}: the tokenizer of {name} cannot be read ({first}); its files belong into the "
             "folder, as save_pretrained writes them"
         ) from None
+    if rows is not None:
+        _require_known(tokenizer, name, rows, key)
+    if chat and chat_template_of(tokenizer) and QUESTION not in _rendered(tokenizer, name, key):
+        raise StudyError(
+            f"{key}: chat=yes, but the chat template of {name} leaves the question out"
+        )
+    return tokenizer
+
+
+def _require_known(tokenizer, name: str, rows: int, key: str) -> None:
+    """Raises StudyError if a tokenizer has tokens that the model does not know."""
     unknown = _unknown(tokenizer, rows)
     if unknown:
         raise StudyError(
             f"{key}: the tokenizer of {name} has {len(unknown)} tokens for which the model has no "
             f"embedding ({rows:,} rows), such as {min(unknown)!r}; give the tokenizer of the model"
         )
-    if chat and chat_template_of(tokenizer) and QUESTION not in _rendered(tokenizer, name, key):
-        raise StudyError(
-            f"{key}: chat=yes, but the chat template of {name} leaves the question out"
-        )
-    return tokenizer
 
 
 def _unknown(tokenizer, rows: int) -> list[str]:

@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 from sm70lib.asking.runs import Run
-from sm70lib.benchmarks import RUBRICS, form
 from sm70lib.evaluation.candidates import Model, models
 from sm70lib.judging import readings
 from sm70lib.judging.judgements import Case, cases, files, keep, place
-from sm70lib.judging.panel import family_of, panels
+from sm70lib.judging.required import judgements, of_rubrics, predictions, require
 from sm70lib.protocols import rubric
 from sm70lib.records import shelves
 from sm70lib.serving.served import Served
@@ -18,7 +17,7 @@ from sm70lib.steps.keys import EVALUATION
 from sm70lib.steps.steps import progress
 from sm70lib.study import judges
 from sm70lib.study.judges import Judge
-from sm70lib.study.params import StudyError
+from sm70lib.study.params import rehearsal
 
 TOKENS = 2048  # most tokens of what a judge says: about 60 for the object, the rest for reasoning
 CHUNK = 64  # judgements that a kill may cost
@@ -33,24 +32,17 @@ def check(p, asked: list[Run], folder: Path) -> None:
         folder: the study's outputs.
 
     Raises:
-        StudyError: there is no judge, a line is not understood, a model has no judge of another
-            family, a server does not answer, or a file of readings is missing.
+        StudyError: as `required.require`; or a server does not answer.
     """
-    if not _judged(asked):
+    mine = of_rubrics(asked)
+    if not mine:
         return
-    found = judges.all_of(p)
-    if not found:
-        raise StudyError(
-            "eval_protocols has rubric, whose replies judges read, and eval_judges names none; "
-            "add a judge, such as qwen: served=http://localhost:8000/v1 model=Qwen/Qwen3-32B"
-        )
-    panel, said = _panels(p, models(p, folder))
+    panel, said = require(p, mine, [which.name for which in models(p, folder)])
     for line in said:
         print(line)
-    for judge in found:
-        if judge.server is None:
-            readings.file_of(judge)
-        elif _needed(judge, panel, _judged(asked), folder):
+    for judge in judges.all_of(p):
+        theirs = judgements(judge, panel, mine, folder)
+        if judge.server and not all(path.exists() for path in theirs):
             print(f"{judge.name} is {_served(judge).way}")
 
 
@@ -63,47 +55,37 @@ def judge_all(p, asked: list[Run], folder: Path) -> None:
         folder: the study's outputs.
 
     Raises:
-        StudyError: as `check`; or a server stops answering.
+        StudyError: as `check`; a reply is not the one that a person has read; or a server stops
+            answering.
     """
-    mine = _judged(asked)
+    mine = of_rubrics(asked)
     if not mine:
+        readings.remember(folder, {})
         return
     every_model = models(p, folder)
-    panel, _ = _panels(p, every_model)
+    panel, _ = require(p, mine, [which.name for which in every_model])
     replies = _replies(every_model, mine, folder)
     _put_aside(folder, replies, panel)
+    _take_in(p, replies, folder)
     for judge in judges.all_of(p):
         if judge.server is None:
-            readings.take_in(judge, replies)
             continue
         backend = _served(judge)
-        for (model, _), (predictions, of_model) in replies.items():
+        for (model, _), (path, of_model) in replies.items():
             if judge in panel[model]:
-                _judge(judge, backend, of_model, place(predictions, judge.name))
+                _judge(judge, backend, of_model, place(path, judge.name))
 
 
-def _panels(p, every_model: list[Model]) -> tuple[dict[str, list[Judge]], list[str]]:
-    families = {which.name: family_of(which, p) for which in every_model}
-    return panels(judges.all_of(p), families)
-
-
-def _judged(asked: list[Run]) -> list[Run]:
-    return [run for run in asked if form(run.benchmark) in RUBRICS]
-
-
-def _needed(judge: Judge, panel: dict[str, list[Judge]], mine: list[Run], folder: Path) -> bool:
-    """Whether there is anything that a judge has not read yet."""
-    theirs = [
-        place(_predictions(folder, model, run), judge.name)
-        for model, fit in panel.items()
-        for run in mine
-        if judge in fit
-    ]
-    return not all(path.exists() for path in theirs)
-
-
-def _predictions(folder: Path, model: str, run: Run) -> Path:
-    return folder / "predictions" / model / f"{run.name}.jsonl"
+def _take_in(p, replies: dict[tuple[str, str], tuple[Path, list[Case]]], folder: Path) -> None:
+    """Takes in what people have read; nobody has read the replies of a rehearsal's stand-ins."""
+    people = [judge for judge in judges.all_of(p) if judge.server is None]
+    if people and rehearsal(p.study):
+        print(f"{', '.join(judge.name for judge in people)}: a rehearsal takes in no readings")
+        people = []
+    digests = readings.digests(people)
+    for judge in people:
+        readings.take_in(judge, replies)
+    readings.remember(folder, digests)
 
 
 def _replies(
@@ -113,7 +95,7 @@ def _replies(
     found = {}
     for which in every_model:
         for run in mine:
-            path = _predictions(folder, which.name, run)
+            path = predictions(folder, which.name, run)
             if path.exists():
                 found[which.name, run.benchmark] = path, cases(run.items, path)
     return found
@@ -123,9 +105,9 @@ def _put_aside(
     folder: Path, replies: dict[tuple[str, str], tuple[Path, list[Case]]], panel: dict
 ) -> None:
     """Moves the files of judges away that are not asked any more, so that no table shows them."""
-    for (model, _), (predictions, _) in replies.items():
+    for (model, _), (replied, _) in replies.items():
         names = {judge.name for judge in panel[model]}
-        gone = [path for path in files(predictions) if path.stem not in names]
+        gone = [path for path in files(replied) if path.stem not in names]
         if gone:
             print(f"{model}: {', '.join(path.stem for path in gone)} is no judge any more")
             shelves.move(gone, folder, shelves.shelf(folder, EVALUATION, "judges", gone))

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sm70lib.evaluation.candidates import Model
-from sm70lib.study import judges
+from sm70lib.study import judges, others
 from sm70lib.study.judges import PHYSICIAN, Judge
 from sm70lib.study.params import StudyError
 
 TRAINED_HERE = "trained here"  # the family of a base that 00_base trains
 
 
-def family_of(which: Model, p) -> str | None:
-    """The family of a judged model; None if its name does not tell it."""
-    if which.server:
-        return judges.family(which.server.model)
-    if which.name in p.eval_models:
-        return judges.family(which.source)
+def family_of(model: str, p) -> str | None:
+    """The family of a judged model, by its name in the study; None if nothing tells it."""
+    if model in p.eval_models:
+        return judges.family(others.read(model, p.eval_models[model]).known_as)
     return judges.family(p.base_model) if p.base_model else TRAINED_HERE
 
 

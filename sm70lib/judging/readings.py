@@ -3,17 +3,62 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sm70lib.benchmarks import Item
 from sm70lib.judging.judgements import Case, place
+from sm70lib.parameters import own
 from sm70lib.sources.records import records
-from sm70lib.steps.steps import write_text
+from sm70lib.steps.status import READINGS
+from sm70lib.steps.steps import digest, write_json, write_text
 from sm70lib.study.judges import Judge
-from sm70lib.study.params import ROOT, StudyError
+from sm70lib.study.params import StudyError
 
-NEEDED = ("model", "benchmark", "item_id", "criterion", "met", "reader")
+ABOUT = ("model", "benchmark", "item_id", "criterion")
+NEEDED = (*ABOUT, "met", "reader")
 MET = {"true": True, "false": False, "": None, "null": None, "none": None}
+
+
+def absent(judge: Judge) -> str:
+    """What there is to say as long as a person's file is not there; "" once it is.
+
+    A person can read no reply before there is one, so a study begins without the file.
+    """
+    path = own.place(judge.readings)
+    if path.is_file():
+        return ""
+    return (
+        f"eval_judges: {judge.name}: there is no file {judge.readings} ({path}) yet, so no reply "
+        f"counts as read by {judge.name}; put it there when replies have been read, and the same "
+        "command takes it in and scores nothing again"
+    )
+
+
+def require(judge: Judge, models: Collection[str], items: Mapping[str, list[Item]]) -> None:
+    """Checks the rows of a person's file, as far as no reply is needed for that.
+
+    Args:
+        judge: the person; the file need not be there yet.
+        models: the names of all models that write replies.
+        items: the conversations by benchmark; [] where they have not been read yet.
+
+    Raises:
+        StudyError: the file cannot be read, or a row says nothing of use.
+    """
+    pairs = [(model, benchmark) for model in models for benchmark in items]
+    seen = set()
+    for where, row in _rows(judge):
+        _require_asked(where, row, pairs)
+        conversations = {item.id: item for item in items[row["benchmark"]]}
+        if conversations:
+            found = conversations.get(row["item_id"])
+            _require_criterion(where, row, len(found.options) if found else 0)
+        about = tuple(row[name] for name in ABOUT)
+        if about in seen:
+            raise _twice(where, row)
+        seen.add(about)
 
 
 def take_in(judge: Judge, asked: dict[tuple[str, str], tuple[Path, list[Case]]]) -> None:
@@ -21,66 +66,71 @@ def take_in(judge: Judge, asked: dict[tuple[str, str], tuple[Path, list[Case]]])
 
     Args:
         judge: the person, with the file: JSON Lines, JSON or CSV with the columns NEEDED and,
-            to be sure that the reply is still the one that was read, `reply_digest`.
+            to be sure that the reply is still the one that was read, `reply_digest`. Without the
+            file there are no readings, and that is said.
         asked: the prediction file and all cases, by model and benchmark.
 
     Raises:
-        StudyError: the file is missing, or a row is about nothing that was asked.
+        StudyError: a row is about nothing that was asked.
     """
-    path = file_of(judge)
     lines: dict[Path, dict[Any, str]] = {
         place(predictions, judge.name): {} for predictions, _ in asked.values()
     }
-    for number, row in records(path):
-        where = f"{path}, row {number}"
+    for where, row in _rows(judge):
         predictions, case = _case(where, row, asked)
         line = case.about | {"met": _met(where, row["met"]), "judge": str(row["reader"])}
         of_run = lines[place(predictions, judge.name)]
         if case.key in of_run:
-            raise StudyError(
-                f"{where}: criterion {case.number} of {row['item_id']} stands there already; give "
-                "each reader a file of their own"
-            )
+            raise _twice(where, row)
         of_run[case.key] = f"{json.dumps(line)}\n"
     for target, texts in lines.items():
         if texts:
             write_text(target, "".join(texts.values()))
         else:
             target.unlink(missing_ok=True)  # of readings that have been taken out of the file
+    if said := absent(judge):
+        print(said)
 
 
-def file_of(judge: Judge) -> Path:
-    """The file of a person's readings; raises StudyError if there is none."""
-    path = ROOT / judge.readings
-    if not path.is_file():
-        raise StudyError(
-            f"eval_judges: {judge.name}: there is no file {judge.readings}; give the path of the "
-            "readings from the repository root, or in full"
-        )
-    return path
+def digests(people: Collection[Judge]) -> dict[str, dict[str, str | None]]:
+    """The file of each person and its sha256 (hex), which is None as long as there is no file."""
+    places = {judge: own.place(judge.readings) for judge in people}
+    return {
+        judge.name: {"file": judge.readings, "sha256": digest(path) if path.is_file() else None}
+        for judge, path in places.items()
+    }
 
 
-def _case(where: str, row: Any, asked: dict) -> tuple[Path, Case]:
+def remember(folder: Path, taken: dict[str, dict[str, str | None]]) -> None:
+    """Records what `digests` gave before the files were taken in: 04 runs again for other ones."""
+    path = folder / "predictions" / READINGS
+    if taken:
+        write_json(path, taken)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _rows(judge: Judge) -> Iterator[tuple[str, dict]]:
+    """Every row of a person's file and where it stands; none as long as there is no file."""
+    path = own.place(judge.readings)
+    for number, row in records(path) if path.is_file() else ():
+        where = f"eval_judges: {judge.name}: {path}, row {number}"
+        lacking = [name for name in NEEDED if not isinstance(row, dict) or name not in row]
+        if lacking:
+            raise StudyError(
+                f"{where}: there is no {lacking[0]}; a reading has {', '.join(NEEDED)}"
+            )
+        _met(where, row["met"])
+        yield where, row | {name: str(row[name]) for name in ABOUT}
+
+
+def _case(where: str, row: dict, asked: dict) -> tuple[Path, Case]:
     """The prediction file and the case that a row is about."""
-    lacking = [name for name in NEEDED if not isinstance(row, dict) or name not in row]
-    if lacking:
-        raise StudyError(f"{where}: there is no {lacking[0]}; a reading has {', '.join(NEEDED)}")
-    if (row["model"], row["benchmark"]) not in asked:
-        pairs = ", ".join(f"{model} on {benchmark}" for model, benchmark in asked)
-        raise StudyError(
-            f"{where}: {row['model']} wrote no replies to {row['benchmark']} here; there are those "
-            f"of {pairs}"
-        )
+    _require_asked(where, row, asked)
     predictions, cases = asked[row["model"], row["benchmark"]]
-    found = [case for case in cases if case.about["item_id"] == row["item_id"]]
-    if not found:
-        raise StudyError(f"{where}: no reply to {row['item_id']} is among {predictions.name}")
-    numbers = {str(case.number): case for case in found}
-    case = numbers.get(str(row["criterion"]))
-    if case is None:
-        raise StudyError(
-            f"{where}: criterion is {row['criterion']}; {row['item_id']} has 1 to {len(found)}"
-        )
+    found = {str(case.number): case for case in cases if case.about["item_id"] == row["item_id"]}
+    _require_criterion(where, row, len(found))
+    case = found[row["criterion"]]
     read = row.get("reply_digest") or case.about["reply_digest"]
     if read != case.about["reply_digest"]:
         raise StudyError(
@@ -88,6 +138,40 @@ def _case(where: str, row: Any, asked: dict) -> tuple[Path, Case]:
             f"({case.about['reply_digest']}); read it again, or take the row out"
         )
     return predictions, case
+
+
+def _require_asked(where: str, row: dict, pairs: Collection[tuple[str, str]]) -> None:
+    """Raises StudyError unless the model of a row replies to its benchmark in this study."""
+    if (row["model"], row["benchmark"]) in pairs:
+        return
+    there = ", ".join(f"{model} on {benchmark}" for model, benchmark in pairs)
+    raise StudyError(
+        f"{where}: {row['model']} wrote no replies to {row['benchmark']} here; there are those of "
+        f"{there}; take the row out, or give another model or benchmark"
+    )
+
+
+def _require_criterion(where: str, row: dict, count: int) -> None:
+    """Raises StudyError unless a row's criterion is one of the `count` of its conversation.
+
+    A conversation that is not asked has none.
+    """
+    if not count:
+        raise StudyError(
+            f"{where}: no reply to {row['item_id']} is asked for in {row['benchmark']}; take the "
+            "row out, or give another item_id"
+        )
+    if row["criterion"] not in map(str, range(1, count + 1)):
+        raise StudyError(
+            f"{where}: criterion is {row['criterion']}; {row['item_id']} has 1 to {count}"
+        )
+
+
+def _twice(where: str, row: dict) -> StudyError:
+    return StudyError(
+        f"{where}: criterion {row['criterion']} of {row['item_id']} stands there already; give "
+        "each reader a file of their own"
+    )
 
 
 def _met(where: str, value: Any) -> bool | None:

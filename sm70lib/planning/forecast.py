@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from sm70lib import sources
+from sm70lib.asking.runs import planned
+from sm70lib.evaluation.answering import require_templates
+from sm70lib.evaluation.candidates import described, other
 from sm70lib.inspection.look import look
 from sm70lib.inspection.places import Unreachable
 from sm70lib.planning import byhand, needs, preparation
 from sm70lib.planning.need import Need
 from sm70lib.sizes import accelerators
 from sm70lib.steps import steps
+from sm70lib.steps.keys import EVALUATION
 from sm70lib.study import memory
 from sm70lib.study.memory import GB
 from sm70lib.study.params import ROOT
@@ -202,13 +206,16 @@ def short(p, running: list[str]) -> list[str]:
 
 def _look(p, running: list[str]) -> None:
     """Looks at the base that the study names, and at its other models if they will be scored."""
-    wanted = {"base", "base-nf4"} if p.base_model else set()
-    if "04_eval" in running:
-        wanted |= set(p.eval_models)
+    own = ("base", "base-nf4") if p.base_model else ()
     for which in needs.expected(p, needs.base_of(p)):
-        if which.name in wanted:
+        if which.name in own:
             with suppress(Unreachable):  # the plan is made without a network too
                 look(which, p)
+    asked = planned(p)
+    for name, line in p.eval_models.items() if EVALUATION in running else ():
+        with suppress(Unreachable):
+            look(described(name, line), p)
+            require_templates(other(name, line), asked, p)
 
 
 def _too_large(row: Need, there: memory.Memory, ram: float) -> str:

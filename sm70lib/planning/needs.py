@@ -18,7 +18,7 @@ from sm70lib.sizes import accelerators, activations, budget, budget_scoring, sha
 from sm70lib.steps import steps, weights
 from sm70lib.study import memory
 from sm70lib.study.params import ROOT
-from sm70lib.study.used import preference_sources, text_sources, trains_all
+from sm70lib.study.used import own_models, preference_sources, text_sources, trains_all
 
 ID_BYTES = 8  # a token of an instruction row takes four bytes for its id and four for its label
 CHECKPOINTS = 3  # two are kept, and the next is written before the oldest is deleted
@@ -222,20 +222,12 @@ def expected(p, base) -> list[candidates.Model]:
         p: the study.
         base: the base's name, folder or shape.
     """
-    four = p.quant_type != "none"
     adapter = None if trains_all(p) else Path("adapter")
-    stages = [f"{number}-{kind}" for number, kind in enumerate(p.train_stages, 1)]
-    earlier = stages[:-1]
-    for seed in p.train_seeds[1:]:
-        earlier += [f"{stage}-seed{seed}" for stage in stages]
-    own = {
-        "base": [candidates.Model("base", base)],
-        "base-nf4": [candidates.Model("base-nf4", base, True)] if four else [],
-        "stages": [candidates.Model(f"tuned-{name}", base, four, adapter) for name in earlier],
-        "merged": [candidates.Model(f"merged-{into}", base) for into in p.train_merge],
-        "tuned": [candidates.Model("tuned", base, four, adapter)],
-    }
-    models = sum((some for kind, some in own.items() if kind in p.eval_own), [])
+    trained = (p.quant_type != "none", adapter)
+    loaded = {"base": (False, None), "base-nf4": (True, None), "merged": (False, None)}
+    models = [
+        candidates.Model(name, base, *loaded.get(kind, trained)) for kind, name in own_models(p)
+    ]
     models += [candidates.described(name, line) for name, line in p.eval_models.items()]
     return models
 

@@ -224,7 +224,7 @@ def _local_server(studies: list[Study], folder: Path) -> Iterator[None]:
         yield
         return
     # PyTorch and the client of servers take seconds, and few studies need them in this process.
-    from sm70lib.serving.connection import REHEARSAL as SERVED_AT
+    from sm70lib.serving.keys import REHEARSAL as SERVED_AT
     from sm70lib.standins.place import served_models
     from sm70lib.standins.server import ModelServer, verdict
 

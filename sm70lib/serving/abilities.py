@@ -43,8 +43,10 @@ def found(connection: Connection, tokenizer: Any) -> Abilities:
         tokenizer: the model's tokenizer; None if only the server has it.
 
     Raises:
-        StudyError: the server does not answer, does not have the model, or has another tokenizer.
+        StudyError: the server does not answer, does not have the model, or has another tokenizer;
+            or its key is not there.
     """
+    connection.require_key()
     with connection.told():
         listed = _listed(connection)
         if tokenizer is None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import openai
 
+from sm70lib.serving import keys
 from sm70lib.study.others import Server
 from sm70lib.study.params import StudyError
 
-REHEARSAL = "SM70_SERVED"  # the server that stands in for all others in a rehearsal
 RETRIES = 6  # with growing pauses between them, by the client
 SECONDS = 600.0  # that one answer may take
 SHOWN = 200  # characters of the server's own words
@@ -33,11 +33,15 @@ class Connection:
         self.name = name
         self.server = server
         self.client = openai.OpenAI(
-            base_url=os.environ.get(REHEARSAL, server.url),
+            base_url=os.environ.get(keys.REHEARSAL, server.url),
             api_key=os.environ.get(server.key) or "none",
             max_retries=RETRIES,
             timeout=SECONDS,
         )
+
+    def require_key(self) -> None:
+        """Raises StudyError if the line names a variable for the key that is not set."""
+        keys.require(self.server, f"{self.parameter}: {self.name}")
 
     @contextmanager
     def told(self) -> Iterator[None]:

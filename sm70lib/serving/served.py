@@ -77,9 +77,11 @@ class Served:
         """Checks that these protocols can be asked, which need the log-likelihoods of options.
 
         Raises:
-            StudyError: they need log-probabilities, which the server does not give.
+            StudyError: as `abilities`, which are found out even if there is no such protocol; or
+                they need log-probabilities, which the server does not give.
         """
-        if protocols and not self.abilities.scores:
+        scores = self.abilities.scores
+        if protocols and not scores:
             raise self._connection.error(
                 "gives no log-probabilities of a prompt's tokens (prompt_logprobs, as vLLM does), "
                 f"which {', '.join(protocols)} need; without tokenizer= it is asked only under "

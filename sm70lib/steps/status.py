@@ -11,6 +11,7 @@ from sm70lib.study import files, memory, provenance
 from sm70lib.study.params import ROOT
 
 LEFT_OUT = "left_out.json"  # in predictions/: the models for which 04 had too little memory
+READINGS = "readings.json"  # in predictions/: the files of people's readings that 04 took in
 
 
 def status(name: str, params: Any) -> tuple[bool, str]:
@@ -31,7 +32,7 @@ def status(name: str, params: Any) -> tuple[bool, str]:
     if not unfinished and name == TUNING:
         unfinished = _merges(folder, params)
     if not unfinished and name == EVALUATION:
-        unfinished = _models_to_add(folder)
+        unfinished = _models_to_add(folder) or _readings_to_take_in(folder)
     if unfinished:
         return False, unfinished
     if done["code"] != provenance.code(notebook(name)):
@@ -90,3 +91,15 @@ def _fit_now(folder: Path) -> list[str]:
     """The models that 04 left out for lack of memory, and that fit into the memory here."""
     left = keys.read(folder / "predictions" / LEFT_OUT)
     return [name for name in left if left[name]["needed_gb"] <= memory.at_hand().gb]
+
+
+def _readings_to_take_in(folder: Path) -> str:
+    """Names the judges whose readings 04 has not taken in; "" if there are none.
+
+    A file that is not there any more changes nothing.
+    """
+    taken = keys.read(folder / "predictions" / READINGS)
+    places = {name: own.place(about["file"]) for name, about in taken.items()}
+    there = [name for name, path in places.items() if path.is_file()]
+    new = [name for name in there if files.digest(places[name]) != taken[name]["sha256"]]
+    return f"new readings of {', '.join(new)}" if new else ""

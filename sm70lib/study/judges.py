@@ -89,7 +89,8 @@ def read(name: str, line: str) -> Judge:
     if given.keys() == {"readings"}:
         return Judge(name, PHYSICIAN, readings=given["readings"])
     if "readings" in given or not {"served", "model"} <= given.keys():
-        raise StudyError(f"eval_judges: {name}: {line} is not understood; {HELP}")
+        shown = re.sub(r"(?<!\S)key=\S+", "key=...", line)  # it may be the key itself
+        raise StudyError(f"eval_judges: {name}: {shown} is not understood; {HELP}")
     known = given.get("family") or family(given["model"])
     if known is None:
         raise StudyError(

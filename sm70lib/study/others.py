@@ -33,12 +33,14 @@ class Server:
         model: the model's name there.
         key: the environment variable that holds the API key; a server may need none.
         at_once: requests that are sent at the same time.
+        keyed: whether the line names that variable, which has to be set then.
     """
 
     url: str
     model: str
     key: str = "OPENAI_API_KEY"
     at_once: int = 16
+    keyed: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ def server_in(given: dict[str, str], where: str) -> Server:
         where: Parameter and name of the line; an error begins with them.
 
     Raises:
-        StudyError: The address is none, the model's name is missing, or `at_once` is out of range.
+        StudyError: The address is none, the model's name is missing, `at_once` is out of range, or
+            `key` is no name of a variable.
     """
     if not given["served"].startswith(("http://", "https://")):
         raise StudyError(
@@ -148,4 +151,10 @@ def server_in(given: dict[str, str], where: str) -> Server:
     if not at_once.isdecimal() or not 1 <= int(at_once) <= MOST_AT_ONCE:
         raise StudyError(f"{where}: at_once={at_once} is no number from 1 to {MOST_AT_ONCE}")
     key = given.get("key", Server.key)
-    return Server(given["served"].rstrip("/"), given["model"], key, int(at_once))
+    if not key.isidentifier():  # it may be the key itself, which nobody shall read in a log
+        raise StudyError(
+            f"{where}: key= takes the name of an environment variable, such as {Server.key}, and "
+            "not the key itself"
+        )
+    url = given["served"].rstrip("/")
+    return Server(url, given["model"], key, int(at_once), keyed="key" in given)

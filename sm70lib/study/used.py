@@ -146,3 +146,23 @@ def trained(p: Any) -> str:
 def loss_of(p: Any) -> str:
     """The tokens of an instruction row that carry labels; no stage reads them where sft is none."""
     return p.sft_loss if "sft" in p.train_stages else "response"
+
+
+def own_models(p: Any) -> list[tuple[str, str]]:
+    """The study's own models that 04 scores once all stages are trained.
+
+    Returns:
+        Of each its kind, as `eval_own` names it, and its name in tables.
+    """
+    stages = [f"{number}-{kind}" for number, kind in enumerate(p.train_stages, 1)]
+    earlier = stages[:-1]
+    for seed in p.train_seeds[1:]:
+        earlier += [f"{stage}-seed{seed}" for stage in stages]
+    names = {
+        "base": ["base"],
+        "base-nf4": ["base-nf4"] if p.quant_type != "none" else [],
+        "stages": [f"tuned-{name}" for name in earlier],
+        "merged": [f"merged-{into}" for into in p.train_merge],
+        "tuned": ["tuned"],
+    }
+    return [(kind, name) for kind, some in names.items() if kind in p.eval_own for name in some]

@@ -152,7 +152,7 @@ def _scored(folder: Path, line: str) -> None:
     """Looks at a stranger's model, and loads it with tokenizer and adapter, as 04 does."""
     _, p = asked.study_with_items(folder / "study")
     p.eval_models = {"other": line}
-    model = candidates._other("other", line)
+    model = candidates.other("other", line)
     print(look.look(model, p))
     tokenizer = loading.load_tokenizer(model.words)
     if model.chat:

@@ -44,6 +44,16 @@ def test_shots_from_a_benchmark_that_is_not_read_are_named():
     runs.require_asked(study(CLEAN | {"eval_shots": "[0]", "eval_primary_shots": "0"}))
 
 
+def test_a_model_whose_server_alone_has_its_tokenizer_needs_a_protocol_that_reads():
+    asked = {"eval_models": "{gpt: 'served=http://a/v1 model=gpt-4o'}"}
+    said = "eval_models: gpt can be asked under no protocol .* add generate to eval_protocols"
+    with pytest.raises(StudyError, match=said):
+        runs.require_asked(study(asked))
+    runs.require_asked(study(asked | {"eval_protocols": "[sm70-2023, harness, generate]"}))
+    line = "{gpt: 'served=http://a/v1 model=gpt-4o tokenizer=someone/theirs'}"
+    runs.require_asked(study({"eval_models": line}))
+
+
 def test_run_and_plan_refuse_it_before_anything_else(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SM70_OUTPUTS", str(tmp_path))
     changed = UNCOVERED | {"study": "unasked"}

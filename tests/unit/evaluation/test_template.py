@@ -8,7 +8,7 @@ from sm70lib import benchmarks
 from sm70lib.asking import runs
 from sm70lib.benchmarks import Item
 from sm70lib.corpus import templates
-from sm70lib.evaluation import candidates, evaluating, scoring
+from sm70lib.evaluation import answering, candidates, evaluating, scoring
 from sm70lib.models import loading
 from sm70lib.models.backend import Local
 from sm70lib.study.params import StudyError
@@ -77,7 +77,9 @@ def test_an_adapter_from_elsewhere_is_asked_in_the_studys_template_and_that_is_s
         "chatty": f"{folder / 'base/model'} chat=yes",
     }
     (run,) = runs.runs(p, folder / "data/benchmarks")
-    found = {which.name: scoring.template_of(which, run) for which in candidates.models(p, folder)}
+    found = {
+        which.name: answering.template_of(which, run) for which in candidates.models(p, folder)
+    }
     assert found == {
         "base": {"asked_in": "medalpaca"},
         "tuned": {"asked_in": "medalpaca", "trained_in": "medalpaca"},

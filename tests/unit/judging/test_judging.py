@@ -38,6 +38,7 @@ def study(items, tmp_path):
         lines = [{"item_id": item.id, "parsed": [f"{model} on {item.id}"]} for item in items]
         path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     p = SimpleNamespace(
+        study="s",
         base_model="meta-llama/Llama-2-7b-hf",
         eval_models={"llama": "meta-llama/Llama-2-7b-hf", "qwen": "Qwen/Qwen3-8B"},
         eval_own=[],
@@ -211,6 +212,39 @@ def test_readings_of_a_person_stand_beside_those_of_models(study, judge, items, 
     path.write_text(f"{json.dumps(rows[0])}\n{json.dumps(rows[0])}\n")
     with pytest.raises(StudyError, match="row 1: criterion 1 of medical_rubrics/00 stands there"):
         judge(g=lambda prompt: MET)
+
+
+def test_readings_are_taken_in_once_they_are_there_and_gone_with_their_file(
+    study, judge, items, tmp_path, capsys
+):
+    path = tmp_path / "lee.jsonl"
+    study.p.eval_judges["lee"] = f"readings={path}"
+    judge()
+    said = f"eval_judges: lee: there is no file {path} ({path}) yet, so no reply counts as read"
+    assert said in capsys.readouterr().out and not lines(study, "llama", "lee")
+    row = {"model": "llama", "benchmark": "medical_rubrics", "item_id": items[0].id}
+    path.write_text(json.dumps(row | {"criterion": 1, "met": True, "reader": "Dr. Lee"}))
+    study.p.study = "rehearsal-s"
+    judge()
+    assert "lee: a rehearsal takes in no readings" in capsys.readouterr().out
+    assert not lines(study, "llama", "lee")
+    study.p.study = "s"
+    judge()
+    assert [line["met"] for line in lines(study, "llama", "lee")] == [True]
+    path.unlink()
+    judge()
+    assert not lines(study, "llama", "lee")
+
+
+def test_a_row_about_no_criterion_is_refused_before_anything_is_scored(
+    study, judge, items, tmp_path
+):
+    row = {"model": "llama", "benchmark": "medical_rubrics", "item_id": items[0].id}
+    row |= {"criterion": 9, "met": True, "reader": "Dr. Lee"}
+    (tmp_path / "lee.jsonl").write_text(json.dumps(row))
+    study.p.eval_judges["lee"] = f"readings={tmp_path / 'lee.jsonl'}"
+    with pytest.raises(StudyError, match="row 0: criterion is 9; medical_rubrics/00 has 1 to 4"):
+        judging.check(study.p, study.asked, study.folder)
 
 
 def test_a_study_without_a_judge_of_another_family_is_refused(study, judge):

@@ -115,6 +115,17 @@ def test_a_server_that_is_not_there_is_one_sentence(quick):
     served = Served("m", Server("http://127.0.0.1:9/v1", "m"))
     with pytest.raises(StudyError, match="eval_models: m: the server at .* does not answer"):
         served.require_scores(["harness"])
+    with pytest.raises(StudyError, match="does not answer"):
+        Served("m", Server("http://127.0.0.1:9/v1", "m")).require_scores([])
+
+
+def test_a_server_is_not_asked_without_the_key_that_its_line_names(folder, monkeypatch):
+    monkeypatch.delenv("MY_KEY", raising=False)
+    with ModelServer({"m": folder}) as there:
+        served = Served("m", Server(there.url, "m", key="MY_KEY", keyed=True))
+        with pytest.raises(StudyError, match="eval_models: m: key=MY_KEY names an .* not set here"):
+            served.require_scores([])
+    assert not there.asked
 
 
 def test_a_key_comes_from_the_environment_and_stays_there(folder, quick, monkeypatch, capsys):
