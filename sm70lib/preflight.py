@@ -132,10 +132,7 @@ def require_own(study: Study, running: list[str]) -> None:
 
 
 def require_scoring(study: Study, running: list[str]) -> None:
-    """Raises StudyError if 04 could not ask or read everything; says which judges are to come.
-
-    04 would find that out too, but only after all training.
-    """
+    """Raises StudyError if 04 could not ask or read everything; says which judges are to come."""
     if EVALUATION not in running:
         return
     from sm70lib.asking import runs, servers

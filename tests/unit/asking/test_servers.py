@@ -40,8 +40,7 @@ KEYED = {
 
 
 def checked(p, running: list[str]) -> None:
-    preflight.require_asked(p, running)
-    preflight.require_judges(p, running)
+    preflight.require_scoring(p, running)
 
 
 @pytest.mark.parametrize("parameter", KEYED)

@@ -52,16 +52,16 @@ def rows_in(path, *rows: dict) -> str:
 )
 def test_a_line_that_is_not_understood_is_refused_before_training(line, words):
     with pytest.raises(StudyError, match=f"^eval_judges: mine: .*{words}"):
-        preflight.require_judges(study(line), EVAL)
-    preflight.require_judges(study(line), ["01_data"])
+        preflight.require_scoring(study(line), EVAL)
+    preflight.require_scoring(study(line), ["01_data"])
 
 
 def test_a_base_of_the_family_of_every_judge_is_refused_before_training():
     given = {"eval_models": {"other": LLAMA}}
     with pytest.raises(StudyError, match="eval_judges: other is of the family llama, and so is"):
-        preflight.require_judges(study("served=http://a/v1 model=llama-3", **given), EVAL)
-    preflight.require_judges(study("served=http://a/v1 model=llama-3"), EVAL)
-    preflight.require_judges(study(**given), EVAL)
+        preflight.require_scoring(study("served=http://a/v1 model=llama-3", **given), EVAL)
+    preflight.require_scoring(study("served=http://a/v1 model=llama-3"), EVAL)
+    preflight.require_scoring(study(**given), EVAL)
 
 
 def test_the_run_refuses_a_judge_before_its_first_notebook(outputs):
@@ -91,25 +91,25 @@ def test_no_judge_of_params_is_refused_and_none_is_asked_for_without_rubrics():
 def test_a_row_that_says_nothing_of_use_is_refused_before_training(change, words, tmp_path):
     line = rows_in(tmp_path / "lee.jsonl", ROW, ROW | change)
     with pytest.raises(StudyError, match=f"^eval_judges: mine: .*{words}"):
-        preflight.require_judges(study(line), EVAL)
+        preflight.require_scoring(study(line), EVAL)
 
 
 def test_a_column_that_is_missing_is_named_before_training(tmp_path):
     (tmp_path / "lee.csv").write_text("model,benchmark,item_id,met,reader\n")
-    preflight.require_judges(study(f"readings={tmp_path / 'lee.csv'}"), EVAL)
+    preflight.require_scoring(study(f"readings={tmp_path / 'lee.csv'}"), EVAL)
     (tmp_path / "lee.csv").write_text("model,benchmark,item_id,met,reader\na,b,c,true,Lee\n")
     with pytest.raises(StudyError, match="row 0: there is no criterion; a reading has model, "):
-        preflight.require_judges(study(f"readings={tmp_path / 'lee.csv'}"), EVAL)
+        preflight.require_scoring(study(f"readings={tmp_path / 'lee.csv'}"), EVAL)
 
 
 def test_a_person_who_is_the_only_judge_reads_when_there_are_replies(tmp_path, capsys):
     alone = study(f"readings={tmp_path / 'lee.jsonl'}")
-    preflight.require_judges(alone, EVAL)
+    preflight.require_scoring(alone, EVAL)
     said = capsys.readouterr().out
     assert said.startswith("eval_judges: mine: there is no file") and said.count("\n") == 1
     assert "the same command takes it in and scores nothing again" in said
     rows_in(tmp_path / "lee.jsonl", ROW)
-    preflight.require_judges(alone, EVAL)
+    preflight.require_scoring(alone, EVAL)
     assert capsys.readouterr().out == ""
 
 
