@@ -9,13 +9,11 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
-from typing import NamedTuple
 
 from jinja2.exceptions import TemplateError
 
 from sm70lib.corpus import templates
-from sm70lib.corpus.templates import CHAT
-from sm70lib.corpus.tokens import IGNORED, Encoded, prompt_ids
+from sm70lib.corpus.tokens import IGNORED, Encoded
 from sm70lib.sources import Row
 from sm70lib.sources.layouts import Turns
 from sm70lib.study.params import StudyError
@@ -38,37 +36,6 @@ def text_of(tokenizer) -> str:
 def conversation(row: Row) -> Turns:
     """The turns of a row before its answer."""
     return row.turns or asked(row.instruction, row.input)
-
-
-class Question(NamedTuple):
-    """A question as rows of a study have it in front of their answers: its text, its token ids."""
-
-    text: str
-    ids: list[int]
-
-
-def question(template: str, tokenizer, instruction: str, input: str) -> Question:
-    """A question as a study's rows have it.
-
-    Args:
-        template: `data_template`.
-        tokenizer: the base's.
-        instruction: what is asked.
-        input: what it is asked about.
-    """
-    if template != CHAT:
-        text = templates.render(template, instruction, input)
-        return Question(text, prompt_ids([text], tokenizer)[0])
-    chat, turns = Chat(tokenizer), asked(instruction, input)
-    return Question(chat.text(turns, True), chat.prompt_ids(turns))
-
-
-def document(template: str, row: Row) -> str:
-    """A row as running text, for a base that is trained from scratch and has no tokenizer yet."""
-    if template != CHAT or not row.instruction + row.input:
-        return templates.render(template, row.instruction, row.input) + row.output
-    turns = (*conversation(row), ("assistant", row.output))
-    return "\n".join(f"{speaker}: {text}" for speaker, text in turns)
 
 
 def asked(instruction: str, input: str) -> Turns:
@@ -105,6 +72,8 @@ class Chat:
         self.ending = whole.rpartition(ANSWER[1])[2]
         if self.special.isdisjoint(self._tokens([self.ending])["input_ids"][0]):
             raise self._unfit(tokenizer, "puts no special token at the end of an answer")
+        asked = templates.asked_in_chat(tokenizer, self._messages((QUESTION,)))
+        self.unthinking = whole.startswith(asked)  # not SmolLM3's, which also says it to the system
 
     @staticmethod
     def _unfit(tokenizer, why: str) -> StudyError:
@@ -115,13 +84,18 @@ class Chat:
 
     def text(self, turns: Turns, reply_follows: bool = False) -> str:
         """The turns in the template; with `reply_follows`, up to where an answer begins."""
+        return templates.in_chat(self.tokenizer, self._messages(turns), reply_follows)
+
+    def prompt(self, turns: Turns) -> str:
+        """The turns as a model is asked them: without reasoning, where a row begins so too."""
+        if self.unthinking:
+            return templates.asked_in_chat(self.tokenizer, self._messages(turns))
+        return self.text(turns, True)
+
+    def _messages(self, turns: Turns) -> list[dict[str, str]]:
         if turns[:1] and turns[0][0] == "system" and not self.has_system:
             turns = (("user", "\n\n".join(text for _, text in turns[:2])), *turns[2:])
-        return self._written(turns, reply_follows)
-
-    def _written(self, turns: Turns, reply_follows: bool) -> str:
-        messages = [{"role": speaker, "content": text} for speaker, text in turns]
-        return templates.in_chat(self.tokenizer, messages, reply_follows)
+        return [{"role": speaker, "content": text} for speaker, text in turns]
 
     def _takes_a_system_line(self) -> bool:
         self.has_system = True
@@ -132,12 +106,12 @@ class Chat:
 
     def answer(self, turns: Turns, said: str) -> str:
         """The text of an answer as the template writes it after the turns, without its ending."""
-        whole, prompt = self.text((*turns, ("assistant", said))), self.text(turns, True)
-        return whole.removeprefix(prompt).removesuffix(self.ending)
+        whole = self.text((*turns, ("assistant", said)))
+        return whole.removeprefix(self.prompt(turns)).removesuffix(self.ending)
 
     def prompt_ids(self, turns: Turns) -> list[int]:
         """The tokens after which an answer to the turns is written."""
-        return self._tokens([self.text(turns, True)])["input_ids"][0]
+        return self._tokens([self.prompt(turns)])["input_ids"][0]
 
     def encode(
         self, rows: list[Row], max_length: int, overlong: str, loss: str

@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2.exceptions import TemplateError
 from transformers import GenerationConfig, PretrainedConfig
 
-from sm70lib.corpus.templates import in_chat
+from sm70lib.corpus.templates import asked_in_chat
 from sm70lib.models import loading, writing
 from sm70lib.study.params import StudyError
 
@@ -56,7 +56,7 @@ def check(name: str, rows: int, key: str, chat: bool):
 def _rendered(tokenizer, name: str, key: str) -> str:
     talk = [{"role": "user", "content": QUESTION}]
     try:
-        return in_chat(tokenizer, talk, reply_follows=True)
+        return asked_in_chat(tokenizer, talk)
     except (TemplateError, TypeError, ValueError) as error:
         raise StudyError(
             f"{key}: chat=yes, but the chat template of {name} renders no question "

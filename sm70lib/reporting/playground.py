@@ -18,7 +18,7 @@ from sm70lib.asking.asking import Prompts
 from sm70lib.asking.fitting import usable
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
-from sm70lib.corpus import chat
+from sm70lib.corpus import examples
 from sm70lib.models import plain, writing
 from sm70lib.models.loading import Pair
 from sm70lib.parameters import own
@@ -141,7 +141,8 @@ class Playground:
             ids = request.context
         else:
             instruction = "Answer this question truthfully"
-            asked = chat.question(self.p.data_template, self.tokenizer, instruction, item.question)
+            template = self.p.data_template
+            asked = examples.question(template, self.tokenizer, instruction, item.question)
             ids = asked.ids
         return writing.answer(loaded, self.tokenizer, ids, self.p.ask_max_new_tokens)
 

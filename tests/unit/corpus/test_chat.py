@@ -126,7 +126,7 @@ def test_as_trained_asks_the_very_tokens_of_a_training_row(style, kind):
         assert set(trained.labels[:seam]) == {tokens.IGNORED}
         targets = [label for label in trained.labels if label != tokens.IGNORED]
         assert ids == targets[: len(ids)] and len(targets) - len(ids) in (1, 2), "blank, end"
-    text, ids = chat.question("chat", made, instruction, f"Q:Which drug? \n{options},")
+    text, ids = examples.question("chat", made, instruction, f"Q:Which drug? \n{options},")
     assert ids == request.context and text == prompt.text
 
 

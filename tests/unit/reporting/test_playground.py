@@ -77,7 +77,7 @@ def test_options_stand_side_by_side_with_the_right_one_marked(play):
 
 def test_without_options_both_write(play, monkeypatch):
     asked = SimpleNamespace(ids=[1])
-    monkeypatch.setattr(playground.chat, "question", lambda *_: asked)
+    monkeypatch.setattr(playground.examples, "question", lambda *_: asked)
     html = play.ask("What?").data
     assert "<table>" not in html and "base words" in html and "What?" in html
 
