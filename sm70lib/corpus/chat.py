@@ -2,11 +2,10 @@
 
 A row's tokens are those that `tokenizer.apply_chat_template` gives for the whole conversation. Each
 answer begins where the template's prompt for it ends, and ends with the template's end token. Both
-places are found by writing the conversation up to there, and compared token by token.
+places are found by writing the conversation in part or otherwise, and compared token by token.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 
@@ -25,6 +24,8 @@ PLAIN = (
     "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
 )
 SYSTEM, QUESTION, ANSWER = ("system", "Be brief."), ("user", "Which?"), ("assistant", "This.")
+ELSE = "\ue000"  # is said in an answer's stead, to find its place
+LAST_ALONE = "only the last answer is trained, as the chat template changes an earlier one"
 
 
 def text_of(tokenizer) -> str:
@@ -128,7 +129,7 @@ class Chat:
         Returns:
             For each row its tokens and labels, or why it is unusable.
         """
-        seams = [self._seams(row) for row in rows]
+        seams = [self._seams(row, loss) for row in rows]
         texts = [text for each in seams if not isinstance(each, str) for text in each]
         ids = iter(self._tokens(texts)["input_ids"] if texts else [])
         made: list[Encoded | str] = []
@@ -136,32 +137,78 @@ class Chat:
             if isinstance(each, str):
                 made.append(each)
                 continue
-            whole = _labelled(list(islice(ids, len(each))), loss, self._end)
+            whole = self._labelled(list(islice(ids, len(each))), loss)
             made.append(self._fitted(row, whole, max_length, overlong, loss))
         return made
 
-    def _seams(self, row: Row) -> list[str] | str:
+    def _seams(self, row: Row, loss: str) -> list[str] | str:
         """The whole conversation; then, of each answer, the text up to it and the text with it.
 
-        A str says why the row cannot be written.
+        Earlier ones count for the loss "response". A str says why the row cannot be written.
         """
         talk = (*conversation(row), ("assistant", row.output))
         for _, text in talk:
             if mark := self.marks.search(text):
                 return f"holds the text of a special token, {mark[0]}"
         try:
-            texts = [self.text(talk)]
-            for number, (speaker, _) in enumerate(talk):
+            whole, prompt = self.text(talk), self.text(talk[:-1], True)
+            texts = [whole]
+            for number, (speaker, _) in enumerate(talk[:-1] if loss == "response" else ()):
                 if speaker == "assistant":
-                    texts += [self.text(talk[:number], True), self.text(talk[: number + 1])]
+                    texts += self._earlier(talk, number, whole)
         except TemplateError as error:
             return f"the chat template refuses it: {error!s:.80}"
-        return texts
+        if not self._ends_in(whole, row.output):
+            return "the chat template changes an answer"
+        return [*texts, prompt, whole]
 
-    def _end(self, ids: list[int]) -> int:
-        """How many of an answer's tokens there are, with its end token; all, if it has none."""
-        places = [place for place, token in enumerate(ids, 1) if token in self.special]
-        return places[-1] if places else len(ids)
+    def _earlier(self, talk: Turns, number: int, whole: str) -> tuple[str, str]:
+        """The text up to an answer that more turns follow, and the text with its end token.
+
+        Where a template writes such an answer otherwise than a last one (Phi-3's, Qwen3's), it is
+        what stands between the texts before and behind it, which are those of another answer too.
+        If the template changes the answer itself, both are empty.
+        """
+        said, prompt = talk[number][1], self.text(talk[:number], True)
+        last = self.text(talk[: number + 1])
+        if whole.startswith(last) and last.startswith(prompt) and self._ends_in(last, said):
+            return prompt, last
+        otherwise = self.text((*talk[:number], ("assistant", ELSE), *talk[number + 1 :]))
+        before, _, behind = otherwise.partition(ELSE)
+        found = whole.removeprefix(before).removesuffix(behind)
+        end = re.match(rf"\s*(?:{self.marks.pattern})", behind)
+        if before + found + behind != whole or _letters(found) != _letters(said) or not end:
+            return "", ""
+        start = prompt if before.startswith(prompt) else before
+        return start, before + found + behind[: end.end()]
+
+    def _ends_in(self, text: str, said: str) -> bool:
+        """Whether a conversation ends in an answer as it was said, but for white space."""
+        return _letters(text).endswith(_letters(said + self.ending))
+
+    def _labelled(self, ids: list[list[int]], loss: str) -> Encoded | str:
+        """A row of the tokens of its seams, or why there is none."""
+        whole, *seams = ids
+        spans = [self._span(whole, *pair) for pair in zip(seams[::2], seams[1::2])]
+        if not spans[-1]:
+            return "the chat template writes a question otherwise once an answer follows"
+        if loss == "all":
+            return Encoded(whole, [IGNORED, *whole[1:]])
+        if loss == "last":
+            whole = whole[: spans[-1].stop]
+        note = "" if all(spans) else LAST_ALONE
+        labels = [IGNORED] * len(whole)
+        for span in spans[-1:] if note else spans:
+            labels[span.start : span.stop] = whole[span.start : span.stop]
+        return Encoded(whole, labels, note=note)
+
+    def _span(self, whole: list[int], before: list[int], after: list[int]) -> range:
+        """The places of an answer's tokens, with its end token; none if it is not found."""
+        start, stop = len(before), len(after)
+        if whole[:start] != before or whole[:stop] != after:
+            return range(0)
+        ends = [place for place in range(start, stop) if whole[place] in self.special]
+        return range(start, ends[-1] + 1 if ends else stop)
 
     def _fitted(
         self, row: Row, whole: Encoded | str, max_length: int, overlong: str, loss: str
@@ -174,7 +221,8 @@ class Chat:
             if shorter is None:
                 return "conversation too long for data_max_length"
             row = shorter
-            result = _labelled(self._tokens(list(self._seams(row)))["input_ids"], loss, self._end)
+            texts = list(self._seams(row, loss))
+            result = self._labelled(self._tokens(texts)["input_ids"], loss)
         if isinstance(whole, str) or isinstance(result, str):
             return result
         return replace(result, cut=len(whole.input_ids) - len(result.input_ids))
@@ -197,17 +245,6 @@ class Chat:
         )
 
 
-def _labelled(ids: list[list[int]], loss: str, end_of: Callable[[list[int]], int]) -> Encoded | str:
-    """A row of the tokens of its seams, or why there is none."""
-    whole, *seams = ids
-    labels = [IGNORED] * len(whole)
-    start, end = 0, len(whole)
-    for before, after in zip(seams[::2], seams[1::2]):
-        if whole[: len(before)] != before or whole[: len(after)] != after:
-            return "the chat template writes an answer otherwise once more follows"
-        start = len(before)
-        end = start + end_of(whole[start : len(after)])
-        labels[start:end] = whole[start:end]
-    if loss == "last":
-        return Encoded(whole[:end], [IGNORED] * start + whole[start:end])
-    return Encoded(whole, [IGNORED, *whole[1:]] if loss == "all" else labels)
+def _letters(text: str) -> str:
+    """A text without white space, which templates may change around an answer."""
+    return "".join(text.split())

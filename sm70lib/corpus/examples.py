@@ -84,8 +84,11 @@ def _batch(
     for row, result in zip(rows, made):
         if isinstance(result, str):
             found.note(row, result, "length", True)
-        else:
-            examples += result
+            continue
+        examples += result
+        for example in result:
+            if example.note:
+                found.note(row, example.note, "template", False)
     lengths = [(len(example.input_ids), example.targets, example.cut) for example in examples]
     sizes = np.array(lengths, np.int32).reshape(-1, len(LENGTHS))
     origins = [
