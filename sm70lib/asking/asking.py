@@ -16,7 +16,7 @@ from jinja2.exceptions import TemplateError
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
 from sm70lib.corpus.chat import Chat
-from sm70lib.corpus.templates import CHAT, chat_template_of, in_chat
+from sm70lib.corpus.templates import CHAT, asked_in_chat, chat_template_of
 from sm70lib.sources.layouts import Turns
 
 CHUNK = 256  # prompts that are held as tokens at one time
@@ -88,10 +88,10 @@ class Prompts:
     that are asked in the same words.
 
     With `chat`, or if the protocol says so, they stand in the tokenizer's chat template instead of
-    the study's template. A tokenizer without a chat template gets Med42's own words. Without a
-    tokenizer, a chat's prompt is the JSON text of its messages, which a server puts into words. If
-    the study's template is itself `chat`, what is asked as trained stands in it exactly as a
-    training row does.
+    the study's template, up to an answer without reasoning. A tokenizer without a chat template
+    gets Med42's own words. Without a tokenizer, a chat's prompt is the JSON text of its messages,
+    which a server puts into words. If the study's template is itself `chat`, what is asked as
+    trained stands in it exactly as a training row does.
     """
 
     def __init__(self, run: Run, tokenizer, chat: bool = False):
@@ -131,7 +131,7 @@ class Prompts:
                 turns = tuple((turn["role"], turn["content"]) for turn in protocol.said(asked))
             if not protocol.reads:
                 answers = [self.trained.answer(turns, answer) for answer in answers]
-            return Prompt(asked, seed, self.trained.text(turns, True), answers, trained=True)
+            return Prompt(asked, seed, self.trained.prompt(turns), answers, trained=True)
         return Prompt(asked, seed, text, answers, self.chat)
 
     def head(self, number: int) -> str:
@@ -202,10 +202,10 @@ def _as_chat(tokenizer, messages: list[dict[str, str]], text: str) -> str:
         return json.dumps(messages)
     if chat_template_of(tokenizer):
         try:
-            return _templated(tokenizer, messages)
+            return asked_in_chat(tokenizer, messages)
         except TemplateError:
             # Some templates refuse a system message. The harness then leaves it out.
-            return _templated(
+            return asked_in_chat(
                 tokenizer, [message for message in messages if message["role"] != "system"]
             )
     # github:m42-health/med42, model card of Med42-v1 (arXiv 2404.14779)
@@ -213,7 +213,3 @@ def _as_chat(tokenizer, messages: list[dict[str, str]], text: str) -> str:
         "<|system|>: You are a helpful medical assistant created by M42 Health in the UAE.\n"
         f"<|prompter|>:{text}\n<|assistant|>:"
     )
-
-
-def _templated(tokenizer, messages: list[dict[str, str]]) -> str:
-    return in_chat(tokenizer, messages, reply_follows=True)

@@ -2,20 +2,17 @@
 
 A row's tokens are those that `tokenizer.apply_chat_template` gives for the whole conversation. Each
 answer begins where the template's prompt for it ends, and ends with the template's end token. Both
-places are found by writing the conversation up to there, and compared token by token.
+places are found by writing the conversation in part or otherwise, and compared token by token.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
-from typing import NamedTuple
 
 from jinja2.exceptions import TemplateError
 
 from sm70lib.corpus import templates
-from sm70lib.corpus.templates import CHAT
-from sm70lib.corpus.tokens import IGNORED, Encoded, prompt_ids
+from sm70lib.corpus.tokens import IGNORED, Encoded
 from sm70lib.sources import Row
 from sm70lib.sources.layouts import Turns
 from sm70lib.study.params import StudyError
@@ -28,6 +25,8 @@ PLAIN = (
 )
 REMEDY = "choose a base that was tuned to chat, or the template medalpaca or sm70"
 SYSTEM, QUESTION, ANSWER = ("system", "Be brief."), ("user", "Which?"), ("assistant", "This.")
+ELSE = "\ue000"  # is said in an answer's stead, to find its place
+LAST_ALONE = "only the last answer is trained, as the chat template changes an earlier one"
 
 
 def text_of(tokenizer, remedy: str = REMEDY) -> str:
@@ -39,37 +38,6 @@ def text_of(tokenizer, remedy: str = REMEDY) -> str:
 def conversation(row: Row) -> Turns:
     """The turns of a row before its answer."""
     return row.turns or asked(row.instruction, row.input)
-
-
-class Question(NamedTuple):
-    """A question as rows of a study have it in front of their answers: its text, its token ids."""
-
-    text: str
-    ids: list[int]
-
-
-def question(template: str, tokenizer, instruction: str, input: str) -> Question:
-    """A question as a study's rows have it.
-
-    Args:
-        template: `data_template`.
-        tokenizer: the base's.
-        instruction: what is asked.
-        input: what it is asked about.
-    """
-    if template != CHAT:
-        text = templates.render(template, instruction, input)
-        return Question(text, prompt_ids([text], tokenizer)[0])
-    chat, turns = Chat(tokenizer), asked(instruction, input)
-    return Question(chat.text(turns, True), chat.prompt_ids(turns))
-
-
-def document(template: str, row: Row) -> str:
-    """A row as running text, for a base that is trained from scratch and has no tokenizer yet."""
-    if template != CHAT or not row.instruction + row.input:
-        return templates.render(template, row.instruction, row.input) + row.output
-    turns = (*conversation(row), ("assistant", row.output))
-    return "\n".join(f"{speaker}: {text}" for speaker, text in turns)
 
 
 def asked(instruction: str, input: str) -> Turns:
@@ -107,6 +75,8 @@ class Chat:
         self.ending = whole.rpartition(ANSWER[1])[2]
         if self.special.isdisjoint(self._tokens([self.ending])["input_ids"][0]):
             raise self._unfit("puts no special token at the end of an answer", remedy)
+        asked = templates.asked_in_chat(tokenizer, self._messages((QUESTION,)))
+        self.unthinking = whole.startswith(asked)  # not SmolLM3's, which also says it to the system
 
     def _unfit(self, why: str, remedy: str) -> StudyError:
         name = self.tokenizer.name_or_path
@@ -114,13 +84,18 @@ class Chat:
 
     def text(self, turns: Turns, reply_follows: bool = False) -> str:
         """The turns in the template; with `reply_follows`, up to where an answer begins."""
+        return templates.in_chat(self.tokenizer, self._messages(turns), reply_follows)
+
+    def prompt(self, turns: Turns) -> str:
+        """The turns as a model is asked them: without reasoning, where a row begins so too."""
+        if self.unthinking:
+            return templates.asked_in_chat(self.tokenizer, self._messages(turns))
+        return self.text(turns, True)
+
+    def _messages(self, turns: Turns) -> list[dict[str, str]]:
         if turns[:1] and turns[0][0] == "system" and not self.has_system:
             turns = (("user", "\n\n".join(text for _, text in turns[:2])), *turns[2:])
-        return self._written(turns, reply_follows)
-
-    def _written(self, turns: Turns, reply_follows: bool) -> str:
-        messages = [{"role": speaker, "content": text} for speaker, text in turns]
-        return templates.in_chat(self.tokenizer, messages, reply_follows)
+        return [{"role": speaker, "content": text} for speaker, text in turns]
 
     def _takes_a_system_line(self) -> bool:
         self.has_system = True
@@ -131,12 +106,12 @@ class Chat:
 
     def answer(self, turns: Turns, said: str) -> str:
         """The text of an answer as the template writes it after the turns, without its ending."""
-        whole, prompt = self.text((*turns, ("assistant", said))), self.text(turns, True)
-        return whole.removeprefix(prompt).removesuffix(self.ending)
+        whole = self.text((*turns, ("assistant", said)))
+        return whole.removeprefix(self.prompt(turns)).removesuffix(self.ending)
 
     def prompt_ids(self, turns: Turns) -> list[int]:
         """The tokens after which an answer to the turns is written."""
-        return self._tokens([self.text(turns, True)])["input_ids"][0]
+        return self._tokens([self.prompt(turns)])["input_ids"][0]
 
     def encode(
         self, rows: list[Row], max_length: int, overlong: str, loss: str
@@ -153,7 +128,7 @@ class Chat:
         Returns:
             For each row its tokens and labels, or why it is unusable.
         """
-        seams = [self._seams(row) for row in rows]
+        seams = [self._seams(row, loss) for row in rows]
         texts = [text for each in seams if not isinstance(each, str) for text in each]
         ids = iter(self._tokens(texts)["input_ids"] if texts else [])
         made: list[Encoded | str] = []
@@ -161,32 +136,78 @@ class Chat:
             if isinstance(each, str):
                 made.append(each)
                 continue
-            whole = _labelled(list(islice(ids, len(each))), loss, self._end)
+            whole = self._labelled(list(islice(ids, len(each))), loss)
             made.append(self._fitted(row, whole, max_length, overlong, loss))
         return made
 
-    def _seams(self, row: Row) -> list[str] | str:
+    def _seams(self, row: Row, loss: str) -> list[str] | str:
         """The whole conversation; then, of each answer, the text up to it and the text with it.
 
-        A str says why the row cannot be written.
+        Earlier ones count for the loss "response". A str says why the row cannot be written.
         """
         talk = (*conversation(row), ("assistant", row.output))
         for _, text in talk:
             if mark := self.marks.search(text):
                 return f"holds the text of a special token, {mark[0]}"
         try:
-            texts = [self.text(talk)]
-            for number, (speaker, _) in enumerate(talk):
+            whole, prompt = self.text(talk), self.text(talk[:-1], True)
+            texts = [whole]
+            for number, (speaker, _) in enumerate(talk[:-1] if loss == "response" else ()):
                 if speaker == "assistant":
-                    texts += [self.text(talk[:number], True), self.text(talk[: number + 1])]
+                    texts += self._earlier(talk, number, whole)
         except TemplateError as error:
             return f"the chat template refuses it: {error!s:.80}"
-        return texts
+        if not self._ends_in(whole, row.output):
+            return "the chat template changes an answer"
+        return [*texts, prompt, whole]
 
-    def _end(self, ids: list[int]) -> int:
-        """How many of an answer's tokens there are, with its end token; all, if it has none."""
-        places = [place for place, token in enumerate(ids, 1) if token in self.special]
-        return places[-1] if places else len(ids)
+    def _earlier(self, talk: Turns, number: int, whole: str) -> tuple[str, str]:
+        """The text up to an answer that more turns follow, and the text with its end token.
+
+        Where a template writes such an answer otherwise than a last one (Phi-3's, Qwen3's), it is
+        what stands between the texts before and behind it, which are those of another answer too.
+        If the template changes the answer itself, both are empty.
+        """
+        said, prompt = talk[number][1], self.text(talk[:number], True)
+        last = self.text(talk[: number + 1])
+        if whole.startswith(last) and last.startswith(prompt) and self._ends_in(last, said):
+            return prompt, last
+        otherwise = self.text((*talk[:number], ("assistant", ELSE), *talk[number + 1 :]))
+        before, _, behind = otherwise.partition(ELSE)
+        found = whole.removeprefix(before).removesuffix(behind)
+        end = re.match(rf"\s*(?:{self.marks.pattern})", behind)
+        if before + found + behind != whole or _letters(found) != _letters(said) or not end:
+            return "", ""
+        start = prompt if before.startswith(prompt) else before
+        return start, before + found + behind[: end.end()]
+
+    def _ends_in(self, text: str, said: str) -> bool:
+        """Whether a conversation ends in an answer as it was said, but for white space."""
+        return _letters(text).endswith(_letters(said + self.ending))
+
+    def _labelled(self, ids: list[list[int]], loss: str) -> Encoded | str:
+        """A row of the tokens of its seams, or why there is none."""
+        whole, *seams = ids
+        spans = [self._span(whole, *pair) for pair in zip(seams[::2], seams[1::2])]
+        if not spans[-1]:
+            return "the chat template writes a question otherwise once an answer follows"
+        if loss == "all":
+            return Encoded(whole, [IGNORED, *whole[1:]])
+        if loss == "last":
+            whole = whole[: spans[-1].stop]
+        note = "" if all(spans) else LAST_ALONE
+        labels = [IGNORED] * len(whole)
+        for span in spans[-1:] if note else spans:
+            labels[span.start : span.stop] = whole[span.start : span.stop]
+        return Encoded(whole, labels, note=note)
+
+    def _span(self, whole: list[int], before: list[int], after: list[int]) -> range:
+        """The places of an answer's tokens, with its end token; none if it is not found."""
+        start, stop = len(before), len(after)
+        if whole[:start] != before or whole[:stop] != after:
+            return range(0)
+        ends = [place for place in range(start, stop) if whole[place] in self.special]
+        return range(start, ends[-1] + 1 if ends else stop)
 
     def _fitted(
         self, row: Row, whole: Encoded | str, max_length: int, overlong: str, loss: str
@@ -199,7 +220,8 @@ class Chat:
             if shorter is None:
                 return "conversation too long for data_max_length"
             row = shorter
-            result = _labelled(self._tokens(list(self._seams(row)))["input_ids"], loss, self._end)
+            texts = list(self._seams(row, loss))
+            result = self._labelled(self._tokens(texts)["input_ids"], loss)
         if isinstance(whole, str) or isinstance(result, str):
             return result
         return replace(result, cut=len(whole.input_ids) - len(result.input_ids))
@@ -222,17 +244,6 @@ class Chat:
         )
 
 
-def _labelled(ids: list[list[int]], loss: str, end_of: Callable[[list[int]], int]) -> Encoded | str:
-    """A row of the tokens of its seams, or why there is none."""
-    whole, *seams = ids
-    labels = [IGNORED] * len(whole)
-    start, end = 0, len(whole)
-    for before, after in zip(seams[::2], seams[1::2]):
-        if whole[: len(before)] != before or whole[: len(after)] != after:
-            return "the chat template writes an answer otherwise once more follows"
-        start = len(before)
-        end = start + end_of(whole[start : len(after)])
-        labels[start:end] = whole[start:end]
-    if loss == "last":
-        return Encoded(whole[:end], [IGNORED] * start + whole[start:end])
-    return Encoded(whole, [IGNORED, *whole[1:]] if loss == "all" else labels)
+def _letters(text: str) -> str:
+    """A text without white space, which templates may change around an answer."""
+    return "".join(text.split())

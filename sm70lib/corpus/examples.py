@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain, islice
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from datasets import Features, List, Value
 
 from sm70lib.corpus import templates, tokens
-from sm70lib.corpus.chat import Chat
+from sm70lib.corpus.chat import Chat, asked
 from sm70lib.corpus.findings import Findings
 from sm70lib.corpus.selection import HELD
 from sm70lib.corpus.templates import CHAT
@@ -83,8 +84,11 @@ def _batch(
     for row, result in zip(rows, made):
         if isinstance(result, str):
             found.note(row, result, "length", True)
-        else:
-            examples += result
+            continue
+        examples += result
+        for example in result:
+            if example.note:
+                found.note(row, example.note, "template", False)
     lengths = [(len(example.input_ids), example.targets, example.cut) for example in examples]
     sizes = np.array(lengths, np.int32).reshape(-1, len(LENGTHS))
     origins = [
@@ -99,6 +103,29 @@ def _batch(
             values = [getattr(row, column.name) for row in origins]
             columns.append(pa.array(values, column.type))
     return pa.record_batch(columns, schema=features.arrow_schema), sizes
+
+
+class Question(NamedTuple):
+    """A question as rows of a study have it in front of their answers: its text, its token ids."""
+
+    text: str
+    ids: list[int]
+
+
+def question(template: str, tokenizer, instruction: str, input: str) -> Question:
+    """A question as a study's rows have it.
+
+    Args:
+        template: `data_template`.
+        tokenizer: the base's.
+        instruction: what is asked.
+        input: what it is asked about.
+    """
+    if template != CHAT:
+        text = templates.render(template, instruction, input)
+        return Question(text, tokens.prompt_ids([text], tokenizer)[0])
+    chat, turns = Chat(tokenizer), asked(instruction, input)
+    return Question(chat.prompt(turns), chat.prompt_ids(turns))
 
 
 def _examples(batch: list[Row], p, tokenizer) -> list[Made]:

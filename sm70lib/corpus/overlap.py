@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 
 from sm70lib.benchmarks import Item
-from sm70lib.corpus import templates
 from sm70lib.corpus.words import UNKNOWN, Numbers, Parts, Texts, copies, words
-from sm70lib.sources import Row
+from sm70lib.sources import Row, wordings
 
 # Share of a text's weight that shared n-grams must cover. PaLM (arXiv 2204.02311) asked for 70 % of
 # 8-grams.
@@ -118,7 +117,7 @@ class Overlap:
         pairs: list[tuple[int, int]] = []
         owners: list[int] = []  # the row of each text
         for number, row in enumerate(rows):
-            stem, options = templates.unwrap(row.input)
+            stem, options = wordings.unwrap(row.input)
             turns = {f"turn {place}": text for place, (_, text) in enumerate(row.turns)}
             fields = _fields(
                 stem, options.values(), output=row.output, instruction=row.instruction, **turns
@@ -227,7 +226,7 @@ def _hit(row: Row, item: Item, name: str, senses: dict) -> dict:
 
 def _answer(row: Row) -> str:
     """The text of a row's answer, which may be "E: Nitrofurantoin", "E", or the answer itself."""
-    options = templates.unwrap(row.input)[1]
+    options = wordings.unwrap(row.input)[1]
     letter, _, text = row.output.partition(":")
     written = text if len(letter) == 1 else row.output
     return options.get(row.output.strip(), written)

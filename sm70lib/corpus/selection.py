@@ -8,11 +8,10 @@ from itertools import islice
 import numpy as np
 
 from sm70lib.benchmarks import Item
-from sm70lib.corpus import templates
 from sm70lib.corpus.overlap import Overlap
 from sm70lib.corpus.words import words
 from sm70lib.parameters import own
-from sm70lib.sources import Defect, Row
+from sm70lib.sources import Defect, Row, wordings
 from sm70lib.study.params import StudyError
 
 HELD = "held"  # the kind of a part that has the rows of documents held back
@@ -80,7 +79,7 @@ def part_of(row: Row, of: int) -> int:
     It follows from the words of its question, so that copies of a question share a part, wherever
     they stand.
     """
-    question = templates.unwrap(row.input or row.instruction)[0]
+    question = wordings.unwrap(row.input or row.instruction)[0]
     digest = hashlib.blake2b(" ".join(words(question)).encode(errors="replace"), digest_size=8)
     return int.from_bytes(digest.digest()) % of + 1
 

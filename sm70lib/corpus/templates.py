@@ -1,6 +1,5 @@
 """Templates: the one place where a row becomes a prompt and a response."""
 
-import ast
 import hashlib
 import json
 import re
@@ -16,6 +15,8 @@ REMEDY = "set data_template to what it was trained in, or train again (--fresh 0
 # Some chat templates write today's date. The same study must give the same rows tomorrow, and a
 # finished prediction must answer the same prompt.
 DATE = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
+OPENED = re.compile(r"<(think|thought)>\s*\Z")  # reasoning that a prompt begins and does not end
+ASSISTANT, FINAL = "<|start|>assistant", "<|channel|>final<|message|>"  # gpt-oss's
 # `prompt` is what the model reads, `response` is what it is trained to write.
 # medalpaca: MedAlpaca's own (github:kbressem/medAlpaca, prompt_templates/medalpaca.json). Both
 # headers stay when a field is empty.
@@ -166,26 +167,6 @@ def _around(template: str, instruction: str) -> tuple[str, str]:
     return before.replace("{instruction}", instruction), after.replace("{instruction}", instruction)
 
 
-def unwrap(input: str) -> tuple[str, dict[str, str]]:
-    """Takes Meadow's `Q:<stem>? \\n<options>` apart.
-
-    Returns:
-        The stem, and the options by letter. An input in another layout is returned as it is,
-        without options.
-    """
-    match = re.fullmatch(r"Q:(.*?)\? ?\n(A:.*|\{.*\},?)\s*", input, re.S)
-    if match is None:
-        return input, {}
-    stem, options = match.groups()
-    if not options.startswith("{"):
-        return stem, dict(re.findall(r"([A-J]):(.*?)(?=;[B-J]:|\Z)", options, re.S))
-    try:  # medqa has the text of a Python dict there
-        choices = ast.literal_eval(options.rstrip(", \n"))
-        return stem, {str(key): str(text) for key, text in choices.items()}
-    except (ValueError, SyntaxError, AttributeError, RecursionError, MemoryError):
-        return input, {}
-
-
 def chat_template_of(tokenizer) -> str | None:
     """The text of a tokenizer's chat template; None if it has none.
 
@@ -200,6 +181,7 @@ def in_chat(
     tokenizer,
     messages: list[dict[str, str]],
     reply_follows: bool = False,
+    **variables: bool,
 ) -> str:
     """Messages as a chat template writes them, which is a program that came with the model.
 
@@ -209,6 +191,7 @@ def in_chat(
         tokenizer: The tokenizer that has the template.
         messages: The role and the content of each.
         reply_follows: Whether to write up to where a reply begins.
+        variables: What else the template is given.
 
     Raises:
         StudyError: It does not end.
@@ -224,9 +207,36 @@ def in_chat(
                 chat_template=template,
                 tokenize=False,
                 add_generation_prompt=reply_follows,
+                **variables,
             )
     except TimeoutError:
         raise StudyError(
             f"the chat template of {tokenizer.name_or_path} was stopped after {SECONDS:.0f} "
             "seconds on one conversation; take another tokenizer, or mend its chat_template"
         ) from None
+
+
+def asked_in_chat(tokenizer, messages: list[dict[str, str]]) -> str:
+    """Messages as a model is asked them: up to where its answer begins, which is not reasoning.
+
+    An option that follows an open `<think>` would be scored as a thought, and a short reply would
+    end before its thoughts do. Some templates write an empty thought if they are told to (Qwen3's);
+    one that others leave open (DeepSeek-R1's) is ended here. gpt-oss, which names a channel first,
+    is asked for the final one. No other prompt changes.
+
+    Args:
+        tokenizer: The tokenizer that has the template.
+        messages: The role and the content of each.
+
+    Raises:
+        StudyError: The template does not end.
+        jinja2.TemplateError: It refuses the messages.
+    """
+    text = in_chat(tokenizer, messages, reply_follows=True, enable_thinking=False)
+    template = tokenizer.get_chat_template()
+    if FINAL in template and text.endswith(ASSISTANT):
+        return text + FINAL
+    opened = OPENED.search(text)
+    if opened and f"<{opened[1]}>" in template:  # and not in the question alone
+        return f"{text[: opened.end(1)]}>\n\n</{opened[1]}>\n\n"
+    return text

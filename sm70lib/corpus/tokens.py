@@ -19,11 +19,13 @@ class Encoded:
         input_ids: token ids, with BOS and EOS.
         labels: the same ids where the loss counts, IGNORED elsewhere.
         cut: number of tokens that the row lost because it was too long.
+        note: what else has to be known of it; "" for nothing.
     """
 
     input_ids: list[int]
     labels: list[int]
     cut: int = 0
+    note: str = ""
 
     @property
     def targets(self) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2.exceptions import TemplateError
 from transformers import GenerationConfig, PretrainedConfig
 
-from sm70lib.corpus.templates import chat_template_of, in_chat
+from sm70lib.corpus.templates import asked_in_chat, chat_template_of
 from sm70lib.models import loading, writing
 from sm70lib.study.params import StudyError
 
@@ -81,14 +81,14 @@ def _written(tokenizer) -> set[int | None]:
     if chat_template_of(tokenizer):
         talk = [{"role": "user", "content": QUESTION}]
         with suppress(TemplateError, TypeError, ValueError):  # `_rendered` refuses it, if it counts
-            text = in_chat(tokenizer, talk, reply_follows=True)
+            text = asked_in_chat(tokenizer, talk)
     return {*ends, *tokenizer(text)["input_ids"]}
 
 
 def _rendered(tokenizer, name: str, key: str) -> str:
     talk = [{"role": "user", "content": QUESTION}]
     try:
-        return in_chat(tokenizer, talk, reply_follows=True)
+        return asked_in_chat(tokenizer, talk)
     except (TemplateError, TypeError, ValueError) as error:
         raise StudyError(
             f"{key}: chat=yes, but the chat template of {name} renders no question "

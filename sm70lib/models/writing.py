@@ -130,7 +130,8 @@ def written(
         **how,
     )
     replies = [_before_end(row, ends) for row in rows[:, width:].tolist()]
-    decoded = tokenizer.batch_decode(replies, skip_special_tokens=True)
+    spoken = [_final(reply, tokenizer) for reply in replies]
+    decoded = tokenizer.batch_decode(spoken, skip_special_tokens=True)
     texts = [text.strip() for text in decoded]
     return [texts[start : start + samples] for start in range(0, len(texts), samples)]
 
@@ -176,3 +177,19 @@ def _before_end(ids: list[int], ends: list[int]) -> list[int]:
     """The tokens before the first end token, which a tokenizer may not count as special."""
     first = next((place for place, token in enumerate(ids) if token in ends), len(ids))
     return ids[:first]
+
+
+def _final(ids: list[int], tokenizer) -> list[int]:
+    """What a reply says in its final channel; all of it, if it has no channels.
+
+    gpt-oss reasons in others: `<|channel|>analysis<|message|>...<|channel|>final<|message|>...`.
+    Without their marks the reasoning would be read as the answer.
+    """
+    marks = tokenizer.get_added_vocab()
+    channel, message = marks.get("<|channel|>"), marks.get("<|message|>")
+    if channel is None or channel not in ids:
+        return ids
+    last = ids[len(ids) - ids[::-1].index(channel) :]
+    start = last.index(message) + 1 if message in last else len(last)
+    named = tokenizer.decode(last[:start], skip_special_tokens=True).strip()
+    return last[start:] if named == "final" else []

@@ -18,7 +18,7 @@ from sm70lib.asking.asking import Prompts
 from sm70lib.asking.fitting import usable
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
-from sm70lib.corpus import chat, tokens
+from sm70lib.corpus import examples, tokens
 from sm70lib.models import plain, writing
 from sm70lib.models.backend import Local
 from sm70lib.models.loading import Pair
@@ -142,7 +142,8 @@ class Playground:
             ids = request.context
         else:
             instruction = "Answer this question truthfully"
-            asked = chat.question(self.p.data_template, self.tokenizer, instruction, item.question)
+            template = self.p.data_template
+            asked = examples.question(template, self.tokenizer, instruction, item.question)
             ids = asked.ids
             token = tokens.unknown(ids, Local(loaded, self.tokenizer).rows, self.tokenizer)
             if token:

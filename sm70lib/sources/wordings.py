@@ -4,6 +4,8 @@ Training rows, exams that become rows, and protocols that ask as trained all tak
 here: a model is asked in the very words of its training.
 """
 
+import ast
+import re
 from collections.abc import Mapping
 
 TRUTHFULLY = "Answer this question truthfully"
@@ -39,3 +41,23 @@ def lettered(question: str, options: Mapping[str, str]) -> str:
     """A question with its options by letter, as rows of Meadow's mmmlu have it."""
     listed = ";".join(f"{letter}:{text}" for letter, text in options.items())
     return f"Q:{question}? \n{listed}"
+
+
+def unwrap(input: str) -> tuple[str, dict[str, str]]:
+    """Takes Meadow's `Q:<stem>? \\n<options>` apart.
+
+    Returns:
+        The stem, and the options by letter. An input in another layout is returned as it is,
+        without options.
+    """
+    match = re.fullmatch(r"Q:(.*?)\? ?\n(A:.*|\{.*\},?)\s*", input, re.S)
+    if match is None:
+        return input, {}
+    stem, options = match.groups()
+    if not options.startswith("{"):
+        return stem, dict(re.findall(r"([A-J]):(.*?)(?=;[B-J]:|\Z)", options, re.S))
+    try:  # medqa has the text of a Python dict there
+        choices = ast.literal_eval(options.rstrip(", \n"))
+        return stem, {str(key): str(text) for key, text in choices.items()}
+    except (ValueError, SyntaxError, AttributeError, RecursionError, MemoryError):
+        return input, {}

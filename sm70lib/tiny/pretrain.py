@@ -23,12 +23,13 @@ from transformers import (
 )
 
 from sm70lib import sources, tiny
-from sm70lib.corpus import chat
+from sm70lib.corpus import chat, templates
 from sm70lib.corpus.templates import CHAT
 from sm70lib.corpus.tokens import prompt_ids, response_ids
 from sm70lib.models import loading, local
 from sm70lib.models.request import Request
 from sm70lib.sizes.shapes import made_here
+from sm70lib.sources import Row
 from sm70lib.steps import weights
 from sm70lib.steps.keys import read
 from sm70lib.steps.steps import progress, write_json
@@ -48,9 +49,17 @@ def documents(p, root: Path) -> list[str]:
     if p.base_model:
         return []
     rows = chain.from_iterable(sources.read(name, root, defects=[]) for name in p.base_text)
-    texts = [chat.document(p.data_template, row) for row in rows]
+    texts = [_text(p.data_template, row) for row in rows]
     random.Random(p.seed).shuffle(texts)
     return texts
+
+
+def _text(template: str, row: Row) -> str:
+    """A row as running text, for a base that has no tokenizer yet."""
+    if template != CHAT or not row.instruction + row.input:
+        return templates.render(template, row.instruction, row.input) + row.output
+    turns = (*chat.conversation(row), ("assistant", row.output))
+    return "\n".join(f"{speaker}: {said}" for speaker, said in turns)
 
 
 def tokenizer(p, documents: list[str], folder: Path) -> PreTrainedTokenizerFast:

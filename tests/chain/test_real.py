@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from sm70lib import benchmarks, runner, sources
-from sm70lib.corpus import audit, templates
+from sm70lib.corpus import audit
 from sm70lib.rehearsal import warm
+from sm70lib.sources import wordings
 from sm70lib.steps.steps import STEPS, mark
 from sm70lib.study.params import ROOT
 
@@ -80,7 +81,7 @@ def root(shared_data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     for path in shared_data.iterdir():
         (folder / path.name).symlink_to(path)
-    stem, options = templates.unwrap(next(sources.read("medical_meadow_mmmlu", shared_data)).input)
+    stem, options = wordings.unwrap(next(sources.read("medical_meadow_mmmlu", shared_data)).input)
     usmle(folder / "usmle_self_assessment", {"question": f"{stem}?", "options": options})
     return folder
 

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 from sm70lib import protocols
 from sm70lib.asking import asking, fitting, runs
 from sm70lib.benchmarks import Item
-from sm70lib.corpus import chat, examples, templates, tokens
+from sm70lib.corpus import examples, templates, tokens
 from sm70lib.sources import Row
 
 SAID = [
@@ -246,6 +246,6 @@ def test_a_tokenizer_without_bos_is_asked_without(tokenizer):
 
 
 def test_07_asks_with_the_same_tokens(tokenizer):
-    asked = chat.question("medalpaca", tokenizer, "Answer", "a </s> b \n")
+    asked = examples.question("medalpaca", tokenizer, "Answer", "a </s> b \n")
     assert asked.text == templates.render("medalpaca", "Answer", "a </s> b \n")
     assert asked.ids == trained(tokenizer, "medalpaca", "Answer", "a </s> b \n")[0]

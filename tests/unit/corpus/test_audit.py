@@ -12,10 +12,10 @@ import pytest
 from sm70lib import benchmarks, sources
 from sm70lib.benchmarks import Item
 from sm70lib.benchmarks.details import Details
-from sm70lib.corpus import audit, findings, overlap, templates
+from sm70lib.corpus import audit, findings, overlap
 from sm70lib.corpus.audit import CHECKS
 from sm70lib.corpus.overlap import Overlap
-from sm70lib.sources import Row
+from sm70lib.sources import Row, wordings
 from sm70lib.sources.causal import CAUSAL
 from sm70lib.study.params import StudyError
 
@@ -408,7 +408,7 @@ def test_a_table_stands_for_each_pair_also_without_any_hit(tmp_path):
 def test_every_row_of_the_real_leak_parses_into_stem_and_options(shared_data):
     rows = list(sources.read("medical_meadow_mmmlu", shared_data))
     assert (
-        sum(list(templates.unwrap(one.input)[1]) == list("ABCD") for one in rows)
+        sum(list(wordings.unwrap(one.input)[1]) == list("ABCD") for one in rows)
         == len(rows)
         == 3787
     )

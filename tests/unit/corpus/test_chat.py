@@ -126,7 +126,7 @@ def test_as_trained_asks_the_very_tokens_of_a_training_row(style, kind):
         assert set(trained.labels[:seam]) == {tokens.IGNORED}
         targets = [label for label in trained.labels if label != tokens.IGNORED]
         assert ids == targets[: len(ids)] and len(targets) - len(ids) in (1, 2), "blank, end"
-    text, ids = chat.question("chat", made, instruction, f"Q:Which drug? \n{options},")
+    text, ids = examples.question("chat", made, instruction, f"Q:Which drug? \n{options},")
     assert ids == request.context and text == prompt.text
 
 
@@ -167,14 +167,18 @@ def test_rows_that_the_template_cannot_write_give_their_reason():
         "holds the text of a special token, </s>",
         "the chat template refuses it: roles must alternate",
     ]
-    thinking = tokenizer("chatml")  # as Qwen3's, which leaves thoughts out of earlier turns
-    thinking.chat_template = thinking.chat_template.replace(
+    closed = tokenizer("chatml")  # as Qwen3.5's, whose prompt may hold an empty thought
+    closed.chat_template = closed.chat_template.replace(
+        "assistant\n{% endif %}", "assistant\n<t></t>{% endif %}"
+    ).replace(
         "{{ m.content }}",
-        "{% if loop.last and m.role == 'assistant' %}<t>{% endif %}{{ m.content }}",
+        "{% if m.role == 'assistant' and '</t>' not in m.content %}<t></t>{% endif %}"
+        "{{ m.content }}",
     )
-    assert Chat(thinking).encode([ROW, ALONE], 10**6, "drop", "response")[0] == (
-        "the chat template writes an answer otherwise once more follows"
-    )
+    thought = replace(ALONE, output="<t>Hot.</t>Fever.")
+    assert Chat(closed).encode([thought], 99, "drop", "response") == [
+        "the chat template writes a question otherwise once an answer follows"
+    ]
 
 
 def test_running_text_stands_in_no_template():

@@ -3,6 +3,7 @@
 import pytest
 
 from sm70lib.corpus import templates
+from sm70lib.sources import wordings
 from sm70lib.study.params import StudyError
 
 MEDALPACA = """Below is an instruction that describes a task, paired with an input that provides \
@@ -73,5 +74,5 @@ LAYOUTS = {
 
 
 def test_unwrap_finds_stem_and_options_in_both_meadow_layouts():
-    assert {text: templates.unwrap(text) for text in LAYOUTS} == LAYOUTS
+    assert {text: wordings.unwrap(text) for text in LAYOUTS} == LAYOUTS
     assert len(LAYOUTS) == 7

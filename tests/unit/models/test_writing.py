@@ -98,6 +98,27 @@ def test_a_reply_stops_at_the_end_of_its_turn(made, monkeypatch):
     assert scripted.calls == 5
 
 
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("<|channel|>analysis<|message|>A? No.<|end|>x<|channel|>final<|message|>B.", "B."),
+        ("<|channel|>final<|message|>B.<|end|>", "B."),
+        ("<|channel|>analysis<|message|>The user asks. Option A is", ""),
+        ("<|channel|>analysis", ""),
+        ("<|channel|>", ""),
+        ("B. <|message|>", "B."),
+        ("B.", "B."),
+    ],
+)
+def test_of_a_reply_in_channels_only_the_final_one_is_read(made, monkeypatch, written, said):
+    loaded, tokenizer = made[0], copy.deepcopy(made[1])
+    marks = ["<|channel|>", "<|message|>", "<|end|>", "<|start|>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": marks})
+    ids = tokenizer(written, add_special_tokens=False)["input_ids"]
+    monkeypatch.setattr(loaded, "generate", lambda asked, **how: torch.tensor([[9, *ids]]))
+    assert writing.written(loaded, tokenizer, [[9]], 8) == [[said]]
+
+
 def test_prompts_are_filled_up_with_what_the_model_knows(made, monkeypatch):
     """Many tokenizers have a pad token for which the model has no embedding."""
     loaded, tokenizer = made

@@ -94,7 +94,7 @@ def test_a_model_beside_a_vision_tower_is_asked_as_any_other(tmp_path):
 
 def test_without_options_both_write(play, monkeypatch):
     asked = SimpleNamespace(ids=[1])
-    monkeypatch.setattr(playground.chat, "question", lambda *_: asked)
+    monkeypatch.setattr(playground.examples, "question", lambda *_: asked)
     html = play.ask("What?").data
     assert "<table>" not in html and "base words" in html and "What?" in html
 

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 from sm70lib import benchmarks, protocols, sources
 from sm70lib.asking import asking, fitting, runs
 from sm70lib.benchmarks import Item
-from sm70lib.corpus import chat
+from sm70lib.corpus import examples
 from sm70lib.study.params import ROOT, StudyError
 
 WIKIDOC = "medical_meadow_wikidoc"
@@ -100,5 +100,5 @@ def test_case_25_a_tokenizer_without_bos_is_asked_without_one(tokenizer):
         (prompt,) = asking.Prompts(run, bare)
         (request,) = fitting.usable(prompt, run.protocol, bare, 10**6, None)
         assert None not in request.context and request.context[0] != tokenizer.bos_token_id
-    ids = chat.question("medalpaca", bare, "Answer", "Which?").ids
+    ids = examples.question("medalpaca", bare, "Answer", "Which?").ids
     assert ids and None not in ids, "07 asks with these"
