@@ -101,7 +101,7 @@ def test_without_options_both_write(play, monkeypatch):
 
 def test_a_question_with_a_token_that_the_model_does_not_know_is_one_sentence(play, monkeypatch):
     asked = SimpleNamespace(ids=[1, 2000])
-    monkeypatch.setattr(playground.chat, "question", lambda *_: asked)
+    monkeypatch.setattr(playground.examples, "question", lambda *_: asked)
     with pytest.raises(StudyError, match=f"it spells out {chr(2000)}, for which the model has no"):
         play.ask("What?")
 
