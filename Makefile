@@ -1,4 +1,4 @@
-# Every target makes the environment first, where it is not there yet or its list has changed.
+# Targets that need the environment make it first, where it is not there yet or its list has changed.
 STUDY ?= tiny
 DATA ?=
 FROM ?=

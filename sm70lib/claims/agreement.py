@@ -120,7 +120,6 @@ def sentence(agreed: pd.DataFrame, why: str = "") -> str:
     above = agreed["expected_high_pct"] - agreed["mean_pct"]
     return (
         f"{inside} of {len(agreed)} accuracies lie where one further run was expected, from "
-        f"{agreed['worlds'].max()} worlds; 95 % are expected to. That is weak: a run may lie up to "
-        f"{max(below.max(), above.max()):.0f} points from the mean and still agree, so only a "
-        "breakage would be noticed."
+        f"{agreed['worlds'].max()} worlds; 95 % are expected to. That is weak evidence: a run may "
+        f"lie up to {max(below.max(), above.max()):.0f} points from the mean and still agree."
     )

@@ -28,8 +28,8 @@ def learned(metrics: pd.DataFrame) -> str:
     loss = metrics["loss"].dropna()
     steps = metrics["step"].max()
     return (
-        f"In {steps:,} steps the loss fell from {loss.iloc[0]:.2f} to {loss.iloc[-1]:.2f} nats per "
-        "token."
+        f"By step {steps:,} the loss had fallen from {loss.iloc[0]:.2f} to {loss.iloc[-1]:.2f} "
+        "nats per token."
     )
 
 
@@ -126,8 +126,9 @@ def ruling(shares: pd.DataFrame) -> str:
     name = shares["targets"].idxmax()
     most = shares.loc[name]
     return (
-        f"The source {names.source(str(name))} rules the loss, with {100 * most['targets']:.0f} % "
-        f"of the target tokens and {100 * most['kept']:.0f} % of the rows."
+        f"Largest share of the loss: {names.source(str(name))}, with "
+        f"{100 * most['targets']:.0f} % of the target tokens and {100 * most['kept']:.0f} % of the "
+        "rows."
     )
 
 

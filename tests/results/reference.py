@@ -105,10 +105,10 @@ def summary() -> str:
     tuned = tuned.assign(cell=cell, benchmark=tuned["benchmark"].map(names.benchmark))
     kinds = tuned.pivot(index="benchmark", columns="subset", values="cell")
     kinds = kinds[["known", "fact", "condition"]].set_axis(
-        ["asked in tuning, in other words", "never asked", "condition never mentioned"], axis=1
+        ["asked in tuning, reworded", "never asked", "condition never mentioned"], axis=1
     )
     paper = (REFERENCE / "tables/paper.md").read_text().strip()
-    heading = "The tuned model by what tuning had told it:"
+    heading = "Accuracy of the tuned model, by what tuning covered:"
     return f"{paper}\n\n{heading}\n\n{kinds.to_markdown()}\n"
 
 

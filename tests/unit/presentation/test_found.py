@@ -41,7 +41,7 @@ NOTED = pd.DataFrame({"items": [3, 4], "dropped": [True, False]})
         ),
         (
             found.learned(pd.DataFrame({"step": [1, 9], "loss": [6.4, 0.53]})),
-            "In 9 steps the loss fell from 6.40 to 0.53 nats per token.",
+            "By step 9 the loss had fallen from 6.40 to 0.53 nats per token.",
         ),
         (found.learned(pd.DataFrame()), "Nothing was trained here*"),
         (found.four_bits(UNKNOWN), "What four bits cost is not known here*"),
