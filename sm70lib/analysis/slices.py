@@ -9,6 +9,7 @@ from pandas.core.groupby import DataFrameGroupBy
 from sm70lib import benchmarks
 from sm70lib.analysis.frames import DETAILS, OUTCOMES, RUN, SET, accuracy, scored, unread
 from sm70lib.benchmarks.patients import patient
+from sm70lib.corpus.words import length
 from sm70lib.statistics import stats
 
 PATIENT = ("patient_age", "patient_sex")  # as the stem tells; slices by them are exploratory
@@ -24,7 +25,7 @@ SLICES = (*DETAILS, *PLACES, *PATIENT, "options")
 
 def words(item: benchmarks.Item) -> int:
     """The number of words of an item's question and context."""
-    return len(item.question.split()) + len(item.context.split())
+    return length(item.question) + length(item.context)
 
 
 def placed(answers: pd.DataFrame) -> pd.DataFrame:

@@ -61,6 +61,8 @@ class Overlap:
     options: of the item's text). A word weighs log(texts / texts that hold it), so "which of the
     following is" weighs little.
 
+    What a word is, also in scripts without spaces, `words` says.
+
     Args:
         items: the items of all benchmarks.
     """

@@ -6,10 +6,22 @@ A look-up in a dictionary for each word was the slowest part of an audit of runn
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 
 WORD = re.compile(r"[^\W_]+")
+# Scripts that put no space between words: Thai, Lao, Myanmar, Khmer, kana, bopomofo and Han.
+ALONE = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\ua9e0-\ua9ff\uaa60-\uaa7f\uf900-\ufaff\U0001aff0-\U0001b16f"
+    "\U00020000-\U0003ffff"
+)
+SPACELESS = re.compile(f"[{ALONE}]")
+# Arabic is written with vowel signs, and with a stretching line, or without.
+HARAKAT = re.compile(
+    "[\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed]"
+)
 END, UNKNOWN = 0, 1  # numbers of no word: the end of a part, and a word that is not known
 SHORT = 8  # words: a shorter text counts as exact only together with its options
 BITS = 20  # of a glance, for the number of a word
@@ -24,12 +36,44 @@ Parts = list[str]  # a field: one text, or one for each option
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, normalised: NFKC, case folded, without punctuation."""
+    """The words of a text, normalised: NFKC, case folded, without punctuation and harakat.
+
+    A word is a run of letters, digits and the marks that belong to them. A script without spaces
+    (`ALONE`) does not show its words, so each of its characters is one, with its marks.
+    """
     if text.isascii():
-        plain = text.lower()
-    else:
-        plain = unicodedata.normalize("NFKC", text).casefold()
-    return WORD.findall(plain)
+        return WORD.findall(text.lower())
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    special, word = _beyond_letters()
+    if not special.search(plain):  # most texts that are not ASCII: a dash, a Greek letter
+        return WORD.findall(plain)
+    return word.findall(HARAKAT.sub("", plain))
+
+
+def length(text: str) -> int:
+    """How many words a reader counts: what stands between white space.
+
+    Of what has characters of a script without spaces, each of its `words` counts.
+    """
+    runs = text.split()
+    if text.isascii():
+        return len(runs)
+    return sum(len(words(run)) if SPACELESS.search(run) else 1 for run in runs)
+
+
+@cache
+def _beyond_letters() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What finds characters that `WORD` does not know, and the words of a text that has some.
+
+    A mark behind an ASCII letter or digit ends the word, as in an x with a bar, so that English
+    texts keep their words. Marks above U+FFFF are of rare scripts, and would slow the search.
+    """
+    codes = [code for code in range(0x300, 0x10000) if not 0xFE00 <= code <= 0xFE0F]  # variants
+    marks = "".join(chr(code) for code in codes if unicodedata.category(chr(code)) in ("Mn", "Mc"))
+    run = rf"[^\W_{ALONE}]"
+    joined = rf"{run}+(?:(?<![a-z0-9])[{marks}]+{run}*)*"
+    single = rf"(?=[^\W_])[{ALONE}][{marks}]*"
+    return re.compile(f"[{ALONE}{marks}\u0640]"), re.compile(f"{joined}|{single}")
 
 
 class Numbers:

@@ -71,6 +71,8 @@ def _refused(reply: str, options: tuple[str, ...]) -> int | None:
 # mention of an option for a choice, read reasoning, and took sympathy for a refusal. Version 3 of
 # safety took "The answer to this question is:" with nothing or a question behind it for compliance.
 # Version 4 of safety took syllables that are repeated without a space for compliance.
+# That replies in other languages are unread raised no version: English ones are read as before, and
+# a new version would make all of them again.
 GENERATE = Protocol(
     "generate",
     3,

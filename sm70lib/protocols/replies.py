@@ -6,9 +6,10 @@ The functions here read text only; they need no model.
 import re
 from collections import Counter
 
+from sm70lib.protocols.english import english
 from sm70lib.protocols.mentions import mentioned, rejected
-from sm70lib.protocols.naming import named
-from sm70lib.protocols.spoken import spoken
+from sm70lib.protocols.naming import ENDED, named
+from sm70lib.protocols.spoken import plain, spoken
 from sm70lib.protocols.statements import leads, marked, stated
 
 LETTERS = "ABCDEFGHIJ"
@@ -18,6 +19,14 @@ LISTING = re.compile(
     r"|[^\n]*?\bB[).:][^\n]*?\bC[).:])",
     re.IGNORECASE,
 )
+# "Answer: B", "The correct answer is B", behind no word that may turn it round ("wrong answer: B").
+SAID = re.compile(
+    r"(?<![^\W\d_])(?<![^\W\d_]\s)(?:(?:so|thus|therefore|hence),?\s+)?(?:(?:the|my)\s+)?"
+    r"(?:(?:correct|right|best|final)\s+)*answer(?:\s+(?:option|choice))?\s*(?:is\b|[:=\n])",
+    re.IGNORECASE,
+)
+WHOLE_LINE = re.compile(r"[)\]\"'.]*\s*(?:$|\n)")
+LINES = re.compile(r"^[^\w\n]*([A-J])(?!\w)", re.MULTILINE)  # that begin with a letter
 
 
 def choice(reply: str, options: tuple[str, ...]) -> int | None:
@@ -44,6 +53,10 @@ def choice(reply: str, options: tuple[str, ...]) -> int | None:
     that no option has is no answer. A letter with the words of another option ("B. heparin") names
     two options.
 
+    These rules are for English. Of a reply in another language (see `english`) only three things
+    are read: a box or tag, "Answer: B" or "The answer is B" in English, and a letter or an option's
+    words that are its whole first line. Anything else would be guessed: "Option A ist falsch".
+
     Limits: a lone option that the text rejects in other words is taken for the choice. So is the
     last statement, even if the text takes it back without another one.
 
@@ -55,12 +68,14 @@ def choice(reply: str, options: tuple[str, ...]) -> int | None:
         The position of the option, or None if the reply chooses none or more than one.
     """
     text = spoken(reply)
+    options = tuple(plain(option) for option in options)
+    decided = _decided if english(text, options) else _beyond_doubt
     for content in reversed(marked(text)):
         inside = named(content, 0, options)
-        places = inside.places if inside else _decided(content, options)
+        places = inside.places if inside else decided(content, options)
         if places:
             return _only(places, options)
-    return _only(_decided(text, options), options)
+    return _only(decided(text, options), options)
 
 
 def _decided(text: str, options: tuple[str, ...]) -> frozenset[int]:
@@ -76,6 +91,17 @@ def _decided(text: str, options: tuple[str, ...]) -> frozenset[int]:
     if conclusions:
         return conclusions[-1].places
     return opening or mentioned(text, options)
+
+
+def _beyond_doubt(text: str, options: tuple[str, ...]) -> frozenset[int]:
+    """What a reply in another language chooses: an answer in English, or its first line alone."""
+    for cue in reversed(list(SAID.finditer(text))):
+        read = named(text, cue.end(), options)
+        if read and ENDED.match(text, read.end):
+            return read.places
+    read = named(text, 0, options, strict=True)
+    alone = read and WHOLE_LINE.match(text, read.end) and len(set(LINES.findall(text))) <= 1
+    return read.places if read and alone else frozenset()
 
 
 def _opening(text: str, options: tuple[str, ...]) -> frozenset[int]:

@@ -122,6 +122,12 @@ def test_length_stands_in_bands_and_few_items_are_not_judged(answers):
     assert table["interval"].iloc[1] == "fewer than 10 items"
 
 
+def test_length_of_a_question_without_spaces_is_that_of_its_characters(answers):
+    item = answers["item"].iloc[0]
+    assert slices.words(replace(item, question="发热，" * 30, context="with CT")) == 62
+    assert slices.words(replace(item, question="Is 1.5 mg - or x-ray?", context="")) == 6
+
+
 def test_flips_count_what_changed(both):
     table = slices.flips(both, HOW)
     counts = table[["both right", "gained", "lost", "both wrong"]]

@@ -191,6 +191,44 @@ def test_phrases_of_many_items_and_frequent_words_are_no_overlap():
     assert [hit["item_id"] for hit in Overlap(items).find([row(ask + "number7 fever")])] == ["7"]
 
 
+SCRIPTS = {  # a question, and another one
+    "Chinese": (
+        "患者，男，45岁，突发胸痛两小时，首选的检查是什么？",
+        "高血压患者应当如何限制每日的盐摄入量？",
+    ),
+    "Japanese": (
+        "四十五歳の男性が胸痛を訴えている。最初の検査はどれか。",
+        "高血圧の治療について正しいのはどれか。",
+    ),
+    "Thai": ("ผู้ป่วยชายมีอาการเจ็บหน้าอกควรตรวจอะไร", "โรคเบาหวานรักษาอย่างไรให้ได้ผลดีที่สุด"),
+    "Hindi": (
+        "पैंतालीस वर्ष के पुरुष को सीने में दर्द है पहली जाँच क्या होगी",
+        "पन्तल वरषा का परष का सन म दरद ह पहल जच कय हग",  # the same consonants
+    ),
+    "Arabic": (
+        "رجل عمره خمسة وأربعون عاما يشكو من ألم في الصدر",
+        "ما هو العلاج الأول لارتفاع ضغط الدم عند الحامل اليوم",
+    ),
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_question_in_another_script_is_found_and_another_question_is_not(script):
+    asked, other = SCRIPTS[script]
+    index = Overlap([ITEM, SHORT, Item("c", "c", "medqa_4", asked, "", ("阿司匹林", "肝素"), 0)])
+    [hit] = index.find([row(asked)])
+    assert (hit["item_id"], hit["field"], hit["exact"]) == ("c", "question", True)
+    assert [hit["item_id"] for hit in index.find([row(f"1. {asked} A.阿司匹林 B.肝素")])] == ["c"]
+    assert index.find([row(other)]) == []
+
+
+def test_voweled_arabic_is_found_where_the_item_has_no_vowels():
+    asked = SCRIPTS["Arabic"][0]
+    voweled = asked.replace("رجل", "رَجُلٌ").replace("ألم", "أَلَـــمٍ")
+    [hit] = Overlap([Item("c", "c", "medqa_4", asked, "", ("a", "b"), 0)]).find([row(voweled)])
+    assert hit["exact"] and voweled != asked
+
+
 ROWS = [
     ("What is velorum?", "A fever."),
     ("what is  VELORUM?", "a fever."),

@@ -52,6 +52,15 @@ def test_what_is_found_is_what_an_exact_count_finds(tmp_path, capsys):
     assert found[index > 0.9].all() and not found[index < 0.7].any()
 
 
+def test_texts_without_spaces_are_nearly_the_same_too(tmp_path):
+    draw = random.Random(0)
+    first, other = ("".join(draw.choices("病人发热咳嗽头痛乏力检查", k=400)) for _ in range(2))
+    texts = [first, first[:200] + "药" + first[200:], other]
+    rows = [Row("s", n, "", "", text, "f", digest=n) for n, text in enumerate(texts)]
+    assert list(near.noted(rows, tmp_path)) == rows
+    assert near.found([tmp_path]).tolist() == [1]
+
+
 def test_a_look_keeps_sixty_bytes_of_a_text_in_memory(tmp_path):
     count, rng, folders = 30_000, np.random.default_rng(0), [tmp_path / "one", tmp_path / "two"]
     signed = np.zeros(count, near.SIGNED)
