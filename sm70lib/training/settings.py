@@ -39,7 +39,7 @@ def config(p, how, stage: Path, evaluates: bool) -> TrainingArguments:
         seed=how.seed,
         data_seed=how.seed,
         max_length=p.data_max_length,
-        **_batches(p, how.kind),
+        **batches(p, how.kind),
         **_optimisation(p, how.kind),
         **_computation(p),
         **_records(p, how.kind, stage, evaluates),
@@ -68,7 +68,12 @@ def _of_kind(values: dict, kind: str) -> SimpleNamespace:
     return SimpleNamespace(**{name.removeprefix(front): value for name, value in own.items()})
 
 
-def _batches(p, kind: str) -> dict:
+def batches(p, kind: str) -> dict:
+    """How the batch of a kind of stage is divided among passes and processes.
+
+    Raises:
+        StudyError: If it cannot be divided evenly.
+    """
     own = _of_kind(vars(p), kind)
     world_size = int(os.environ.get("WORLD_SIZE", 1))
     accumulation, rest = divmod(own.batch_size, p.train_micro_batch_size * world_size)

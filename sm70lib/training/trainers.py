@@ -26,7 +26,7 @@ from sm70lib.study.params import StudyError
 from sm70lib.study.used import trains_all
 from sm70lib.training.methods import METHODS
 from sm70lib.training.rows import longest
-from sm70lib.training.settings import config, precision
+from sm70lib.training.settings import batches, config, precision
 
 
 class PairTrainer(DPOTrainer):
@@ -64,6 +64,7 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
     _score_targets_alone()
     method = METHODS[how.kind]
     _refuse_long_rows(rows, READS[STAGES[how.kind].reads][0], p)
+    _refuse_uneven_batches(p, how.kind)
     adapter = None if how.start or trains_all(p) else _new_adapter(p)
     loaded = _whole(base, p, how) if trains_all(p) else _with_adapter(base, p, how)
     if getattr(p, f"{how.kind}_packing", False):
@@ -163,6 +164,21 @@ def _refuse_long_rows(rows, source: str, p) -> None:
             f"a row of {source} has {tokens} tokens, more than data_max_length "
             f"{p.data_max_length}: run 01_data again (--fresh 01)"
         )
+
+
+def _coming(p, kind: str) -> list[str]:
+    """The kinds of the stages from the first of this kind on, which stand in a fixed order."""
+    return p.train_stages[p.train_stages.index(kind) :]
+
+
+def _refuse_uneven_batches(p, kind: str) -> None:
+    """Raises StudyError where the batch of this stage or of a coming one cannot be divided.
+
+    How many processes `torchrun --nproc-per-node gpu` starts is known here first. A coming stage
+    would find out after this one has trained.
+    """
+    for each in _coming(p, kind):
+        batches(p, each)
 
 
 def _attend_within_rows(loaded, base: str, p, kind: str) -> None:

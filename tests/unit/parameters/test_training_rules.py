@@ -54,7 +54,7 @@ def test_what_cannot_be_trained_is_one_sentence_before_anything_is_loaded(tmp_pa
 
 @pytest.mark.parametrize("name", ["train_launcher", "eval_launcher"])
 def test_the_file_that_a_launcher_names_is_looked_for_before_anything_runs(tmp_path, name):
-    """03 and 04 found out, after hours. A relative path starts at the repository, where they run."""
+    """03 and 04 found out, after hours. Relative paths start where they run, at the repository."""
     there = tmp_path / "of mine.yaml"
     there.write_text("num_processes: 2\n")
     named = ("params/accelerate/ddp.yml", f"'{there}'", f"nowhere.yaml --config_file='{there}'")
