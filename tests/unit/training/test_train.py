@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from datasets import Dataset
+from transformers import LlamaForCausalLM
 
-from sm70lib.models import loading
+from sm70lib.models import loading, packed
 from sm70lib.parameters import stages
 from sm70lib.records import children
 from sm70lib.sizes import accelerators
@@ -104,6 +105,22 @@ def test_the_batches_of_all_coming_stages_are_shared_out_before_the_first_trains
     p.sft_batch_size = 5
     with pytest.raises(StudyError, match="sft_batch_size 5 is no multiple"):
         build(p, tmp_path, "sft")
+    build(p, tmp_path, "dpo")
+
+
+def test_packing_is_proved_before_the_first_stage_though_a_later_one_packs(tmp_path, monkeypatch):
+    p = staged(tmp_path, train_stages=["cpt", "sft", "dpo"], sft_packing=True)
+    trainer = build(p, tmp_path, "cpt")
+    assert trainer.model.config._attn_implementation == "sdpa", "a proof changes nothing of cpt"
+    assert build(p, tmp_path, "sft").model.config._attn_implementation == packed.NAME
+    monkeypatch.setattr(LlamaForCausalLM, "_supports_attention_backend", False)
+    for packing, said in (
+        ((False, True), "sft_packing: .* cannot be trained on packed rows, as .*; set sft_packing"),
+        ((True, True), "cpt_packing and sft_packing: .*; set cpt_packing and sft_packing to false"),
+    ):
+        p.cpt_packing, p.sft_packing = packing
+        with pytest.raises(StudyError, match=said):
+            build(p, tmp_path, "cpt")
     build(p, tmp_path, "dpo")
 
 
