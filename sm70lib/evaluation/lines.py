@@ -102,15 +102,6 @@ def share(path: Path) -> tuple[Path, int, int]:
     return mine, rank, world
 
 
-def be_alone() -> None:
-    """Says that this process is none of several, whatever the environment of its user says.
-
-    The notebook calls this; what its launcher starts is told anew which of several it is.
-    """
-    for name in ("RANK", "WORLD_SIZE"):
-        os.environ.pop(name, None)
-
-
 def gather(path: Path) -> None:
     """Moves the whole lines that several processes left beside `path` into it.
 

@@ -6,8 +6,11 @@ Every item has its own line in a prediction file, so every number can be traced 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,7 +27,7 @@ from sm70lib.evaluation.answering import (
     score_here,
 )
 from sm70lib.evaluation.candidates import Model, forget, models
-from sm70lib.evaluation.lines import about_run, be_alone, gather, seal_gathered
+from sm70lib.evaluation.lines import about_run, gather, seal_gathered
 from sm70lib.inspection.look import look_at_all
 from sm70lib.records import children
 from sm70lib.records.launching import launcher
@@ -36,6 +39,21 @@ TASK = "task.json"  # tells the processes of `eval_launcher` what to do
 PER_REQUEST = 1024  # tokens of a served batch per request at once: a kill costs few requests
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Says that this process is none of several, whatever the environment of its user says.
+
+    What its launcher starts is told anew which of several it is. The kernel has its environment
+    back afterwards.
+    """
+    before = {name: os.environ.pop(name) for name in ("RANK", "WORLD_SIZE") if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(before)
+
+
+@_alone()
 def score_all(p, asked: list[Run], folder: Path) -> None:
     """Scores every run under every model.
 
@@ -53,7 +71,6 @@ def score_all(p, asked: list[Run], folder: Path) -> None:
             study's template, or was trained in another.
     """
     forget()
-    be_alone()
     found = models(p, folder)
     for which in found:
         require_templates(which, asked, p)

@@ -1,5 +1,6 @@
 """What the words of a launcher say: what it runs, in how many processes, sharing what."""
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -53,12 +54,35 @@ def fsdp_version(launcher: str) -> int | None:
     return _number(launcher, "--fsdp[-_]version", version)
 
 
+def finds_its_file(launcher: str) -> bool:
+    """Whether the `--config_file` that a launcher names is there, or it names none."""
+    path = _config_file(launcher)
+    return path is None or os.path.isfile(path)
+
+
+def _config_file(launcher: str) -> Path | None:
+    """The last `--config_file` that a launcher names, as its own parser reads it; None without one.
+
+    Launchers run in the repository, where a relative path starts.
+    """
+    try:
+        words = shlex.split(launcher)
+    except ValueError:  # an open quotation mark, which `runs_a_module` refuses
+        return None
+    found = None
+    for place, word in enumerate(words):
+        option, given, value = word.partition("=")
+        if option in ("--config_file", "--config-file"):
+            found = value if given else "".join(words[place + 1 : place + 2])
+    return None if found is None else ROOT / found
+
+
 def _settings(launcher: str) -> str:
-    """The text of the `--config_file` that a launcher names; "" if it names none."""
-    file = re.search(r"--config[-_]file[ =](\S+)", launcher)
-    if not file or not (ROOT / file[1]).is_file():
+    """The text of the `--config_file` that a launcher names; "" if it names none that is there."""
+    path = _config_file(launcher)
+    if path is None or not os.path.isfile(path):  # no error of names that are too long
         return ""
-    return (ROOT / file[1]).read_text(encoding="utf-8", errors="replace")
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _number(text: str, option: str, otherwise: int = 1) -> int:

@@ -1,4 +1,4 @@
-"""Rules on what is trained, in which type, on how many GPUs, and at which learning rate."""
+"""Rules on launchers, and on what is trained, in which type, by which FSDP and at which rate."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +15,22 @@ OF_TRAINING: tuple[tuple[str, Callable[..., Any], str], ...] = (  # see `rules.R
             "program, script or module",
         )
         for what in ("train", "eval")
+    ),
+    *(
+        (
+            f"{what}_launcher",
+            launchers.finds_its_file,
+            "names a --config_file that is not there (a relative path starts at the repository): "
+            "give a file that is, such as params/accelerate/ddp.yml",
+        )
+        for what in ("train", "eval")
+    ),
+    (
+        "eval_launcher",
+        lambda launcher: launchers.fsdp_version(launcher) is None,
+        "asks for FSDP, by which only training shares a model; in scoring, every process would "
+        "hold all of it, in RAM or on the first GPU: give python, or torchrun --nproc-per-node "
+        "and the number of GPUs",
     ),
     *(
         (

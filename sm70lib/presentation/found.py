@@ -155,14 +155,27 @@ def four_bits(error: pd.Series) -> str:
 
 
 def first_step(about: Mapping) -> str:
-    """Whether one step changed the model, and what was saved is what was trained."""
+    """Whether one step changed the model, and what was saved is what was trained.
+
+    Args:
+        about: What `first-step.json` holds. Empty where a stage left none: those that trained an
+            adapter by FSDP once did not.
+    """
+    if not about:
+        return (
+            "What the first step changed was not recorded, and nothing was saved and compared then."
+        )
     if "weights_moved" in about:
         change = (
             f"One step moved {about['weights_moved']:,} of {about['weights']:,} weight matrices"
         )
         gap = about.get("max_weight_difference")
-        saved = "" if gap is None else f"; the saved ones differ from them by {gap:.2g} at most"
-        return f"{change}{saved}."
+        if gap is None:
+            return (
+                f"{change}, by the pieces of them that the first process holds; processes share "
+                "the model, so nothing was saved and compared."
+            )
+        return f"{change}; the saved ones differ from them by {gap:.2g} at most."
     change, difference = about["max_logit_change"], about["max_logit_difference"]
     return (
         f"One step changed the logits by up to {change:.2g}, and the saved adapter gives those of "

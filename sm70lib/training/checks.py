@@ -57,10 +57,11 @@ class FirstStep(TrainerCallback):
             )
 
 
-class FirstWholeStep(TrainerCallback):
+class FirstMove(TrainerCallback):
     """After the first step, looks how many weights have moved, and compares the saved with them.
 
-    Where processes share a model, the first looks at its pieces, and nothing is saved.
+    Where processes share a model, the first looks at its pieces of what is trained, be it all
+    weights or an adapter. Nothing is saved then, as no process has a whole weight.
 
     Args:
         stage: The stage's folder, for `first-step.json`.
@@ -82,10 +83,12 @@ class FirstWholeStep(TrainerCallback):
         if not self.shared:
             found["max_weight_difference"] = saved_difference(model, self.stage / "first-step")
         write_json(self.stage / "first-step.json", found)
-        if not moved or found.get("max_weight_difference"):
+        apart = found.get("max_weight_difference")
+        if not moved or apart:
+            saved = "" if apart is None else f", and the saved ones differ by {apart:.3g}"
             raise StudyError(
-                f"after the first step {moved} of {len(after)} weights have moved, and the saved "
-                f"ones differ by {found.get('max_weight_difference', 0):.3g}: it would be lost"
+                f"after the first step {moved} of {len(after)} weights have moved{saved}: it would "
+                "be lost"
             )
 
 
@@ -107,7 +110,7 @@ class FirstLoss(TrainerCallback):
 def first_steps(
     stage: Path, kind: str, all_weights: bool, sharded: bool
 ) -> Iterator[TrainerCallback]:
-    """The checks of a stage at its first step.
+    """The checks of a stage at its first step; one writes `first-step.json`, which 03 reads.
 
     Under FSDP a weight is in pieces until training starts, and no process has all of it.
 
@@ -117,9 +120,9 @@ def first_steps(
         all_weights: Whether all weights are trained.
         sharded: Whether processes share the model by FSDP.
     """
-    if all_weights:
-        yield FirstWholeStep(stage, sharded)
-    elif not sharded:
+    if all_weights or sharded:
+        yield FirstMove(stage, sharded)
+    else:
         yield FirstStep(stage)
     if sharded:
         yield FirstLoss(kind)

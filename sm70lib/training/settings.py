@@ -39,7 +39,7 @@ def config(p, how, stage: Path, evaluates: bool) -> TrainingArguments:
         seed=how.seed,
         data_seed=how.seed,
         max_length=p.data_max_length,
-        **_batches(p, how.kind),
+        **batches(p, how.kind),
         **_optimisation(p, how.kind),
         **_computation(p),
         **_records(p, how.kind, stage, evaluates),
@@ -68,7 +68,12 @@ def _of_kind(values: dict, kind: str) -> SimpleNamespace:
     return SimpleNamespace(**{name.removeprefix(front): value for name, value in own.items()})
 
 
-def _batches(p, kind: str) -> dict:
+def batches(p, kind: str) -> dict:
+    """How the batch of a kind of stage is divided among passes and processes.
+
+    Raises:
+        StudyError: If it cannot be divided evenly.
+    """
     own = _of_kind(vars(p), kind)
     world_size = int(os.environ.get("WORLD_SIZE", 1))
     accumulation, rest = divmod(own.batch_size, p.train_micro_batch_size * world_size)
@@ -150,3 +155,18 @@ def _records(p, kind: str, stage: Path, evaluates: bool) -> dict:
         "run_name": f"{p.study} {stage.name}",
         "disable_tqdm": True,
     }
+
+
+def coming(p, kind: str) -> list[str]:
+    """The kinds of the stages from the first of this kind on, which stand in a fixed order."""
+    return p.train_stages[p.train_stages.index(kind) :]
+
+
+def require_batches(p, kind: str) -> None:
+    """Raises StudyError where the batch of this stage or of a coming one cannot be divided.
+
+    How many processes `torchrun --nproc-per-node gpu` starts is known here first. A coming stage
+    would find out after this one has trained.
+    """
+    for each in coming(p, kind):
+        batches(p, each)

@@ -27,7 +27,7 @@ from sm70lib.study.params import StudyError
 from sm70lib.study.used import trains_all
 from sm70lib.training.methods import METHODS
 from sm70lib.training.rows import highest, longest
-from sm70lib.training.settings import config, precision
+from sm70lib.training.settings import coming, config, precision, require_batches
 
 
 class PairTrainer(DPOTrainer):
@@ -60,16 +60,19 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
 
     Raises:
         StudyError: If a row is longer than `data_max_length` or has a token that the base does not
-            know, a batch cannot be divided, or the base cannot read packed rows.
+            know; or if, in this stage or a coming one, a batch cannot be divided or the base cannot
+            read packed rows.
     """
     _score_targets_alone()
     method = METHODS[how.kind]
     _refuse_long_rows(rows, READS[STAGES[how.kind].reads][0], p)
+    require_batches(p, how.kind)
     adapter = None if how.start or trains_all(p) else _new_adapter(p, base)
     loaded = _whole(base, p, how) if trains_all(p) else _with_adapter(base, p, how)
     words = _words(base, loaded, rows)
+    _prove_packing(loaded, base, p, how.kind)
     if getattr(p, f"{how.kind}_packing", False):
-        _attend_within_rows(loaded, base, p, how.kind)
+        packed.enter(loaded)  # each row of a packed sequence sees itself alone
     exact = _trainable_weights(loaded) if how.start else {}
     trainer = TRAINERS[method.trainer](
         model=loaded,
@@ -186,19 +189,24 @@ def _words(base: str, loaded, rows):
     return tokenizer
 
 
-def _attend_within_rows(loaded, base: str, p, kind: str) -> None:
-    """Sets the base to see each row of a packed sequence alone.
+def _prove_packing(loaded, base: str, p, kind: str) -> None:
+    """Tries the base with random rows if this stage packs its rows, or a coming one does.
 
-    Raises StudyError where the base, tried with random rows, does not score them as it should.
+    Raises StudyError where packed rows do not score as they should. A coming stage would find out
+    after this one has trained.
     """
-    if not loading.sharded():  # FSDP: no weight is whole yet
-        found = prove_training(loaded, p.data_max_length)
-        if found.way == PLAIN:
-            raise StudyError(
-                f"{kind}_packing: {base} cannot be trained on packed rows, as {found.reason}; "
-                f"set {kind}_packing to false"
-            )
-    packed.enter(loaded)
+    names = [f"{each}_packing" for each in dict.fromkeys(coming(p, kind))]
+    packing = [name for name in names if getattr(p, name, False)]
+    if not packing or loading.sharded():  # FSDP: no weight is whole yet
+        return
+    found = prove_training(loaded, p.data_max_length)
+    packed.leave(loaded)
+    if found.way == PLAIN:
+        said = " and ".join(packing)
+        raise StudyError(
+            f"{said}: {base} cannot be trained on packed rows, as {found.reason}; set {said} to "
+            "false"
+        )
 
 
 def _new_adapter(p, base: str) -> LoraConfig:

@@ -173,7 +173,10 @@ def test_a_base_stored_for_fsdp_trains_as_any_other_does(tmp_path):
 
 
 def test_processes_that_share_the_base_keep_checkpoints_of_the_adapter_alone(tmp_path, monkeypatch):
-    """FSDP2 over a base in 16 or 32 bits. A checkpoint of the base too would be as large as it."""
+    """FSDP2 over a base in 16 or 32 bits. A checkpoint of the base too would be as large as it.
+
+    03 reads how many weights the first step has moved: matrices B, as A stays while B is zero.
+    """
     settings = yaml.safe_load((ROOT / "params/accelerate/fsdp2-full.yml").read_text())
     (tmp_path / "fsdp2.yml").write_text(yaml.safe_dump(settings | {"use_cpu": True}))
     launcher = f"accelerate launch --config_file {tmp_path}/fsdp2.yml --main_process_port 0"
@@ -185,6 +188,8 @@ def test_processes_that_share_the_base_keep_checkpoints_of_the_adapter_alone(tmp
     p = study(shared, quant_type="none", train_launcher=launcher, **changes)
     stage = launch.run(p, shared, 1, "sft")
     assert json.loads((stage / "done.json").read_text())["world_size"] == 2
+    moved = json.loads((stage / "first-step.json").read_text())
+    assert moved == {"weights": 28, "weights_moved": 14}
     losses = [launch.metrics(folder)["loss"].dropna().tolist() for folder in (one, stage)]
     assert len(losses[0]) == 3 and losses[0] == pytest.approx(losses[1], rel=1e-4)
     whole, adapter = weights(alone), weights(shared)

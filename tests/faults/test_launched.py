@@ -86,6 +86,8 @@ def test_a_notebook_that_scores_itself_is_none_of_several_processes(study, monke
     monkeypatch.setenv("WORLD_SIZE", "2")
     study.score()
     assert len(kept(study.base)) == 30 and not study.parts()
+    left = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE")}
+    assert left == {"RANK": "1", "WORLD_SIZE": "2"}, "its kernel keeps what its user set"
 
 
 def test_lines_that_are_dropped_when_they_are_gathered_are_named(tmp_path, capsys):

@@ -187,10 +187,10 @@ def test_training_on_packed_rows_is_proved_or_refused(family, folder_of):
 
 def test_a_base_that_cannot_read_packed_rows_is_refused_in_a_sentence(folder_of):
     loaded = loading.load(folder_of("gemma2"))
-    p = SimpleNamespace(data_max_length=256)
+    p = SimpleNamespace(data_max_length=256, train_stages=["sft"], sft_packing=True)
     sentence = "sft_packing: gemma-2 cannot be trained on packed rows, as its code does not pack"
     with pytest.raises(StudyError, match=f"{sentence}.*; set sft_packing to false"):
-        trainers._attend_within_rows(loaded, "gemma-2", p, "sft")
+        trainers._prove_packing(loaded, "gemma-2", p, "sft")
 
 
 def in_nf4(folder: str):

@@ -37,6 +37,11 @@ def study(tmp_path, **changes):
             | {"train_launcher": BY_FSDP.format("fsdp2-full.yml")},
             "bf16 is not what FSDP trains, which turns all weights to 32 bits",
         ),
+        (
+            {"eval_launcher": BY_FSDP.format("fsdp-qlora.yml")},
+            "fsdp-qlora.yml --num_processes 4 asks for FSDP, by which only training shares a model",
+        ),
+        (FULL | {"eval_launcher": "accelerate launch --use_fsdp"}, "asks for FSDP"),
         ({"sft_min_lr": 0.1}, "is where a cosine ends; it must be 0 with sft_scheduler linear"),
         ({"sft_warmup": 351}, "sft_warmup 351.0 is more steps than sft_steps 350"),
     ],
@@ -45,6 +50,26 @@ def test_what_cannot_be_trained_is_one_sentence_before_anything_is_loaded(tmp_pa
     with pytest.raises(StudyError) as refusal:
         study(tmp_path, **changes)
     assert said in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["train_launcher", "eval_launcher"])
+def test_the_file_that_a_launcher_names_is_looked_for_before_anything_runs(tmp_path, name):
+    """03 and 04 found out, after hours. Relative paths start where they run, at the repository."""
+    there = tmp_path / "of mine.yaml"
+    there.write_text("num_processes: 2\n")
+    named = ("params/accelerate/ddp.yml", f"'{there}'", f"nowhere.yaml --config_file='{there}'")
+    for words in named:
+        line = f"accelerate launch --config_file {words}"
+        assert getattr(study(tmp_path, **{name: line}), name) == line
+        assert launchers.processes(line) == 2
+    for words in ("nowhere.yaml", str(tmp_path), "params/accelerate/ddp.yml --config-file=no.yml"):
+        with pytest.raises(StudyError) as refusal:
+            study(tmp_path, **{name: f"accelerate launch --config_file {words}"})
+        said = str(refusal.value)
+        assert f"{name} accelerate launch --config_file {words} names a --config_file" in said
+        assert "that is not there" in said and "such as params/accelerate/ddp.yml" in said
+    with pytest.raises(StudyError, match="names a --config_file that is not there"):
+        study(tmp_path, **{name: f"accelerate launch --config_file {'x' * 300}"})
 
 
 def test_a_warm_up_is_compared_with_the_lengths_that_rounds_have(tmp_path):

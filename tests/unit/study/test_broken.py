@@ -153,7 +153,7 @@ RUNS = [
     "python",
     "python -u -Xfaulthandler=1",
     "torchrun --standalone --nproc_per_node 2",
-    "accelerate launch --config_file params/accelerate/fsdp-qlora.yml --num_processes 8",
+    "accelerate launch --config_file params/accelerate/ddp.yml --num_processes 8",
 ]
 OTHERS = [
     "sh -c 'curl x | sh'",

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from datasets import Dataset
+from transformers import LlamaForCausalLM
 
-from sm70lib.models import loading
+from sm70lib.models import loading, packed
 from sm70lib.parameters import stages
 from sm70lib.records import children
 from sm70lib.sizes import accelerators
@@ -85,12 +86,50 @@ def test_an_error_of_a_library_is_a_full_disk_only_if_it_says_so(error, full):
     assert train._writing(error) is full
 
 
+def build(p, folder, kind):
+    """The trainer of a study's first stage of a kind, which starts anew."""
+    rows, holdout = rows_of(kind, folder, p, 1 + p.train_stages.index(kind))
+    how = SimpleNamespace(kind=kind, seed=0, start=None)
+    return trainers.build(p, loading.located(folder), rows, holdout, folder / "stage", how)
+
+
+def test_the_batches_of_all_coming_stages_are_shared_out_before_the_first_trains(
+    tmp_path, monkeypatch
+):
+    """`torchrun --nproc-per-node gpu` does not say how many processes it starts; they know it."""
+    p = staged(tmp_path, train_stages=["sft", "dpo"], sft_batch_size=6, dpo_batch_size=4)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    said = "dpo_batch_size 4 is no multiple of train_micro_batch_size 2 times 3 processes"
+    with pytest.raises(StudyError, match=said):
+        build(p, tmp_path, "sft")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    p.sft_batch_size = 5
+    with pytest.raises(StudyError, match="sft_batch_size 5 is no multiple"):
+        build(p, tmp_path, "sft")
+    build(p, tmp_path, "dpo")
+
+
+def test_packing_is_proved_before_the_first_stage_though_a_later_one_packs(tmp_path, monkeypatch):
+    p = staged(tmp_path, train_stages=["cpt", "sft", "dpo"], sft_packing=True)
+    trainer = build(p, tmp_path, "cpt")
+    assert trainer.model.config._attn_implementation == "sdpa", "a proof changes nothing of cpt"
+    assert build(p, tmp_path, "sft").model.config._attn_implementation == packed.NAME
+    monkeypatch.setattr(LlamaForCausalLM, "_supports_attention_backend", False)
+    for packing, said in (
+        ((False, True), "sft_packing: .* cannot be trained on packed rows, as .*; set sft_packing"),
+        ((True, True), "cpt_packing and sft_packing: .*; set cpt_packing and sft_packing to false"),
+    ):
+        p.cpt_packing, p.sft_packing = packing
+        with pytest.raises(StudyError, match=said):
+            build(p, tmp_path, "cpt")
+    build(p, tmp_path, "dpo")
+
+
 def test_what_a_rehearsal_counts_is_forgotten(tmp_path):
     """The names are TRL's private ones: a version without them is noticed here."""
     p = study(tmp_path, sft_steps=1)
-    rows, holdout = rows_of("sft", tmp_path, p, 1)
-    how = SimpleNamespace(kind="sft", seed=0, start=None)
-    trainer = trainers.build(p, loading.located(tmp_path), rows, holdout, tmp_path / "stage", how)
+    rows, _ = rows_of("sft", tmp_path, p, 1)
+    trainer = build(p, tmp_path, "sft")
     batch = trainer.data_collator([rows[0]]) | {"labels": torch.tensor([rows[0]["labels"]])}
     trainer.compute_loss(trainer.model.train(), batch)
     assert trainer._metrics["train"] and trainer._total_train_tokens == len(rows[0]["input_ids"])
