@@ -219,9 +219,10 @@ class Chat:
             shorter = self._shortened(row, over) if overlong == "cut" else None
             if shorter is None:
                 return "conversation too long for data_max_length"
-            row = shorter
-            texts = list(self._seams(row, loss))
-            result = self._labelled(self._tokens(texts)["input_ids"], loss)
+            row, seams = shorter, self._seams(shorter, loss)
+            if isinstance(seams, str):
+                return seams
+            result = self._labelled(self._tokens(seams)["input_ids"], loss)
         if isinstance(whole, str) or isinstance(result, str):
             return result
         return replace(result, cut=len(whole.input_ids) - len(result.input_ids))
