@@ -50,7 +50,8 @@ class ModelServer:
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
 
     def __enter__(self) -> ModelServer:
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        # It ends within so many seconds after `shutdown`.
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
