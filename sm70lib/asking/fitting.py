@@ -94,7 +94,7 @@ def _unusable(
 def _unread(pairs: Pairs, rows: int | None, tokenizer) -> str | None:
     """Why a model cannot read an item; None if it can."""
     for context, option in pairs:
-        token = unknown([*context, *option], rows, tokenizer)
+        token = unknown(context, rows, tokenizer) or unknown(option, rows, tokenizer)
         if token:
             return f"it spells out {token}, for which the model has no embedding"
     return None

@@ -186,12 +186,12 @@ def _run(p, benchmark: str, protocol: Protocol, shots: int, items: list[Item], f
         pool = _lent(_lender(protocol, benchmark), folder)
     if not shots:
         pool = []
-    of_itself = bool(shots and items) and not pool
-    if of_itself and not protocol.shots_from_test:
+    among_items = bool(shots and items) and not pool
+    if among_items and not protocol.shots_from_test:
         _require_enough(benchmark, protocol, shots, len(items))
         pool, items = items[:shots], items[shots:]
     items = _capped(items, _cap(p, benchmark))[: p.eval_limit]
-    if of_itself and protocol.shots_from_test:
+    if among_items and protocol.shots_from_test:
         _require_enough(benchmark, protocol, shots, len(items))
     return Run(benchmark, protocol, shots, items, pool, p.data_template)
 

@@ -130,7 +130,8 @@ def written(
         **how,
     )
     replies = [_before_end(row, ends) for row in rows[:, width:].tolist()]
-    spoken = [_final(reply, tokenizer) for reply in replies]
+    added = tokenizer.get_added_vocab()
+    spoken = [_final(reply, tokenizer, added) for reply in replies]
     decoded = tokenizer.batch_decode(spoken, skip_special_tokens=True)
     texts = [text.strip() for text in decoded]
     return [texts[start : start + samples] for start in range(0, len(texts), samples)]
@@ -179,14 +180,13 @@ def _before_end(ids: list[int], ends: list[int]) -> list[int]:
     return ids[:first]
 
 
-def _final(ids: list[int], tokenizer) -> list[int]:
+def _final(ids: list[int], tokenizer, added: dict[str, int]) -> list[int]:
     """What a reply says in its final channel; all of it, if it has no channels.
 
     gpt-oss reasons in others: `<|channel|>analysis<|message|>...<|channel|>final<|message|>...`.
     Without their marks the reasoning would be read as the answer.
     """
-    marks = tokenizer.get_added_vocab()
-    channel, message = marks.get("<|channel|>"), marks.get("<|message|>")
+    channel, message = added.get("<|channel|>"), added.get("<|message|>")
     if channel is None or channel not in ids:
         return ids
     last = ids[len(ids) - ids[::-1].index(channel) :]

@@ -30,7 +30,11 @@ def _writable(text: str) -> bool:
 
 
 def undecodable(value: object) -> bool:
-    """Whether a value is a text with a byte that is no UTF-8 (read with `surrogateescape`)."""
+    """Whether a text in a value has a byte that is no UTF-8 (read with `surrogateescape`)."""
+    if isinstance(value, dict):
+        return any(map(undecodable, value.values()))
+    if isinstance(value, list):
+        return any(map(undecodable, value))
     if not isinstance(value, str) or value.isascii():
         return False
     return any("\udc80" <= letter <= "\udcff" for letter in value)

@@ -239,9 +239,20 @@ def test_a_question_with_more_columns_than_options_allowed_is_left_out_and_said(
     assert [defect.reason for defect in defects] == ["more than 10 options"]
 
 
-def test_a_file_in_another_encoding_is_refused_whole(tmp_path):
-    path = tmp_path / "mine.csv"
-    path.write_bytes("question,A,B,answer\nFieber?,ja,nein,A\nHöhe?,ja,nein,B\n".encode("cp1252"))
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("mine.csv", "question,A,B,answer\nFieber?,ja,nein,A\nHöhe?,ja,nein,B\n"),
+        (
+            "mine.jsonl",
+            '{"question": "Fieber?", "options": ["ja", "nein"], "answer": "A"}\n'
+            '{"question": "Wo?", "options": ["Höhe", "nein"], "answer": "B"}\n',
+        ),
+    ],
+)
+def test_a_file_in_another_encoding_is_refused_whole(tmp_path, name, rows):
+    path = tmp_path / name
+    path.write_bytes(rows.encode("cp1252"))
     with pytest.raises(StudyError, match="is no UTF-8 .row 1 has a byte .* save it as UTF-8"):
         benchmarks.read(str(path), ROOT, defects=[])
 
