@@ -1,5 +1,6 @@
 """Records of the user's own files, in the layouts that the field writes training rows in."""
 
+import re
 from typing import Any
 
 from sm70lib.sources.layouts import (
@@ -19,9 +20,9 @@ TALKS = ("messages", "conversations", "conversation")
 ANSWERS = ("completion", "response")
 OUTPUTS = ("output", "answer", *ANSWERS)
 CONTEXTS = ("context", "passage")
-# Fields that change what is asked or said. A row whose field were left out would teach something
-# else, so it is left out itself.
 OPTIONS = ("options", "choices")
+# What a turn may hold beside its content. A row without it would teach something else, so the row
+# is left out.
 THOUGHTS = ("reasoning_content", "thinking", "tool_calls", "function_call")
 SPEAKERS = ("system", "user", "assistant")
 
@@ -35,16 +36,40 @@ def own_of(record: dict) -> dict | str:
     """
     given = {name.lower(): value for name, value in record.items() if value is not None}
     if "preferred_output" in given or {"chosen", "rejected"} <= given.keys():
-        return pair_of(given)
+        return _whole(given, pair_of(given))
     if any(name in given for name in TALKS):
         return _talk_of(given)
     if "prompt" in given and any(name in given for name in ANSWERS):
-        return _completion_of(given)
+        return _whole(given, _completion_of(given))
     if any(name in given for name in ("instruction", "question", "input")):
-        return _instruction_of(given)
+        return _whole(given, _instruction_of(given))
     if any(name in given for name in TEXTS):
         return text_of(given)
     return "no record of a known layout"
+
+
+def _whole(record: dict, row: dict | str) -> dict | str:
+    """The row, if it asks everything that the record asks; a str names the field that it lacks.
+
+    A question without its passage or its options would teach something else.
+    """
+    if isinstance(row, str):
+        return row
+    asked = " ".join(f"{row.get('instruction', '')} {row['input']}".split())
+    for name in (*CONTEXTS, *OPTIONS):
+        if not _stands_in(record.get(name), asked):
+            return f"has {name}, for which a row has no place; write its text into the question"
+    return row
+
+
+def _stands_in(value: Any, text: str) -> bool:
+    """Whether every text of a field stands in `text`, as whole words between single blanks."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return all(_stands_in(part, text) for part in value)
+    sought = "" if value is None else " ".join(str(value).split())
+    return not sought or bool(re.search(rf"(?<!\w){re.escape(sought)}(?!\w)", text))
 
 
 def _talk_of(record: dict) -> dict | str:
@@ -68,9 +93,6 @@ def _completion_of(record: dict) -> dict | str:
 
 def _instruction_of(record: dict) -> dict | str:
     """Instruction and output, or question and answer, perhaps after earlier turns."""
-    lost = next((name for name in OPTIONS if record.get(name)), None)
-    if lost:
-        return f"has {lost}, for which a row has no place; write them into the question"
     earlier = turns_of(before(record))
     output = next((record[name] for name in OUTPUTS if name in record), None)
     row = row_of({"instruction": "", "input": "", "output": output} | _asked(record))

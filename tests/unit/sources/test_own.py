@@ -55,6 +55,27 @@ LAYOUTS = [
         ROW | {"instruction": "Answer this question truthfully", "input": f"A case.\n\n{ASKED}"},
     ),
     ({"question": ASKED, "options": {"A": "x", "B": "y"}, "answer": "B"}, "has options, for which"),
+    (
+        {"question": f"{ASKED} A:  Rash B: Fever", "options": ["Rash", "Fever"], "answer": SAID},
+        ROW
+        | {
+            "instruction": "Answer this question truthfully",
+            "input": f"{ASKED} A:  Rash B: Fever",
+        },
+    ),
+    ({"prompt": ASKED, "context": "A case.", "completion": SAID}, "has context, for which"),
+    (
+        {"prompt": f"A  case.\n{ASKED}", "context": "A case.\n", "completion": SAID},
+        ROW | {"input": f"A  case.\n{ASKED}"},
+    ),
+    (
+        {"prompt": openai(ENDS[0]), "choices": ["Rash", "Fever"], "completion": openai(ENDS[1])},
+        "has choices, for which",
+    ),
+    (
+        {"question": ASKED, "passage": "A case.", "chosen": SAID, "rejected": "Rash."},
+        "has passage, for which",
+    ),
     ({"question": ASKED, "context": ["A case."], "answer": SAID}, "no text under input"),
     (
         {
