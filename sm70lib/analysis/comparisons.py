@@ -7,6 +7,7 @@ import pandas as pd
 from sm70lib.analysis import frames
 from sm70lib.analysis.frames import SET, before, paired
 from sm70lib.analysis.roles import BASE, BASE_NF4, TUNED
+from sm70lib.analysis.slices import FEWEST
 from sm70lib.parameters import aggregates, own
 from sm70lib.statistics import differences, stats, verdicts
 
@@ -160,7 +161,8 @@ def in_words(gap: stats.Estimate, a: str, b: str) -> str:
 def contamination_effect(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
     """What leaked items are worth: tuning's gain on flagged questions minus clean ones, in points.
 
-    Where most replies are unread there is no gain, and `interval` says why.
+    Where most replies are unread, or fewer than FEWEST items leaked or did not, there is no gain,
+    and `interval` says why.
     """
     columns = [*SET, "n_flagged", "gain_flagged_pts", "n_clean", "gain_clean_pts"]
     columns += ["n", "effect_pts", "low_pts", "high_pts", "interval"]
@@ -175,10 +177,14 @@ def contamination_effect(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
 def _effect(part: pd.DataFrame, how: stats.How) -> list:
     """The cells of `contamination_effect` from `n_flagged` on."""
     items = frames.by_item(part, ["correct_a", "correct_b"])
+    leaked = int(items["flagged"].sum())
     why = frames.unread(part)
+    if not why and leaked < FEWEST:
+        why = f"fewer than {FEWEST} leaked items"
+    if not why and len(items) - leaked < FEWEST:
+        why = f"fewer than {FEWEST} clean items"
     if why:
         nan = float("nan")
-        leaked = int(items["flagged"].sum())
         return [leaked, nan, len(items) - leaked, nan, len(items), nan, nan, nan, why]
     estimates = differences.gain_difference(
         items["correct_a"], items["correct_b"], items["cluster"], items["flagged"], how.level

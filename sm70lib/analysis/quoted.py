@@ -19,6 +19,8 @@ from sm70lib.study.params import StudyError
 
 # What identifies a quoted number: each combination may occur once in quoted.csv
 KEY = ["system", "benchmark", "subset", "protocol", "shots", "metric", "source"]
+# Remarks on a score of a whole benchmark; single subjects and categories have tables of their own
+WHOLE = ("tuned on each benchmark", "released weights", "as printed")
 HOLDS, REVERSED, INSIDE = "order holds", "reversed", "inside the interval"
 ABOVE, BELOW = "ours above", "ours below"  # used where no order is claimed
 DEPENDS = "not judged: it depends on what the source does not state"
@@ -56,11 +58,18 @@ def usable(quotes: pd.DataFrame) -> pd.DataFrame:
     return quotes[whole & (quotes["status"] == "verified")]
 
 
+def of_whole_benchmarks(quotes: pd.DataFrame) -> pd.DataFrame:
+    """Verified accuracies on all items of a benchmark, among them those with a remark of WHOLE."""
+    verified = (quotes["metric"] == "acc") & (quotes["status"] == "verified")
+    return quotes[verified & (quotes["subset"].isna() | quotes["subset"].isin(WHOLE))]
+
+
 def by_system(quotes: pd.DataFrame) -> pd.DataFrame:
-    """The usable numbers as one table: systems and sources by benchmarks, each with its shots."""
-    found = usable(quotes)
+    """Systems and sources by benchmarks: each accuracy with its shots, and a remark of WHOLE."""
+    found = of_whole_benchmarks(quotes)
     shots = found["shots"].astype("string").fillna("?")
-    cells = found.assign(cell=found["value_pct"].astype(str) + " (" + shots + ")")
+    remark = ("; " + found["subset"]).fillna("")
+    cells = found.assign(cell=found["value_pct"].astype(str) + " (" + shots + remark + ")")
     keys = ["system", "source", "benchmark"]
     table = cells.groupby(keys, sort=False)["cell"].agg(lambda part: "; ".join(dict.fromkeys(part)))
     asked = [name for name in names.BENCHMARKS if name in set(found["benchmark"])]

@@ -112,13 +112,16 @@ def flips(both: pd.DataFrame, how: stats.How) -> pd.DataFrame:
 def habits(answers: pd.DataFrame) -> pd.DataFrame:
     """What choices depend on besides the question: position, length, and how scores are normalised.
 
+    Benchmarks whose questions all have the same options (PubMedQA, requests) have no such habits.
+
     Returns:
         One row per run. Lengths are characters of an option over the mean of its question (1: no
         preference). `agree_pct` is how often the choice by summed log-likelihood equals the choice
         per character.
     """
     rows = []
-    for keys, part in answers.dropna(subset="choice").groupby(RUN):
+    own_options = answers[~answers["benchmark"].isin([*benchmarks.SAFETY, "pubmedqa"])]
+    for keys, part in own_options.dropna(subset="choice").groupby(RUN):
         favourite = int(part["choice"].mode()[0])
         cells = {
             "n": part["item_id"].nunique(),

@@ -10,8 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+import scipy.stats
 
 from sm70lib.analysis.roles import ROLES
+from sm70lib.parameters import aggregates
 from sm70lib.presentation import names
 from sm70lib.statistics import spread
 from sm70lib.steps.keys import read
@@ -75,7 +77,8 @@ def table(found: pd.DataFrame, study: Path, evidence: Path = EVIDENCE) -> pd.Dat
     Returns:
         A row for each model, benchmark and protocol that both have: this run's accuracy, the mean
         and the SD of the earlier runs, the interval that holds 95 % of further runs, and whether
-        this run lies in it. Empty where there is no evidence of this recipe.
+        this run lies in it. USMLE stands once, all steps together, so that no answer is counted
+        twice. Empty where there is no evidence of this recipe.
     """
     columns = ["benchmark", "protocol", "model", "this_run_pct", "mean_pct", "sd_pts"]
     columns += ["expected_low_pct", "expected_high_pct", "worlds", "agrees"]
@@ -85,8 +88,10 @@ def table(found: pd.DataFrame, study: Path, evidence: Path = EVIDENCE) -> pd.Dat
     mine = found[
         (found["study"] == study.name) & (found["subset"] == "all") & (found["shots"] == 0)
     ]
+    once = aggregates.names(mine["benchmark"], (aggregates.POOLED,), members=False)
+    mine = mine[mine["benchmark"].isin(once) & mine["model"].isin(ARMS)]
     rows = []
-    for row in mine[mine["model"].isin(ARMS)].itertuples():
+    for row in mine.itertuples():
         same = runs[
             (runs["arm"] == ARMS[row.model])
             & (runs["benchmark"] == row.benchmark)
@@ -106,6 +111,19 @@ def _held(accuracy: float, earlier: pd.DataFrame) -> list:
     return [*(round(value, 1) for value in values), over.n, "yes" if inside else "no"]
 
 
+def too_many(comparisons: int) -> int:
+    """How many comparisons outside their 95 % intervals count as a disagreement.
+
+    Args:
+        comparisons: how many there are.
+
+    Returns:
+        The number that chance alone reaches in less than 1 of 40 runs. This takes comparisons as
+        independent. They are not, so in truth chance reaches it somewhat more often.
+    """
+    return int(scipy.stats.binom.ppf(0.975, comparisons, 0.05)) + 1
+
+
 def sentence(agreed: pd.DataFrame, why: str = "") -> str:
     """What the table says in words, and how weak that evidence is.
 
@@ -120,6 +138,7 @@ def sentence(agreed: pd.DataFrame, why: str = "") -> str:
     above = agreed["expected_high_pct"] - agreed["mean_pct"]
     return (
         f"{inside} of {len(agreed)} accuracies lie where one further run was expected, from "
-        f"{agreed['worlds'].max()} worlds; 95 % are expected to. That is weak evidence: a run may "
-        f"lie up to {max(below.max(), above.max()):.0f} points from the mean and still agree."
+        f"{agreed['worlds'].max()} worlds; 95 % are expected to, and {too_many(len(agreed))} or "
+        "more outside would count as a disagreement. That is weak evidence: a run may lie up to "
+        f"{max(below.max(), above.max()):.0f} points from the mean and still agree."
     )

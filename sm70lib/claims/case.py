@@ -165,7 +165,7 @@ def holm(judged_row: Row, study: Study, before: str) -> Row:
     verdict = verdicts.judged(bounds)
     if verdict != OPEN and declared["p_holm"] > 1 - study.level:
         verdict = OPEN
-    why = f"Holm's p {stats.p_text(declared['p_holm'])}"
+    why = f"bounds at {declared['level_pct']:.1f} %; Holm's p {stats.p_text(declared['p_holm'])}"
     if judged_row["why"]:
         why += f"; {judged_row['why']}"
     numbers = {"ours": ours, "low": low, "high": high}

@@ -27,7 +27,7 @@ def primary(claim: Claim, study: Study) -> list[Row]:
         if place["subset"] != "all":
             note = "without leaked items; not one of the declared family"
         elif _guesses(study, place):
-            note = f"{TUNED} is no better than the best constant guesser"
+            note = f"{TUNED} is not shown to be above the best constant guesser"
         judgement["why"] = judgement["why"] or note
         rows.append(holm(judgement, study, study.before))
     return rows

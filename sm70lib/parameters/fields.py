@@ -162,7 +162,7 @@ class Study(BaseModel):
     )
     eval_primary_protocol: Protocol = _p("protocol of the declared comparison")
     eval_primary_shots: int = _p("shots of the declared comparison", "examples", ge=0)
-    eval_primary_benchmarks: Distinct[Compared] = _p("benchmarks compared", min_length=1)
+    eval_primary_benchmarks: Distinct[Compared] = _p("benchmarks of the declared comparison")
     ask_question: str | None = _p(
         "question of 07_ask; null takes the study's items", affects="looks", min_length=1
     )

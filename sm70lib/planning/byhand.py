@@ -18,7 +18,8 @@ from sm70lib.study.used import sources_of
 
 # Names the 500 test questions of PubMedQA, which the hub's copy does not tell apart
 TEST_LIST = "test_ground_truth.json"
-ANNOTATION = "the original annotation, as lines of sentence and label"  # whence REFERENCE comes
+# Whence REFERENCE comes: rows of sentence and label
+ANNOTATION = "github:junwang4/causal-language-use-in-science, data/pubmed_causal_language_use.csv"
 UNNAMED = "its publisher"
 
 
@@ -127,7 +128,7 @@ def _reference(p) -> Wanted | None:
     repairs = p.audit_label == "repair" and CAUSAL in p.data_sources
     if not repairs or _in_place(REFERENCE, "*.jsonl", "*.csv"):
         return None
-    return Wanted("audit_label repair", REFERENCE, "*.jsonl", ANNOTATION)
+    return Wanted("audit_label repair", REFERENCE, "*.csv", ANNOTATION)
 
 
 def _in_place(folder: str, *patterns: str) -> bool:

@@ -60,8 +60,8 @@ def guessers(table: pd.DataFrame) -> str:
     best = best.sort_values()
     least, most = (names.benchmark(str(best.index[place])) for place in (0, -1))
     return (
-        f"{table['items'].sum():,} items. Without reading a question, {best.iloc[0]:.1f} % can be "
-        f"had on {least}, and {best.iloc[-1]:.1f} % on {most}."
+        f"{table['items'].sum():,} items. A guesser that reads no question gets from "
+        f"{best.iloc[0]:.1f} % ({least}) to {best.iloc[-1]:.1f} % ({most})."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from sm70lib.mistakes.rules import RULES
 from sm70lib.presentation import names
 
 
@@ -59,8 +60,13 @@ def habits(table: pd.DataFrame, model: str) -> str:
 
 
 def by_rule(table: pd.DataFrame, model: str) -> str:
-    """Under which rule a model's accuracy is lowest against the rest (`by_rule.by_rule`)."""
-    judged = table[table["model"] == model].dropna(subset=["acc_pct", "else_pct"])
+    """Under which rule a model's accuracy is lowest against the rest (`by_rule.by_rule`).
+
+    Rules that hold because of the answer are left out: they decide the accuracy themselves.
+    """
+    of_questions = [rule.name for rule in RULES if not rule.answered]
+    judged = table[(table["model"] == model) & table["rule"].isin(of_questions)]
+    judged = judged.dropna(subset=["acc_pct", "else_pct"])
     if judged.empty:
         return f"No rule could be judged for {names.model(model)}."
     gap = judged["acc_pct"] - judged["else_pct"]
@@ -144,6 +150,6 @@ def leaked(table: pd.DataFrame) -> str:
         return "Nothing can be said about what leaked questions are worth."
     more, less = (judged["low_pts"] > 0).sum(), (judged["high_pts"] < 0).sum()
     return (
-        f"Intervals above zero, where leaked questions gained more than clean ones: {more} of "
-        f"{len(judged)}; below zero: {less}."
+        f"In {more} of {len(judged)} comparisons leaked questions gained more than clean ones, and "
+        f"in {less} they gained less: there the interval lies on one side of zero."
     )

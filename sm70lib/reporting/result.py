@@ -47,8 +47,12 @@ def lines(made: Made) -> list[Line]:
 
 
 def primary(made: Made) -> list[dict[str, Any]]:
-    """Tuned against its start on the exams; none where the study declares something else."""
-    return [row for row in _judged(made) if row["entry"].judge == "primary"]
+    """Tuned against its start on the exams; none where the study declares something else.
+
+    What the scorecard says of clean items alone is not one of the declared family.
+    """
+    judged = [row for row in _judged(made) if row["entry"].judge == "primary"]
+    return [row for row in judged if row["subset"] == "all"]
 
 
 def _judged(made: Made) -> list[dict[str, Any]]:
@@ -71,15 +75,12 @@ def gap(row: dict[str, Any]) -> str:
 
 
 def _primary(made: Made, row: dict[str, Any]) -> Line:
-    place = names.benchmark(row["benchmark"])
-    if row["subset"] != "all":
-        place += f", {names.subset(row['subset'])}"
     before = row["claim"].rpartition(" ")[2]
     sides = [_accuracy(made, row, model) for model in (before, TUNED)]
     detail = f"n = {row['n']:.0f}"
     if all(sides):
         detail = f"{sides[0]} % before, {sides[1]} % after; {detail}"
-    return Line(place, gap(row), detail, row["verdict"], _reason(row))
+    return Line(names.benchmark(row["benchmark"]), gap(row), detail, row["verdict"], _reason(row))
 
 
 def _reason(row: dict[str, Any]) -> str:

@@ -34,8 +34,6 @@ NEAREST = {
     "harness fork on vLLM, chat template, temperature 0": "meditron-fo",
 }
 OTHER = "none of ours"  # where a source does not say how it asked, or asked as nothing here does
-# Scores on a whole benchmark; single subjects and categories have tables of their own
-WHOLE = ("tuned on each benchmark", "released weights", "as printed")
 KEYS = ["protocol", "system", "asked", "shots", "source"]
 
 
@@ -73,9 +71,7 @@ def parts(found: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _quoted(quotes: pd.DataFrame) -> pd.DataFrame:
-    fits = (quotes["metric"] == "acc") & (quotes["status"] == "verified")
-    whole = quotes["subset"].isna() | quotes["subset"].isin(WHOLE)
-    rows = quotes[fits & whole]
+    rows = quoted.of_whole_benchmarks(quotes)
     asked = rows["protocol"].fillna("not stated")
     remark = (" (" + rows["subset"] + ")").fillna("")
     return pd.DataFrame(

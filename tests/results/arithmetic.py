@@ -6,8 +6,8 @@ gradients. Then it compares the study's accuracies with the spread that `make ev
 It writes arithmetic.csv and arithmetic.md in outputs/reference/evidence. A run takes about a
 quarter of an hour, and continues an earlier one that stopped.
 
-Every comparison holds in 95 of 100 runs, so that one of 28 lies outside by chance alone. The
-arithmetics disagree if more lie outside than `too_many` allows.
+Every comparison holds in 95 of 100 runs, so one in twenty lies outside by chance alone. The
+arithmetics disagree if as many lie outside as `agreement.too_many` says.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-
-import scipy.stats
 
 from sm70lib.analysis import accuracies, frames
 from sm70lib.claims import agreement
@@ -55,14 +53,6 @@ def step(second: bool) -> tuple[str, str]:
     return " ".join(arithmetic), digest
 
 
-def too_many(comparisons: int) -> int:
-    """How many of so many comparisons at 95 % lie outside by chance in less than 1 of 40 runs.
-
-    This takes them as independent. They are not, so in truth it happens somewhat more often.
-    """
-    return int(scipy.stats.binom.ppf(0.975, comparisons, 0.05)) + 1
-
-
 def main() -> None:
     """Shows that the bits differ, runs the study with the other arithmetic, and compares."""
     first, bits = step(False)
@@ -78,13 +68,11 @@ def main() -> None:
     found = accuracies.results(frames.load(outputs(), [STUDY]), how)
     agreed = agreement.table(found, outputs() / STUDY)
     outside = (agreed["agrees"] == "no").sum()
-    limit = too_many(len(agreed))
+    limit = agreement.too_many(len(agreed))
     text = (
         f"One training step with the first arithmetic ({first} threads) and with the second "
         f"({second} threads) gives gradients with the digests {bits} and {others}. The whole study "
-        f"was then made with the second. {agreement.sentence(agreed)} By chance alone, "
-        f"{0.05 * len(agreed):.1f} of {len(agreed)} lie outside on average; {limit} or more would "
-        "count as a disagreement.\n"
+        f"was then made with the second. {agreement.sentence(agreed)}\n"
     )
     write_text(agreement.EVIDENCE / "arithmetic.csv", agreed.to_csv(index=False))
     table = agreed.to_markdown(index=False)

@@ -227,6 +227,17 @@ def test_contamination_effect_is_the_difference_of_gains(world):
     ).all()
 
 
+def test_what_a_few_leaked_or_clean_items_are_worth_is_not_judged(world):
+    medqa = world[world["benchmark"] == "medqa_4"]
+    ids = sorted(medqa["item_id"].unique())
+    for flagged, which in ((ids[:9], "leaked"), (ids[9:], "clean")):
+        table = comparisons.contamination_effect(
+            medqa.assign(flagged=medqa["item_id"].isin(flagged)), HOW
+        )
+        assert len(table) == 2 and table["effect_pts"].isna().all()
+        assert set(table["interval"]) == {f"fewer than 10 {which} items"}
+
+
 def test_a_study_without_leaks_or_quantisation_has_its_tables(tmp_path):
     folder = synthetic.study(
         tmp_path, world=False, skill={"base": 0.3, "tuned": 0.8}, sizes={"medqa_4": 40}

@@ -52,6 +52,18 @@ def test_a_run_agrees_where_one_further_run_may_lie(places, acc, agrees):
     assert said.startswith(f"{int(agrees == 'yes')} of 1 accuracies") and "weak evidence" in said
 
 
+def test_usmle_is_counted_once_and_several_outside_are_too_many(places):
+    """4 of 12 independent comparisons lie outside in 2 of 1,000 runs, and 3 in 2 of 100."""
+    study, evidence = places
+    runs = pd.read_csv(evidence / "runs.csv")
+    every = ["usmle", "usmle_macro", "usmle_step1", "usmle_step2", "usmle_step3"]
+    parts = [runs.assign(benchmark=name) for name in every]
+    pd.concat([runs, *parts]).to_csv(evidence / "runs.csv", index=False)
+    mine = pd.concat([results(87.5), *(results(87.5).assign(benchmark=name) for name in every)])
+    assert list(agreement.table(mine, *places)["benchmark"]) == ["medqa_4", "usmle"]
+    assert [agreement.too_many(n) for n in (1, 12, 28)] == [2, 3, 5]
+
+
 def test_a_run_made_otherwise_is_held_against_nothing(places):
     study, evidence = places
     manifest = json.loads((study / "manifest.json").read_text())

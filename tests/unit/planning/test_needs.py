@@ -228,7 +228,7 @@ def test_what_is_not_on_the_hub_is_named_until_it_is_there(tmp_path):
         "hub/med_safety_bench/datasets/",
         "from github:AI4LIFE-GROUP/med-safety-bench",
         "hub/pubmedqa/test_ground_truth.json from github:pubmedqa/pubmedqa",
-        "hub/pubmed_causal_reference/*.jsonl",
+        "hub/pubmed_causal_reference/*.csv",
     ):
         assert words in str(said.value)
     for file in (

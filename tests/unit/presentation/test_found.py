@@ -64,7 +64,7 @@ def test_a_guesser_that_knows_the_layout_of_a_file_does_not_count():
         {"items": [10, 10], "position_pct": [100.0, 35.5], "text_pct": [25.0, 30]},
         ["truthfulqa", "pubmedqa"],
     )
-    assert "25.0 % can be had on TruthfulQA, and 35.5 % on PubMedQA" in found.guessers(table)
+    assert "gets from 25.0 % (TruthfulQA) to 35.5 % (PubMedQA)" in found.guessers(table)
 
 
 def test_a_table_is_shown_without_index_and_with_what_was_found():

@@ -24,7 +24,8 @@ HABITS = pd.DataFrame(
 )
 RULES = pd.DataFrame(
     {"model": ["tuned"] * 3, "benchmark": ["medqa_4", "medqa_4", "usmle"]}
-    | {"rule": ["near miss", "long", "few"], "n": [38, 50, 5], "n_else": [262, 250, 300]}
+    | {"rule": ["long stem", "calculation", "lab values"]}
+    | {"n": [38, 50, 5], "n_else": [262, 250, 300]}
     | {"acc_pct": [47.4, 90.0, None], "else_pct": [85.1, 80.0, 70.0]}
 )
 WAYS = pd.DataFrame(
@@ -70,8 +71,12 @@ READ = pd.DataFrame({"reading": ["tuned higher", "tuned higher", "base-nf4 highe
         (found.habits(HABITS, "merged"), "merged chose no options."),
         (
             found.by_rule(RULES, "tuned"),
-            'tuned falls most under the rule "near miss" on MedQA: 47.4 % of 38 where it holds, '
+            'tuned falls most under the rule "long stem" on MedQA: 47.4 % of 38 where it holds, '
             "85.1 % of 262 elsewhere.",
+        ),
+        (  # it holds because of the answer, and decides the accuracy by itself
+            found.by_rule(RULES.assign(rule="near miss"), "tuned"),
+            "No rule could be judged for tuned.",
         ),
         (found.by_rule(RULES[1:2], "tuned"), "Under no rule is tuned right less often *"),
         (found.by_rule(RULES[2:], "tuned"), "No rule could be judged for tuned."),
@@ -101,7 +106,7 @@ READ = pd.DataFrame({"reading": ["tuned higher", "tuned higher", "base-nf4 highe
             "From base to tuned the loss changes, in nats per token: CDC -0.250.",
         ),
         (found.losses(LOSSES, "b"), "base and tuned did not both read these texts."),
-        (found.leaked(EFFECT), "Intervals above zero, *: 1 of 3; below zero: 1."),
+        (found.leaked(EFFECT), "In 1 of 3 comparisons leaked questions gained more than clean ones, and in 1 they gained *"),
         (
             found.leaked(EFFECT.tail(1)),
             "Nothing can be said about what leaked questions are worth.",
