@@ -112,12 +112,10 @@ def flips(both: pd.DataFrame, how: stats.How) -> pd.DataFrame:
 def habits(answers: pd.DataFrame) -> pd.DataFrame:
     """What choices depend on besides the question: position, length, and how scores are normalised.
 
-    Benchmarks whose questions all have the same options (PubMedQA, requests) have no such habits.
-
     Returns:
-        One row per run. Lengths are characters of an option over the mean of its question (1: no
-        preference). `agree_pct` is how often the choice by summed log-likelihood equals the choice
-        per character.
+        One row per run, but for benchmarks whose questions all have the same options. Lengths are
+        characters of an option over the mean of its question (1: no preference). `agree_pct` is how
+        often the choice by summed log-likelihood equals the choice per character.
     """
     rows = []
     own_options = answers[~answers["benchmark"].isin([*benchmarks.SAFETY, "pubmedqa"])]

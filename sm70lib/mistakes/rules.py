@@ -127,6 +127,8 @@ RULES = (
     Rule("shared words", "a wrong option shares more words with the question", shared_words),
     Rule("unread", "the reply could not be read", unread, True),
 )
+# The others hold because of the answer, so they decide the accuracy themselves
+OF_QUESTIONS = [rule.name for rule in RULES if not rule.answered]
 
 
 def marks(answers: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sm70lib.mistakes.rules import RULES
 from sm70lib.presentation import names
 
 
@@ -60,13 +59,8 @@ def habits(table: pd.DataFrame, model: str) -> str:
 
 
 def by_rule(table: pd.DataFrame, model: str) -> str:
-    """Under which rule a model's accuracy is lowest against the rest (`by_rule.by_rule`).
-
-    Rules that hold because of the answer are left out: they decide the accuracy themselves.
-    """
-    of_questions = [rule.name for rule in RULES if not rule.answered]
-    judged = table[(table["model"] == model) & table["rule"].isin(of_questions)]
-    judged = judged.dropna(subset=["acc_pct", "else_pct"])
+    """Under which rule a model's accuracy is lowest against the rest (`by_rule.by_rule`)."""
+    judged = table[table["model"] == model].dropna(subset=["acc_pct", "else_pct"])
     if judged.empty:
         return f"No rule could be judged for {names.model(model)}."
     gap = judged["acc_pct"] - judged["else_pct"]

@@ -74,10 +74,6 @@ READ = pd.DataFrame({"reading": ["tuned higher", "tuned higher", "base-nf4 highe
             'tuned falls most under the rule "long stem" on MedQA: 47.4 % of 38 where it holds, '
             "85.1 % of 262 elsewhere.",
         ),
-        (  # it holds because of the answer, and decides the accuracy by itself
-            found.by_rule(RULES.assign(rule="near miss"), "tuned"),
-            "No rule could be judged for tuned.",
-        ),
         (found.by_rule(RULES[1:2], "tuned"), "Under no rule is tuned right less often *"),
         (found.by_rule(RULES[2:], "tuned"), "No rule could be judged for tuned."),
         (
@@ -106,7 +102,10 @@ READ = pd.DataFrame({"reading": ["tuned higher", "tuned higher", "base-nf4 highe
             "From base to tuned the loss changes, in nats per token: CDC -0.250.",
         ),
         (found.losses(LOSSES, "b"), "base and tuned did not both read these texts."),
-        (found.leaked(EFFECT), "In 1 of 3 comparisons leaked questions gained more than clean ones, and in 1 they gained *"),
+        (
+            found.leaked(EFFECT),
+            "In 1 of 3 comparisons leaked questions gained more *, and in 1 they gained less*",
+        ),
         (
             found.leaked(EFFECT.tail(1)),
             "Nothing can be said about what leaked questions are worth.",
