@@ -54,6 +54,8 @@ def sources(table: pd.DataFrame) -> str:
 
 def guessers(table: pd.DataFrame) -> str:
     """Which benchmark is easiest for a guesser that reads nothing; accuracies in percent."""
+    if table.empty:
+        return "No benchmark of this study has an accuracy."
     always = table["position_pct"] == 100  # the file's layout, such as TruthfulQA's
     position = table["position_pct"].mask(always)
     best = table["text_pct"].where(position.isna() | (position < table["text_pct"]), position)
