@@ -45,6 +45,7 @@ WINGS = (
     "tiny",
     "presentation",
     "analysis",
+    "composition",
     "mistakes",
     "beside",
     "measures",

@@ -12,11 +12,14 @@ from PIL import Image
 
 from sm70lib.analysis import accuracies, drawing, figures, frames, panels, quoted, slices, tables
 from sm70lib.claims import entries
+from sm70lib.composition import pictures as data
+from sm70lib.composition import tables as composition
+from sm70lib.corpus.audit import CHECKS
 from sm70lib.measures import curves
 from sm70lib.mistakes import coverage
 from sm70lib.mistakes import pictures as mistakes
 from sm70lib.statistics import stats
-from tests import synthetic
+from tests import composed, synthetic
 
 HOW = stats.How(resamples=200)
 BESIDE = quoted.read()
@@ -37,11 +40,13 @@ def found(folder):
 
 @pytest.fixture(scope="module")
 def drawings(folder, found):
-    """Every picture of 05 and 06, by name: a function that draws it anew."""
+    """Every picture of 01, 05 and 06, by name: a function that draws it anew."""
     first, answers = found[found["protocol"] == "sm70-2023"], frames.frame(folder)
     flips = slices.flips(frames.paired(answers, "base-nf4", "tuned"), HOW)
     metrics = pd.read_json(folder / "stages" / "1-sft" / "metrics.jsonl", lines=True)
     asked = answers[answers["protocol"] == "sm70-2023"]
+    positions = composition.answer_positions(composed.ASKED)
+    counts = composition.with_tokens(composed.FUNNEL, composed.LENGTHS, composed.NAMES)
     return {
         "accuracy": lambda: figures.accuracy(first, BESIDE),
         "kinds": lambda: figures.kinds(first),
@@ -61,6 +66,11 @@ def drawings(folder, found):
         "errors_by_position": lambda: mistakes.by_slice(slices.by_slice(asked, HOW), "position"),
         "errors_confusion": lambda: mistakes.confusion(asked[asked["benchmark"] == "pubmedqa"]),
         "errors_coverage": lambda: mistakes.coverage(coverage.coverage(asked, HOW)),
+        "holdings": lambda: data.holdings(composed.HELD),
+        "answer_positions": lambda: data.answer_positions(positions),
+        "funnel": lambda: data.funnel(counts, CHECKS),
+        "token_lengths": lambda: data.token_lengths(composed.LENGTHS, 20),
+        "source_shares": lambda: data.source_shares(composition.source_shares(counts)),
     }
 
 
@@ -77,7 +87,7 @@ def test_every_picture_is_the_same_twice_and_carries_its_provenance(drawings, tm
         assert (
             "Software" not in about and "<dc:date>" not in svg and matplotlib.__version__ not in svg
         )
-    assert len(drawings) == 14 and len(list(tmp_path.glob("*/*"))) == 56
+    assert len(drawings) == 19 and len(list(tmp_path.glob("*/*"))) == 76
 
 
 def test_nothing_is_cut_off(drawings):
