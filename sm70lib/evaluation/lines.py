@@ -14,6 +14,7 @@ from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import items_digest
 from sm70lib.evaluation import predictions
 from sm70lib.evaluation.predictions import SEAL
+from sm70lib.models.proof import require_numbers
 from sm70lib.protocols import replies
 from sm70lib.records import jsonlines
 from sm70lib.steps.keys import read
@@ -34,10 +35,14 @@ def record(prompt: Prompt, run: Run, loglikelihoods: list[float]) -> dict:
         The line. `choice` is the option with the highest log-likelihood (acc), and `choice_norm`
         the one with the highest log-likelihood per character (acc_norm). If several options may be
         true, `mass` is the share of the options' probability that falls on the true ones.
+
+    Raises:
+        StudyError: a log-likelihood is NaN or plus infinity, or all are minus infinity.
     """
     item, several_right = prompt.item, run.protocol.right
     right = several_right(item) if several_right else [item.answer]
     scores = np.array(loglikelihoods)
+    require_numbers(scores, f"item {item.id!r} of {run.name}")
     lengths = [max(1, len(answer.removeprefix(" "))) for answer in prompt.answers]
     choice = int(np.argmax(scores))
     norm = choice if run.protocol.per_token else int(np.argmax(scores / lengths))

@@ -17,6 +17,7 @@ import torch
 
 from sm70lib.models import local, packed, plain
 from sm70lib.models.request import Request
+from sm70lib.study.params import StudyError
 
 PACKED, PLAIN = "packed", "plain"  # how options are scored
 # Nats a token, on average over the options. In 16 bits, rounding alone gives several hundredths;
@@ -52,6 +53,9 @@ def prove(model, longest: int) -> Proof:
 
     Returns:
         The way to score, and why.
+
+    Raises:
+        StudyError: Its plain scores are not numbers.
     """
     asked, prefix = _questions(model, longest)
     whole = [Request([*prefix, *request.context], request.options) for request in asked]
@@ -74,11 +78,36 @@ def prove_training(model, longest: int) -> Proof:
 
     Returns:
         Whether the model can be trained on packed rows, and why not.
+
+    Raises:
+        StudyError: Its plain scores are not numbers.
     """
     asked, prefix = _questions(model, longest)
     whole = [[*prefix, *request.context] for request in asked]
     rows = [Request(ids[:-1], [ids[-1:]]) for ids in whole]
     return _compared(model, rows, [lambda changed: _in_one_row(model, changed)])
+
+
+def require_numbers(scores: np.ndarray, whose: str) -> None:
+    """Refuses scores of options from which no choice follows.
+
+    In float16, whose largest number is 65,504, a model's logits may become NaN, and numpy would
+    choose the first NaN. Minus infinity is the score of an option that a model rules out.
+
+    Args:
+        scores: Log-likelihoods of options (nats).
+        whose: Whose they are, with which the error begins.
+
+    Raises:
+        StudyError: One is NaN or plus infinity, or all are minus infinity.
+    """
+    if np.isnan(scores).any() or not np.isfinite(scores.max()):
+        raise StudyError(
+            f"{whose}: the model gives the options {scores.round(6).tolist()} nats, and each must "
+            "be a number, or minus infinity where another option is possible; load the model in "
+            'another type: set "dtype" in its config.json to "float32" or "bfloat16", or '
+            "quant_compute_dtype to float32 if it is loaded in NF4"
+        )
 
 
 @torch.inference_mode()
@@ -105,6 +134,7 @@ def _compared(model, asked: list[Request], ways: list[Callable]) -> Proof:
     if odd:
         return Proof(PLAIN, None, odd)
     right = _per_token(asked, plain.loglikelihoods(model, asked))
+    require_numbers(right, f"{model.name_or_path}, asked random prompts")
     first, second = asked
     exchanged = [Request(first.context[::-1], first.options), second]
     try:
@@ -112,8 +142,11 @@ def _compared(model, asked: list[Request], ways: list[Callable]) -> Proof:
         beside_another = ways[0](exchanged)
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
         packed.leave(model)
+        if _lacks_memory(error):  # which says nothing of the model's code
+            raise
         return Proof(PLAIN, None, f"its code does not pack: {_first_line(error)}")
-    worst = max(float(np.abs(values - right).mean()) for values in scores)
+    # numpy's maximum, as Python's passes over a NaN that does not come first
+    worst = float(np.max([np.abs(values - right).mean() for values in scores]))
     own = slice(len(first.options), None)
     moved = float(np.abs(scores[0][own] - beside_another[own]).max())
     allowed = TOLERANCE.get(model.dtype, TOLERANCE[torch.bfloat16])
@@ -124,6 +157,11 @@ def _compared(model, asked: list[Request], ways: list[Callable]) -> Proof:
         return Proof(PLAIN, worst, "packed, its prompts see each other")
     reason = f"packed, its scores are {worst:.1g} nats a token away, and {allowed:g} are allowed"
     return Proof(PLAIN, worst, reason)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether memory ran out, of a GPU or of the machine."""
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
 
 
 def _first_line(error: Exception) -> str:

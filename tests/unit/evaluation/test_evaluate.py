@@ -179,6 +179,19 @@ def test_choices_follow_from_the_loglikelihoods():
     assert (found["correct"], found["correct_norm"]) == (False, True)
 
 
+@pytest.mark.parametrize(
+    "wrong", [[float("nan"), -7.0, -9.0, -6.0], [-8.0, -7.0, float("inf"), -6.0], [-np.inf] * 4]
+)
+def test_scores_that_are_no_numbers_give_no_choice_but_a_sentence(wrong):
+    """The first NaN would be the choice: a model that overflows would get an accuracy."""
+    run = run_of(3)
+    prompt = asking.Prompt(run.items[2], 42, "text", run.protocol.answers(run.items[2]))
+    with pytest.raises(StudyError, match=r"item 'm/2' of medqa_4\S*: .*(nan|inf).* nats, .*dtype"):
+        lines.record(prompt, run, wrong)
+    ruled_out = lines.record(prompt, run, [-np.inf, -7.0, -9.0, -np.inf])
+    assert (ruled_out["choice"], ruled_out["correct"]) == (1, False)
+
+
 def test_shots_without_a_source_are_one_sentence(loaded, tmp_path):
     with pytest.raises(StudyError, match="harness has no items to draw 2 shots from"):
         evaluating.evaluate(
