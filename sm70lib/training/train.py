@@ -99,7 +99,7 @@ def _train(stage: Path, folder: Path, p, how) -> None:
     checkpoint = checkpoints.last_checkpoint(stage)
     # A resumed run has the loss of step 0 already.
     trainer.args.eval_on_start = checkpoint is None and len(holdout) > 0
-    documents = folder / "data/holdout.csv" if how.kind == "sft" else stage / "none"
+    documents = folder / "data/holdout.csv" if how.kind == "sft" else None
     for check in checks.first_steps(stage, how.kind, trains_all(p), trainer.is_fsdp_enabled):
         trainer.add_callback(check)
     if checkpoint is None and not trainer.is_fsdp_enabled:

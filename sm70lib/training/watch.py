@@ -77,19 +77,20 @@ class Orphan(TrainerCallback):
             sys.exit(children.ORPHANED)  # the launcher ends the others; the last checkpoint holds
 
 
-def measure_documents(trainer, documents: Path, stage: Path, column: str) -> None:
+def measure_documents(trainer, documents: Path | None, stage: Path, column: str) -> None:
     """Writes the loss on each held-out row of a document into `stage/holdout.csv`.
 
     Losses that are there already stay.
 
     Args:
         trainer: The trainer of the stage; its `eval_dataset` has the held-out rows.
-        documents: `data/holdout.csv`: place and document of each row; without it nothing is done.
+        documents: `data/holdout.csv`: place and document of each row. None for a stage whose rows
+            these are not. Nothing is done without it.
         stage: The stage's folder.
         column: BEFORE or AFTER.
     """
     path = stage / "holdout.csv"
-    if not documents.exists() or not trainer.is_world_process_zero():
+    if documents is None or not documents.exists() or not trainer.is_world_process_zero():
         return
     table = pd.read_csv(path if path.exists() else documents)
     if column in table:  # a killed run measured it before its first step

@@ -53,5 +53,6 @@ def test_losses_are_those_of_transformers_and_are_measured_once(trainer, tmp_pat
 
 
 def test_without_documents_nothing_is_written(trainer, tmp_path):
-    watch.measure_documents(trainer, tmp_path / "none.csv", tmp_path, watch.BEFORE)
+    for documents in (tmp_path / "none.csv", None):  # None in a stage of pairs or of running text
+        watch.measure_documents(trainer, documents, tmp_path, watch.BEFORE)
     assert not list(tmp_path.iterdir())
