@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 from contextlib import nullcontext, suppress
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,6 +30,11 @@ from sm70lib.study.used import trained, trains_all
 from sm70lib.training.launch import NO_SPACE, no_space
 from sm70lib.training.rows import rows_of
 from sm70lib.training.trainers import Counted, build
+
+# How long processes wait for each other. The first reads a checkpoint for its seal while the others
+# wait, and NCCL would give up after 10 minutes: all weights of 70 billion are 830 GB, half an hour
+# and more from a disk that many share. A process that ends is noticed at once, by its launcher.
+PATIENCE = timedelta(hours=6)
 
 
 def main(stage: Path) -> int:
@@ -56,7 +62,8 @@ def main(stage: Path) -> int:
         description["start"] = str(stage.absolute().parent / description["start"])
     # Modules are never garbage, and the trainer has all objects looked through several times.
     gc.freeze()
-    processes = PartialState(cpu=loading.device().type == "cpu")
+    # The trainer's own state takes over the group of processes that is made here.
+    processes = PartialState(cpu=loading.device().type == "cpu", timeout=PATIENCE)
     with _alone(stage) if processes.is_main_process else nullcontext():
         done = finished(stage)
         if processes.is_main_process and not done:

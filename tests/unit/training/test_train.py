@@ -5,8 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from types import SimpleNamespace
 
+import accelerate
 import pytest
 import torch
 from datasets import Dataset
@@ -17,6 +19,7 @@ from sm70lib.parameters import stages
 from sm70lib.records import children
 from sm70lib.sizes import accelerators
 from sm70lib.steps import compared, keys
+from sm70lib.steps.steps import write_json
 from sm70lib.study.params import ROOT, StudyError
 from sm70lib.training import checks, launch, train, trainers
 from sm70lib.training.rows import by_source, reading, rows_of
@@ -84,6 +87,26 @@ def test_an_orphaned_trainer_notices(monkeypatch):
 )
 def test_an_error_of_a_library_is_a_full_disk_only_if_it_says_so(error, full):
     assert train._writing(error) is full
+
+
+def test_processes_wait_for_hours_while_the_first_reads_a_checkpoint(tmp_path, monkeypatch):
+    """NCCL gives up after ten minutes, in which 830 GB are not read."""
+    asked = {}
+
+    class State:
+        is_main_process = False
+
+        def __init__(self, **how):
+            asked.update(how)
+
+        def wait_for_everyone(self):
+            """The stage is finished, so nothing else is asked."""
+
+    monkeypatch.setattr(accelerate, "PartialState", State)
+    monkeypatch.setattr(train, "finished", lambda stage: True)
+    write_json(tmp_path / "stage.json", {"start": None, "params": {}})
+    assert train.main(tmp_path) == 0
+    assert asked["timeout"] >= timedelta(hours=2)
 
 
 def build(p, folder, kind):
