@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import pandas as pd
-
 from sm70lib.parameters import aggregates
 from sm70lib.presentation import names
 from sm70lib.protocols import PROTOCOLS
@@ -66,10 +64,9 @@ def items(made: Made) -> list[Item]:
 
 
 def _data(made: Made) -> str:
-    path = made.folder / "data/sources.csv"
-    if not path.exists():
+    table = about.sources(made)
+    if table.empty:
         return ""
-    table = pd.read_csv(path)
     train = _digest(made, "01_data", "data/train")
     return (
         f"{len(table)} sources, {table['rows'].sum():,} rows read, {table['kept'].sum():,} kept "

@@ -30,6 +30,25 @@ def paper(study: str) -> str:
     return f"{name} ({numbers[0]})" if numbers else name
 
 
+def sources(made: Made) -> pd.DataFrame:
+    """What the audit counted in each source that the study trains on.
+
+    Documents that are held back are left out: nothing is trained on them, and their source has a
+    row of its own if it is trained on too.
+
+    Args:
+        made: the study.
+
+    Returns:
+        The rows of `data/sources.csv`; empty if there is no such file.
+    """
+    path = made.folder / "data/sources.csv"
+    if not path.exists():
+        return pd.DataFrame({"source": [], "rows": [], "kept": []})
+    table = pd.read_csv(path)
+    return table[~table["source"].str.endswith(f"({HELD})")]
+
+
 def _paper(made: Made) -> str:
     name = paper(made.name)
     if made.invented:
@@ -55,11 +74,9 @@ def _method(p: dict) -> str:
 
 
 def _rows(made: Made) -> str:
-    path = made.folder / "data/sources.csv"
-    if not path.exists():
+    kept = sources(made)["kept"]
+    if kept.empty:
         return ""
-    table = pd.read_csv(path).set_index("source")["kept"]
-    kept = table[~table.index.str.endswith(f"({HELD})")]
     return f", on {kept.sum():,} rows of {(kept > 0).sum()} sources"
 
 

@@ -1,11 +1,13 @@
 """The reporting guideline: filled from the manifest, and what only authors can say is named."""
 
 import json
+import shutil
 
 import pandas as pd
 
 from sm70lib.guidelines import tripod
 from sm70lib.reporting.made import Made
+from sm70lib.study.params import ROOT
 from tests.unit.reporting.test_first_screen import study
 
 __all__ = ["study"]
@@ -33,6 +35,15 @@ def test_what_the_audit_kept_is_counted(study):
     (study.folder / "data/sources.csv").write_text("source,rows,kept\na,10,7\nb,5,5\n")
     data = next(item for item in tripod.items(Made(study.folder)) if item.section == "Data")
     assert data.filled.startswith("2 sources, 15 rows read, 12 kept after the audit")
+
+
+def test_documents_that_are_held_back_are_no_source_and_the_report_counts_alike(study):
+    shutil.copytree(ROOT / "outputs/reference/small/data", study.folder / "data")
+    table = pd.read_csv(study.folder / "data/sources.csv", index_col="source")
+    assert table.loc["medquad (held)", "kept"] == 118
+    found = {item.section: item.filled for item in tripod.items(Made(study.folder))}
+    assert found["Data"].startswith("3 sources, 478 rows read, 264 kept after the audit")
+    assert "on 264 rows of 3 sources" in found["Objectives"]
 
 
 STEPS = ("usmle_step1", "usmle_step2", "usmle_step3")
