@@ -3,6 +3,7 @@
 import math
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 import pynvml
@@ -36,9 +37,9 @@ def at_hand() -> Memory:
     Raises:
         StudyError: $SM70_MEMORY_GB is set, and is not a number above 0.
     """
-    cards = _gpus()
-    if cards:
-        present = min(cards, key=lambda card: card.gb)
+    gpus = _gpus()
+    if gpus:
+        present = min(gpus, key=lambda card: card.gb)
     else:
         present = Memory(ram_gb(), "this machine", False)
     limit = os.environ.get(LIMIT)
@@ -77,25 +78,33 @@ def words(gb: float) -> str:
     return f"{gb:,.3f} GB"
 
 
-def _gpus() -> list[Memory]:
-    """The GPUs that this process may use, according to the driver; empty without a driver."""
-    try:
-        pynvml.nvmlInit()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
-        cards = [_card(handle) for handle in handles]
-    except pynvml.NVMLError:  # no driver
-        return []
+def cards() -> list[Any]:
+    """The driver's handles of the GPUs that this process may use (CUDA_VISIBLE_DEVICES).
+
+    Raises:
+        pynvml.NVMLError: There is no driver.
+    """
+    pynvml.nvmlInit()
+    handles = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return cards
+        return handles
     numbers = [word.strip() for word in visible.split(",")]
     if all(word.isdigit() for word in numbers):
-        return [cards[int(word)] for word in numbers if int(word) < len(cards)]
+        return [handles[int(word)] for word in numbers if int(word) < len(handles)]
     if numbers[0] in ("", "-1"):
         return []
-    return cards  # other names, such as UUIDs, are not looked up
+    return handles  # other names, such as UUIDs, are not looked up
 
 
-def _card(handle: object) -> Memory:
+def _gpus() -> list[Memory]:
+    """The memory of the GPUs that this process may use; empty without a driver."""
+    try:
+        return [_card(handle) for handle in cards()]
+    except pynvml.NVMLError:
+        return []
+
+
+def _card(handle: Any) -> Memory:
     size = pynvml.nvmlDeviceGetMemoryInfo(handle).total
     return Memory(size / GB, pynvml.nvmlDeviceGetName(handle), True)

@@ -19,6 +19,7 @@ import pynvml
 from sm70lib.parameters.fields import FIELDS
 from sm70lib.parameters.stages import for_every_kind
 from sm70lib.parameters.tables import named_modules
+from sm70lib.study import memory
 from sm70lib.study.cells import assigned
 from sm70lib.study.files import digest
 from sm70lib.study.params import LIB, ROOT
@@ -126,14 +127,17 @@ def _output_of(*command: str) -> str:
 
 
 def energy() -> float | None:
-    """The energy that all GPUs used since their driver was loaded (kWh); None without NVML."""
+    """The energy that this process's GPUs used since their driver was loaded (kWh).
+
+    Returns:
+        The sum over the GPUs that this process may use, as other studies may run on the others.
+        None without one, without a driver, or if a card is too old to count.
+    """
     try:
-        pynvml.nvmlInit()
-        cards = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
-        millijoules = sum(map(pynvml.nvmlDeviceGetTotalEnergyConsumption, cards))
-    except pynvml.NVMLError:  # no driver, or cards too old to count
+        used = [pynvml.nvmlDeviceGetTotalEnergyConsumption(card) for card in memory.cards()]
+    except pynvml.NVMLError:
         return None
-    return millijoules / 3.6e9
+    return sum(used) / 3.6e9 if used else None  # from millijoules
 
 
 def circumstances() -> dict[str, Any]:

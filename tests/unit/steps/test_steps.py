@@ -253,7 +253,11 @@ def test_energy_is_read_from_the_meter_and_empty_without_one(monkeypatch):
     }
     for name, answer in meter.items():
         monkeypatch.setattr(pynvml, name, answer)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert provenance.energy() == 3.0, "kWh of both cards, from millijoules"
+    for visible, used in (("1", 2.0), ("0", 1.0), ("0, 1", 3.0), ("", None), ("-1", None)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert provenance.energy() == used, "another study may run on the other card"
 
 
 def test_many_changed_modules_are_counted_and_changed_inputs_all_named():
