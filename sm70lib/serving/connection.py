@@ -32,9 +32,10 @@ class Connection:
         self.parameter = parameter
         self.name = name
         self.server = server
+        self._key = os.environ.get(server.key, "")
         self.client = openai.OpenAI(
             base_url=os.environ.get(keys.REHEARSAL, server.url),
-            api_key=os.environ.get(server.key) or "none",
+            api_key=self._key or "none",  # the client wants one, and a server of one's own has none
             max_retries=RETRIES,
             timeout=SECONDS,
         )
@@ -51,10 +52,12 @@ class Connection:
         except openai.APIConnectionError:
             raise self.error(f"does not answer; start it, or take {self.name} out") from None
         except openai.APIStatusError as error:
-            words = " ".join(error.message.split()).replace(self.client.api_key, "...")[:SHOWN]
+            words = " ".join(error.message.split())
+            if self._key:
+                words = words.replace(self._key, "...")
             hint = f" (the key is read from {self.server.key})"
             asked = hint if isinstance(error, KEY_ERRORS) else ""
-            raise self.error(f"answered {error.status_code}: {words}{asked}") from None
+            raise self.error(f"answered {error.status_code}: {words[:SHOWN]}{asked}") from None
 
     def error(self, what: str) -> StudyError:
         """A StudyError that names the model and the server, and says what is kept."""

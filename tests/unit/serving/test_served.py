@@ -139,6 +139,16 @@ def test_a_key_comes_from_the_environment_and_stays_there(folder, quick, monkeyp
     assert KEY not in str(told.value) and KEY not in capsys.readouterr().out
 
 
+def test_a_server_without_a_key_is_quoted_as_it_said(folder, quick, monkeypatch):
+    """The client is given the key "none" then, and words that hold it were cut."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with ModelServer({"m": folder}) as there:
+        refuse = (404, {"error": {"message": "nonexistent model"}})
+        there.server.RequestHandlerClass = partial(_Handler, lambda *_: refuse)
+        with pytest.raises(StudyError, match="answered 404: .*nonexistent model"):
+            Served("m", Server(there.url, "m")).require_scores(["harness"])
+
+
 @pytest.mark.parametrize("value", [FLOOR, float("nan"), None])
 def test_what_is_no_log_probability_is_refused(folder, local, value, monkeypatch, tmp_path):
     def spoiled(self, prompt):
