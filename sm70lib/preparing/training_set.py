@@ -17,7 +17,7 @@ from sm70lib.corpus.audit import Audit, Checks
 from sm70lib.corpus.examples import LENGTHS
 from sm70lib.corpus.findings import Findings
 from sm70lib.corpus.selection import HELD, limit
-from sm70lib.parameters import own
+from sm70lib.parameters import declared, own
 from sm70lib.preparing import joining, shards
 from sm70lib.sources.causal import REFERENCE
 from sm70lib.steps import steps
@@ -160,12 +160,12 @@ def holdings(study: Path) -> pd.DataFrame:
     """How many rows a study and its overlays draw of each source, if the sources are complete.
 
     Args:
-        study: the study file; its overlays are `overlays/<study>-*.yml` in the same folder.
+        study: the study file; its overlays are those that `declared.overlays` gives it.
 
     Returns:
         One line per study, one column per source.
     """
-    overlays = sorted(study.parent.glob(f"overlays/{study.stem}-*.yml"))
+    overlays = [mine for owner, mine in declared.overlays(study.parent) if owner == study]
     studies = [params.load(study), *(params.load(study, overlay) for overlay in overlays)]
     draws = {p.study: _draws(p) for p in studies}
     return pd.DataFrame(draws).T.fillna(0).astype(int)

@@ -14,7 +14,7 @@ from sm70lib.corpus.audit import CHECKS
 from sm70lib.corpus.tokens import IGNORED
 from sm70lib.preparing import training_set
 from sm70lib.steps.steps import digest
-from sm70lib.study.params import StudyError
+from sm70lib.study.params import ROOT, StudyError
 
 NAMES = ["medical_meadow_wikidoc", "medical_meadow_mediqa"]
 STUDY = {
@@ -229,3 +229,9 @@ def test_documents_are_cut_into_pieces_and_pairs_share_their_prompt(root, tmp_pa
         "guidelines (text)": 2,
         "preference_pairs (preferences)": 2,
     }
+
+
+def test_the_sources_of_a_study_stand_beside_those_of_its_own_overlays():
+    """The overlays of tiny-med42 and tiny-meditron begin with "tiny-" too."""
+    found = training_set.holdings(ROOT / "params/tiny.yml")
+    assert found.index.tolist() == ["tiny", "tiny-control", "tiny-evidence"]
