@@ -193,8 +193,8 @@ def forewarn(study: Study, running: list[str], files: list[str], overrides: dict
     """Prints what does not fit into the memory here, and which models need access to be requested.
 
     The plan runs in a process of its own. This process runs for days, and would keep PyTorch in
-    memory all that time. A base that is trained here is left out, because its size was chosen for
-    this machine.
+    memory all that time; it goes on where none can be made. A base that is trained here is left
+    out, because its size was chosen for this machine.
 
     Args:
         study: The study.
@@ -214,13 +214,13 @@ def forewarn(study: Study, running: list[str], files: list[str], overrides: dict
     command = [sys.executable, "-m", "sm70lib", "plan", *map(str, files), *pairs, *before]
     done = subprocess.run(command, capture_output=True, text=True)
     errors = done.stderr.strip().splitlines()
-    last = errors[-1] if errors else ""
+    last = errors[-1].removeprefix("error: ") if errors else ""
     if done.returncode == 2:
-        raise StudyError(last.removeprefix("error: "))
-    if done.stdout:
-        print(done.stdout, end="", flush=True)
-    elif last:
-        print(last, flush=True)
+        raise StudyError(last)
+    print(done.stdout, end="", flush=True)
+    if done.returncode:
+        why = last or f"exit code {done.returncode}"
+        print(f"the plan could not be made ({why}); the run goes on without it", flush=True)
 
 
 def set_environment(*studies: Study) -> None:
