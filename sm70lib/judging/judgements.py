@@ -105,9 +105,15 @@ def keep(path: Path, wanted: dict[tuple, dict[str, Any]]) -> set[tuple]:
     """
     drop_half_line(path)
     lines = list(read(path))
-    kept = [line for line in lines if wanted.get(key(line), {"": ""}).items() <= line.items()]
+    kept = [line for line in lines if _is_wanted(line, wanted)]
     if len(kept) < len(lines):
         gone = len(lines) - len(kept)
         print(f"{path.stem}: {gone} judgements of other replies, words or models are left out")
         write_text(path, "".join(f"{json.dumps(line)}\n" for line in kept))
     return {key(line) for line in kept}
+
+
+def _is_wanted(line: dict, wanted: dict[tuple, dict[str, Any]]) -> bool:
+    """Whether a line is about a criterion that is wanted, and says what it has to say."""
+    has_to_say = wanted.get(key(line))
+    return has_to_say is not None and has_to_say.items() <= line.items()

@@ -10,7 +10,7 @@ import pytest
 from sm70lib import benchmarks, protocols
 from sm70lib.asking.asking import Prompts
 from sm70lib.asking.runs import Run
-from sm70lib.judging import judging, panel
+from sm70lib.judging import judgements, judging, panel
 from sm70lib.measures import rubrics
 from sm70lib.protocols import rubric
 from sm70lib.serving import connection
@@ -329,3 +329,13 @@ def test_a_conversation_stands_in_a_chat_template_turn_by_turn(items):
     assert plain.startswith("user: Here are my values") and plain.endswith(f"user: {talk.question}")
     alone = next(item for item in items if not item.context)
     assert protocols.named("rubric").prompt(alone) == alone.question
+
+
+def test_a_line_about_another_reply_is_dropped_whatever_it_says(tmp_path):
+    line = {"item_id": "a", "criterion": 1, "reply_digest": "d", "judge": "j", "met": True}
+    others = [line | {"reply_digest": "e", "": ""}, line | {"judge": "k"}]
+    path = tmp_path / "j.jsonl"
+    path.write_text("".join(f"{json.dumps(each)}\n" for each in (line, *others)))
+    kept = judgements.keep(path, {("a", 1, "d"): {"judge": "j"}})
+    assert kept == {("a", 1, "d")}
+    assert list(judgements.read(path)) == [line]
