@@ -23,13 +23,11 @@ from sm70lib.cards import model
 from sm70lib.guidelines import tripod
 from sm70lib.mistakes import pages
 from sm70lib.mistakes.lists import FOLDER
-from sm70lib.records import damage
 from sm70lib.reporting import about, agreed, reading, result, runcard, scorecard, sections
 from sm70lib.reporting.made import Made
 from sm70lib.steps import kept
 from sm70lib.steps.keys import mark, outputs, read
-from sm70lib.steps.steps import write_text
-from sm70lib.study import files
+from sm70lib.steps.steps import require_as_written, write_text
 from sm70lib.study.files import public
 from sm70lib.study.params import StudyError, rehearsal
 from sm70lib.untrusted.escaping import visible
@@ -137,13 +135,7 @@ def _items(folder: Path, page: Template, shared: dict) -> None:
 def _require_as_written(folder: Path) -> None:
     """Raises StudyError if a table or a figure is not as 05 or 06 recorded it."""
     for name in ("05_error_analysis", "06_figures"):
-        for output, recorded in mark(folder, name).get("outputs", {}).items():
-            if files.changed(folder / output, recorded, thorough=True):
-                damage.distrust(folder, name, mark(folder, name), output)
-                raise StudyError(
-                    f"{folder / output} is not as {name} wrote it: run {name} again, which puts it "
-                    f"aside and makes it anew ({kept.runs(folder.name)})"
-                )
+        require_as_written(folder.name, *mark(folder, name).get("outputs", {}), by=name)
 
 
 def _template() -> Template:

@@ -116,24 +116,25 @@ def _require_inputs(name: str, folder: Path, key: Key) -> None:
         require_as_written(study, path.removeprefix(f"../{study}/"))
 
 
-def require_as_written(study: str, *paths: str) -> None:
+def require_as_written(study: str, *paths: str, by: str = "") -> None:
     """Reads outputs of a study; one that is not as its step wrote it makes that step unfinished.
 
     Args:
         study: The study.
         *paths: Files and folders below its folder. What no step has written is passed over.
+        by: The step that wrote them; by default the one to which their names belong.
 
     Raises:
         StudyError: One of them has changed.
     """
     folder = outputs() / study
     for path in paths:
-        made_by = maker(path)
+        made_by = by or maker(path)
         done = mark(folder, made_by)
         recorded = done.get("outputs", {}).get(path)
         changed = files.changed(folder / path, recorded, thorough=True) if recorded else []
         if changed:
-            with suppress(OSError):  # another study may belong to somebody else
+            with suppress(OSError):  # the study may belong to somebody else
                 damage.distrust(folder, made_by, done, path)
             raise StudyError(
                 f"{changed[0]} is not as {made_by} wrote it: run {made_by} of study {study} again, "
@@ -219,9 +220,7 @@ class Step:
     def _circumstances(self) -> dict[str, Any]:
         """How the step was made: its code, duration, energy and machine."""
         energy = provenance.energy()
-        used = None
-        if energy is not None and self.energy is not None:
-            used = round(energy - self.energy, 4)
+        used = None if energy is None or self.energy is None else round(energy - self.energy, 4)
         return {
             "step": self.name,
             "study": self.folder.name,

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from sm70lib import preflight, report
+from sm70lib.records import damage
 from sm70lib.steps import kept, keys, steps
 from sm70lib.study import files
 from sm70lib.study.params import StudyError
@@ -239,6 +240,18 @@ def test_the_report_refuses_a_table_that_is_not_as_it_was_recorded(made):
         with pytest.raises(StudyError, match=f"{path.name} is not as {name} wrote it: run {name}"):
             report._require_as_written(made.toy.study)
         assert list(made.all()) == [name]
+        report._require_as_written(made.toy.study)
+
+
+def test_the_report_of_a_study_of_somebody_else_refuses_it_too(made, monkeypatch):
+    """Its mark cannot be written, by which the next command would make the table again."""
+
+    def no_permission(*_):
+        raise PermissionError(13, "Permission denied", "done.json")
+
+    (made.toy.study / "tables/main.csv").write_text("damaged")
+    monkeypatch.setattr(damage, "distrust", no_permission)
+    with pytest.raises(StudyError, match=f"main.csv is not as {NAMES[6]} wrote it"):
         report._require_as_written(made.toy.study)
 
 
