@@ -17,6 +17,7 @@ from sm70lib.analysis.comparisons import PRIMARY
 from sm70lib.analysis.roles import TUNED
 from sm70lib.claims.entries import Claim, short
 from sm70lib.claims.estimates import Answers, Finding
+from sm70lib.mistakes.narrow import of_subset
 from sm70lib.statistics import stats, verdicts
 from sm70lib.statistics.stats import Estimate
 from sm70lib.statistics.verdicts import CONTRADICTED, OPEN, SUPPORTED
@@ -62,12 +63,12 @@ class Study:
     def part(self, model: str, place: Row) -> pd.DataFrame:
         """The answers of a model at a row's place (benchmark, subset, protocol, shots)."""
         run = self.answers.run(model, place["benchmark"], place["protocol"], place["shots"])
-        return only(run, place["subset"])
+        return of_subset(run, place["subset"])
 
     def pair(self, before: str, place: Row, names: list[str]) -> pd.DataFrame:
         """The items of the benchmarks `names` that both a model and the tuned one answered."""
         both = self.answers.pair(before, TUNED, names, place["protocol"], place["shots"])
-        return only(both, place["subset"])
+        return of_subset(both, place["subset"])
 
     def subsets(self, names: list[str], protocol: str, shots: int) -> list[str]:
         """The subsets to judge: all items, and the clean ones alone where many items leak."""
@@ -93,15 +94,6 @@ class Study:
                 models.append(model)
         scored = set(rows["model"].unique())
         return [model for model in models if model in scored]
-
-
-def only(part: pd.DataFrame, subset: str) -> pd.DataFrame:
-    """The answers of a subset: all, clean (without what the audit flagged), or a kind of item."""
-    if subset == "all":
-        return part
-    if subset == "clean":
-        return part[~part["flagged"]]
-    return part[part["kind"] == subset]
 
 
 def judged(

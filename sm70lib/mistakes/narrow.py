@@ -120,7 +120,7 @@ def _cleaned(cells: dict[str, str]) -> str:
 
 
 def of_subset(answers: pd.DataFrame, subset: str) -> pd.DataFrame:
-    """The answers to all items, to the clean ones, or to those of a kind."""
+    """The answers of a subset: all, clean (without what the audit flagged), or a kind of item."""
     if subset == "all":
         return answers
     if subset == "clean":
