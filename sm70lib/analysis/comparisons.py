@@ -140,9 +140,9 @@ def reading(
     """
     constant = []
     for name, choices in (before, after):
-        habit = frames.constant(both, choices)
-        if habit:
-            constant.append(f"{name} chose {habit}")
+        if habit := frames.habit(both, choices):
+            letter, share, _ = habit
+            constant.append(f"{name} chose {letter} in {share:.0%} of its answers")
     if constant:
         return f"no verdict: {'; '.join(constant)}"
     return in_words(gap, before[0], after[0])

@@ -147,16 +147,25 @@ def scored(part: pd.DataFrame) -> tuple:
     return items["correct"], items["cluster"], weight
 
 
-def constant(part: pd.DataFrame, choice: str = "choice") -> str:
-    """In words, that a model nearly always chose the same option; "" where it did not.
+def habit(part: pd.DataFrame, choice: str = "choice") -> tuple[str, float, pd.DataFrame] | None:
+    """The letter that a model nearly always chose; such a model gets no verdict.
 
-    Choosing one position is no habit where the right answer is always at that position.
+    Refusals are not letters; and choosing one position is no habit where the right answer is nearly
+    always at that position.
+
+    Args:
+        part: the answers of one run (`frame`), or `paired` answers.
+        choice: the column with the model's choices.
+
+    Returns:
+        The letter, its share of the answers, and these: those that have a letter. None without a
+        habit.
     """
-    if not verdicts.is_constant(part[choice]) or verdicts.is_constant(part["gold"]):
-        return ""
-    commonest = int(part[choice].mode()[0])
-    share = (part[choice].dropna() == commonest).mean()
-    return f"{chr(65 + commonest)} in {share:.0%} of its answers"
+    read = part[~part["benchmark"].isin(benchmarks.SAFETY)].dropna(subset=choice)
+    if not verdicts.is_constant(read[choice]) or verdicts.is_constant(read["gold"]):
+        return None
+    commonest = int(read[choice].mode()[0])
+    return chr(65 + commonest), (read[choice] == commonest).mean(), read
 
 
 def shown(row, after: str = "") -> str:

@@ -9,10 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from sm70lib import benchmarks
 from sm70lib.analysis import frames
 from sm70lib.protocols import replies
-from sm70lib.protocols.replies import LETTERS, NO_SCORE
+from sm70lib.protocols.replies import NO_SCORE
 from sm70lib.statistics import differences, verdicts
 from sm70lib.statistics.stats import Estimate
 
@@ -109,26 +108,24 @@ class Answers:
 
 
 def constant(part: pd.DataFrame) -> str:
-    """In words, that nearly all answers are the same letter; "" where they are not.
+    """In words, that nearly all answers are the same letter (`frames.habit`); "" if they are not.
 
     It adds the rank of the right option by log-likelihood, which may still carry knowledge.
-    Refusals are not letters; and if the right option is always at the same position, choosing that
-    position is no habit.
     """
-    asked = part[~part["benchmark"].isin(benchmarks.SAFETY)].dropna(subset="choice")
-    if asked["gold"].nunique() < 2 or not verdicts.is_constant(asked["choice"]):
+    habit = frames.habit(part)
+    if habit is None:
         return ""
-    commonest = int(asked["choice"].mode()[0])
-    share = (asked["choice"] == commonest).mean()
-    words = {item.options[commonest] for item in asked["item"] if commonest < len(item.options)}
+    letter, share, read = habit
+    place = ord(letter) - 65
+    words = {item.options[place] for item in read["item"] if place < len(item.options)}
     # A word such as "yes" if it is the same in all items, else the letter
-    name = words.pop() if len(words) == 1 else LETTERS[commonest]
-    habit = f"{share:.0%} of its answers are {name}"
-    rank = verdicts.mean_rank(asked["loglikelihoods"], asked["gold"])
+    name = words.pop() if len(words) == 1 else letter
+    said = f"{share:.0%} of its answers are {name}"
+    rank = verdicts.mean_rank(read["loglikelihoods"], read["gold"])
     if np.isnan(rank):  # it answered in words
-        return habit
-    options = asked["options"].mean()
-    return f"{habit}; the right option ranks {rank:.1f} of {options:.1f} on average"
+        return said
+    options = read["options"].mean()
+    return f"{said}; the right option ranks {rank:.1f} of {options:.1f} on average"
 
 
 def _bare(why: str) -> str:

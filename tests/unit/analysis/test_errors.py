@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from sm70lib import benchmarks
-from sm70lib.analysis import frames, slices
+from sm70lib.analysis import comparisons, frames, slices
 from sm70lib.benchmarks.details import Details
+from sm70lib.claims import estimates
 from sm70lib.statistics import stats
 from sm70lib.study.params import StudyError
 from tests import synthetic
@@ -244,9 +245,29 @@ def test_n_counts_items_not_items_times_seeds(answers):
 
 def test_a_constant_model_is_named_unless_the_key_is_constant_too(answers):
     part = answers[(answers["benchmark"] == "medqa_4") & (answers["model"] == "tuned")]
-    assert frames.constant(part) == ""
-    assert frames.constant(part.assign(choice=1.0)) == "B in 100% of its answers"
-    assert frames.constant(part.assign(choice=1.0, gold=1)) == "", "always right is no habit"
+    assert frames.habit(part) is None
+    letter, share, read = frames.habit(part.assign(choice=1.0))
+    assert (letter, share, len(read)) == ("B", 1, len(part))
+    assert frames.habit(part.assign(choice=1.0, gold=1)) is None, "always right is no habit"
+    refusals = part.assign(choice=1.0, benchmark="xstest_safe")
+    assert frames.habit(refusals) is None, "a refusal is no letter"
+
+
+def test_tables_and_scorecard_say_of_the_same_models_that_they_are_constant(answers):
+    """Two rules disagreed where one position is right 97 times of 100, and about refusals."""
+    part = answers[(answers["benchmark"] == "medqa_4") & (answers["model"] == "tuned")]
+    nearly = [0 if place == 0 else 1 for place in range(len(part))]
+    for case, said in (
+        (part.assign(choice=1.0), True),
+        (part.assign(choice=1.0, gold=nearly), False),
+        (part.assign(choice=1.0, benchmark="xstest_safe"), False),
+        (part, False),
+    ):
+        both = case.assign(choice_a=case["choice"], choice_b=part["choice"])
+        gap = stats.Estimate(0.0, -0.1, 0.1, len(part), "")
+        told = comparisons.reading(both, ("a", "choice_a"), ("b", "choice_b"), gap)
+        assert told.startswith("no verdict: a chose B in 100%") == said
+        assert ("100% of its answers are" in estimates.constant(case)) == said
 
 
 def test_an_item_is_shown_as_its_protocol_asked_it(tmp_path):
