@@ -68,7 +68,7 @@ def by_system(quotes: pd.DataFrame) -> pd.DataFrame:
     """Systems and sources by benchmarks: each accuracy with its shots, and a remark of WHOLE."""
     found = of_whole_benchmarks(quotes)
     shots = found["shots"].astype("string").fillna("?")
-    remark = ("; " + found["subset"]).fillna("")
+    remark = (", " + found["subset"]).fillna("")
     cells = found.assign(cell=found["value_pct"].astype(str) + " (" + shots + remark + ")")
     keys = ["system", "source", "benchmark"]
     table = cells.groupby(keys, sort=False)["cell"].agg(lambda part: "; ".join(dict.fromkeys(part)))

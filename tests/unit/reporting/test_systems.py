@@ -55,7 +55,7 @@ def test_systems_of_all_four_papers_are_there_and_none_twice(tmp_path):
         systems.OTHER,
     }
     fits = QUOTES[(QUOTES["metric"] == "acc") & (QUOTES["status"] == "verified")]
-    whole = fits[fits["subset"].isna() | fits["subset"].isin(systems.WHOLE)]
+    whole = fits[fits["subset"].isna() | fits["subset"].isin(quoted.WHOLE)]
     cells = found.loc[found["source"] != "study s", [c for c in found if c not in systems.KEYS]]
     assert sum(cell.count("; ") + 1 for cell in cells.to_numpy().ravel() if cell) == len(whole)
 
