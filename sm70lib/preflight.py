@@ -98,7 +98,7 @@ def require_data(study: Study, running: list[str]) -> None:
     reading = [name for name in running if "data_root" in declared(steps.notebook(name))]
     if reading:
         raise StudyError(
-            f"data_root {study.data_root} is no folder, and {reading[0]} reads from it: give "
+            f"data_root {study.data_root} is not a folder, and {reading[0]} reads from it: give "
             "the folder of sources and benchmarks (make reproduce DATA=... or -p data_root ...)"
         )
 

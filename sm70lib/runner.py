@@ -100,7 +100,7 @@ def _finish_others(study: Study, overrides: dict[str, str], lenders: Sequence[st
 
 
 def _require_allowed_name(study: Study, command: str) -> None:
-    """Raises StudyError if a study that is no rehearsal has the name of one."""
+    """Raises StudyError if a study that is not a rehearsal has the name of one."""
     if rehearsal(study.study) and not command:
         raise StudyError(
             f"study {study.study}: names that begin with {REHEARSAL} are kept for rehearsals; "

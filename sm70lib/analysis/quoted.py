@@ -176,8 +176,8 @@ def impossible(quotes: pd.DataFrame) -> list[str]:
         if all(abs(share - value) >= 10.0**-decimals for share in shares.values()):  # not even cut
             could = " or ".join(f"{k} ({share:.{decimals + 1}f})" for k, share in shares.items())
             said.append(
-                f"{quote['system']}'s printed {value} in {quote['benchmark']} is no share of {n} "
-                f"questions: the nearest are {could}."
+                f"{quote['system']}'s printed {value} in {quote['benchmark']} is not a share of "
+                f"{n} questions: the nearest are {could}."
             )
     return said
 

@@ -64,7 +64,7 @@ def _unusable(row: dict) -> str | None:
         return "no prompt_id"
     talk = row.get("prompt")
     if not isinstance(talk, list) or not talk or not all(map(_is_turn, talk)):
-        return "prompt is no list of messages with role and content"
+        return "prompt is not a list of messages with role and content"
     if talk[-1]["role"] != "user":
         return f"the last message of prompt is the {talk[-1]['role']}'s, not the user's"
     criteria: Any = row.get("rubrics")

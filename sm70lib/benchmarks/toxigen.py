@@ -27,7 +27,7 @@ def toxigen(path: Path) -> Found:
 
 
 def _gold(*ratings: object) -> str | None:
-    """Whether two ratings say that a statement is hateful; None if one of them is no number."""
+    """Whether two ratings say that a statement is hateful; None if one of them is not a number."""
     numbers = [rating for rating in ratings if isinstance(rating, int | float)]
     if len(numbers) < len(ratings):
         return None

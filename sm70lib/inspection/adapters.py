@@ -34,7 +34,8 @@ def check(adapter: Path, base: str, config: PretrainedConfig, key: str) -> tuple
         Rows of the input embeddings with the adapter, and a few words on it.
 
     Raises:
-        StudyError: If a file is missing or damaged, it is no adapter of layers, or it does not fit.
+        StudyError: If a file is missing or damaged, or it is not an adapter of layers, or it does
+            not fit.
     """
     about = _configuration(adapter, key)
     with torch.device("meta"):
@@ -59,7 +60,7 @@ def _configuration(adapter: Path, key: str) -> PeftConfig:
     files = [adapter / name for name in (CONFIGURATION, WEIGHTS)]
     if not all(file.is_file() for file in files):
         raise StudyError(
-            f"{key}: {adapter} is no adapter: it needs {CONFIGURATION} and {WEIGHTS}, "
+            f"{key}: {adapter} is not an adapter: it needs {CONFIGURATION} and {WEIGHTS}, "
             "as PEFT's save_pretrained writes them; weights are read in no other format"
         )
     trouble = damage(adapter / WEIGHTS)

@@ -52,7 +52,7 @@ def check(name: str, config: PretrainedConfig, key: str, quantised: bool) -> Non
         quantised: Whether it will be quantised here.
 
     Raises:
-        StudyError: If it is no causal language model, or its weights need what is not here.
+        StudyError: If it is not a causal language model, or its weights need what is not here.
     """
     trouble = _not_causal(config) or _not_in_four_bits(config, quantised)
     trouble = trouble or _not_loadable(config, quantised)

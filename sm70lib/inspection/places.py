@@ -65,13 +65,13 @@ def _folder(name: str | Path, key: str, patterns: tuple[str, ...]) -> Path:
         trouble = "is gated: ask its owners for access and log in (hf auth login), or take it out"
     except LocalEntryNotFoundError:
         raise Unreachable(
-            f"{key}: {name} is no folder of the repository, and the hub cannot be reached to ask "
-            "for it"
+            f"{key}: {name} is not a folder of the repository, and the hub cannot be reached to "
+            "ask for it"
         ) from None
     except (HfHubHTTPError, OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0][:150]
         trouble = (
-            f"is no folder of the repository, and the hub does not give it ({first}); where it is "
-            "private, log in (hf auth login)"
+            f"is not a folder of the repository, and the hub does not give it ({first}); where it "
+            "is private, log in (hf auth login)"
         )
     raise StudyError(f"{key}: {name} {trouble}") from None

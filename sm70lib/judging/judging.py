@@ -109,7 +109,7 @@ def _put_aside(
         names = {judge.name for judge in panel[model]}
         gone = [path for path in files(replied) if path.stem not in names]
         if gone:
-            print(f"{model}: {', '.join(path.stem for path in gone)} is no judge any more")
+            print(f"{model}: {', '.join(path.stem for path in gone)} is no longer a judge")
             shelves.move(gone, folder, shelves.shelf(folder, EVALUATION, "judges", gone))
 
 

@@ -84,14 +84,14 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
     (
         "base_hidden_size base_heads",
         lambda width, heads: width % (2 * heads) == 0,
-        "is no even multiple of",
+        "is not a multiple of twice",
     ),
     (
         "world_guidelines",
         lambda conditions: conditions != 1,
         "leaves no other condition to exchange facts with; give 0 or at least 2",
     ),
-    ("base_heads base_kv_heads", lambda heads, shared: heads % shared == 0, "is no multiple of"),
+    ("base_heads base_kv_heads", lambda heads, shared: heads % shared == 0, "is not a multiple of"),
     ("base_context base_length", lambda context, length: context >= length, "is less than"),
     (
         "base_context data_max_length base_model",
@@ -180,7 +180,7 @@ RULES: tuple[tuple[str, Callable[..., Any], str], ...] = (
         (
             f"{kind}_batch_size train_micro_batch_size",
             lambda batch, micro: batch % micro == 0,
-            "is no multiple of",
+            "is not a multiple of",
         )
         for kind in STAGES
     ),

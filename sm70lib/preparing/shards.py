@@ -136,7 +136,7 @@ def _processes(shards: int, size: int) -> int:
     By default none instead of one: this process prepares as fast, and a thread helps it.
 
     Raises:
-        StudyError: SM70_PROCESSES is no number.
+        StudyError: SM70_PROCESSES is not a number.
     """
     if given := os.environ.get(PROCESSES):
         if not given.isdecimal():

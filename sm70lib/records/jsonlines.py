@@ -57,7 +57,9 @@ def read(path: Path) -> Lines:
     for number, line in enumerate(ended, 1):
         asked, record = _parsed(line)
         if asked is None:
-            faults.append(f"line {number} is no prediction and is dropped; its item is scored anew")
+            faults.append(
+                f"line {number} is not a prediction and is dropped; its item is scored anew"
+            )
         elif asked not in places:
             kept[asked], places[asked] = line.decode(), number
         elif _scores(record) == _scores(json.loads(kept.get(asked, "{}"))):
@@ -76,7 +78,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
     """The lines of a finished prediction file, each with its `model` and the number of its `line`.
 
     Raises:
-        StudyError: A line is no prediction, or an item is there twice.
+        StudyError: A line is not a prediction, or an item is there twice.
     """
     found: list[dict[str, Any]] = []
     places: dict[Asked, int] = {}
@@ -84,7 +86,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         asked, record = _parsed(line)
         if asked is None:
-            raise StudyError(f"{shown}, line {number} is no prediction: run 04_eval again")
+            raise StudyError(f"{shown}, line {number} is not a prediction: run 04_eval again")
         if asked in places:
             raise StudyError(
                 f"{shown}, lines {places[asked]} and {number}: item {asked[0]} is there twice, so "

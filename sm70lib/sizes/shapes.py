@@ -30,7 +30,7 @@ def configuration(model: str | Path | PretrainedConfig, guess: bool = True) -> P
 
     Raises:
         OSError: If the configuration cannot be read.
-        ValueError: If it is no configuration of a known kind.
+        ValueError: If it is not a configuration of a known kind.
     """
     if isinstance(model, PretrainedConfig):
         return model
@@ -65,7 +65,7 @@ class Shape:
 
     Attributes:
         linear: Its linear layers without the head: name, inputs, outputs.
-        head: The head in the same form; empty if it is no linear layer.
+        head: The head in the same form; empty if it is not a linear layer.
         weights: Number of all weights.
         beside: Names of those linear layers that text never reaches, such as a vision tower's.
     """

@@ -57,7 +57,7 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
                     yield number, row
                     number += 1
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as damage:
-            raise _broken(path, f"is no readable Parquet after row {number}", damage) from None
+            raise _broken(path, f"is not readable Parquet after row {number}", damage) from None
 
 
 def _documents(path: Path) -> Iterator[tuple[int, dict]]:
@@ -89,7 +89,7 @@ def table(path: Path) -> Iterator[list[str]]:
         try:
             yield from rows
         except csv.Error as damage:
-            raise _broken(path, f"is no readable CSV in line {rows.line_num}", damage) from None
+            raise _broken(path, f"is not readable CSV in line {rows.line_num}", damage) from None
 
 
 def _separator(path: Path) -> str:
@@ -186,7 +186,7 @@ class _Buffer:
                     self.at = end
                     return value
             if len(self.text) - self.at > LONGEST or not self.more():
-                raise _broken(self.path, f"is no readable JSON in row {number}", damage)
+                raise _broken(self.path, f"is not readable JSON in row {number}", damage)
 
     def _separated(self, end: int) -> bool:
         return self.text[end : end + 1] in tuple(",] \t\r\n")
@@ -240,7 +240,7 @@ def load_json(path: Path, kind: type[Content]) -> Content:
         try:
             content = json.loads(file.read().decode("utf-8-sig"), object_pairs_hook=_distinct)
         except (ValueError, RecursionError) as damage:
-            raise _broken(path, "is no readable JSON", damage) from None
+            raise _broken(path, "is not readable JSON", damage) from None
     if not isinstance(content, kind):
         raise _broken(path, f"holds no {kind.__name__}", f"it is {type(content).__name__}")
     return content

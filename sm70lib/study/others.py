@@ -138,18 +138,20 @@ def server_in(given: dict[str, str], where: str) -> Server:
 
     Raises:
         StudyError: The address is none, the model's name is missing, `at_once` is out of range, or
-            `key` is no name of a variable.
+            `key` is not the name of a variable.
     """
     if not given["served"].startswith(("http://", "https://")):
         raise StudyError(
-            f"{where}: {given['served']} is no address; give one such as "
+            f"{where}: {given['served']} is not an http(s) address; give one such as "
             "served=http://localhost:8000/v1"
         )
     if "model" not in given:
         raise StudyError(f"{where} lacks model=NAME, the model's name on the server")
     at_once = given.get("at_once", str(Server.at_once))
     if not at_once.isdecimal() or not 1 <= int(at_once) <= MOST_AT_ONCE:
-        raise StudyError(f"{where}: at_once={at_once} is no number from 1 to {MOST_AT_ONCE}")
+        raise StudyError(
+            f"{where}: at_once={at_once} is not a whole number from 1 to {MOST_AT_ONCE}"
+        )
     key = given.get("key", Server.key)
     if not key.isidentifier():  # it may be the key itself, which nobody shall read in a log
         raise StudyError(

@@ -144,7 +144,7 @@ def _folders(overrides: dict[str, Any]) -> dict[str, str]:
     root = overrides.get("data_root")
     if root not in (None, "world", "hub") and not Path(str(root)).is_dir():
         raise StudyError(
-            f"-p: data_root is {shortened(root, VALUE)}, which is no folder; allowed are world, "
+            f"-p: data_root is {shortened(root, VALUE)}, which is not a folder; allowed are world, "
             "hub and a folder"
         )
     folders = {}
@@ -184,7 +184,7 @@ def _parameters(*names: str) -> Any:
 
 
 def _require_known(values: dict, origin: dict[str, str], where: str) -> None:
-    """Raises StudyError for the first name that is no parameter."""
+    """Raises StudyError for the first name that is not a parameter."""
     unknown = [name for name in values if name not in FIELDS]
     if not unknown:
         return

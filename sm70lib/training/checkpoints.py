@@ -42,8 +42,8 @@ class Seal(TrainerCallback):
         spoilt = torch.tensor(float(not finite), device=PartialState().device)
         if reduce(spoilt, reduction="sum"):  # in any process
             raise StudyError(
-                f"a trained weight is no number at step {state.global_step}: lower the learning "
-                "rate; the last good checkpoint is kept"
+                f"a trained weight is NaN or infinite at step {state.global_step}: lower the "
+                "learning rate; the last good checkpoint is kept"
             )
         if not state.is_world_process_zero:
             return

@@ -79,7 +79,7 @@ def batches(p, kind: str) -> dict:
     accumulation, rest = divmod(own.batch_size, p.train_micro_batch_size * world_size)
     if rest or not accumulation:
         raise StudyError(
-            f"{kind}_batch_size {own.batch_size} is no multiple of train_micro_batch_size "
+            f"{kind}_batch_size {own.batch_size} is not a multiple of train_micro_batch_size "
             f"{p.train_micro_batch_size} times {world_size} processes: change one of the two"
         )
     return {

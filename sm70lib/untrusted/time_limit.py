@@ -54,7 +54,7 @@ def matches(pattern: str, text: str) -> bool:
     """Whether a pattern that a user gave fits a whole text.
 
     Raises:
-        ValueError: it is no pattern, or one that takes for ever, such as (a+)+b.
+        ValueError: it is not a pattern, or one that takes for ever, such as (a+)+b.
     """
     try:
         with time_limit(OF_A_PATTERN):
@@ -65,4 +65,4 @@ def matches(pattern: str, text: str) -> bool:
             "repeats, such as (a+)+"
         ) from None
     except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"this is no regular expression: {error}") from None
+        raise ValueError(f"this is not a regular expression: {error}") from None

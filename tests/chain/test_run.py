@@ -149,7 +149,7 @@ def test_until_stops_after_a_step_and_the_rest_follows_later(toy):
         (("-p", "lora_r", "[8"), "-p lora_r:1: this is not readable YAML"),
         (("-p", "lora_r", "8"), "changes the results of tiny"),
         (("-p", "study", "../../x"), "study is '../../x'"),
-        (("-p", "data_root", "/nowhere"), "data_root is /nowhere, which is no folder"),
+        (("-p", "data_root", "/nowhere"), "data_root is /nowhere, which is not a folder"),
         (("--until", "x"), "--until x: give one step of 00_base"),
         (("--fresh", "7"), "--fresh 7: give one step of 00_base"),
         (("nosuch.yml",), "nosuch.yml: there is no such file; the studies in params/ are: "),
@@ -167,7 +167,9 @@ def test_missing_data_are_told_before_anything_runs(toy):
     toy.change("data_root", "no/such/folder")
     ended = toy.run()
     assert ended.returncode == 2 and ended.stdout == ""
-    assert "error: data_root no/such/folder is no folder, and 01_data reads from it" in ended.stderr
+    assert (
+        "error: data_root no/such/folder is not a folder, and 01_data reads from it" in ended.stderr
+    )
 
 
 def test_an_unknown_study_has_no_report(toy):

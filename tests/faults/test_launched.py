@@ -97,7 +97,7 @@ def test_lines_that_are_dropped_when_they_are_gathered_are_named(tmp_path, capsy
     path.with_suffix(".0.part").write_text(f"{good}\n7\n")
     lines.gather(path)
     assert path.read_text() == f"{good}\n" and not list(path.parent.glob("*.part"))
-    assert "base/x.0.part: line 2 is no prediction and is dropped" in capsys.readouterr().out
+    assert "base/x.0.part: line 2 is not a prediction and is dropped" in capsys.readouterr().out
 
 
 def test_an_interrupted_launch_leaves_no_task_and_no_process(study, monkeypatch):

@@ -86,8 +86,8 @@ def test_a_broken_line_of_a_file_under_way_is_named_and_scored_again(study, caps
     assert study.again() > 0 and study.as_before()
     said = capsys.readouterr().out
     for number in (7, 10):
-        assert f"base/{RUN}.jsonl: line {number} is no prediction and is dropped" in said
-    assert said.count("is no prediction") == 2
+        assert f"base/{RUN}.jsonl: line {number} is not a prediction and is dropped" in said
+    assert said.count("is not a prediction") == 2
     assert study.again() == 0
 
 
@@ -183,7 +183,7 @@ def test_tables_refuse_an_item_that_is_there_twice(study):
     with pytest.raises(StudyError, match=f"base/{RUN}.jsonl, lines 1 and 31: item m/.* twice"):
         jsonlines.rows(study.base)
     study.base.write_text("7\n")
-    with pytest.raises(StudyError, match="line 1 is no prediction: run 04_eval again"):
+    with pytest.raises(StudyError, match="line 1 is not a prediction: run 04_eval again"):
         jsonlines.rows(study.base)
 
 

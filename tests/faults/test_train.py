@@ -51,7 +51,7 @@ def test_killed_after_a_checkpoint_ends_with_the_same_weights_and_metrics(tmp_pa
 def test_a_batch_that_cannot_be_divided_is_one_sentence(tmp_path):
     p = study(tmp_path, sft_batch_size=5, train_micro_batch_size=2)
     with pytest.raises(
-        StudyError, match="sft_batch_size 5 is no multiple of train_micro_batch_size 2"
+        StudyError, match="sft_batch_size 5 is not a multiple of train_micro_batch_size 2"
     ):
         train(p, tmp_path)
 
@@ -245,7 +245,7 @@ def test_two_processes_go_on_from_a_checkpoint_and_say_why_they_stopped(tmp_path
     )
     with pytest.raises(
         StudyError,
-        match="sft_batch_size 4 is no multiple of train_micro_batch_size 4 times 2 processes",
+        match="sft_batch_size 4 is not a multiple of train_micro_batch_size 4 times 2 processes",
     ):
         launch.run(
             study(tmp_path / "other", **p.model_dump() | {"train_micro_batch_size": 4}),

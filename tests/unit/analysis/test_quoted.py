@@ -105,7 +105,7 @@ def test_a_value_that_no_count_gives_is_said_with_the_two_that_come_near_it():
     single = quoted.by_category(ROWS)
     single = single[single["benchmark"].isin(aggregates.MEDICAL)]
     assert len(single) == 24 and quoted.impossible(single) == [
-        "Meditron-70B's printed 77.9 in Nutrition is no share of 16 questions: the nearest are "
+        "Meditron-70B's printed 77.9 in Nutrition is not a share of 16 questions: the nearest are "
         "12 (75.00) or 13 (81.25)."
     ]
 

@@ -410,7 +410,7 @@ def test_mmlu_rows_with_another_number_of_cells_are_defects(tmp_path):
     ]
     assert [defect.row for defect in defects] == [2]
     put(tmp_path, "mmlu_medical/data/test/anatomy_test.csv", b'"open,a,b')
-    with pytest.raises(StudyError, match="anatomy_test.csv is no readable CSV in line 1"):
+    with pytest.raises(StudyError, match="anatomy_test.csv is not readable CSV in line 1"):
         benchmarks.read("mmlu_medical", tmp_path)
 
 

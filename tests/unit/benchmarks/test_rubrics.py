@@ -69,7 +69,7 @@ def test_a_row_with_a_damaged_criterion_is_a_defect_with_its_reason(tmp_path, re
         ({"rubrics": [{"criterion": "Prescribes it", "points": -4}]}, "no criterion .* earns"),
         ({"rubrics": []}, "no list of criteria"),
         ({"rubrics": ["text"]}, "criterion 1 has no text"),
-        ({"prompt": "Is it a cold?"}, "prompt is no list of messages"),
+        ({"prompt": "Is it a cold?"}, "prompt is not a list of messages"),
         ({"prompt": [{"role": "assistant", "content": "Hello"}]}, "the assistant's, not the user"),
         ({"prompt_id": None}, "no prompt_id"),
     ],

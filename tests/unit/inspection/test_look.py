@@ -164,7 +164,7 @@ def test_a_folder_that_cannot_be_scored_is_one_sentence(base, p, tmp_path, chang
         ("/nowhere/at/all", "there is no folder /nowhere/at/all"),
         ("a/b/c", "there is no folder a/b/c; a relative one starts at the repository"),
         ("{base} adapter=/nowhere", "there is no folder /nowhere"),
-        ("{base} adapter={base}", "is no adapter: it needs adapter_config.json and"),
+        ("{base} adapter={base}", "is not an adapter: it needs adapter_config.json and"),
     ],
 )
 def test_a_folder_that_is_not_there_is_one_sentence(base, p, line, sentence):
@@ -282,7 +282,7 @@ def test_a_tokenizer_with_code_of_its_own_runs_none_and_nobody_is_asked(base, tm
 
 
 @pytest.mark.parametrize(
-    "pattern, said", [(r"(\w+\.?)+!", "repeats inside of repeats"), ("[", "no regular expression")]
+    "pattern, said", [(r"(\w+\.?)+!", "repeats inside of repeats"), ("[", "not a regular expression")]
 )
 def test_an_adapter_whose_pattern_takes_for_ever_is_one_sentence(base, p, tmp_path, pattern, said):
     adapter = published(base, tmp_path, "lora")

@@ -265,10 +265,13 @@ def test_a_study_without_a_judge_of_another_family_is_refused(study, judge):
     ("line", "words"),
     [
         ("served=http://a model=house", "does not tell which family .* add family=NAME"),
-        ("served=a:8000 model=gpt-4.1", "a:8000 is no address"),
+        ("served=a:8000 model=gpt-4.1", "a:8000 is not an http"),
         ("model=gpt-4.1", "is not understood; allowed are served=URL"),
         ("served=http://a model=gpt-4.1 quant=nf4", "quant is not understood"),
-        ("served=http://a model=gpt-4.1 at_once=0", "at_once=0 is no number from 1 to 512"),
+        (
+            "served=http://a model=gpt-4.1 at_once=0",
+            "at_once=0 is not a whole number from 1 to 512",
+        ),
         ("readings=a.csv model=gpt", "is not understood"),
     ],
 )

@@ -46,8 +46,11 @@ def rows_in(path, *rows: dict) -> str:
     [
         ("served=http://x/v1 modle=qwen", "modle is not understood; allowed are served=URL"),
         ("served=http://x/v1 model=house", "does not tell which family .* add family=NAME"),
-        ("served=x:8000 model=qwen3", "x:8000 is no address"),
-        ("served=http://x/v1 model=qwen3 at_once=many", "at_once=many is no number from 1"),
+        ("served=x:8000 model=qwen3", "x:8000 is not an http"),
+        (
+            "served=http://x/v1 model=qwen3 at_once=many",
+            "at_once=many is not a whole number from 1",
+        ),
     ],
 )
 def test_a_line_that_is_not_understood_is_refused_before_training(line, words):

@@ -92,7 +92,7 @@ def test_batches_and_sources_of_every_named_stage_are_checked(tmp_path, kind):
     batch = {f"{kind}_batch_size": 24, "train_micro_batch_size": 16}
     named = {"train_stages": [kind]} | SOURCES
     said = refusal(file_of(tmp_path, **named | batch))
-    assert f"{kind}_batch_size 24 is no multiple of train_micro_batch_size 16" in said
+    assert f"{kind}_batch_size 24 is not a multiple of train_micro_batch_size 16" in said
     launcher = {"train_launcher": "torchrun --nproc-per-node 3", "train_micro_batch_size": 1}
     said = refusal(file_of(tmp_path, **named | launcher))
     assert f"{kind}_batch_size 16 cannot be shared out evenly among the processes" in said

@@ -132,7 +132,7 @@ def test_ordinary_numbers_are_read_as_yaml_reads_them():
         ({"world_seed": 2**32}, "less than or equal to 4294967295"),
         ({"train_seeds": [0, 2**32]}, "train_seeds is 4294967296"),
         ({"study": "hub"}, "is a folder of committed results, of models or of the hub's files"),
-        ({"lora_targets": "[unclosed"}, "this is no regular expression: unterminated character"),
+        ({"lora_targets": "[unclosed"}, "this is not a regular expression: unterminated character"),
         ({"lora_targets": r"(\w+\.?)+!"}, "take out repeats inside of repeats"),
         ({"ask_question": "x" * 9_000, "seed": "y" * 9_000}, "yyy…"),
     ],

@@ -101,11 +101,11 @@ def test_values_have_the_types_they_mean(tmp_path):
         ("seed: 0 -> seed: !!python/name:os.system", "not readable YAML"),
         (
             "base_heads: 4 -> base_heads: 5",
-            "base_hidden_size 128 is no even multiple of base_heads 5",
+            "base_hidden_size 128 is not a multiple of twice base_heads 5",
         ),
         (
             "train_micro_batch_size: 16 -> train_micro_batch_size: 5",
-            "sft_batch_size 16 is no multiple of",
+            "sft_batch_size 16 is not a multiple of",
         ),
         (
             "eval_primary_shots: 0 -> eval_primary_shots: 5",
@@ -251,7 +251,7 @@ def test_an_overridden_folder_starts_where_the_user_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     assert params.load(TINY, overrides={"data_root": "data"}).data_root == str(tmp_path / "data")
-    assert "data_root is nowhere, which is no folder" in wrong(TINY, data_root="nowhere")
+    assert "data_root is nowhere, which is not a folder" in wrong(TINY, data_root="nowhere")
 
 
 # ---- the check at the top of a notebook ----------------------------------------------------------

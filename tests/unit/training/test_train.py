@@ -122,12 +122,12 @@ def test_the_batches_of_all_coming_stages_are_shared_out_before_the_first_trains
     """`torchrun --nproc-per-node gpu` does not say how many processes it starts; they know it."""
     p = staged(tmp_path, train_stages=["sft", "dpo"], sft_batch_size=6, dpo_batch_size=4)
     monkeypatch.setenv("WORLD_SIZE", "3")
-    said = "dpo_batch_size 4 is no multiple of train_micro_batch_size 2 times 3 processes"
+    said = "dpo_batch_size 4 is not a multiple of train_micro_batch_size 2 times 3 processes"
     with pytest.raises(StudyError, match=said):
         build(p, tmp_path, "sft")
     monkeypatch.setenv("WORLD_SIZE", "1")
     p.sft_batch_size = 5
-    with pytest.raises(StudyError, match="sft_batch_size 5 is no multiple"):
+    with pytest.raises(StudyError, match="sft_batch_size 5 is not a multiple"):
         build(p, tmp_path, "sft")
     build(p, tmp_path, "dpo")
 
