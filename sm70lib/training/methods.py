@@ -46,8 +46,9 @@ class Method:
     fixed: dict[str, Any] = field(default_factory=dict)
 
 
+READY = {"dataset_kwargs": {"skip_prepare_dataset": True}}  # rows come as `settings.prepared` gives
 METHODS = {
-    "cpt": Method("SFTTrainer", "SFTConfig"),
-    "sft": Method("SFTTrainer", "SFTConfig"),
+    "cpt": Method("SFTTrainer", "SFTConfig", fixed=READY),
+    "sft": Method("SFTTrainer", "SFTConfig", fixed=READY),
     "dpo": Method("PairTrainer", "DPOConfig", _first_loss_is_ln_2),
 }

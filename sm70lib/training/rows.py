@@ -17,7 +17,7 @@ from sm70lib.study.params import StudyError
 
 COLUMNS = {  # that a trainer is given, by what its stage reads
     "rows": ["input_ids", "labels"],
-    "text": ["input_ids"],  # TRL counts every token of a row without labels
+    "text": ["input_ids"],  # TRL's collator counts every token of a row without labels
     "pairs": ["prompt_ids", "chosen_ids", "rejected_ids"],
 }
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import torch
 import trl
+from datasets import Dataset
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import TrainingArguments
 
@@ -49,6 +50,21 @@ def config(p, how, stage: Path, evaluates: bool) -> TrainingArguments:
     if trains_all(p) and loading.sharded() and settings.bf16:
         settings.fsdp_plugin_args = {"mixed_precision_policy": precision(p)}
     return settings
+
+
+def prepared(rows: Dataset, settings: TrainingArguments) -> Dataset:
+    """Rows as TRL's own preparation would leave them: packed, if the stage packs its rows.
+
+    That preparation is skipped (`METHODS`). It would look at every token in Python, to give text
+    the labels that TRL's collator takes in their absence, and to cut rows that are short enough.
+
+    Args:
+        rows: Tokenised rows, none longer than `max_length`.
+        settings: What `config` gave.
+    """
+    if not getattr(settings, "packing", False):
+        return rows
+    return trl.pack_dataset(rows, settings.max_length, settings.packing_strategy)
 
 
 def precision(p) -> MixedPrecisionPolicy:

@@ -27,7 +27,7 @@ from sm70lib.study.params import StudyError
 from sm70lib.study.used import trains_all
 from sm70lib.training.methods import METHODS
 from sm70lib.training.rows import highest, longest
-from sm70lib.training.settings import coming, config, precision, require_batches
+from sm70lib.training.settings import coming, config, precision, prepared, require_batches
 
 
 class PairTrainer(DPOTrainer):
@@ -53,7 +53,7 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
     Args:
         p: The study's parameters.
         base: Folder or hub name of the base.
-        rows: Tokenised rows to train on. TRL pads and packs them; it uses no mask of theirs.
+        rows: Tokenised rows to train on. TRL pads them; it uses no mask of theirs.
         holdout: Tokenised rows to evaluate on; may be empty.
         stage: The stage's folder.
         how: The stage: its `kind`, its `seed`, and `start`, what to go on from or None.
@@ -74,12 +74,13 @@ def build(p, base: str, rows, holdout, stage: Path, how) -> Trainer:
     if getattr(p, f"{how.kind}_packing", False):
         packed.enter(loaded)  # each row of a packed sequence sees itself alone
     exact = _trainable_weights(loaded) if how.start else {}
+    settings = config(p, how, stage, len(holdout) > 0)
     trainer = TRAINERS[method.trainer](
         model=loaded,
-        args=config(p, how, stage, len(holdout) > 0),
+        args=settings,
         peft_config=adapter,
-        train_dataset=rows,
-        eval_dataset=holdout if len(holdout) else None,
+        train_dataset=prepared(rows, settings),
+        eval_dataset=prepared(holdout, settings) if len(holdout) else None,
         processing_class=words,
         **_reference(base, p, how),
     )
