@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from sm70lib.records import children
 from sm70lib.steps.steps import progress, write_json
-from sm70lib.steps.trained import LEFT, finished
+from sm70lib.steps.trained import LEFT, checkpoints_of, finished
 from sm70lib.study.files import record
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import trained, trains_all
@@ -103,7 +103,8 @@ def _train(stage: Path, folder: Path, p, how) -> None:
     rows, holdout = rows_of(how.kind, folder, p, how.number)
     base = loading.located(folder)
     trainer = build(p, base, rows, holdout, stage, how)
-    checkpoint = checkpoints.last_checkpoint(stage)
+    # `main` has found it by reading checkpoints, in the first process, and dropped all newer ones.
+    checkpoint = next(iter(checkpoints_of(stage)), None)
     # A resumed run has the loss of step 0 already.
     trainer.args.eval_on_start = checkpoint is None and len(holdout) > 0
     documents = folder / "data/holdout.csv" if how.kind == "sft" else None

@@ -21,8 +21,8 @@ from sm70lib.sizes import accelerators
 from sm70lib.steps import compared, keys
 from sm70lib.steps.steps import write_json
 from sm70lib.study.params import ROOT, StudyError
-from sm70lib.training import checks, launch, train, trainers
-from sm70lib.training.rows import by_source, reading, rows_of
+from sm70lib.training import checkpoints, checks, launch, train, trainers
+from sm70lib.training.rows import _parted, by_source, reading, rows_of
 from tests import tuning
 from tests.tuning import staged, study
 
@@ -195,6 +195,16 @@ def test_sources_of_text_are_read_in_the_proportion_of_their_tokens(tmp_path):
         rows_of("cpt", tmp_path, lacking, 1)
 
 
+def test_the_draw_of_held_out_rows_is_that_of_a_seed():
+    rows = Dataset.from_dict({"input_ids": [[n] for n in range(50)]})
+    kept, held = (part["input_ids"][:] for part in _parted(rows, 4, 7))
+    assert held == [[9], [20], [25], [41]]
+    assert kept == [[n] for n in range(50) if [n] not in held]
+    whole, none = _parted(rows, 0, 7)
+    assert len(whole) == 50 and len(none) == 0
+    assert [len(part) for part in _parted(rows.select(range(9)), 4, 7)] == [9, 0]
+
+
 def test_passes_count_rows_and_of_packed_rows_their_tokens(tmp_path):
     mixed(tmp_path)
     packed = {"cpt_mix": {}, "cpt_steps": 3, "cpt_batch_size": 4, "cpt_packing": True}
@@ -352,3 +362,21 @@ def test_a_row_with_a_token_that_the_base_does_not_know_is_one_sentence(tmp_path
     Dataset.from_list(rows).save_to_disk(tmp_path / "data/train")
     with pytest.raises(StudyError, match="has the token '<image>', for which .* has no embedding"):
         tuning.train(p, tmp_path)
+
+
+def test_a_checkpoint_is_read_once_before_it_is_resumed_from(tmp_path, monkeypatch):
+    """All of it is hashed, which is long at 70 billion weights; other processes only wait."""
+    p = study(tmp_path, sft_steps=6)
+    stage = tuning.train(p, tmp_path)
+    whole = tuning.weights(tmp_path)
+    for name in ("adapter", "done.json"):
+        shutil.rmtree(stage / name) if (stage / name).is_dir() else (stage / name).unlink()
+    (stage / "checkpoint-6/optimizer.pt").write_bytes(b"cut short")
+    looked_at, look = [], checkpoints._fault
+    monkeypatch.setattr(checkpoints, "_fault", lambda one: looked_at.append(one.name) or look(one))
+    tuning.train(p, tmp_path)
+    assert looked_at == ["checkpoint-6", "checkpoint-3"]
+    steps = [json.loads(line)["step"] for line in (stage / "metrics.jsonl").open()]
+    assert steps == sorted(steps) and steps[-1] == 6, "it goes on behind step 3"
+    again = tuning.weights(tmp_path)
+    assert all(torch.equal(whole[name], weight) for name, weight in again.items())
