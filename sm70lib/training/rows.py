@@ -71,10 +71,8 @@ def rows_of(kind: str, folder: Path, p, number: int) -> tuple[Dataset, Dataset]:
 
 def _parted(rows: Dataset, most: int, seed: int) -> tuple[Dataset, Dataset]:
     """The rows to train on, and those held back: `most` of them, and a tenth at most."""
-    places = range(len(rows))
-    held_out = set(random.Random(seed).sample(places, min(most, len(rows) // 10)))
-    kept = [place for place in places if place not in held_out]
-    return rows.select(kept), rows.select(sorted(held_out))
+    held_out = sorted(random.Random(seed).sample(range(len(rows)), min(most, len(rows) // 10)))
+    return rows.select(np.delete(np.arange(len(rows)), held_out)), rows.select(held_out)
 
 
 def _stored_rows(kind: str, place: str, columns: list[str], folder: Path) -> Dataset:
