@@ -48,13 +48,12 @@ def require(judge: Judge, models: Collection[str], items: Mapping[str, list[Item
         StudyError: the file cannot be read, or a row says nothing of use.
     """
     pairs = [(model, benchmark) for model in models for benchmark in items]
+    criteria = {name: {item.id: len(item.options) for item in items[name]} for name in items}
     seen = set()
     for where, row in _rows(judge):
         _require_asked(where, row, pairs)
-        conversations = {item.id: item for item in items[row["benchmark"]]}
-        if conversations:
-            found = conversations.get(row["item_id"])
-            _require_criterion(where, row, len(found.options) if found else 0)
+        if counts := criteria[row["benchmark"]]:
+            _require_criterion(where, row, counts.get(row["item_id"], 0))
         about = tuple(row[name] for name in ABOUT)
         if about in seen:
             raise _twice(where, row)
@@ -76,13 +75,16 @@ def take_in(judge: Judge, asked: dict[tuple[str, str], tuple[Path, list[Case]]])
     lines: dict[Path, dict[Any, str]] = {
         place(predictions, judge.name): {} for predictions, _ in asked.values()
     }
+    found = {run: _by_criterion(cases) for run, (_, cases) in asked.items()}
     for where, row in _rows(judge):
-        predictions, case = _case(where, row, asked)
+        _require_asked(where, row, asked)
+        run = row["model"], row["benchmark"]
+        case = _case(where, row, found[run].get(row["item_id"], {}))
         line = case.about | {"met": _met(where, row["met"]), "judge": str(row["reader"])}
-        of_run = lines[place(predictions, judge.name)]
-        if case.key in of_run:
+        of_run = lines[place(asked[run][0], judge.name)]
+        if (key := case.key) in of_run:
             raise _twice(where, row)
-        of_run[case.key] = f"{json.dumps(line)}\n"
+        of_run[key] = f"{json.dumps(line)}\n"
     for target, texts in lines.items():
         if texts:
             write_text(target, "".join(texts.values()))
@@ -124,20 +126,26 @@ def _rows(judge: Judge) -> Iterator[tuple[str, dict]]:
         yield where, row | {name: str(row[name]) for name in ABOUT}
 
 
-def _case(where: str, row: dict, asked: dict) -> tuple[Path, Case]:
-    """The prediction file and the case that a row is about."""
-    _require_asked(where, row, asked)
-    predictions, cases = asked[row["model"], row["benchmark"]]
-    found = {str(case.number): case for case in cases if case.about["item_id"] == row["item_id"]}
+def _by_criterion(cases: list[Case]) -> dict[str, dict[str, Case]]:
+    """The cases of a run by the ids of their conversations, then by the numbers of criteria."""
+    found: dict[str, dict[str, Case]] = {}
+    for case in cases:
+        found.setdefault(case.item.id, {})[str(case.number)] = case
+    return found
+
+
+def _case(where: str, row: dict, found: dict[str, Case]) -> Case:
+    """The case that a row is about, of those of its conversation."""
     _require_criterion(where, row, len(found))
     case = found[row["criterion"]]
-    read = row.get("reply_digest") or case.about["reply_digest"]
-    if read != case.about["reply_digest"]:
+    now = case.about["reply_digest"]
+    read = row.get("reply_digest") or now
+    if read != now:
         raise StudyError(
-            f"{where}: the reply that was read ({read}) is not the one that is there now "
-            f"({case.about['reply_digest']}); read it again, or take the row out"
+            f"{where}: the reply that was read ({read}) is not the one that is there now ({now}); "
+            "read it again, or take the row out"
         )
-    return predictions, case
+    return case
 
 
 def _require_asked(where: str, row: dict, pairs: Collection[tuple[str, str]]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sm70lib import benchmarks, protocols
 from sm70lib.asking.asking import Prompts
 from sm70lib.asking.runs import Run
-from sm70lib.judging import judgements, judging, panel
+from sm70lib.judging import judgements, judging, panel, readings
 from sm70lib.measures import rubrics
 from sm70lib.protocols import rubric
 from sm70lib.serving import connection
@@ -212,6 +212,30 @@ def test_readings_of_a_person_stand_beside_those_of_models(study, judge, items, 
     path.write_text(f"{json.dumps(rows[0])}\n{json.dumps(rows[0])}\n")
     with pytest.raises(StudyError, match="row 1: criterion 1 of medical_rubrics/00 stands there"):
         judge(g=lambda prompt: MET)
+
+
+def test_a_reply_is_hashed_for_its_own_rows_alone(study, items, tmp_path, monkeypatch):
+    replies = {}
+    for model in ("llama", "qwen"):
+        path = study.folder / f"predictions/{model}/medical_rubrics-rubric-0.jsonl"
+        replies[model, "medical_rubrics"] = path, judgements.cases(items, path)
+    rows = [
+        dict(zip(readings.NEEDED, (*run, case.item.id, case.number, case.number == 1, "Dr. Lee")))
+        for run, (_, cases) in replies.items()
+        for case in cases
+    ]
+    (tmp_path / "lee.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    study.p.eval_judges["lee"] = f"readings={tmp_path / 'lee.jsonl'}"
+    [lee] = judges.all_of(study.p)
+    hashed, hash_once = [], rubric.digest
+    monkeypatch.setattr(rubric, "digest", lambda text: hashed.append(text) or hash_once(text))
+    readings.take_in(lee, replies)
+    assert len(rows) == 2 * 74 and len(hashed) <= 3 * len(rows)
+    for (model, _), (_, cases) in replies.items():
+        found = lines(study, model, "lee")
+        assert [(line["item_id"], line["criterion"], line["met"]) for line in found] == [
+            (case.item.id, case.number, case.number == 1) for case in cases
+        ]
 
 
 def test_readings_are_taken_in_once_they_are_there_and_gone_with_their_file(
