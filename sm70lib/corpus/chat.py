@@ -141,7 +141,7 @@ class Chat:
         return made
 
     def _seams(self, row: Row, loss: str) -> list[str] | str:
-        """The whole conversation; then, of each answer, the text up to it and the text with it.
+        """The whole; the texts up to and with each earlier answer; the text up to the last answer.
 
         Earlier ones count for the loss "response". A str says why the row cannot be written.
         """
@@ -159,7 +159,7 @@ class Chat:
             return f"the chat template refuses it: {error!s:.80}"
         if not self._ends_in(whole, row.output):
             return "the chat template changes an answer"
-        return [*texts, prompt, whole]
+        return [*texts, prompt]
 
     def _earlier(self, talk: Turns, number: int, whole: str) -> tuple[str, str]:
         """The text up to an answer that more turns follow, and the text with its end token.
@@ -188,7 +188,7 @@ class Chat:
     def _labelled(self, ids: list[list[int]], loss: str) -> Encoded | str:
         """A row of the tokens of its seams, or why there is none."""
         whole, *seams = ids
-        spans = [self._span(whole, *pair) for pair in zip(seams[::2], seams[1::2])]
+        spans = [self._span(whole, *pair) for pair in zip(seams[::2], [*seams[1::2], whole])]
         if not spans[-1]:
             return "the chat template writes a question otherwise once an answer follows"
         if loss == "all":

@@ -225,3 +225,11 @@ def test_the_digest_is_that_of_the_bases_own_template(tmp_path):
     for asked in (("chat", other), ("medalpaca",)):
         with pytest.raises(StudyError, match="was trained in the template chat"):
             templates.trained_in(tmp_path, *asked)
+
+
+def test_each_text_of_a_row_is_tokenised_once(monkeypatch):
+    made, seen = Chat(tokenizer("chatml")), []
+    once = made._tokens
+    monkeypatch.setattr(made, "_tokens", lambda texts: seen.extend(texts) or once(texts))
+    assert all(row.targets for row in made.encode([ALONE, ROW], 4096, "drop", "response"))
+    assert len(seen) == 2 + 4, "a row and its prompt; of the earlier answer, up to it and with it"
