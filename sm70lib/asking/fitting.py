@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+from functools import lru_cache
+
 from sm70lib.asking.asking import Prompt
-from sm70lib.corpus.tokens import beginning, chat_ids, prompt_ids, response_ids, unknown
+from sm70lib.corpus.tokens import chat_ids, prompt_ids, response_ids, unknown
 from sm70lib.models.request import Request
 from sm70lib.protocols.protocol import Protocol
 
@@ -142,3 +145,42 @@ def _tokenised(text: str, answers: list[str], tokenizer, bos: str) -> Pairs:
     if not context:  # something must come before the first token of an answer
         context = [tokenizer.eos_token_id]
     return [(context, ids[len(first) :]) for ids in whole]
+
+
+def beginning(text: str, tokenizer, bos: str) -> list[int]:
+    """The tokens that are put before the tokens of a text when answers to it are scored.
+
+    Args:
+        text: the text that follows. If it begins with a BOS, as chat templates write it, no second
+            one is added.
+        tokenizer: the tokenizer of the model.
+        bos: "never" adds none. "tokenizer" adds what the tokenizer adds by itself, as
+            lm-evaluation-harness 0.4.13 does (`HFLM.tok_encode`). "always" adds a BOS if the
+            tokenizer has one.
+
+    Raises:
+        ValueError: `bos` is none of these.
+    """
+    if bos not in ("never", "tokenizer", "always"):
+        raise ValueError(f"bos is {bos!r}; allowed are never, tokenizer and always")
+    # The harness looks for EOS if there is no BOS.
+    first = tokenizer.bos_token or tokenizer.eos_token
+    begun = bool(first) and text.startswith(first)
+    if bos == "never" or begun:
+        return []
+    if bos == "always":
+        return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    if not tokenizer.is_fast:  # it does not say by which rule it adds something
+        return [*_added(tokenizer, b"")]
+    return [*_remembered(tokenizer, pickle.dumps(tokenizer.backend_tokenizer.post_processor))]
+
+
+def _added(tokenizer, _rule: bytes) -> tuple[int, ...]:
+    """What a tokenizer puts before a text by itself, by the rule that it has now."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a", add_special_tokens=True)["input_ids"]
+    start = next(n for n in range(len(whole)) if whole[n : n + len(bare)] == bare)
+    return tuple(whole[:start])
+
+
+_remembered = lru_cache(maxsize=8)(_added)

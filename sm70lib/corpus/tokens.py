@@ -57,35 +57,6 @@ def pieces(ids: list[int], length: int) -> list[Encoded]:
     return [Encoded(part, part) for part in parts]
 
 
-def beginning(text: str, tokenizer, bos: str) -> list[int]:
-    """The tokens that are put before the tokens of a text when answers to it are scored.
-
-    Args:
-        text: the text that follows. If it begins with a BOS, as chat templates write it, no second
-            one is added.
-        tokenizer: the tokenizer of the model.
-        bos: "never" adds none. "tokenizer" adds what the tokenizer adds by itself, as
-            lm-evaluation-harness 0.4.13 does (`HFLM.tok_encode`). "always" adds a BOS if the
-            tokenizer has one.
-
-    Raises:
-        ValueError: `bos` is none of these.
-    """
-    if bos not in ("never", "tokenizer", "always"):
-        raise ValueError(f"bos is {bos!r}; allowed are never, tokenizer and always")
-    # The harness looks for EOS if there is no BOS.
-    first = tokenizer.bos_token or tokenizer.eos_token
-    begun = bool(first) and text.startswith(first)
-    if bos == "never" or begun:
-        return []
-    if bos == "always":
-        return _bos(tokenizer)
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    whole = tokenizer("a", add_special_tokens=True)["input_ids"]
-    start = next(n for n in range(len(whole)) if whole[n : n + len(bare)] == bare)
-    return whole[:start]
-
-
 def _bos(tokenizer) -> list[int]:
     """The id of BOS; [] for a tokenizer without one, such as Qwen's."""
     return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]

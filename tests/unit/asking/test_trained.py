@@ -249,3 +249,23 @@ def test_07_asks_with_the_same_tokens(tokenizer):
     asked = examples.question("medalpaca", tokenizer, "Answer", "a </s> b \n")
     assert asked.text == templates.render("medalpaca", "Answer", "a </s> b \n")
     assert asked.ids == trained(tokenizer, "medalpaca", "Answer", "a </s> b \n")[0]
+
+
+def test_what_a_tokenizer_adds_is_found_out_once_and_again_when_its_rule_changes(monkeypatch):
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=sentencepiece(), bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    asked, ask = [], type(made).__call__
+    monkeypatch.setattr(
+        type(made), "__call__", lambda self, *a, **k: asked.append(a) or ask(self, *a, **k)
+    )
+    assert [fitting.beginning("Which?", made, "tokenizer") for _ in range(3)] == [[]] * 3
+    assert len(asked) == 2, "with what it adds, and without"
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", made.bos_token_id)]
+    )
+    first = fitting.beginning("Which?", made, "tokenizer")
+    assert first == [made.bos_token_id] and len(asked) == 4
+    first.append(7)
+    assert fitting.beginning("Which?", made, "tokenizer") == [made.bos_token_id]
+    assert fitting.beginning("<s>Which?", made, "tokenizer") == [] and len(asked) == 4
