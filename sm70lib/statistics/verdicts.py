@@ -179,11 +179,16 @@ def mean_rank(scores: Iterable, gold: Iterable[int]) -> float:
         1 where the right option is always the likeliest, (options + 1) / 2 by chance; NaN where no
         answer has log-likelihoods. Ties share their ranks.
     """
-    ranks = []
-    for options, right in zip(scores, gold):
-        if not isinstance(options, (list, tuple, np.ndarray)) or len(options) <= right:
-            continue
-        row = np.asarray(options, float)
-        of_right = row[int(right)]
-        ranks.append(0.5 + (row > of_right).sum() + (row == of_right).sum() / 2)
-    return float(np.mean(ranks)) if ranks else float("nan")
+    scored = [
+        (options, int(right))
+        for options, right in zip(scores, gold)
+        if isinstance(options, (list, tuple, np.ndarray)) and len(options) > right
+    ]
+    ranks: np.ndarray = np.empty(len(scored))
+    sizes = np.array([len(options) for options, _ in scored], int)
+    for size in np.unique(sizes):  # one by one, a million answers take six seconds
+        places = np.flatnonzero(sizes == size)
+        rows = np.array([scored[place][0] for place in places], float)
+        of_right = rows[np.arange(len(rows)), [scored[place][1] for place in places]][:, None]
+        ranks[places] = 0.5 + (rows > of_right).sum(axis=1) + (rows == of_right).sum(axis=1) / 2
+    return float(ranks.mean()) if len(scored) else float("nan")

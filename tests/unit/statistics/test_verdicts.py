@@ -349,6 +349,18 @@ def test_a_constant_model_may_still_rank_the_right_option_high():
     assert math.isnan(verdicts.mean_rank([None], [0]))
 
 
+def test_ranks_are_the_same_one_by_one_and_together():
+    rng = np.random.default_rng(0)
+    scores, gold = [], []
+    for size in rng.integers(0, 7, 500):
+        scores.append(rng.integers(-4, 0, size).tolist() or None)
+        gold.append(int(rng.integers(0, 5)))
+    scores[7], scores[8] = np.array([-1.0, float("nan")]), (-2.0, -2.0, -1.0)
+    alone = [verdicts.mean_rank([options], [right]) for options, right in zip(scores, gold)]
+    read = [rank for rank in alone if not math.isnan(rank)]
+    assert 250 < len(read) < 500 and verdicts.mean_rank(scores, gold) == float(np.mean(read))
+
+
 # ---- over runs ---------------------------------------------------------------------------------
 
 
