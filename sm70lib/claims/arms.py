@@ -6,7 +6,7 @@ The arms were trained on different rows, and answered the same items or read the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -142,13 +142,19 @@ def held(answers: pd.DataFrame, outputs: Path) -> list[bool]:
     if answers.empty:
         return []
     data = outputs / answers["study"].iloc[0] / "data"
-    hits = pd.read_csv(data / "contaminated_items.csv", dtype=str)
-    defects = pd.read_csv(data / "defects.csv", dtype=str)
+    files = data / "contaminated_items.csv", data / "defects.csv"
+    items = _items_held(*files, tuple(file.stat().st_mtime_ns for file in files))
+    return [key in items for key in zip(answers["benchmark"], answers["item_id"])]
+
+
+@lru_cache(maxsize=8)
+def _items_held(found: Path, faults: Path, times: tuple[int, ...]) -> set[tuple[str, str]]:
+    """Benchmark and id of the items of `held`; `times` are those at which both files changed."""
+    hits, defects = (pd.read_csv(path, dtype=str) for path in (found, faults))
     dropped = defects[defects["dropped"] == "True"]
     gone = set(zip(dropped["file"], dropped["row"]))
     kept = [place not in gone for place in zip(hits["file"], hits["row"])]
-    items = set(zip(hits["benchmark"][kept], hits["item_id"][kept]))
-    return [key in items for key in zip(answers["benchmark"], answers["item_id"])]
+    return set(zip(hits["benchmark"][kept], hits["item_id"][kept]))
 
 
 def _bounds(study: Study, part: dict) -> verdicts.Bounds | None:

@@ -197,3 +197,17 @@ def test_rounds_are_judged_against_the_stage_before_and_against_flipped_labels(s
         "x", "x", "request_pairs", "?", "", ("a" * 10, "b"), 0
     )
     assert arms.arms(claim, study)[0]["verdict"] == "not tested by this study"
+
+
+def test_the_files_of_an_arm_are_read_once_and_again_when_they_change(study, monkeypatch):
+    read, reading = [], pd.read_csv
+    monkeypatch.setattr(
+        pd, "read_csv", lambda path, **how: read.append(path) or reading(path, **how)
+    )
+    mine, outputs = study.answers.rows, study.folder.parent
+    before = arms.held(mine, outputs)
+    assert arms.held(mine[:40], outputs) == before[:40] and len(read) == 2
+    assert sum(before) == 29 and arms.held(mine[:0], outputs) == []
+    path = study.folder / "data/defects.csv"
+    pd.DataFrame(columns=["file", "row", "dropped"]).to_csv(path, index=False)
+    assert sum(arms.held(mine, outputs)) == 30, "the row that was too long is one that is kept"
