@@ -89,7 +89,8 @@ def _files(path: Path) -> list[Path]:
     if _is_adapter(path):
         # Keys are compared by the weights alone, as they always were; `changed` watches the rest.
         return sorted(path.glob("*.safetensors"))
-    return [file for file in _all(path) if file != _card(path)]
+    card = _card(path)
+    return [file for file in _all(path) if file != card]
 
 
 def _all(path: Path) -> list[Path]:
@@ -104,8 +105,8 @@ def _card(path: Path) -> Path | None:
 
 def _watched(path: Path) -> dict[str, Path]:
     """The files of a folder that have to stay as they are, by name: all but a card."""
-    files = [file for file in _all(path) if file != _card(path)]
-    return {file.relative_to(path).as_posix(): file for file in files}
+    card = _card(path)
+    return {file.relative_to(path).as_posix(): file for file in _all(path) if file != card}
 
 
 def digest(path: Path) -> str:
