@@ -185,8 +185,13 @@ def _leak(pairs: list[pd.DataFrame], of: Callable) -> verdicts.Bounds | None:
 
 def _log_share(pair: pd.DataFrame, side: str) -> np.ndarray:
     """The logarithm of the share of probability that the right option has among the options."""
-    scored = zip(pair[f"loglikelihoods{side}"], pair["gold"])
-    return np.array([log_softmax(scores)[gold] for scores, gold in scored])
+    scores, gold = pair[f"loglikelihoods{side}"].tolist(), pair["gold"].to_numpy()
+    found: np.ndarray = np.empty(len(scores))
+    for size in {*map(len, scores)}:  # together: one call for each answer takes 20 microseconds
+        places = [place for place, options in enumerate(scores) if len(options) == size]
+        shares = log_softmax(np.array([scores[place] for place in places], float), axis=1)
+        found[places] = shares[np.arange(len(places)), gold[places]]
+    return found
 
 
 def _right(pair: pd.DataFrame, side: str) -> np.ndarray:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import log_softmax
 
 from sm70lib.benchmarks import Item
 from sm70lib.claims import arms
@@ -211,3 +212,12 @@ def test_the_files_of_an_arm_are_read_once_and_again_when_they_change(study, mon
     path = study.folder / "data/defects.csv"
     pd.DataFrame(columns=["file", "row", "dropped"]).to_csv(path, index=False)
     assert sum(arms.held(mine, outputs)) == 30, "the row that was too long is one that is kept"
+
+
+def test_shares_of_many_answers_are_those_of_each():
+    rng = np.random.default_rng(0)
+    scores = [rng.normal(size=size).tolist() for size in rng.integers(2, 11, 300)]
+    pair = pd.DataFrame({"loglikelihoods": scores, "gold": [n % 2 for n in range(300)]})
+    alone = [log_softmax(row)[n % 2] for n, row in enumerate(scores)]
+    assert arms._log_share(pair, "").tolist() == alone
+    assert len(arms._log_share(pair[:0], "")) == 0
