@@ -114,8 +114,7 @@ def by_item(part: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
         columns: the columns to take the mean of.
     """
     keys = ["benchmark", "item_id"]
-    distinct = set(zip(part["benchmark"].tolist(), part["item_id"].tolist()))
-    if len(distinct) == len(part):
+    if not part.duplicated(keys).any():
         return part
     means = part.groupby(keys, sort=False)[columns].mean().reset_index()
     return part.drop_duplicates(keys).drop(columns=columns).merge(means, on=keys)

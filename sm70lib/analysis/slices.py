@@ -8,6 +8,7 @@ from pandas.core.groupby import DataFrameGroupBy
 
 from sm70lib import benchmarks
 from sm70lib.analysis.frames import DETAILS, OUTCOMES, RUN, SET, accuracy, scored, unread
+from sm70lib.asking.asked import of_items
 from sm70lib.benchmarks.patients import patient
 from sm70lib.corpus.words import length
 from sm70lib.statistics import stats
@@ -39,11 +40,11 @@ def placed(answers: pd.DataFrame) -> pd.DataFrame:
         (PubMedQA), `length` the number of words of the question, in bands, and PATIENT what the
         stem tells of the patient, None where it tells nothing.
     """
-    counts = [words(item) for item in answers["item"]]
+    counts = of_items(answers["item"], words)
     lengths = pd.cut(pd.Series(counts), [*BANDS, np.inf], labels=LENGTHS, include_lowest=True)
     fixed = [item.benchmark == "pubmedqa" for item in answers["item"]]
     letters = [None if same else chr(65 + place) for same, place in zip(fixed, answers["gold"])]
-    told = [patient(item.question) for item in answers["item"]]
+    told = of_items(answers["item"], lambda item: patient(item.question))
     columns = {name: [each[name] for each in told] for name in PATIENT}
     return answers.assign(position=letters, length=lengths.to_numpy(), **columns)
 
@@ -203,10 +204,9 @@ def listing(both: pd.DataFrame) -> pd.DataFrame:
     A reply that could not be read is shown as "unread", with its first words.
     """
     wrong = both[both["outcome"] != "both right"]
-    keys = zip(wrong["item"], wrong["gold"])
     texts = {
         "question": [item.question for item in wrong["item"]],
-        "gold": [item.options[int(place)] for item, place in keys],
+        "gold": [item.options[int(place)] for item, place in zip(wrong["item"], wrong["gold"])],
     }
     for name, side in (("before", "_a"), ("after", "_b")):
         answers = zip(wrong["item"], wrong[f"choice{side}"], wrong[f"parsed{side}"])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache, cached_property, partial
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 
 from sm70lib import benchmarks, protocols
 from sm70lib.benchmarks import Item
+
+T = TypeVar("T")
 
 
 class Asked:
@@ -40,3 +44,13 @@ def _items(folder: Path, name: str) -> dict[str, Item]:
     """The items of a benchmark by their ids."""
     form = benchmarks.form(name)
     return {item.id: replace(item, benchmark=form) for item in benchmarks.load(folder, name)}
+
+
+def of_items(items: Iterable[Item], what: Callable[[Item], T]) -> list[T]:
+    """What a function makes of the item of each answer.
+
+    It sees each item once, as a million answers are to few items.
+    """
+    items = list(items)
+    made = {key: what(item) for key, item in {id(item): item for item in items}.items()}
+    return [made[id(item)] for item in items]

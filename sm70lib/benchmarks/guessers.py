@@ -13,16 +13,28 @@ def constant_guess(items: list[Item]) -> dict[str, float]:
         `text`: takes the option whose text is most often right among the items of all other
         clusters. Ties are shared.
     """
-    positions = Counter(item.answer for item in items)
-    right = Counter(item.options[item.answer] for item in items)
-    within = Counter((item.cluster, item.options[item.answer]) for item in items)
+    times = Counter(map(id, items))  # a million answers are to few items
+    distinct = {id(item): item for item in items}
+    positions: Counter[int] = Counter()
+    right: Counter[str] = Counter()
+    within: Counter[tuple[str, str]] = Counter()
+    for key, item in distinct.items():
+        text = item.options[item.answer]
+        positions[item.answer] += times[key]
+        right[text] += times[key]
+        within[item.cluster, text] += times[key]
+    hits_of = {key: _hits(item, right, within) for key, item in distinct.items()}
     hits = 0.0
-    for item in items:
-        counts = [right[text] - within[item.cluster, text] for text in item.options]
-        most = max(counts)
-        if counts[item.answer] == most:
-            hits += 1 / counts.count(most)
+    for item in items:  # one after the other, as the sum of fractions depends on their order
+        hits += hits_of[id(item)]
     return {"position": max(positions.values()) / len(items), "text": hits / len(items)}
+
+
+def _hits(item: Item, right: Counter[str], within: Counter[tuple[str, str]]) -> float:
+    """What the guesser of `text` scores on an item: 1, a share of it for a tie, or 0."""
+    counts = [right[text] - within[item.cluster, text] for text in item.options]
+    most = max(counts)
+    return 1 / counts.count(most) if counts[item.answer] == most else 0.0
 
 
 def best_constant_accuracy(items: list[Item]) -> float:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from sm70lib import benchmarks
 from sm70lib.analysis.frames import RUN
+from sm70lib.asking.asked import of_items
 from sm70lib.benchmarks import Item
 from sm70lib.benchmarks.preferences import like_length
 from sm70lib.measures import rights
@@ -54,7 +55,7 @@ def table(answers: pd.DataFrame) -> pd.DataFrame:
     rows = []
     pairs = answers[answers["benchmark"].isin(benchmarks.PAIRS)]
     for keys, run in pairs.groupby(RUN):
-        alike = run[[like_length(item) for item in run["item"]]]
+        alike = run[of_items(run["item"], like_length)]
         cells = {"n": len(run), **_shares(run, ""), "n_alike": len(alike)}
         cells |= _shares(alike, "_alike")
         scores = zip(run["loglikelihoods"], run["gold"])
@@ -66,6 +67,6 @@ def table(answers: pd.DataFrame) -> pd.DataFrame:
 
 def _shares(part: pd.DataFrame, suffix: str) -> dict[str, float]:
     """Accuracy of a model and of the rule "the shorter answer" on the same pairs (percent)."""
-    rule = [shorter_is_right(item) for item in part["item"]]
+    rule = of_items(part["item"], shorter_is_right)
     shares = {"acc": part["correct"].mean(), "shorter": np.mean(rule) if rule else np.nan}
     return {f"{name}{suffix}_pct": round(100 * share, 1) for name, share in shares.items()}

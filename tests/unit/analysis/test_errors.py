@@ -10,6 +10,7 @@ import pytest
 
 from sm70lib import benchmarks
 from sm70lib.analysis import comparisons, frames, slices
+from sm70lib.asking.asked import of_items
 from sm70lib.benchmarks.details import Details
 from sm70lib.claims import estimates
 from sm70lib.statistics import stats
@@ -294,3 +295,11 @@ def test_an_item_is_shown_as_its_protocol_asked_it(tmp_path):
     )
     row = frames.frame(folder).set_index("item_id").loc["t/1"]
     assert row["item"].options == ("It is", "Yes", "No") and row["options"] == 3
+
+
+def test_each_item_is_looked_at_once_whoever_answered_it(answers):
+    seen = []
+    found = of_items(answers["item"], lambda item: seen.append(item) or item.id)
+    assert found == answers["item_id"].tolist() and len(seen) < len(answers)
+    assert len(seen) == len({id(item) for item in answers["item"]})
+    assert of_items([], len) == []

@@ -440,6 +440,11 @@ def test_constant_guessers_by_place_and_by_text():
     always_first = [item(n, (f"a{n}", f"b{n}"), 0) for n in range(10)]  # TruthfulQA's layout
     assert benchmarks.constant_guess(always_first) == {"position": 1.0, "text": 0.5}
     assert benchmarks.best_constant_accuracy(always_first) == 0.5
+    tied = [item(n, ("a", "b", f"c{n}"), n % 3, cluster=str(n % 5)) for n in range(30)]
+    answers = [tied[n * n % 30] for n in range(200)]
+    assert benchmarks.constant_guess(answers) == benchmarks.constant_guess(
+        [replace(each) for each in answers]
+    ), "an item that is one object counts as often as it is answered"
 
 
 def test_items_of_the_reference_are_saved_as_they_were_byte_for_byte(tmp_path):
