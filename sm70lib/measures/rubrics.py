@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -36,8 +37,9 @@ def judged(folder: Path) -> pd.DataFrame:
     """
     rows = []
     for name in benchmarks.RUBRICS:
-        for predictions in sorted(folder.glob(f"predictions/*/{name}-rubric-0.jsonl")):
-            items = benchmarks.load(folder / "data/benchmarks", name)
+        paths = sorted(folder.glob(f"predictions/*/{name}-rubric-0.jsonl"))
+        items = benchmarks.load(folder / "data/benchmarks", name) if paths else []
+        for predictions in paths:
             rows += list(_of_run(folder.name, name, items, predictions))
     return pd.DataFrame(rows)
 
@@ -46,7 +48,7 @@ def _of_run(study: str, name: str, items: list[Item], predictions: Path) -> Iter
     cases = {case.key: case for case in judgements.cases(items, predictions)}
     for path in judgements.files(predictions):
         lines = [line for line in judgements.read(path) if judgements.key(line) in cases]
-        criteria = pd.Series([line["item_id"] for line in lines], dtype=object).value_counts()
+        criteria = Counter(line["item_id"] for line in lines)
         for line in lines:
             case = cases[judgements.key(line)]
             yield {
