@@ -164,9 +164,9 @@ def _flipped(pairs: Dataset) -> Dataset:
 
 def _rows_of_round(pairs: Dataset, p, kind: str, turn: int) -> Dataset:
     round_of = getattr(p, f"{kind}_rounds")
-    sources = enumerate(pairs["source"])
+    sources = pairs.select_columns(["source"]).with_format("arrow")[:]["source"].to_pylist()
     rounds = {own.title(name): number for name, number in round_of.items()}
-    pairs = pairs.select([n for n, name in sources if rounds.get(name, turn) == turn])
+    pairs = pairs.select([n for n, name in enumerate(sources) if rounds.get(name, turn) == turn])
     if not len(pairs):
         raise StudyError(
             f"{kind}_rounds leaves round {turn} without a pair: give it a source or drop the round"
