@@ -138,8 +138,11 @@ def by_source(kind: str, folder: Path, p) -> pd.DataFrame:
         StudyError: As `rows_of`.
     """
     reads = STAGES[kind].reads
-    rows = _mixed(_stored_rows(kind, READS[reads][0], COLUMNS[reads], folder), p, kind)
+    rows = _stored_rows(kind, READS[reads][0], COLUMNS[reads], folder)
     sources, tokens = _sources_and_tokens(rows)
+    if mix := getattr(p, f"{kind}_mix", None):  # of rows that were drawn, each would be looked up
+        places = _in_proportion(rows, mix, p.seed)
+        sources, tokens = sources.iloc[places], tokens.iloc[places]
     table = tokens.groupby(sources, sort=False, observed=True).agg(["size", "sum"])
     table.columns = ["rows", "tokens"]
     return table.assign(share=(100 * table["tokens"] / table["tokens"].sum()).round(2))
