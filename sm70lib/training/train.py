@@ -99,7 +99,7 @@ def _train(stage: Path, folder: Path, p, how) -> None:
     from sm70lib.models import loading
     from sm70lib.training import checkpoints, checks, watch
 
-    disable_caching()  # TRL's maps would leave files in data/train and change its digest
+    disable_caching()  # packing would leave files in data/train and change its digest
     rows, holdout = rows_of(how.kind, folder, p, how.number)
     base = loading.located(folder)
     trainer = build(p, base, rows, holdout, stage, how)
