@@ -207,7 +207,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_its_weights_are_never_sealed
     sealed = SimpleNamespace(is_world_process_zero=True, global_step=7)
     bad = torch.nn.Linear(2, 2)
     bad.weight.data[0, 0] = math.nan
-    with pytest.raises(StudyError, match="no number at step 7: lower the learning rate"):
+    with pytest.raises(StudyError, match="NaN or infinite at step 7: lower the learning rate"):
         checkpoints.Seal().on_save(SimpleNamespace(output_dir=tmp_path), sealed, None, model=bad)
 
 

@@ -282,7 +282,7 @@ def test_a_tokenizer_with_code_of_its_own_runs_none_and_nobody_is_asked(base, tm
 
 
 @pytest.mark.parametrize(
-    "pattern, said", [(r"(\w+\.?)+!", "repeats inside of repeats"), ("[", "not a regular expression")]
+    "pattern, said", [(r"(\w+\.?)+!", "repeats inside of repeats"), ("[", "not a regular")]
 )
 def test_an_adapter_whose_pattern_takes_for_ever_is_one_sentence(base, p, tmp_path, pattern, said):
     adapter = published(base, tmp_path, "lora")
