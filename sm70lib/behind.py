@@ -168,5 +168,5 @@ def _asked(answers: pd.DataFrame, model: str, cells: dict[str, str]) -> pd.DataF
 
 def _only_one_holds(found: list[pd.DataFrame], outputs: Path) -> list[pd.DataFrame]:
     """The answers to items that the training rows of exactly one of two arms hold."""
-    held = [set(part["item_id"][arms.held(part, outputs)]) for part in found]
+    held = [set(part["item_id"][arms.seen_in_training(part, outputs)]) for part in found]
     return [part[part["item_id"].isin(held[0] ^ held[1])] for part in found]

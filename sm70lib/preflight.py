@@ -9,7 +9,7 @@ from pathlib import Path
 from sm70lib import live
 from sm70lib.parameters import own
 from sm70lib.parameters.fields import Study
-from sm70lib.steps import kept, steps, weights
+from sm70lib.steps import replaced, steps, weights
 from sm70lib.steps.keys import EVALUATION, mark
 from sm70lib.study import variants
 from sm70lib.study.others import downloads
@@ -47,7 +47,7 @@ def _outlook_of(
 ) -> tuple[str, str]:
     """The state of a step, and the reason; `before` are steps whose new results it would read."""
     finished, why = steps.status(name, study)
-    verdict = kept.judge(name, study, set(before), command)
+    verdict = replaced.judge(name, study, set(before), command)
     if again:
         return "runs", "--fresh"
     if verdict.what == "refuses":

@@ -25,7 +25,7 @@ from sm70lib.mistakes import pages
 from sm70lib.mistakes.lists import FOLDER
 from sm70lib.reporting import about, agreed, reading, result, runcard, scorecard, sections
 from sm70lib.reporting.made import Made
-from sm70lib.steps import kept
+from sm70lib.steps import replaced
 from sm70lib.steps.keys import mark, outputs, read
 from sm70lib.steps.steps import require_as_written, write_text
 from sm70lib.study.files import public
@@ -56,7 +56,7 @@ def build(study: str) -> Path:
     if not (folder / "tables" / "scorecard.csv").is_file():
         raise StudyError(
             f"outputs/{study}/tables/scorecard.csv is missing: "
-            f"run the study up to 06_figures ({kept.runs(study)}){_instead(study)}"
+            f"run the study up to 06_figures ({replaced.runs(study)}){_instead(study)}"
         )
     _require_as_written(folder)
     page, made = _template(), Made(folder)

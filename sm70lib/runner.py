@@ -14,7 +14,7 @@ from sm70lib.live import clock
 from sm70lib.parameters.fields import Study
 from sm70lib.parameters.rules import REHEARSAL
 from sm70lib.records import children, locks
-from sm70lib.steps import kept, lent, steps
+from sm70lib.steps import replaced, reuse, steps
 from sm70lib.steps.keys import EVALUATION
 from sm70lib.study.files import make_public
 from sm70lib.study.params import ROOT, StudyError, load, parsed, rehearsal
@@ -111,10 +111,10 @@ def _require_allowed_name(study: Study, command: str) -> None:
 def _take_over(study: Study, lenders: Sequence[str], names: list[str], list_only: bool) -> None:
     if lenders and list_only:
         raise StudyError("--list takes nothing over: give --from without it, or --list alone")
-    lent.require(study.study, lenders)
+    reuse.require(study.study, lenders)
     if lenders:
         with _alone(steps.outputs() / study.study):
-            lent.take_over(study, lenders, names)
+            reuse.take_over(study, lenders, names)
 
 
 def _steps(until: str | None) -> list[str]:
@@ -162,11 +162,11 @@ def _finish_all(
 ) -> bool:
     """Runs the steps in order; False, and no further step, if a notebook failed."""
     folder = steps.outputs() / study.study
-    os.environ[kept.COMMAND] = f"{study.study} {command}"
+    os.environ[replaced.COMMAND] = f"{study.study} {command}"
     with _alone(folder):
         for name in names:
             if name not in again:
-                lent.take_over_in_turn(study, lenders, name)
+                reuse.take_over_in_turn(study, lenders, name)
             if not _finish(name, study, folder, name in again, command):
                 return False
     return True
@@ -175,9 +175,9 @@ def _finish_all(
 def _finish(name: str, study: Study, folder: Path, again: bool, command: str) -> bool:
     """Runs a step if necessary, and prints the result; False if its notebook failed."""
     if again:
-        kept.make_anew(name, study)
+        replaced.make_anew(name, study)
     else:
-        kept.make_way(name, study, command)
+        replaced.make_way(name, study, command)
     finished, why = steps.status(name, study)
     if finished:
         print(f"{name}: {why}", flush=True)

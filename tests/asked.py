@@ -9,7 +9,7 @@ from tokenizers import processors
 from sm70lib import benchmarks, protocols
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
-from sm70lib.evaluation import evaluating
+from sm70lib.evaluation import one_run
 from sm70lib.models.backend import Local
 from tests import small
 
@@ -51,7 +51,7 @@ def adding_bos(tokenizer):
 
 def answered(loaded, run: Run, path, chat: bool = False) -> list[float]:
     """The log-likelihoods of all options, in the items' order."""
-    evaluating.evaluate(Local(*loaded), run, path, model_digest="m", chat=chat)
+    one_run.evaluate(Local(*loaded), run, path, model_digest="m", chat=chat)
     found = kept(path)
     return [value for item in run.items for value in found[item.id]["loglikelihoods"]]
 

@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from sm70lib.steps import kept, steps
+from sm70lib.steps import replaced, steps
 from sm70lib.study import params
 from sm70lib.study.params import ROOT
 
@@ -188,7 +188,7 @@ class Made:
     def run(self, name: str, anew: bool = False) -> None:
         """Runs one step as its notebook would; `anew` means as after --fresh."""
         if anew:
-            kept.make_anew(name, self.study)
+            replaced.make_anew(name, self.study)
         step = steps.begin(name, self.study)
         exec(TOY[name][1], {"step": step, "steps": steps, "p": self.study})
         self.ran[name] += 1
@@ -204,9 +204,9 @@ class Made:
         """
         before = Counter(self.ran)
         for name in steps.STEPS:
-            anew = name in again and kept.judge(name, self.study).what == "refuses"
+            anew = name in again and replaced.judge(name, self.study).what == "refuses"
             if not anew:
-                kept.make_way(name, self.study)
+                replaced.make_way(name, self.study)
             if not steps.status(name, self.study)[0]:
                 self.run(name, anew)
         assert all(steps.status(name, self.study)[0] for name in steps.STEPS)

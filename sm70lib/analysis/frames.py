@@ -11,7 +11,7 @@ import pandas as pd
 
 from sm70lib import benchmarks
 from sm70lib.analysis.roles import BASE, BASE_NF4, TUNED
-from sm70lib.asking.asked import Asked
+from sm70lib.asking.asked_items import Asked
 from sm70lib.parameters import aggregates
 from sm70lib.protocols import replies
 from sm70lib.records import jsonlines

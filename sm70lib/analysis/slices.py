@@ -8,7 +8,7 @@ from pandas.core.groupby import DataFrameGroupBy
 
 from sm70lib import benchmarks
 from sm70lib.analysis.frames import DETAILS, OUTCOMES, RUN, SET, accuracy, scored, unread
-from sm70lib.asking.asked import of_items
+from sm70lib.asking.asked_items import of_items
 from sm70lib.benchmarks.patients import patient
 from sm70lib.corpus.words import length
 from sm70lib.statistics import stats
@@ -29,7 +29,7 @@ def words(item: benchmarks.Item) -> int:
     return length(item.question) + length(item.context)
 
 
-def placed(answers: pd.DataFrame) -> pd.DataFrame:
+def with_slice_columns(answers: pd.DataFrame) -> pd.DataFrame:
     """The answers with the columns that slices need and answers do not have.
 
     Args:
@@ -61,7 +61,7 @@ def by_slice(answers: pd.DataFrame, how: stats.How) -> pd.DataFrame:
         FEWEST items.
     """
     rows = []
-    for keys, run in placed(answers).groupby(RUN):
+    for keys, run in with_slice_columns(answers).groupby(RUN):
         varying = [name for name in SLICES if run[name].nunique() > 1]
         for name in varying:
             values = sorted(run[name].dropna().unique(), key=_order)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from functools import lru_cache
 
-from sm70lib.asking.asking import Prompt
+from sm70lib.asking.prompts import Prompt
 from sm70lib.corpus.tokens import chat_ids, prompt_ids, response_ids, unknown
 from sm70lib.models.request import Request
 from sm70lib.protocols.protocol import Protocol

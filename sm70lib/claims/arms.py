@@ -114,8 +114,8 @@ def _spared(study: Study, part: dict) -> verdicts.Bounds | None:
         than, model = named(study.others, part["than"]) or "", TUNED
     mine = losses.by_document(study.folder)
     theirs = losses.by_document(study.folder.parent / than) if than else mine[:0]
-    [source] = part["benchmarks"]
-    gap = losses.spared(mine[mine["model"] == TUNED], theirs[theirs["model"] == model], source)
+    mine, theirs = mine[mine["model"] == TUNED], theirs[theirs["model"] == model]
+    gap = losses.loss_reduction(mine, theirs, part["benchmarks"][0])
     return (lambda level: means.mean(gap, gap.index, level)) if len(gap) else None
 
 
@@ -124,13 +124,13 @@ def _pair(study: Study, other: pd.DataFrame, part: dict, benchmark: str) -> pd.D
     asked = []
     for answers in (study.answers.rows, other):
         own = answers[(answers["model"] == TUNED) & (answers["benchmark"] == benchmark)]
-        asked.append(own[(own["protocol"] == part["protocol"]) & (own["shots"] == 0)])
+        own = own[(own["protocol"] == part["protocol"]) & (own["shots"] == 0)]
+        asked.append(own.assign(held=seen_in_training(own, study.folder.parent)))
     columns = ["choice", "correct", "loglikelihoods", "flagged", "held"]
-    mine, theirs = (answers.assign(held=held(answers, study.folder.parent)) for answers in asked)
-    return mine.merge(theirs[[*SAME, *columns]], on=SAME, suffixes=("", "_b"))
+    return asked[0].merge(asked[1][[*SAME, *columns]], on=SAME, suffixes=("", "_b"))
 
 
-def held(answers: pd.DataFrame, outputs: Path) -> list[bool]:
+def seen_in_training(answers: pd.DataFrame, outputs: Path) -> list[bool]:
     """Whether a row that the arm was tuned on holds the item: one that was found and not dropped.
 
     The frame's own `flagged` also counts rows that were dropped, such as those too long.

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from os.path import commonprefix
 
-from sm70lib.asking.asking import Prompt, Prompts
 from sm70lib.asking.fitting import usable
+from sm70lib.asking.prompts import Prompt, Prompts
 from sm70lib.asking.runs import Run
 from sm70lib.evaluation.lines import record, reply_record
 from sm70lib.models.backend import Backend

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sm70lib import benchmarks
-from sm70lib.asking.asking import Prompt, Prompts
+from sm70lib.asking.prompts import Prompt, Prompts
 from sm70lib.asking.runs import Run
 from sm70lib.models import loading
 from sm70lib.protocols import replies

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sm70lib.asking.asking import Prompt, Prompts
+from sm70lib.asking.prompts import Prompt, Prompts
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import items_digest
 from sm70lib.evaluation import predictions

@@ -42,7 +42,7 @@ def is_sealed(path: Path, about: dict) -> bool:
     return about.get(SEAL) in (None, digest(path))
 
 
-def again(folder: Path, model: str) -> Path:
+def rescored_path(folder: Path, model: str) -> Path:
     """The file that tells what changed when items of a model were scored again."""
     return folder / "predictions" / model / RESCORED
 

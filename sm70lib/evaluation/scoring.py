@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
-from sm70lib.asking.asking import Prompts
+from sm70lib.asking.prompts import Prompts
 from sm70lib.asking.runs import Run, runs
-from sm70lib.evaluation import leftout, predictions
-from sm70lib.evaluation.answering import (
+from sm70lib.evaluation import memory_check, predictions
+from sm70lib.evaluation.candidates import Model, forget, models
+from sm70lib.evaluation.lines import about_run, gather, seal_gathered
+from sm70lib.evaluation.one_model import (
     askable,
     is_complete,
     places,
@@ -26,8 +28,6 @@ from sm70lib.evaluation.answering import (
     require_templates,
     score_here,
 )
-from sm70lib.evaluation.candidates import Model, forget, models
-from sm70lib.evaluation.lines import about_run, gather, seal_gathered
 from sm70lib.inspection.look import look_at_all
 from sm70lib.records import children
 from sm70lib.records.launching import launcher
@@ -86,7 +86,7 @@ def score_all(p, asked: list[Run], folder: Path) -> None:
         before += len(put[which.name])
         if lack:
             lacking[which.name] = lack
-    leftout.write(folder / "predictions", lacking)
+    memory_check.write(folder / "predictions", lacking)
     if len(lacking) == len(found) and not any(folder.glob("predictions/*/*.jsonl")):
         least = min(lack["needed_gb"] for lack in lacking.values())
         raise StudyError(
@@ -146,9 +146,9 @@ def score_model(
         batch = which.server.at_once * PER_REQUEST
         score_here(which, p, prompts, folder, batch, which.identity(), place)
         return None
-    tokens = leftout.batch_tokens(which, p)
+    tokens = memory_check.batch_tokens(which, p)
     if tokens is None:
-        return leftout.lack(which, p)
+        return memory_check.memory_shortfall(which, p)
     if p.eval_launcher == "python":
         score_here(which, p, prompts, folder, tokens, which.identity(), place)
     else:

@@ -62,7 +62,7 @@ def table(outputs: Path, studies: list[str], level: float = 0.95) -> pd.DataFram
     return pd.DataFrame(rows, columns=TABLE).round(4)
 
 
-def spared(mine: pd.DataFrame, theirs: pd.DataFrame, source: str) -> pd.Series:
+def loss_reduction(mine: pd.DataFrame, theirs: pd.DataFrame, source: str) -> pd.Series:
     """How much lower one model's loss is than another's on every document that both read.
 
     Args:

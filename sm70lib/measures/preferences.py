@@ -7,7 +7,7 @@ import pandas as pd
 
 from sm70lib import benchmarks
 from sm70lib.analysis.frames import RUN
-from sm70lib.asking.asked import of_items
+from sm70lib.asking.asked_items import of_items
 from sm70lib.benchmarks import Item
 from sm70lib.benchmarks.preferences import like_length
 from sm70lib.measures import rights

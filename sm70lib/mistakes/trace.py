@@ -142,7 +142,7 @@ def answers_of(folder: Path, table: str, study: str) -> pd.DataFrame:
     names = zip(answers["benchmark"], answers["protocol"], answers["shots"])
     answers["file"] = [f"{'-'.join(map(str, name))}.jsonl" for name in names]
     answers["place"] = "" if study == folder.name else f"../{study}/"
-    answers = slices.placed(answers)
+    answers = slices.with_slice_columns(answers)
     if table == "truthfulqa":
         answers = accuracies.medical(answers)
     return frames.named(answers, aggregates.names(answers["benchmark"]))

@@ -9,8 +9,8 @@ from contextlib import suppress
 
 from sm70lib import sources
 from sm70lib.asking.runs import planned
-from sm70lib.evaluation.answering import require_templates
 from sm70lib.evaluation.candidates import described, other
+from sm70lib.evaluation.one_model import require_templates
 from sm70lib.inspection.look import look
 from sm70lib.inspection.places import Unreachable
 from sm70lib.planning import byhand, needs, preparation

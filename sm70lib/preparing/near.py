@@ -34,7 +34,7 @@ MIX = np.uint64(0xBF58476D1CE4E5B9)  # odd, and not the one by which letters bec
 CHUNK = 2**16  # texts or pairs that are read at one time
 
 
-def noted(rows: Iterable[Row], folder: Path) -> Iterator[Row]:
+def write_signatures(rows: Iterable[Row], folder: Path) -> Iterator[Row]:
     """The rows; `folder` gets a file with the signatures of their texts.
 
     A text of fewer than WORDS words has none: `audit_duplicate` is enough for it.
@@ -78,7 +78,7 @@ def signatures(hashes: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.array(made.to_rows(), np.uint32).reshape(-1, BANDS, NUMBERS)
 
 
-def found(folders: list[Path]) -> np.ndarray:
+def near_duplicates(folders: list[Path]) -> np.ndarray:
     """The texts that are nearly the same as an earlier one.
 
     Args:

@@ -92,7 +92,7 @@ def _make(p, shard: Part, maker: Maker, wait: bool) -> bool:
         with FileLock(f"{shard.folder}.lock", timeout=-1 if wait else 0):
             if not parts.finished(shard, maker.root, maker.questions):
                 maker.checks.seen.clear()
-                note = None if p.cpt_near_duplicates == "none" else near.noted
+                note = None if p.cpt_near_duplicates == "none" else near.write_signatures
                 parts.write(p, shard, maker, note)
     except Timeout:
         return False

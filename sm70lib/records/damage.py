@@ -10,7 +10,7 @@ from sm70lib.study.files import write_json
 DAMAGED = "damaged"  # what is put aside lies in replaced/<step>/damaged/
 
 
-def found(folder: Path, done: dict[str, Any], whole: bool) -> list[Path]:
+def damaged_files(folder: Path, done: dict[str, Any], whole: bool) -> list[Path]:
     """The files of a step that are there and are not as its mark says.
 
     Args:

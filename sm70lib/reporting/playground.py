@@ -14,8 +14,8 @@ from markupsafe import Markup, escape
 
 from sm70lib import benchmarks, protocols
 from sm70lib.analysis.roles import TUNED
-from sm70lib.asking.asking import Prompts
 from sm70lib.asking.fitting import usable
+from sm70lib.asking.prompts import Prompts
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
 from sm70lib.corpus import examples, tokens

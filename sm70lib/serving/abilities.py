@@ -35,7 +35,7 @@ class Abilities:
     limit: str = LIMITS[0]
 
 
-def found(connection: Connection, tokenizer: Any) -> Abilities:
+def probe(connection: Connection, tokenizer: Any) -> Abilities:
     """Finds out what a server can do with a model.
 
     Args:
@@ -47,7 +47,7 @@ def found(connection: Connection, tokenizer: Any) -> Abilities:
             or its key is not there.
     """
     connection.require_key()
-    with connection.told():
+    with connection.as_study_error():
         listed = _listed(connection)
         if tokenizer is None:
             return _by_chat(connection, listed)

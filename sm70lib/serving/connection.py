@@ -45,7 +45,7 @@ class Connection:
         keys.require(self.server, f"{self.parameter}: {self.name}")
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def as_study_error(self) -> Iterator[None]:
         """Turns an error of the server or the network into a StudyError of one sentence."""
         try:
             yield

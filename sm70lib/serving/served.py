@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from sm70lib.models.request import Request
 from sm70lib.models.writing import TEMPERATURE
-from sm70lib.serving.abilities import Abilities, found
+from sm70lib.serving.abilities import Abilities, probe
 from sm70lib.serving.connection import Connection
 from sm70lib.study.others import Server
 
@@ -47,7 +47,7 @@ class Served:
         Raises:
             StudyError: it does not answer, does not have the model, or has another tokenizer.
         """
-        return found(self._connection, self.tokenizer)
+        return probe(self._connection, self.tokenizer)
 
     @property
     def way(self) -> str:
@@ -114,7 +114,7 @@ class Served:
 
     def plainly(self, asked: Sequence[Request]) -> list[list[float]]:
         """The same, one request after the other: no other one shares the server's batch."""
-        with self._connection.told():
+        with self._connection.as_study_error():
             return [
                 [self._sum((request.context, option)) for option in request.options]
                 for request in asked
@@ -152,7 +152,7 @@ class Served:
 
     def _all(self, ask: Callable[[Case], Answer], cases: list[Case]) -> list[Answer]:
         """Asks all cases, some at the same time, and returns the answers in the cases' order."""
-        with self._connection.told(), ThreadPoolExecutor(self.at_once) as pool:
+        with self._connection.as_study_error(), ThreadPoolExecutor(self.at_once) as pool:
             waiting = [pool.submit(ask, case) for case in cases]
             try:
                 return [each.result() for each in waiting]

@@ -160,10 +160,10 @@ def advice(model, p, there: float, kind: str = "sft", continued: bool = False) -
     """Says that a stage fits into `there` bytes, or the fewest changes with which it does."""
     if needed(model, p, kind, continued) < there:
         return "fits"
-    return f"does not fit; {less(model, p, there, kind, continued)}"
+    return f"does not fit; {changes_to_fit(model, p, there, kind, continued)}"
 
 
-def less(model, p, there: float, kind: str = "sft", continued: bool = False) -> str:
+def changes_to_fit(model, p, there: float, kind: str = "sft", continued: bool = False) -> str:
     """The fewest changes with which a stage fits into `there` bytes, in the order of SAVES.
 
     There is at least one change. If all of them are too few, the answer is SEVERAL.

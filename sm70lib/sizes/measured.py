@@ -82,7 +82,9 @@ def quantised(base: str, p) -> torch.nn.Module | None:
 
 
 @torch.inference_mode()
-def said(base: str, tokens: int = 128, rows: int = 8) -> tuple[torch.Tensor, torch.Tensor] | None:
+def sample_with_logprobs(
+    base: str, tokens: int = 128, rows: int = 8
+) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Lets the full base write text (seed 0), and computes the log-probabilities of that text.
 
     The model is freed afterwards, so that the quantised one is never in memory beside it.
@@ -121,7 +123,7 @@ def quantisation_error(before: tuple | None, loaded: torch.nn.Module | None) -> 
     """How far quantisation moves the next-token distribution, on the text of `said`.
 
     Args:
-        before: Token ids and log-probabilities of the full base, from `said`, or None.
+        before: Token ids and log-probabilities of the full base (`sample_with_logprobs`), or None.
         loaded: The quantised base, or None.
 
     Returns:

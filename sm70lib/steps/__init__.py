@@ -1,1 +1,1 @@
-"""Steps of a study: their keys and marks, what is kept, and what is lent."""
+"""Steps of a study: their keys and marks, what is kept, and what another study takes over."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from sm70lib import live
 from sm70lib.records import damage, locks
-from sm70lib.steps import kept, keys
+from sm70lib.steps import keys, replaced
 from sm70lib.steps.compared import difference
 from sm70lib.steps.keys import QUICK, STEPS, Key, maker, mark, notebook, outputs
 from sm70lib.steps.manifest import rehearsed, write_manifest
@@ -61,7 +61,7 @@ def begin(name: str, params: Any) -> "Step":
 
     Raises:
         StudyError: Another process works on the study; an input is missing or has changed; or a
-            base or an adapter would have to be moved (see `kept`).
+            base or an adapter would have to be moved (see `replaced`).
     """
     folder = outputs() / params.study
     live.show_in_lab(folder)
@@ -70,8 +70,8 @@ def begin(name: str, params: Any) -> "Step":
     try:
         now = keys.of_step(name, params)
         _require_inputs(name, folder, now)
-        kept.make_way(name, params)
-        kept.begun(folder, name, now)
+        replaced.make_way(name, params)
+        replaced.begun(folder, name, now)
     except BaseException:
         locks.release(folder)
         raise
@@ -111,7 +111,7 @@ def _require_inputs(name: str, folder: Path, key: Key) -> None:
         if sha is None:
             raise StudyError(
                 f"{name} needs {path} of study {folder.name}: run {maker(path)} first "
-                f"({kept.runs(study)})"
+                f"({replaced.runs(study)})"
             )
         require_as_written(study, path.removeprefix(f"../{study}/"))
 
@@ -138,7 +138,7 @@ def require_as_written(study: str, *paths: str, by: str = "") -> None:
                 damage.distrust(folder, made_by, done, path)
             raise StudyError(
                 f"{changed[0]} is not as {made_by} wrote it: run {made_by} of study {study} again, "
-                f"which puts it aside and makes it anew ({kept.runs(study)})"
+                f"which puts it aside and makes it anew ({replaced.runs(study)})"
             )
 
 
@@ -193,7 +193,7 @@ class Step:
                     f"{self.name} was to write {pattern} and did not: run its cells in order"
                 )
         last = mark(self.folder, self.name)
-        paths = kept.owned(self.folder, self.name, artifacts)
+        paths = replaced.owned(self.folder, self.name, artifacts)
         written = {path.relative_to(self.folder).as_posix(): path for path in paths}
         about = {
             "key": self.key,

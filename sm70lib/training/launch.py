@@ -200,7 +200,7 @@ def _less(p, folder: Path, number: int, kind: str) -> str:
     base = loading.located(folder)
     there = memory.at_hand()
     needed = memory.rounded_up(budget.needed(base, p, kind, number > 1))
-    change = budget.less(base, p, there.gb * memory.GB, kind, number > 1)
+    change = budget.changes_to_fit(base, p, there.gb * memory.GB, kind, number > 1)
     return (
         f"{kind} needs {memory.words(needed)} by the plan, and there are "
         f"{memory.words(there.gb)} in {there.where}; {change}"

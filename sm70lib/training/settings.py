@@ -173,7 +173,7 @@ def _records(p, kind: str, stage: Path, evaluates: bool) -> dict:
     }
 
 
-def coming(p, kind: str) -> list[str]:
+def stages_from(p, kind: str) -> list[str]:
     """The kinds of the stages from the first of this kind on, which stand in a fixed order."""
     return p.train_stages[p.train_stages.index(kind) :]
 
@@ -184,5 +184,5 @@ def require_batches(p, kind: str) -> None:
     How many processes `torchrun --nproc-per-node gpu` starts is known here first. A coming stage
     would find out after this one has trained.
     """
-    for each in coming(p, kind):
+    for each in stages_from(p, kind):
         batches(p, each)

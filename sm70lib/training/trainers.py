@@ -27,7 +27,7 @@ from sm70lib.study.params import StudyError
 from sm70lib.study.used import trains_all
 from sm70lib.training.methods import METHODS
 from sm70lib.training.rows import highest, longest
-from sm70lib.training.settings import coming, config, precision, prepared, require_batches
+from sm70lib.training.settings import config, precision, prepared, require_batches, stages_from
 
 
 class PairTrainer(DPOTrainer):
@@ -196,7 +196,7 @@ def _prove_packing(loaded, base: str, p, kind: str) -> None:
     Raises StudyError where packed rows do not score as they should. A coming stage would find out
     after this one has trained.
     """
-    names = [f"{each}_packing" for each in dict.fromkeys(coming(p, kind))]
+    names = [f"{each}_packing" for each in dict.fromkeys(stages_from(p, kind))]
     packing = [name for name in names if getattr(p, name, False)]
     if not packing or loading.sharded():  # FSDP: no weight is whole yet
         return

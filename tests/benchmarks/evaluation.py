@@ -23,8 +23,8 @@ import torch  # noqa: E402
 from lm_eval.api.instance import Instance  # noqa: E402
 from lm_eval.models.huggingface import HFLM  # noqa: E402
 
-from sm70lib.asking import asking, runs  # noqa: E402
-from sm70lib.evaluation import batches, evaluating  # noqa: E402
+from sm70lib.asking import prompts, runs  # noqa: E402
+from sm70lib.evaluation import batches, one_run  # noqa: E402
 from sm70lib.models.backend import Local  # noqa: E402
 from sm70lib.protocols import layouts  # noqa: E402
 from sm70lib.steps.steps import write_json  # noqa: E402
@@ -66,7 +66,7 @@ def ours(
     backend = Local(loaded, tokenizer)
     assert backend.way == "packed", backend.proof  # proved before the clock starts
     start = time.perf_counter()
-    evaluating.evaluate(backend, run, path, model_digest="bench", batch_tokens=batch_tokens)
+    one_run.evaluate(backend, run, path, model_digest="bench", batch_tokens=batch_tokens)
     seconds = time.perf_counter() - start
     lines = {line["item_id"]: line["loglikelihoods"] for line in map(json.loads, path.open())}
     return seconds, [lines[item.id] for item in run.items]
@@ -77,7 +77,7 @@ def theirs(loaded, tokenizer, run: runs.Run, batch: int) -> tuple[float, list[li
     lm = HFLM(pretrained=loaded, tokenizer=tokenizer, batch_size=batch, max_length=4096)
     asked = [
         [(prompt.text, answer) for answer in run.protocol.answers(prompt.item)]
-        for prompt in asking.Prompts(run, tokenizer)
+        for prompt in prompts.Prompts(run, tokenizer)
     ]
     requests = [
         Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(sum(asked, []))
@@ -93,7 +93,7 @@ def must(run: runs.Run, tokenizer) -> tuple[int, int, int]:
     """
     made = list(
         batches.batched(
-            asking.Prompts(run, tokenizer), tokenizer, 4096, 2048, {"skipped": [], "cut": []}
+            prompts.Prompts(run, tokenizer), tokenizer, 4096, 2048, {"skipped": [], "cut": []}
         )
     )
     requests = [request for batch in made for _, asked in batch.asked for request in asked]

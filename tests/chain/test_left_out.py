@@ -17,8 +17,8 @@ from peft import LoraConfig, get_peft_model
 
 from sm70lib import benchmarks
 from sm70lib.analysis import accuracies, frames, quoted
-from sm70lib.asking import asking, runs
-from sm70lib.evaluation import answering, batches, candidates, leftout, scoring
+from sm70lib.asking import prompts, runs
+from sm70lib.evaluation import batches, candidates, memory_check, one_model, scoring
 from sm70lib.models import loading, writing
 from sm70lib.presentation import names
 from sm70lib.sizes import budget_scoring
@@ -129,7 +129,7 @@ def needs(folder, p) -> dict[str, float]:
     """GB that the study's models need at least."""
     return {
         one.name: memory.rounded_up(
-            budget_scoring.scoring(one.source, p, one.quantised, leftout._adapter(one), 1)
+            budget_scoring.scoring(one.source, p, one.quantised, memory_check._adapter(one), 1)
         )
         for one in candidates.models(p, folder)
     }
@@ -194,9 +194,9 @@ def test_batches_are_smaller_where_memory_is_short(study, monkeypatch, capsys):
     )
     given = []
     monkeypatch.setattr(
-        answering, "evaluate", lambda *_, batch_tokens, **__: given.append(batch_tokens)
+        one_model, "evaluate", lambda *_, batch_tokens, **__: given.append(batch_tokens)
     )
-    monkeypatch.setattr(answering, "rescore", lambda *_: {})
+    monkeypatch.setattr(one_model, "rescore", lambda *_: {})
     scoring.score_model(which, p, runs.runs(p, folder / "data/benchmarks"), folder)
     assert (
         given == [1024] and "base is scored in batches of 1,024 tokens" in capsys.readouterr().out
@@ -208,8 +208,8 @@ def test_replies_count_where_batches_are_made(study):
     folder, p = study
     tokenizer = loading.load_tokenizer(folder / "base/model")
     for protocol, samples in (("generate", 1), ("generate-vote", 5)):
-        prompts = asking.Prompts(run_of(12, protocol), tokenizer)
-        made = list(batches.batched(prompts, tokenizer, 512, 2048, {"skipped": [], "cut": []}))
+        rendered = prompts.Prompts(run_of(12, protocol), tokenizer)
+        made = list(batches.batched(rendered, tokenizer, 512, 2048, {"skipped": [], "cut": []}))
         tokens = [
             sum(samples * (len(requests[0].context) + 48) for _, requests in batch.asked)
             for batch in made

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from sm70lib.evaluation import evaluating
+from sm70lib.evaluation import one_run
 from sm70lib.models import loading, local
 from sm70lib.models.backend import Local
 from sm70lib.serving.served import Served
@@ -21,7 +21,7 @@ def score(base: str, path: Path, pause: float) -> None:
 
     local.loglikelihoods = slowly
     loaded = loading.load(base), loading.load_tokenizer(base)
-    evaluating.evaluate(Local(*loaded), run_of(60), path, model_digest="m", batch_tokens=300)
+    one_run.evaluate(Local(*loaded), run_of(60), path, model_digest="m", batch_tokens=300)
 
 
 def score_served(url: str, tokenizer: str, path: Path, pause: float) -> None:
@@ -34,4 +34,4 @@ def score_served(url: str, tokenizer: str, path: Path, pause: float) -> None:
 
     Served.loglikelihoods = slowly
     served = Served("m", Server(url, "m"), loading.load_tokenizer(tokenizer))
-    evaluating.evaluate(served, run_of(60), path, model_digest="m", batch_tokens=300)
+    one_run.evaluate(served, run_of(60), path, model_digest="m", batch_tokens=300)

@@ -8,7 +8,7 @@ import pytest
 
 from sm70lib import preflight, report
 from sm70lib.records import damage
-from sm70lib.steps import kept, keys, steps
+from sm70lib.steps import keys, replaced, steps
 from sm70lib.study import files
 from sm70lib.study.params import StudyError
 from tests.toy import ran
@@ -256,12 +256,12 @@ def test_the_report_of_a_study_of_somebody_else_refuses_it_too(made, monkeypatch
 
 
 def test_advice_names_a_command_that_exists(monkeypatch):
-    monkeypatch.delenv(kept.COMMAND, raising=False)
-    assert kept.runs("tiny") == "python -m sm70lib run params/tiny.yml"
-    overlay = kept.runs("sm70-7b-epochs")
+    monkeypatch.delenv(replaced.COMMAND, raising=False)
+    assert replaced.runs("tiny") == "python -m sm70lib run params/tiny.yml"
+    overlay = replaced.runs("sm70-7b-epochs")
     for word in overlay.split()[4:]:
         assert (steps.ROOT / word).is_file() or word == "FILE"
-    assert kept.runs("mine") == "python -m sm70lib run FILE"
-    monkeypatch.setenv(kept.COMMAND, "mine python -m sm70lib run a.yml -p study mine")
-    assert kept.runs("mine") == "python -m sm70lib run a.yml -p study mine"
+    assert replaced.runs("mine") == "python -m sm70lib run FILE"
+    monkeypatch.setenv(replaced.COMMAND, "mine python -m sm70lib run a.yml -p study mine")
+    assert replaced.runs("mine") == "python -m sm70lib run a.yml -p study mine"
     assert keys.maker("nowhere") == ""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sm70lib.evaluation import evaluating
+from sm70lib.evaluation import one_run
 from sm70lib.models import loading
 from sm70lib.models.backend import Local
 from sm70lib.serving.served import Served
@@ -36,7 +36,7 @@ def test_killed_five_times_ends_with_the_lines_of_an_undisturbed_run(loaded, tmp
     half-written.
     """
     whole, cut, draw = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl", random.Random(5)
-    evaluating.evaluate(Local(*loaded), run_of(60), whole, model_digest="m", batch_tokens=300)
+    one_run.evaluate(Local(*loaded), run_of(60), whole, model_digest="m", batch_tokens=300)
     given = (scorer.score, loaded[0].name_or_path, cut)
     killed_and_finished(given, cut, 5, draw)
     assert len(kept(whole)) == 60 and kept(cut) == kept(whole)
@@ -82,7 +82,7 @@ def test_a_full_disk_is_named_and_scoring_goes_on(loaded, tmp_path, monkeypatch)
     run, path = run_of(12), tmp_path / "predictions.jsonl"
     full = partial(open, "/dev/full", "a")  # every write to it fails, as on a full disk
     with monkeypatch.context() as patch:
-        patch.setattr(evaluating, "open", lambda *_, **__: full(), raising=False)
+        patch.setattr(one_run, "open", lambda *_, **__: full(), raising=False)
         with pytest.raises(OSError, match="No space left on device: .*predictions.jsonl"):
             answered(loaded, run, path)
     assert answered(loaded, run, path) == answered(loaded, run, tmp_path / "undisturbed.jsonl")
@@ -93,7 +93,7 @@ def test_a_served_run_killed_twice_has_every_line_once(loaded, tmp_path):
     folder = loaded[0].name_or_path
     with ModelServer({"m": Path(folder)}) as there:
         served = Served("m", Server(there.url, "m"), loaded[1])
-        evaluating.evaluate(served, run_of(60), whole, model_digest="m", batch_tokens=300)
+        one_run.evaluate(served, run_of(60), whole, model_digest="m", batch_tokens=300)
         killed_and_finished((scorer.score_served, there.url, folder, cut), cut, 2, draw)
     assert len(kept(whole)) == len(cut.read_text().splitlines()) == 60
     assert kept(cut) == kept(whole)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sm70lib.asking import runs
-from sm70lib.evaluation import answering, first_look, scoring
+from sm70lib.evaluation import first_look, one_model, scoring
 from sm70lib.models import loading
 from sm70lib.records import jsonlines
 from sm70lib.study.params import StudyError
@@ -31,9 +31,9 @@ class Scored:
         self.asked = runs.runs(self.p, folder / "data/benchmarks")
         self.base = folder / f"predictions/base/{RUN}.jsonl"
         self.scored: list[int] = []
-        found = answering.Local.loglikelihoods
+        found = one_model.Local.loglikelihoods
         monkeypatch.setattr(
-            answering.Local,
+            one_model.Local,
             "loglikelihoods",
             lambda *given: self.scored.append(len(given[1])) or found(*given),
         )

@@ -57,7 +57,7 @@ from sm70lib import benchmarks
 from sm70lib.asking import runs
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks.mmlu import SIX
-from sm70lib.evaluation import evaluating
+from sm70lib.evaluation import one_run
 from sm70lib.models.backend import Local
 
 evaluator.add_env_info = lambda results: None  # asks pip and the system for a second, for each task
@@ -541,7 +541,7 @@ def _case(
     middle, run = time.perf_counter(), our_run(*case[:3], data, limit, folder)
     run = replace(run, protocol=replace(run.protocol, **changed))
     path = folder / f"{case.name}.jsonl"
-    evaluating.evaluate(Local(loaded, made), run, path, model_digest="parity", chat=case.chat)
+    one_run.evaluate(Local(loaded, made), run, path, model_digest="parity", chat=case.chat)
     found = {line["item_id"]: line for line in map(json.loads, path.open())}
     ours = [found[item.id] for item in run.items]
     score = [line.get("mass", float(line["correct"])) for line in ours]

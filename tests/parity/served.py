@@ -24,7 +24,7 @@ import pandas as pd
 
 from sm70lib import benchmarks, protocols
 from sm70lib.asking.runs import Run
-from sm70lib.evaluation import evaluating
+from sm70lib.evaluation import one_run
 from sm70lib.models import loading
 from sm70lib.models.backend import Backend, Local
 from sm70lib.serving.served import Served
@@ -96,7 +96,7 @@ def compare(ours: Backend, theirs: Backend, runs: list[Run], folder: Path) -> pd
         for name, backend in (("local", ours), ("served", theirs)):
             path = folder / f"{name}-{run.name}.jsonl"
             began = time.monotonic()
-            evaluating.evaluate(
+            one_run.evaluate(
                 backend, run, path, model_digest=name, batch_tokens=16 * 2048, chat=False
             )
             seconds[name] = time.monotonic() - began

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sm70lib.asking import asking
+from sm70lib.asking import prompts
 from sm70lib.models import loading
 from tests import small
 from tests.asked import adding_bos, answered, run_of
@@ -47,7 +47,7 @@ def test_loglikelihoods_equal_those_of_lm_evaluation_harness(
         run = replace(run, pool=run.items)
     pairs = [
         (prompt.text, answer)
-        for prompt in asking.Prompts(run, loaded[1])
+        for prompt in prompts.Prompts(run, loaded[1])
         for answer in prompt.answers
     ]
     harness = HFLM(

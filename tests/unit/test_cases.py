@@ -14,7 +14,7 @@ import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from sm70lib import benchmarks
-from sm70lib.asking import asking, fitting
+from sm70lib.asking import fitting, prompts
 from sm70lib.evaluation import lines, scoring
 from sm70lib.models import loading
 from sm70lib.models.backend import Local
@@ -104,9 +104,9 @@ def test_case_23_predictions_of_an_earlier_version_are_scored_again_and_kept(tmp
     about = json.loads(meta.read_text())
     del about["prompts_digest"]
     meta.write_text(json.dumps(about))
-    prompts = asking.Prompts(asked[0], loading.load_tokenizer(which.source))
+    rendered = prompts.Prompts(asked[0], loading.load_tokenizer(which.source))
     with pytest.raises(StudyError, match="--fresh 04"):
-        lines.finished(path, prompts, which.identity())
+        lines.finished(path, rendered, which.identity())
     scoring.keep([which], asked, folder)
     assert not path.exists() and list(folder.glob("**/replaced/**/*.jsonl"))
 
@@ -127,6 +127,6 @@ def test_case_26_a_chat_template_with_a_bos_gives_one(tokenizer):
     tokenizer.chat_template = (
         "{{ bos_token }}{% for message in messages %}{{ message.content }}\n{% endfor %}"
     )
-    (prompt,) = asking.Prompts(run_of(1, "harness"), tokenizer, chat=True)
+    (prompt,) = prompts.Prompts(run_of(1, "harness"), tokenizer, chat=True)
     (request,) = fitting.usable(prompt, run_of(1, "harness").protocol, tokenizer, 4096, None)
     assert request.context.count(tokenizer.bos_token_id) == 1

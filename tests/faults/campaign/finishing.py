@@ -14,7 +14,7 @@ import signal
 from pathlib import Path
 
 from sm70lib import report
-from sm70lib.steps import kept, steps
+from sm70lib.steps import replaced, steps
 from sm70lib.study import provenance
 from tests.faults.campaign.places import Place
 from tests.faults.campaign.processes import Ended, Forked, killed_at_random
@@ -74,8 +74,8 @@ def _there_and_back(folder: Path, renames: int = 0) -> None:
     for turn in range(ROUNDS):
         name, values = (("lora_r", (8, 16)), ("figures_dpi", (100, 150)))[turn // 2 % 2]
         toy.change(name, values[turn % 2])
-        if kept.judge(TUNING, made.study).what == "refuses":
-            kept.make_anew(TUNING, made.study)
+        if replaced.judge(TUNING, made.study).what == "refuses":
+            replaced.make_anew(TUNING, made.study)
         made.all(again=(TUNING,))
 
 

@@ -8,7 +8,7 @@ import random
 import time
 from pathlib import Path
 
-from sm70lib.evaluation import evaluating
+from sm70lib.evaluation import one_run
 from sm70lib.models import loading, local
 from sm70lib.models.backend import Local
 from sm70lib.serving.served import Served
@@ -31,14 +31,14 @@ def score_here(base: Path, path: Path) -> None:
     """Scores with the model in a folder; notes every answer in a file beside, as it comes."""
     _note_every(local, "loglikelihoods", path)
     loaded = loading.load(base), loading.load_tokenizer(base)
-    evaluating.evaluate(Local(*loaded), run_of(ITEMS), path, model_digest="m", **BATCH)
+    one_run.evaluate(Local(*loaded), run_of(ITEMS), path, model_digest="m", **BATCH)
 
 
 def _score_served(url: str, words: Path, path: Path) -> None:
     """The same with the model m of a server."""
     _note_every(Served, "loglikelihoods", path)
     served = Served("m", Server(url, "m"), loading.load_tokenizer(words))
-    evaluating.evaluate(served, run_of(ITEMS), path, model_digest="m", **BATCH)
+    one_run.evaluate(served, run_of(ITEMS), path, model_digest="m", **BATCH)
 
 
 def _note_every(holder: object, name: str, path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from sm70lib import benchmarks
 from sm70lib.analysis import comparisons, frames, slices
-from sm70lib.asking.asked import of_items
+from sm70lib.asking.asked_items import of_items
 from sm70lib.benchmarks.details import Details
 from sm70lib.claims import estimates
 from sm70lib.statistics import stats

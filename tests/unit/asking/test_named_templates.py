@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoTokenizer, GenerationConfig, LlamaConfig
 
 from sm70lib import protocols
-from sm70lib.asking.asking import Prompts
+from sm70lib.asking.prompts import Prompts
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
 from sm70lib.corpus import chat

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sm70lib import protocols
-from sm70lib.asking import asking, fitting, runs
+from sm70lib.asking import fitting, prompts, runs
 from sm70lib.benchmarks import Item
 from sm70lib.corpus import chat, examples, templates
 from sm70lib.inspection import tokenizers
@@ -37,7 +37,7 @@ def run_of(protocol: str, item: Item = ITEM, template: str = "") -> runs.Run:
 @pytest.mark.parametrize("protocol", ["med42", "harness", "sm70-2023"])
 def test_an_option_is_scored_behind_the_reasoning(style, protocol):
     made, run = tokenizer(style), run_of(protocol)
-    (prompt,) = asking.Prompts(run, made, chat=True)
+    (prompt,) = prompts.Prompts(run, made, chat=True)
     requests = fitting.usable(prompt, run.protocol, made, 10**6, None)
     scored = [made.decode([*one.context, *option]) for one in requests for option in one.options]
     assert len(scored) == 4
@@ -50,7 +50,7 @@ def test_an_option_is_scored_behind_the_reasoning(style, protocol):
 @pytest.mark.parametrize(("protocol", "item"), [("generate", ITEM), ("safety", UNSAFE)])
 def test_a_short_reply_is_not_used_up_by_reasoning(style, protocol, item):
     made, run = tokenizer(style), run_of(protocol, item)
-    (prompt,) = asking.Prompts(run, made, chat=True)
+    (prompt,) = prompts.Prompts(run, made, chat=True)
     (request,) = fitting.usable(prompt, run.protocol, made, 10**6, None)
     assert made.decode(request.context).endswith(BEFORE[style])
     assert tokenizers._rendered(made, "it", "eval_models").endswith(BEFORE[style])
@@ -70,10 +70,10 @@ def test_a_prompt_of_a_model_that_does_not_think_is_as_it_was(style, kind, quest
 def test_as_trained_asks_the_tokens_of_a_training_row(style):
     """An answer's beginning, such as an empty thought, may stand in the prompt, but it stands."""
     made, run = tokenizer(style), run_of("as-trained", template="chat")
-    (prompt,) = asking.Prompts(run, made)
+    (prompt,) = prompts.Prompts(run, made)
     (request,) = fitting.usable(prompt, run.protocol, made, 10**6, None)
     writes = run_of("generate", template="chat")
-    (asked,) = asking.Prompts(writes, made)
+    (asked,) = prompts.Prompts(writes, made)
     (read,) = fitting.usable(asked, writes.protocol, made, 10**6, None)
     assert read.context == request.context and made.decode(read.context).endswith(BEFORE[style])
     options = dict(zip("ABCD", ITEM.options))
@@ -109,10 +109,10 @@ def test_prompts_of_one_run_do_not_mix_what_models_are_asked():
     run = run_of("med42")
     ends = []
     for style in ("qwen3", "phi-3", "qwen3"):
-        prompts = asking.Prompts(run, tokenizer(style))
-        assert len(prompts.digest) == 64
-        ends.append(prompts[0].text.rpartition("assistant")[2])
+        rendered = prompts.Prompts(run, tokenizer(style))
+        assert len(rendered.digest) == 64
+        ends.append(rendered[0].text.rpartition("assistant")[2])
     assert ends == [f"\n{EMPTY}", "|>\n", f"\n{EMPTY}"]
     served = replace(run, protocol=protocols.named("generate"))
-    (asked,) = asking.Prompts(served, None, chat=True)
+    (asked,) = prompts.Prompts(served, None, chat=True)
     assert "think" not in asked.text, "a server that has the tokenizer writes the prompt itself"

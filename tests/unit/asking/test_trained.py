@@ -20,7 +20,7 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 from sm70lib import protocols
-from sm70lib.asking import asking, fitting, runs
+from sm70lib.asking import fitting, prompts, runs
 from sm70lib.benchmarks import Item
 from sm70lib.corpus import examples, templates, tokens
 from sm70lib.sources import Row
@@ -136,7 +136,7 @@ def asked(tokenizer, template: str, instruction: str, input: str) -> list[int]:
         protocols.named("generate"), layouts={"medqa_4": lambda item: (instruction, input)}
     )
     run = runs.Run("medqa_4", protocol, 0, [item], [], template)
-    (prompt,) = asking.Prompts(run, tokenizer)
+    (prompt,) = prompts.Prompts(run, tokenizer)
     (request,) = fitting.usable(prompt, protocol, tokenizer, 10**6, None)
     return request.context
 
@@ -180,7 +180,7 @@ def test_as_trained_scores_the_very_tokens_of_a_training_row(kind, adds_bos, tem
     tokenizer = tokenizer_of(kind, adds_bos)
     item = Item("m/1", "m/1", "medqa_4", "Which drug", "", ("one ", "two", "1.5 mg", "é"), 1)
     run = runs.Run("medqa_4", protocols.named("as-trained"), 0, [item], [], template)
-    (prompt,) = asking.Prompts(run, tokenizer)
+    (prompt,) = prompts.Prompts(run, tokenizer)
     requests = fitting.usable(prompt, run.protocol, tokenizer, 10**6, None)
     scored = [[*one.context, *option] for one in requests for option in one.options]
     assert len(scored) == 4
@@ -227,7 +227,7 @@ def test_a_chat_has_its_own_special_tokens_one_bos_and_its_last_blank(kind, adds
     run = runs.Run("xstest_unsafe", protocols.named("safety"), 0, [item], [], "sm70")
     try:
         tokenizer.chat_template = CHATS[begins] + TURN
-        (prompt,) = asking.Prompts(run, tokenizer, chat=True)
+        (prompt,) = prompts.Prompts(run, tokenizer, chat=True)
     finally:
         tokenizer.chat_template = None
     (request,) = fitting.usable(prompt, run.protocol, tokenizer, 1000, None)

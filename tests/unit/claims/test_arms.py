@@ -206,12 +206,14 @@ def test_the_files_of_an_arm_are_read_once_and_again_when_they_change(study, mon
         pd, "read_csv", lambda path, **how: read.append(path) or reading(path, **how)
     )
     mine, outputs = study.answers.rows, study.folder.parent
-    before = arms.held(mine, outputs)
-    assert arms.held(mine[:40], outputs) == before[:40] and len(read) == 2
-    assert sum(before) == 29 and arms.held(mine[:0], outputs) == []
+    before = arms.seen_in_training(mine, outputs)
+    assert arms.seen_in_training(mine[:40], outputs) == before[:40] and len(read) == 2
+    assert sum(before) == 29 and arms.seen_in_training(mine[:0], outputs) == []
     path = study.folder / "data/defects.csv"
     pd.DataFrame(columns=["file", "row", "dropped"]).to_csv(path, index=False)
-    assert sum(arms.held(mine, outputs)) == 30, "the row that was too long is one that is kept"
+    assert sum(arms.seen_in_training(mine, outputs)) == 30, (
+        "the row that was too long is one that is kept"
+    )
 
 
 def test_shares_of_many_answers_are_those_of_each():

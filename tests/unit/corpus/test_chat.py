@@ -7,7 +7,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from sm70lib import protocols
-from sm70lib.asking import asking, fitting, runs
+from sm70lib.asking import fitting, prompts, runs
 from sm70lib.benchmarks import Item
 from sm70lib.corpus import chat, examples, templates, tokens
 from sm70lib.corpus.chat import Chat
@@ -110,10 +110,10 @@ def test_as_trained_asks_the_very_tokens_of_a_training_row(style, kind):
     made = tokenizer(style, kind)
     item = Item("m/1", "m/1", "medqa_4", "Which drug", "", ("one ", "two", "1.5 mg", "é"), 1)
     run = runs.Run("medqa_4", protocols.named("as-trained"), 0, [item], [], "chat")
-    (prompt,) = asking.Prompts(run, made)
+    (prompt,) = prompts.Prompts(run, made)
     (request,) = fitting.usable(prompt, run.protocol, made, 10**6, None)
     writes = replace(run, protocol=protocols.named("generate"))
-    (asked,) = asking.Prompts(writes, made)
+    (asked,) = prompts.Prompts(writes, made)
     (read,) = fitting.usable(asked, writes.protocol, made, 10**6, None)
     assert read.context == request.context and len(request.options) == 4
     options = dict(zip("ABCD", item.options))
@@ -194,7 +194,7 @@ def test_a_template_that_writes_the_date_gives_the_same_rows_tomorrow():
     made.chat_template = "{{ strftime_now('%d %b %Y') }}" + made.chat_template
     assert Chat(made).text((("user", "a"),)).startswith("26 Jul 2024<|im_start|>")
     # So does a prompt of a model that is asked in its own template: its digest stays the same.
-    prompt = asking._as_chat(made, [{"role": "user", "content": "a"}], "a")
+    prompt = prompts._as_chat(made, [{"role": "user", "content": "a"}], "a")
     assert prompt == Chat(made).text((("user", "a"),), True)
 
 

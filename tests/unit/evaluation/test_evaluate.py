@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sm70lib import benchmarks, protocols
-from sm70lib.asking import asking, fitting, runs
+from sm70lib.asking import fitting, prompts, runs
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
 from sm70lib.benchmarks.details import Details
@@ -58,10 +58,9 @@ def test_a_bos_changes_what_is_scored_only_where_a_protocol_begins_as_the_tokeni
     assert differ == {"sm70-2023": False, "harness": True, "meditron": True}
     for context in (4096, 40):
         run = run_of(6, "harness")
-        prompts = asking.Prompts(run, with_bos[1])
         firsts = [
             fitting.usable(prompt, run.protocol, with_bos[1], context, None)[0].context[0]
-            for prompt in prompts
+            for prompt in prompts.Prompts(run, with_bos[1])
         ]
         begun = [first == with_bos[1].bos_token_id for first in firsts]
         assert begun == [context == 4096] * 6
@@ -96,7 +95,7 @@ def test_memory_does_not_grow_with_the_number_of_items(loaded, tmp_path, monkeyp
     """Peak of Python's memory over 130 and over 325 items, where 64 are held as tokens at a time:
     what is kept per item is less than its tokens.
     """
-    monkeypatch.setattr(asking, "CHUNK", 64)
+    monkeypatch.setattr(prompts, "CHUNK", 64)
     monkeypatch.setattr(Local, "way", "packed")
     monkeypatch.setattr(
         Local,
@@ -117,7 +116,7 @@ def test_memory_does_not_grow_with_the_number_of_items(loaded, tmp_path, monkeyp
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     tokens = (
-        sum(len(loaded[1](prompt.text)["input_ids"]) for prompt in asking.Prompts(run, loaded[1]))
+        sum(len(loaded[1](prompt.text)["input_ids"]) for prompt in prompts.Prompts(run, loaded[1]))
         / 325
     )
     per_item = (peaks[1] - peaks[0]) / 195
@@ -144,7 +143,7 @@ def test_unusable_items_are_listed_and_the_rest_is_scored(loaded, tmp_path):
     assert (about["n_items"], about["n_scored"], about["cut"]) == (8, 5, ["m/7"]) and len(
         kept(tmp_path / "p.jsonl")
     ) == 5
-    assert lines.finished(tmp_path / "p.jsonl", asking.Prompts(run, loaded[1]), "m")
+    assert lines.finished(tmp_path / "p.jsonl", prompts.Prompts(run, loaded[1]), "m")
 
 
 @pytest.mark.parametrize("change", ["model", "version", "items", "words"])
@@ -169,7 +168,7 @@ def test_predictions_of_something_else_are_refused(loaded, tmp_path, change):
 
 def test_choices_follow_from_the_loglikelihoods():
     run = run_of(3)
-    prompt = asking.Prompt(run.items[2], 42, "text", run.protocol.answers(run.items[2]))
+    prompt = prompts.Prompt(run.items[2], 42, "text", run.protocol.answers(run.items[2]))
     found = lines.record(prompt, run, [-8.0, -7.0, -9.0, -6.0])
     assert (found["choice"], found["choice_norm"], found["gold"]) == (
         3,
@@ -185,7 +184,7 @@ def test_choices_follow_from_the_loglikelihoods():
 def test_scores_that_are_no_numbers_give_no_choice_but_a_sentence(wrong):
     """The first NaN would be the choice: a model that overflows would get an accuracy."""
     run = run_of(3)
-    prompt = asking.Prompt(run.items[2], 42, "text", run.protocol.answers(run.items[2]))
+    prompt = prompts.Prompt(run.items[2], 42, "text", run.protocol.answers(run.items[2]))
     with pytest.raises(StudyError, match=r"item 'm/2' of medqa_4\S*: .*(nan|inf).* nats, .*dtype"):
         lines.record(prompt, run, wrong)
     ruled_out = lines.record(prompt, run, [-np.inf, -7.0, -9.0, -np.inf])
@@ -216,7 +215,7 @@ def test_replies_are_read_voted_on_and_counted_where_they_say_nothing(
         )
         path.parent.mkdir(exist_ok=True)
         monkeypatch.setattr(
-            asking.Prompts, "chunks", lambda self: iter([(False, [self[n] for n in (3, 2, 1, 0)])])
+            prompts.Prompts, "chunks", lambda self: iter([(False, [self[n] for n in (3, 2, 1, 0)])])
         )
         run = replace(
             run,
@@ -277,11 +276,11 @@ CHAT = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{% endfor %}{
 
 def test_a_chat_template_stands_around_the_prompt(loaded, monkeypatch):
     run = run_of(1, "med42")
-    assert asking.Prompts(run, loaded[1])[0].text.startswith(
+    assert prompts.Prompts(run, loaded[1])[0].text.startswith(
         "<|system|>: You are a helpful medical assistant"
     )
     monkeypatch.setattr(loaded[1], "chat_template", CHAT)
-    text = asking.Prompts(run, loaded[1])[0].text
+    text = prompts.Prompts(run, loaded[1])[0].text
     assert text.startswith("[user] Question: What is the river") and text.endswith("Answer:\n\n")
     context, answer = fitting._tokenised(text, ["A. x"], loaded[1], "never")[0]
     assert loaded[1].decode(answer) == "\n\nA. x" and loaded[1].decode(context) == text.rstrip()
@@ -291,7 +290,7 @@ def test_a_bos_that_the_chat_template_wrote_is_not_doubled(loaded, monkeypatch):
     tokenizer, counts = adding_bos(loaded[1]), {}
     for template in (CHAT, "{{ bos_token }}" + CHAT):
         monkeypatch.setattr(tokenizer, "chat_template", template)
-        prompt = asking.Prompts(run_of(1, "med42"), tokenizer)[0]
+        prompt = prompts.Prompts(run_of(1, "med42"), tokenizer)[0]
         for bos in ("never", "tokenizer", "always"):
             context, _ = fitting._tokenised(prompt.text, prompt.answers, tokenizer, bos)[0]
             counts[template == CHAT, bos] = (
@@ -319,7 +318,7 @@ def test_a_template_that_refuses_a_system_message_goes_without_it_as_in_the_harn
     run, texts = Run("mmlu_medical", protocols.named("med42"), 0, [item], []), []
     for template in (CHAT, strict + CHAT):
         monkeypatch.setattr(loaded[1], "chat_template", template)
-        texts.append(asking.Prompts(run, loaded[1])[0].text)
+        texts.append(prompts.Prompts(run, loaded[1])[0].text)
     described, bare = texts
     assert described.startswith(
         "[system] The following are multiple choice questions (with answers) about anatomy."
@@ -558,10 +557,10 @@ def test_every_prompt_is_rendered_once_for_all_models(study, monkeypatch):
     scoring.score_all(p, runs.runs(p, folder / "data/benchmarks"), folder)
     assert len(rendered) == wanted, "to see what matches, and that nothing is left"
     assert content(folder / "predictions") == written
-    spoken = asking.Prompts(asked[0], loading.load_tokenizer(folder / "base/model"), chat=True)
-    assert spoken.digest != asking.Prompts(asked[0], None).digest, "in other words"
+    spoken = prompts.Prompts(asked[0], loading.load_tokenizer(folder / "base/model"), chat=True)
+    assert spoken.digest != prompts.Prompts(asked[0], None).digest, "in other words"
     for run in asked:  # what waited in a file is what would be rendered now
-        digests = {each.key: each.digest for each in asking.Prompts(run, None)}
+        digests = {each.key: each.digest for each in prompts.Prompts(run, None)}
         scored_lines = lines.lines(folder / f"predictions/base/{run.name}.jsonl")
         found = {(line["item_id"], line["seed"]): line["prompt_digest"] for line in scored_lines}
         assert found == digests

@@ -8,7 +8,7 @@ from sm70lib import benchmarks
 from sm70lib.asking import runs
 from sm70lib.benchmarks import Item
 from sm70lib.corpus import templates
-from sm70lib.evaluation import answering, candidates, evaluating, scoring
+from sm70lib.evaluation import candidates, one_model, one_run, scoring
 from sm70lib.models import loading
 from sm70lib.models.backend import Local
 from sm70lib.study.params import StudyError
@@ -78,7 +78,7 @@ def test_an_adapter_from_elsewhere_is_asked_in_the_studys_template_and_that_is_s
     }
     (run,) = runs.runs(p, folder / "data/benchmarks")
     found = {
-        which.name: answering.template_of(which, run) for which in candidates.models(p, folder)
+        which.name: one_model.template_of(which, run) for which in candidates.models(p, folder)
     }
     assert found == {
         "base": {"asked_in": "medalpaca"},
@@ -92,7 +92,7 @@ def test_an_adapter_from_elsewhere_is_asked_in_the_studys_template_and_that_is_s
     loaded, tokenizer = (
         load(folder / "base/model") for load in (loading.load, loading.load_tokenizer)
     )
-    evaluating.evaluate(
+    one_run.evaluate(
         Local(loaded, tokenizer), run, folder / "p.jsonl", model_digest="m", notes=found["other"]
     )
     about = json.loads((folder / "p.meta.json").read_text())

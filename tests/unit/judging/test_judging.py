@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from sm70lib import benchmarks, protocols
-from sm70lib.asking.asking import Prompts
+from sm70lib.asking.prompts import Prompts
 from sm70lib.asking.runs import Run
 from sm70lib.judging import judgements, judging, panel, readings
 from sm70lib.measures import rubrics

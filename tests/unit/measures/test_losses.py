@@ -12,7 +12,7 @@ from sm70lib import benchmarks, protocols
 from sm70lib.analysis import frames
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
-from sm70lib.evaluation import evaluating, first_look
+from sm70lib.evaluation import first_look, one_run
 from sm70lib.measures import losses
 from sm70lib.models import loading
 from sm70lib.models.backend import Local
@@ -37,7 +37,7 @@ def study(tmp_path_factory):
     path = folder / f"predictions/base/{run.name}.jsonl"
     path.parent.mkdir(parents=True)
     model = loading.load(folder / "base/model")
-    evaluating.evaluate(
+    one_run.evaluate(
         Local(model, loading.load_tokenizer(folder / "base/model")), run, path, model_digest="m"
     )
     return folder

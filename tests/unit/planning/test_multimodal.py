@@ -36,7 +36,7 @@ def test_what_is_loaded_agrees_with_the_plan(tmp_path, kind):
     both = budget.plan(base, p).merge(measured.parts(loading.load(base, p)), on="part")
     for row in both.itertuples():  # one matrix of the tower stays as it is, of 87,000 weights
         assert row.planned_mb == pytest.approx(row.measured_mb, rel=0.05), row.part
-    before = measured.said(base)
+    before = measured.sample_with_logprobs(base)
     assert measured.quantisation_error(before, measured.quantised(base, p))["kl_nats"] >= 0
     entries = shapes.configuration(base).get_text_config().vocab_size
     logits = budget_scoring.compared(base) - budget_scoring.loaded(base, None)

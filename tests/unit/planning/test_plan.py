@@ -43,10 +43,10 @@ def test_a_change_never_raises_what_is_lower_already_and_saves_something(tmp_pat
         small.base(tmp_path, data_max_length=300, lora_r=4, sft_optimizer="adamw_bnb_8bit"),
         tmp_path / "base/model",
     )
-    said = budget.less(base, p, budget_scoring.loaded(base, p) + 1)
+    said = budget.changes_to_fit(base, p, budget_scoring.loaded(base, p) + 1)
     for value in ("data_max_length 512", "lora_r 8", "paged_adamw_8bit"):
         assert value not in said
-    fitting = budget.less(base, p, 10**12)
+    fitting = budget.changes_to_fit(base, p, 10**12)
     assert fitting == "change to train_micro_batch_size 1", (
         "it ran out of memory although the plan says it fits"
     )
@@ -220,12 +220,12 @@ def test_quantisation_error_is_nothing_for_the_same_model_and_unknown_without_me
     tmp_path, monkeypatch, capsys
 ):
     p, base = small.base(tmp_path), str(tmp_path / "base/model")
-    said = measured.said(base)
+    said = measured.sample_with_logprobs(base)
     found = measured.quantisation_error(said, loading.load(base))
     assert found["kl_nats"] == pytest.approx(0, abs=1e-5) and found["agreement_pct"] == 100
     assert measured.quantisation_error(said, measured.quantised(base, p))["kl_nats"] > 0
     monkeypatch.setenv(memory.LIMIT, "0.0001")
-    assert measured.said(base) is None and measured.quantised(base, p) is None
+    assert measured.sample_with_logprobs(base) is None and measured.quantised(base, p) is None
     assert (
         measured.quantisation_error(None, None).isna().all()
         and measured.parts(None)["measured_mb"].isna().all()

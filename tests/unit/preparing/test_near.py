@@ -41,9 +41,9 @@ def test_what_is_found_is_what_an_exact_count_finds(tmp_path, capsys):
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder, some in zip(folders, (rows[:450], rows[450:])):
         folder.mkdir()
-        assert list(near.noted(some, folder)) == some
+        assert list(near.write_signatures(some, folder)) == some
     index = exact(texts)
-    right, found = index >= near.ALIKE, np.isin(digests, near.found(folders))
+    right, found = index >= near.ALIKE, np.isin(digests, near.near_duplicates(folders))
     recall, precision = (right & found).sum() / right.sum(), (right & found).sum() / found.sum()
     with capsys.disabled():
         print(f"\n{right.sum()} of {len(texts)} texts: {recall:.1%} found, {precision:.1%} right")
@@ -57,8 +57,8 @@ def test_texts_without_spaces_are_nearly_the_same_too(tmp_path):
     first, other = ("".join(draw.choices("病人发热咳嗽头痛乏力检查", k=400)) for _ in range(2))
     texts = [first, first[:200] + "药" + first[200:], other]
     rows = [Row("s", n, "", "", text, "f", digest=n) for n, text in enumerate(texts)]
-    assert list(near.noted(rows, tmp_path)) == rows
-    assert near.found([tmp_path]).tolist() == [1]
+    assert list(near.write_signatures(rows, tmp_path)) == rows
+    assert near.near_duplicates([tmp_path]).tolist() == [1]
 
 
 def test_a_look_keeps_sixty_bytes_of_a_text_in_memory(tmp_path):
@@ -71,7 +71,7 @@ def test_a_look_keeps_sixty_bytes_of_a_text_in_memory(tmp_path):
         folder.mkdir()
         some.tofile(folder / near.SIGNATURES)
     tracemalloc.start()
-    found = near.found(folders)
+    found = near.near_duplicates(folders)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert found.tolist() == sorted(signed["digest"][-100:].tolist())

@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
-from sm70lib.asking import asking
-from sm70lib.evaluation import batches, candidates, evaluating, scoring
+from sm70lib.asking import prompts
+from sm70lib.evaluation import batches, candidates, one_run, scoring
 from sm70lib.models import loading
 from sm70lib.models.backend import Local
 from sm70lib.serving import connection
@@ -41,7 +41,7 @@ def quick(monkeypatch):
 
 
 def scored(backend, run, path) -> list[float]:
-    evaluating.evaluate(backend, run, path, model_digest="m")
+    one_run.evaluate(backend, run, path, model_digest="m")
     found = kept(path)
     return [value for item in run.items for value in found[item.id]["loglikelihoods"]]
 
@@ -67,7 +67,7 @@ def test_texts_are_those_that_the_model_writes_on_this_machine(tmp_path):
     with ModelServer({"large": folder}) as there:
         served = Served("large", Server(there.url, "large"), model.tokenizer)
         for name, backend in (("served", served), ("local", model)):
-            evaluating.evaluate(backend, run, tmp_path / f"{name}.jsonl", model_digest="m")
+            one_run.evaluate(backend, run, tmp_path / f"{name}.jsonl", model_digest="m")
     ours, theirs = (kept(tmp_path / f"{name}.jsonl") for name in ("served", "local"))
     assert ours == theirs and len(ours) == 6
     assert any(line["parsed"][0] for line in ours.values())
@@ -77,7 +77,7 @@ def test_without_its_tokenizer_a_model_gets_messages(folder, tmp_path):
     run = run_of(3, "generate")
     with ModelServer({"hosted": folder}) as there:
         served = Served("gpt", Server(there.url, "hosted"))
-        evaluating.evaluate(served, run, tmp_path / "g.jsonl", model_digest="m", chat=True)
+        one_run.evaluate(served, run, tmp_path / "g.jsonl", model_digest="m", chat=True)
     sent = [body["messages"] for path, body in there.asked if "chat" in path]
     assert sent[0] == [{"role": "user", "content": "Hello"}]  # finds out what the server can do
     asked = [message["content"] for (message,) in sent[1:]]
@@ -221,8 +221,8 @@ def test_a_kill_costs_a_hosted_model_few_replies(folder):
     """One batch is lost at most; here as many requests as three rounds of all connections."""
     run = run_of(400, "generate")
     tokens = Server.at_once * scoring.PER_REQUEST
-    prompts = asking.Prompts(run, None, chat=True)
-    sizes = [len(batch.asked) for batch in batches.batched(prompts, None, 4096, tokens, {})]
+    rendered = prompts.Prompts(run, None, chat=True)
+    sizes = [len(batch.asked) for batch in batches.batched(rendered, None, 4096, tokens, {})]
     assert sum(sizes) == 400 and max(sizes) <= 12 * Server.at_once and min(sizes[:-1]) > 16
 
 

@@ -6,7 +6,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from sm70lib import benchmarks, protocols, sources
-from sm70lib.asking import asking, fitting, runs
+from sm70lib.asking import fitting, prompts, runs
 from sm70lib.benchmarks import Item
 from sm70lib.corpus import examples
 from sm70lib.study.params import ROOT, StudyError
@@ -97,7 +97,7 @@ def test_case_25_a_tokenizer_without_bos_is_asked_without_one(tokenizer):
     exam = Item("m", "m", "medqa_4", "Which?", "", ("one", "two"), 0)
     for one, name in ((exam, "generate"), (exam, "generate-vote"), (item, "safety")):
         run = runs.Run(one.benchmark, protocols.named(name), 0, [one], [], "medalpaca")
-        (prompt,) = asking.Prompts(run, bare)
+        (prompt,) = prompts.Prompts(run, bare)
         (request,) = fitting.usable(prompt, run.protocol, bare, 10**6, None)
         assert None not in request.context and request.context[0] != tokenizer.bos_token_id
     ids = examples.question("medalpaca", bare, "Answer", "Which?").ids

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from sm70lib.steps import compared, kept, keys, steps
+from sm70lib.steps import compared, keys, replaced, steps
 from sm70lib.study import files, params, provenance
 from sm70lib.study.params import StudyError
 from tests.toy import TOY
@@ -56,7 +56,7 @@ def test_a_finished_study_has_its_marks(made):
 )
 def test_a_parameter_redoes_what_declares_it_and_what_reads_that(made, name, value, runs):
     made.toy.change(name, value)
-    assert [step[:2] for step in sorted(made.all(again=kept.TRAINED))] == runs.split()
+    assert [step[:2] for step in sorted(made.all(again=replaced.TRAINED))] == runs.split()
 
 
 def test_the_reason_is_named(made):
@@ -122,7 +122,7 @@ def test_data_count_by_content(made, tmp_path):
     (folder / "rows.txt").write_text("a")
     made.toy.change("data_root", folder)
     assert made.why("01_data") == "data_root: world -> a folder"
-    made.all(again=kept.TRAINED)
+    made.all(again=replaced.TRAINED)
     shutil.move(folder, tmp_path / "moved")
     assert made.all() == {}, "data moved away cannot have changed"
     made.toy.change("data_root", tmp_path / "moved")

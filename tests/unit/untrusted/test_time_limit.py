@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from sm70lib.asking.asking import _as_chat
+from sm70lib.asking.prompts import _as_chat
 from sm70lib.corpus import chat, templates
 from sm70lib.inspection import tokenizers
 from sm70lib.models import writing

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sm70lib.parameters.fields import Study
 from sm70lib.records import shelves
-from sm70lib.steps import kept, keys, steps, trained
+from sm70lib.steps import keys, replaced, steps, trained
 from sm70lib.steps.compared import difference
 from sm70lib.steps.keys import EVALUATION, TUNING, Key, mark, outputs
 from sm70lib.study.files import holds, write_json
@@ -125,7 +125,7 @@ def _place(old: Path, name: str, now: Key) -> Path | None:
     done = mark(old, name)
     if done and not difference(done["key"], now) and _complete(old, done):
         return old
-    return kept.stored(old, name, now)
+    return replaced.stored(old, name, now)
 
 
 def _complete(folder: Path, done: dict) -> bool:
@@ -138,7 +138,7 @@ def _take_step(place: Path, new: Path, name: str, lender: str) -> bool:
     if not done:
         return False
     marks = place / "steps" / name
-    _copy([path for path in kept.everything(place, name) if path != marks], place, new)
+    _copy([path for path in replaced.everything(place, name) if path != marks], place, new)
     if not _complete(new, done):
         return False
     if merged := mark(place, name, "merged"):

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from sm70lib.records import locks
-from sm70lib.steps import kept, keys, steps
+from sm70lib.steps import keys, replaced, steps
 from sm70lib.study.params import StudyError
 from tests.toy import Made, tree
 
@@ -87,9 +87,9 @@ def test_made_again_on_request_the_old_result_is_kept_and_comes_back(made, capsy
     )
     assert (made.toy.study / "adapter/adapter_model.safetensors").read_text().startswith("8 ")
     made.toy.change("lora_r", 16)
-    assert kept.judge(TUNING, made.study).what == "comes back"
+    assert replaced.judge(TUNING, made.study).what == "comes back"
     ran = made.ran[TUNING]
-    kept.make_way(TUNING, made.study)
+    replaced.make_way(TUNING, made.study)
     assert re.fullmatch(
         f"{TUNING}: brought back from replaced/{TUNING}/{digits}; what was there lies in "
         rf"replaced/{TUNING}/[0-9a-f]{{12}}\n",
@@ -101,7 +101,7 @@ def test_made_again_on_request_the_old_result_is_kept_and_comes_back(made, capsy
         and not place.exists()
     )
     made.toy.change("lora_r", 8)
-    kept.make_way(TUNING, made.study)
+    replaced.make_way(TUNING, made.study)
     assert steps.status(TUNING, made.study)[0] and place.exists(), "and back again"
 
 
@@ -124,7 +124,7 @@ def test_the_same_key_made_again_is_really_made(made):
         digits,
         f"{digits}-2",
     ]
-    kept.make_anew(TUNING, made.study)
+    replaced.make_anew(TUNING, made.study)
     for _ in range(2):  # begun, killed, and begun again
         steps.begin(TUNING, made.study)
         assert not (made.toy.study / "adapter").exists(), (
@@ -133,7 +133,7 @@ def test_the_same_key_made_again_is_really_made(made):
 
 
 def test_04_scores_all_of_it_again_until_that_is_finished(made):
-    kept.make_anew("04_eval", made.study)
+    replaced.make_anew("04_eval", made.study)
     assert not (made.toy.study / "predictions").exists()
     for _ in range(2):  # begun, killed, and begun again
         steps.begin("04_eval", made.study)

@@ -32,7 +32,7 @@ def batch_tokens(which, p) -> int | None:
     return tokens
 
 
-def lack(which, p) -> dict:
+def memory_shortfall(which, p) -> dict:
     """The least memory that the model needs, and the memory here (GB)."""
     least = budget_scoring.scoring(
         which.source, p, which.quantised, _adapter(which), tokens=1, guess=False

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sm70lib.asking.asking import Prompt, Prompts
 from sm70lib.asking.fitting import usable
+from sm70lib.asking.prompts import Prompt, Prompts
 from sm70lib.asking.runs import Run
 from sm70lib.evaluation.batches import limit, of_item
 from sm70lib.models.backend import Backend

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from sm70lib.asking.asking import Prompts
+from sm70lib.asking.prompts import Prompts
 from sm70lib.asking.runs import Run
 from sm70lib.evaluation.batches import Batch, batched, limit
 from sm70lib.evaluation.lines import about_run, resume, seal, share

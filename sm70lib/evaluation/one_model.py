@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sm70lib.asking.asking import Prompts
+from sm70lib.asking.prompts import Prompts
 from sm70lib.asking.runs import Run, without_tokenizer
 from sm70lib.corpus import chat, templates
 from sm70lib.corpus.templates import CHAT, DIGEST, trained_in
 from sm70lib.evaluation import predictions
 from sm70lib.evaluation.candidates import Model
-from sm70lib.evaluation.evaluating import evaluate
+from sm70lib.evaluation.check_scores import rescore
 from sm70lib.evaluation.lines import finished, gather, lines
-from sm70lib.evaluation.rescoring import rescore
+from sm70lib.evaluation.one_run import evaluate
 from sm70lib.models import loading
 from sm70lib.models.backend import Backend, Local
 from sm70lib.models.proof import PLAIN
@@ -58,7 +58,7 @@ def is_complete(which: Model, prompts: dict[Run, Prompts], folder: Path) -> bool
     for run in prompts:
         gather(files[run])
         complete.append(finished(files[run], prompts[run], identity))
-    return all(complete) and bool(read(predictions.again(folder, which.name)))
+    return all(complete) and bool(read(predictions.rescored_path(folder, which.name)))
 
 
 def require_server(which: Model, asked: list[Run], folder: Path) -> None:
@@ -180,7 +180,8 @@ def score_here(
     if os.environ.get("RANK", "0") == "0":
         scored = [run for run in asked if not run.protocol.reads]
         written = [(prompts[run], lines(files[run])) for run in scored]
-        write_json(predictions.again(folder, which.name), rescore(backend, written, which.name))
+        rescored = rescore(backend, written, which.name)
+        write_json(predictions.rescored_path(folder, which.name), rescored)
 
 
 def backend_of(which: Model, p, asked: list[Run]) -> Backend:

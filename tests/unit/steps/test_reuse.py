@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from sm70lib.parameters import fields
-from sm70lib.steps import keys, lent, steps
+from sm70lib.steps import keys, reuse, steps
 from sm70lib.study import files, params
 from sm70lib.training import launch
 from tests.toy import TOY, Toy, tree
@@ -34,7 +34,7 @@ def train(folder, study, number: int, seed: int, text: str) -> None:
 def test_what_agrees_is_taken_and_what_differs_is_not(made, capsys):
     before = tree(made.toy.study)
     new, study = made.toy.study.parent / "new", variant(made.toy, lora_r=8)
-    lent.take_over(study, ["tiny"], list(steps.STEPS))
+    reuse.take_over(study, ["tiny"], list(steps.STEPS))
     said = capsys.readouterr().out.splitlines()
     assert said[:3] == [f"{name}: taken over from tiny" for name in list(steps.STEPS)[:3]]
     assert said[3] == f"{TUNING}: not taken over (lora_r: 16 -> 8)"
@@ -58,7 +58,7 @@ def test_what_agrees_is_taken_and_what_differs_is_not(made, capsys):
 
 def test_all_of_a_study_is_taken_where_only_looks_differ(made):
     study = variant(made.toy, figures_dpi=200)
-    lent.take_over(study, ["tiny"], list(steps.STEPS))
+    reuse.take_over(study, ["tiny"], list(steps.STEPS))
     assert [name for name in steps.STEPS if not steps.status(name, study)[0]] == ["06_figures"]
 
 
@@ -73,7 +73,7 @@ def test_weights_and_arrow_files_are_shared_and_all_else_is_copied(made):
     step.finish("data/train", "data/holdout", "data/benchmarks", "data/*.csv")
     made.run(TUNING, anew=True)
     study = variant(made.toy)
-    lent.take_over(study, ["tiny"], list(steps.STEPS))
+    reuse.take_over(study, ["tiny"], list(steps.STEPS))
     for name, shared in files.items():
         one, other = made.toy.study / name, made.toy.study.parent / "new" / name
         assert os.path.samefile(one, other) == shared and one.read_bytes() == other.read_bytes(), (
@@ -87,7 +87,7 @@ def test_without_hard_links_weights_are_copied(made, monkeypatch):
         raise OSError("no links here")
 
     monkeypatch.setattr(os, "link", refuse)
-    lent.take_over(variant(made.toy), ["tiny"], list(steps.STEPS))
+    reuse.take_over(variant(made.toy), ["tiny"], list(steps.STEPS))
     name = "adapter/adapter_model.safetensors"
     assert not os.path.samefile(made.toy.study / name, made.toy.study.parent / "new" / name)
     assert steps.status(TUNING, variant(made.toy))[0]
@@ -132,7 +132,7 @@ def test_stages_are_taken_one_by_one_where_03_differs(staged, capsys):
     ):
         study = variant(made.toy, **shared | changes)
         capsys.readouterr()
-        lent.take_over(study, ["old"], list(steps.STEPS)[:4])
+        reuse.take_over(study, ["old"], list(steps.STEPS)[:4])
         new = steps.outputs() / "new"
         assert sorted(path.name for path in new.glob("stages/*")) == sorted(taken), changes
         said = capsys.readouterr().out.splitlines()[-1]
@@ -159,9 +159,9 @@ def test_stages_are_taken_one_by_one_where_03_differs(staged, capsys):
 def test_a_stage_added_or_removed_trains_only_what_comes_after_it(staged, stages, taken):
     study = variant(staged.toy, **STAGED | {"train_stages": stages})
     new = steps.outputs() / "new"
-    lent.take_over(study, ["old"], ["00_base"])
+    reuse.take_over(study, ["old"], ["00_base"])
     shutil.copytree(steps.outputs() / "old/data", new / "data")  # 01 runs again, for the same rows
-    lent.take_over_in_turn(study, ["old"], TUNING)
+    reuse.take_over_in_turn(study, ["old"], TUNING)
     assert sorted(path.name for path in new.glob("stages/*")) == taken
     for number in range(len(taken) + 1, len(stages) + 1):
         stage = launch.write_description(study, new, number, stages[number - 1], 0)
@@ -188,7 +188,7 @@ def test_a_step_that_the_new_study_has_is_left(made, capsys):
     step = steps.begin("00_base", study)
     exec(TOY["00_base"][1], {"step": step, "steps": steps, "p": study})
     before = tree(steps.outputs() / "new")
-    lent.take_over(study, ["tiny"], ["00_base"])
+    reuse.take_over(study, ["tiny"], ["00_base"])
     assert tree(steps.outputs() / "new" / "base") == {
         n.removeprefix("base/"): v for n, v in before.items() if n.startswith("base/")
     }
@@ -197,7 +197,7 @@ def test_a_step_that_the_new_study_has_is_left(made, capsys):
 
 def test_what_was_spoilt_since_is_not_taken(made, capsys):
     (made.toy.study / "base/model/content.txt").write_text("other")
-    lent.take_over(variant(made.toy), ["tiny"], ["00_base"])
+    reuse.take_over(variant(made.toy), ["tiny"], ["00_base"])
     assert capsys.readouterr().out == "00_base: not taken over (not as it was written)\n"
     assert not (steps.outputs() / "new/base").exists()
 
@@ -207,7 +207,7 @@ def test_a_result_that_was_replaced_is_taken_too(made):
     made.toy.change("lora_r", 8)
     made.all(again=(TUNING,))
     made.toy.change("lora_r", 16)
-    lent.take_over(variant(made.toy), ["tiny"], list(steps.STEPS)[:4])
+    reuse.take_over(variant(made.toy), ["tiny"], list(steps.STEPS)[:4])
     assert (steps.outputs() / "new/adapter/adapter_model.safetensors").read_text().startswith("16 ")
 
 
@@ -236,11 +236,11 @@ def test_stages_are_taken_over_when_what_they_read_is_known(made, capsys):
     new = made.toy.study.parent / "new"
     study = variant(made.toy, data_limit=5)
     train(made.toy.study, study, 1, 0, "tuned")
-    lent.take_over(study, ["tiny"], list(steps.STEPS))
+    reuse.take_over(study, ["tiny"], list(steps.STEPS))
     assert not (new / "stages").exists()
     for part in ("train", "holdout"):  # what 01 makes happens to be the same rows
         shutil.copytree(made.toy.study / f"data/{part}", new / f"data/{part}")
-    lent.take_over_in_turn(study, ["none", "tiny"], TUNING)
+    reuse.take_over_in_turn(study, ["none", "tiny"], TUNING)
     assert "1-sft taken over from tiny" in capsys.readouterr().out
     assert (new / "stages/1-sft/adapter/adapter_model.safetensors").read_text() == "tuned"
 
@@ -249,11 +249,11 @@ def test_stages_are_taken_over_when_what_they_read_is_known(made, capsys):
 def test_only_predictions_of_equal_models_are_taken(made, capsys, rank, taken):
     """04 differs either way; a tuned model that was trained differently scores its items anew."""
     study = variant(made.toy, lora_r=rank, eval_limit=4)
-    lent.take_over(study, ["tiny"], list(steps.STEPS))
+    reuse.take_over(study, ["tiny"], list(steps.STEPS))
     if not steps.status(TUNING, study)[0]:
         step = steps.begin(TUNING, study)
         exec(TOY[TUNING][1], {"step": step, "steps": steps, "p": study})
-        lent.take_over_in_turn(study, ["tiny"], "04_eval")
+        reuse.take_over_in_turn(study, ["tiny"], "04_eval")
     assert ("1 prediction files taken over from tiny" in capsys.readouterr().out) == taken
     assert (steps.outputs() / "new/predictions/tuned/a.jsonl").exists() == taken
 
@@ -261,7 +261,7 @@ def test_only_predictions_of_equal_models_are_taken(made, capsys, rank, taken):
 def test_a_step_that_was_begun_is_not_taken_over(made, capsys):
     new, study = made.toy.study.parent / "new", variant(made.toy)
     steps.write_json(new / "steps/02_load_4bit/begun.json", {"key": {}})
-    lent.take_over_in_turn(study, ["tiny"], "02_load_4bit")
+    reuse.take_over_in_turn(study, ["tiny"], "02_load_4bit")
     assert capsys.readouterr().out == "" and not (new / "memory.csv").exists()
 
 
@@ -272,10 +272,10 @@ def test_a_damaged_stage_is_not_taken_over(toy, monkeypatch):
     stage = keys.stage_folder(study, toy.study, 1, 0)
     left = {"steps": 3, "left": files.record(stage / "adapter")}
     steps.write_json(stage / "done.json", left)
-    assert list(lent._finished_stages(toy.study)) == [stage]
+    assert list(reuse._finished_stages(toy.study)) == [stage]
     steps.write_text(stage / "adapter/adapter_model.safetensors", "damaged")
-    assert lent._finished_stages(toy.study) == {}
+    assert reuse._finished_stages(toy.study) == {}
     steps.write_text(stage / "adapter/adapter_model.safetensors", "good")
-    assert list(lent._finished_stages(toy.study)) == [stage]
+    assert list(reuse._finished_stages(toy.study)) == [stage]
     steps.write_json(stage / "stage.json", {"key": []})
-    assert lent._finished_stages(toy.study) == {}
+    assert reuse._finished_stages(toy.study) == {}

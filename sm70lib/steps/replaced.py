@@ -116,7 +116,7 @@ def put_aside_damage(folder: Path, name: str) -> None:
     done = mark(folder, name)
     if not done or mark(folder, name, "begun"):
         return
-    damaged = damage.found(folder, done, whole=name in TRAINED)
+    damaged = damage.damaged_files(folder, done, whole=name in TRAINED)
     if damaged:
         damage.set_aside(folder, name, damaged, "it is made again")
 
