@@ -16,12 +16,12 @@ from sm70lib.benchmarks import Item
 from sm70lib.benchmarks.details import Details
 from sm70lib.corpus import templates, tokens
 from sm70lib.evaluation import (
-    answering,
     batches,
     candidates,
-    evaluating,
     first_look,
     lines,
+    one_model,
+    one_run,
     scoring,
 )
 from sm70lib.models import loading, local, writing
@@ -112,7 +112,7 @@ def test_memory_does_not_grow_with_the_number_of_items(loaded, tmp_path, monkeyp
             ],
         )
         tracemalloc.start()
-        evaluating.evaluate(Local(*loaded), run, tmp_path / f"{count}.jsonl", model_digest="m")
+        one_run.evaluate(Local(*loaded), run, tmp_path / f"{count}.jsonl", model_digest="m")
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     tokens = (
@@ -132,7 +132,7 @@ def test_unusable_items_are_listed_and_the_rest_is_scored(loaded, tmp_path):
         7: replace(run.items[7], question="long " * 800),
     }
     run = replace(run, items=[bad.get(number, item) for number, item in enumerate(run.items)])
-    evaluating.evaluate(Local(*loaded), run, tmp_path / "p.jsonl", model_digest="m")
+    one_run.evaluate(Local(*loaded), run, tmp_path / "p.jsonl", model_digest="m")
     about = json.loads((tmp_path / "p.meta.json").read_text())
     reasons = {row["item_id"]: row["reason"] for row in about["skipped"]}
     assert reasons == {
@@ -149,7 +149,7 @@ def test_unusable_items_are_listed_and_the_rest_is_scored(loaded, tmp_path):
 @pytest.mark.parametrize("change", ["model", "version", "items", "words"])
 def test_predictions_of_something_else_are_refused(loaded, tmp_path, change):
     run, digest = run_of(4), "m"
-    evaluating.evaluate(Local(*loaded), run, tmp_path / "p.jsonl", model_digest=digest)
+    one_run.evaluate(Local(*loaded), run, tmp_path / "p.jsonl", model_digest=digest)
     before = (tmp_path / "p.jsonl").read_text()
     if change == "model":
         digest = "another"
@@ -162,7 +162,7 @@ def test_predictions_of_something_else_are_refused(loaded, tmp_path, change):
             run, protocol=replace(run.protocol, layouts={"medqa_4": lambda item: item.question})
         )
     with pytest.raises(StudyError, match="was made with another .* --fresh 04"):
-        evaluating.evaluate(Local(*loaded), run, tmp_path / "p.jsonl", model_digest=digest)
+        one_run.evaluate(Local(*loaded), run, tmp_path / "p.jsonl", model_digest=digest)
     assert (tmp_path / "p.jsonl").read_text() == before
 
 
@@ -193,7 +193,7 @@ def test_scores_that_are_no_numbers_give_no_choice_but_a_sentence(wrong):
 
 def test_shots_without_a_source_are_one_sentence(loaded, tmp_path):
     with pytest.raises(StudyError, match="harness has no items to draw 2 shots from"):
-        evaluating.evaluate(
+        one_run.evaluate(
             Local(*loaded), run_of(3, "harness", 2), tmp_path / "p.jsonl", model_digest="m"
         )
 
@@ -224,7 +224,7 @@ def test_replies_are_read_voted_on_and_counted_where_they_say_nothing(
                 for item in run.items
             ],
         )
-        evaluating.evaluate(Local(*loaded), run, path, model_digest="m")
+        one_run.evaluate(Local(*loaded), run, path, model_digest="m")
         found = kept(path)
         assert {key: line["choice"] for key, line in found.items()} == {
             "m/0": 0,
@@ -244,7 +244,7 @@ def test_replies_are_read_voted_on_and_counted_where_they_say_nothing(
 def test_a_model_really_writes_and_what_it_writes_can_be_repeated(loaded, tmp_path):
     texts = []
     for name in ("one", "two"):
-        evaluating.evaluate(
+        one_run.evaluate(
             Local(*loaded), run_of(3, "generate-vote"), tmp_path / f"{name}.jsonl", model_digest="m"
         )
         texts.append([line["parsed"] for line in kept(tmp_path / f"{name}.jsonl").values()])
@@ -264,7 +264,7 @@ def test_three_seeds_are_three_lines_an_item_and_mc2_has_its_mass(loaded, tmp_pa
     )
     for protocol, count in (("meditron", 3), ("harness-mc2", 1)):
         run = Run("truthfulqa", protocols.named(protocol), 0, [item], [])
-        evaluating.evaluate(Local(*loaded), run, tmp_path / f"{protocol}.jsonl", model_digest="m")
+        one_run.evaluate(Local(*loaded), run, tmp_path / f"{protocol}.jsonl", model_digest="m")
         found = [json.loads(line) for line in (tmp_path / f"{protocol}.jsonl").open()]
         assert len({line["seed"] for line in found}) == len(found) == count
     share = np.exp(found[0]["loglikelihoods"])
@@ -501,9 +501,9 @@ def scored(study, monkeypatch):
     (folder / "adapter").mkdir()
     with_adapter(loading.load(folder / "base/model")).save_pretrained(folder / "adapter")
     p.eval_protocols = ["sm70-2023"]
-    written, evaluate_, load = [], evaluating.evaluate, loading.load
+    written, evaluate_, load = [], one_run.evaluate, loading.load
     monkeypatch.setattr(
-        answering,
+        one_model,
         "evaluate",
         lambda *given, **named: (
             written.append(f"{given[2].parent.name} {given[2].stem}"),
@@ -641,7 +641,7 @@ def test_a_preference_is_scored_by_the_loss_per_token_of_transformers(loaded, tm
     options = ("Because it rains in the town by the river.", "No.")
     item = Item("x", "x", "public_pairs", "Why?", "", options, 0)
     run = Run("public_pairs", protocols.named("preference"), 0, [item], [], "medalpaca")
-    evaluating.evaluate(Local(*loaded), run, tmp_path / "p.jsonl", model_digest="m")
+    one_run.evaluate(Local(*loaded), run, tmp_path / "p.jsonl", model_digest="m")
     (line,) = map(json.loads, (tmp_path / "p.jsonl").read_text().splitlines())
     [prompt] = tokens.prompt_ids([templates.render("medalpaca", "", "Why?")], tokenizer)
     losses = []
@@ -693,7 +693,7 @@ def test_an_item_that_spells_out_a_token_without_embedding_is_left_out(
     run = run_of(3, name)
     spelt = {"question": f"What is {IMAGE}?", "options": (f"a {IMAGE}", "b", "c", "d")}
     run.items[1] = replace(run.items[1], **{where: spelt[where]})
-    evaluating.evaluate(Local(*with_image), run, tmp_path / "p.jsonl", model_digest="m")
+    one_run.evaluate(Local(*with_image), run, tmp_path / "p.jsonl", model_digest="m")
     about = json.loads((tmp_path / "p.meta.json").read_text())
     if run.protocol.in_template:
         assert about["skipped"] == [] and len(kept(tmp_path / "p.jsonl")) == 3
