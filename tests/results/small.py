@@ -124,19 +124,15 @@ def declared(study: str) -> pd.DataFrame:
 
 
 def block() -> str:
-    """The README's table: each declared claim, what was measured, and the verdict."""
+    """The README's table: each declared claim, with what each study measured and its verdict."""
     made = [study for study in STUDIES if (REFERENCES / study / "tables/scorecard.csv").exists()]
     if not made:
         return "(not run yet)\n"
+    claims = {study: list(declared(study).itertuples()) for study in made}
     rows = [
-        {
-            "study": study,
-            "declared before the run": row.claim if pd.isna(row.benchmark) else _part(row),
-            "measured": _measured(row),
-            "verdict": f"**{row.verdict}**",
-        }
-        for study in made
-        for row in declared(study).itertuples()
+        {"declared before the run": _part(same[0])}
+        | {study: _measured(row) for study, row in zip(made, same)}
+        for same in zip(*claims.values(), strict=True)
     ]
     table = pd.DataFrame(rows).to_markdown(index=False)
     return f"{table}\n\n{_speeds(made)}"
@@ -144,14 +140,16 @@ def block() -> str:
 
 def _part(row) -> str:
     """The wording of one part of a claim; that of the whole stands in a row of its own."""
-    return row.why if row.claim.startswith("tuning on refusals") else row.claim
+    is_part = row.claim.startswith("tuning on refusals") and not pd.isna(row.benchmark)
+    return row.why if is_part else row.claim
 
 
 def _measured(row) -> str:
+    verdict = f"**{row.verdict}**"
     if pd.isna(row.ours):
-        return ""
+        return verdict
     unit = row.measure.partition("(")[2].rstrip(")")
-    return f"{row.ours:g} [{row.low:g}, {row.high:g}] {unit}, n={row.n:.0f}"
+    return f"{row.ours:g} [{row.low:g}, {row.high:g}] {unit}, n={row.n:.0f}: {verdict}"
 
 
 def _speeds(made: list[str]) -> str:

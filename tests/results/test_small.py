@@ -63,7 +63,7 @@ def test_the_crossover_is_half_of_what_each_arm_has_over_the_other_on_its_own_ro
 
 def test_the_readme_shows_every_declared_claim_of_the_committed_run():
     shown = reference.around("small")[1]
-    assert shown == small.block() and shown.count("**") == 2 * 8
+    assert shown == small.block() and shown.count("**") == 2 * 2 * 8, "eight of two studies"
 
 
 def test_nothing_of_the_exams_or_of_a_machine_is_committed():
