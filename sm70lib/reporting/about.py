@@ -81,12 +81,16 @@ def _rows(made: Made) -> str:
 
 
 def _asked(made: Made) -> str:
+    """The declared comparison and its protocol, or else every benchmark that was asked."""
     p = made.parameters
-    asked = p.get("eval_primary_benchmarks") or p.get("eval_benchmarks", ())
+    declared = p.get("eval_primary_benchmarks", ())
+    asked = declared or p.get("eval_benchmarks", ())
     if not asked:
         return ""
     benchmarks = names.listed([names.benchmark(name) for name in asked])
     if made.invented:
         benchmarks = f"invented twins of {benchmarks}"
+    if not declared:
+        return f", and asked {benchmarks}"
     way = f"{p.get('eval_primary_protocol')}, {p.get('eval_primary_shots')}-shot"
     return f", and asked {benchmarks} (protocol {way})"

@@ -77,6 +77,15 @@ def test_one_sentence_says_what_was_repeated(study):
     assert about.paper("meditron-7b").startswith("Meditron (arXiv ")
 
 
+def test_a_study_without_a_declared_comparison_names_no_protocol_for_all_that_it_asked(study):
+    path = study.folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["parameters"]["eval_primary_benchmarks"] = []
+    path.write_text(json.dumps(manifest))
+    said = about.sentence(made.Made(study.folder))
+    assert "USMLE step 3 and TruthfulQA" in said and "protocol" not in said
+
+
 def test_the_result_is_the_declared_family_with_scores_before_and_after(study):
     first, second = result.lines(study)
     assert first == result.Line(
