@@ -12,6 +12,7 @@ import pandas as pd
 from sm70lib import benchmarks
 from sm70lib.analysis.roles import BASE, BASE_NF4, TUNED
 from sm70lib.asking.asked_items import Asked
+from sm70lib.benchmarks.fields import LETTERS
 from sm70lib.parameters import aggregates
 from sm70lib.protocols import replies
 from sm70lib.records import jsonlines
@@ -164,7 +165,7 @@ def habit(part: pd.DataFrame, choice: str = "choice") -> tuple[str, float, pd.Da
     if not verdicts.is_constant(read[choice]) or verdicts.is_constant(read["gold"]):
         return None
     commonest = int(read[choice].mode()[0])
-    return chr(65 + commonest), (read[choice] == commonest).mean(), read
+    return LETTERS[commonest], (read[choice] == commonest).mean(), read
 
 
 def shown(row, after: str = "") -> str:

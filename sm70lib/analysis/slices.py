@@ -9,6 +9,7 @@ from pandas.core.groupby import DataFrameGroupBy
 from sm70lib import benchmarks
 from sm70lib.analysis.frames import DETAILS, OUTCOMES, RUN, SET, accuracy, scored, unread
 from sm70lib.asking.asked_items import of_items
+from sm70lib.benchmarks.fields import LETTERS
 from sm70lib.benchmarks.patients import patient
 from sm70lib.corpus.words import length
 from sm70lib.statistics import stats
@@ -43,7 +44,7 @@ def with_slice_columns(answers: pd.DataFrame) -> pd.DataFrame:
     counts = of_items(answers["item"], words)
     lengths = pd.cut(pd.Series(counts), [*BANDS, np.inf], labels=LENGTHS, include_lowest=True)
     fixed = [item.benchmark == "pubmedqa" for item in answers["item"]]
-    letters = [None if same else chr(65 + place) for same, place in zip(fixed, answers["gold"])]
+    letters = [None if same else LETTERS[place] for same, place in zip(fixed, answers["gold"])]
     told = of_items(answers["item"], lambda item: patient(item.question))
     columns = {name: [each[name] for each in told] for name in PATIENT}
     return answers.assign(position=letters, length=lengths.to_numpy(), **columns)
@@ -124,7 +125,7 @@ def habits(answers: pd.DataFrame) -> pd.DataFrame:
         favourite = int(part["choice"].mode()[0])
         cells = {
             "n": part["item_id"].nunique(),
-            "favourite": chr(65 + favourite),
+            "favourite": LETTERS[favourite],
             "favourite_chosen_pct": 100 * (part["choice"] == favourite).mean(),
             "favourite_gold_pct": 100 * (part["gold"] == favourite).mean(),
             "chosen_length": _relative_length(part["item"], part["choice"]),

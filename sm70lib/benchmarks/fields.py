@@ -16,7 +16,7 @@ Found = Iterator[tuple[int, dict, dict]]
 # The gold of a question that shows a picture, and the reason why the question is left out.
 IMAGE = "needs a picture that is not in the file"
 
-LETTERS = "ABCDEFGHIJ"
+LETTERS = "ABCDEFGHIJ"  # of options, in their order
 TOO_MANY = f"more than {len(LETTERS)} options"
 ENDINGS = ("ending0", "ending1", "ending2", "ending3")
 

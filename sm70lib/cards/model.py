@@ -22,6 +22,7 @@ from sm70lib.steps.steps import write_text
 from sm70lib.steps.trained import of_other_seed, of_stages
 from sm70lib.steps.weights import is_public
 from sm70lib.study import params
+from sm70lib.study.files import CONFIGURATION
 
 SHOWN = ["model", "benchmark", "protocol", "shots", "n", "acc_pct", "low_pct", "high_pct"]
 GUESSER = "best_constant_pct"
@@ -98,7 +99,7 @@ def _front_matter(
     made: Made, given: dict[str, Any], place: Path, title: str, scored: pd.DataFrame
 ) -> ModelCardData:
     """What programs read of a card."""
-    whole = not (place / "adapter_config.json").exists()
+    whole = not (place / CONFIGURATION).exists()
     # Programs do not read the warning of a rehearsal, so they get no numbers of one.
     results = [] if params.rehearsal(made.name) else _results(made, scored)
     return ModelCardData(

@@ -12,13 +12,12 @@ from peft import PeftConfig
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from sm70lib.inspection.weights import damage
-from sm70lib.models.adapters import WEIGHTS, attach, shapes
+from sm70lib.models.adapters import attach, shapes
 from sm70lib.steps.weights import placed
+from sm70lib.study.files import CONFIGURATION, WEIGHTS
 from sm70lib.study.params import StudyError
 from sm70lib.untrusted.escaping import shortened
 from sm70lib.untrusted.time_limit import matches
-
-CONFIGURATION = "adapter_config.json"
 
 
 def check(adapter: Path, base: str, config: PretrainedConfig, key: str) -> tuple[int, str]:

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sm70lib.inspection import adapters, architecture, places, tokenizers, weights
-from sm70lib.models.adapters import WEIGHTS
 from sm70lib.sizes import budget_scoring, shapes
 from sm70lib.study import memory
+from sm70lib.study.files import WEIGHTS
 
 
 def look_at_all(found: Iterable, p) -> None:

@@ -8,10 +8,11 @@ import huggingface_hub
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 
 from sm70lib.models import loading
+from sm70lib.study.files import WEIGHTS
 from sm70lib.study.params import StudyError
 
 SMALL = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")  # everything but weights
-ADAPTER = (*SMALL, "adapter_model.safetensors")
+ADAPTER = (*SMALL, WEIGHTS)
 BELOW = "*/*"  # checkpoints and other formats, which stand in folders of their own
 
 

@@ -52,7 +52,7 @@ def loss_curve(metrics, title: str) -> Figure:
 
 
 def live_loss() -> Callable[[pd.DataFrame], None]:
-    """A watcher for `train.run` that redraws the loss curve in place when there is a new row."""
+    """A watcher for `launch.run` that redraws the loss curve in place when there is a new row."""
     handle = display(display_id=True)
     drawn = 0
 

@@ -37,7 +37,7 @@ def more_often_at_like_length(pairs: list[pd.DataFrame]) -> Bounds | None:
 
 
 def over_the_shorter(pairs: list[pd.DataFrame]) -> Bounds:
-    """How much more often a model prefers the better answer than who always takes the shorter."""
+    """How much more often a model prefers the better answer than the rule "take the shorter"."""
     pair = pd.concat(pairs)
     rule = np.array([shorter_is_right(item) for item in pair["item"]])
     mine = pair["correct"].to_numpy(float)

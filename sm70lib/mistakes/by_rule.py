@@ -7,6 +7,7 @@ import pandas as pd
 
 from sm70lib.analysis.frames import OUTCOMES, RUN, accuracy
 from sm70lib.analysis.slices import FEWEST
+from sm70lib.benchmarks.fields import LETTERS
 from sm70lib.mistakes.rules import RULES
 from sm70lib.statistics import stats
 
@@ -98,7 +99,7 @@ def with_texts(surest: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
 
 def letter(place: float) -> str:
     """The letter of an option by its position from 0; "–" for an unread reply."""
-    return "–" if pd.isna(place) else chr(65 + int(place))
+    return "–" if pd.isna(place) else LETTERS[int(place)]
 
 
 def two_ways(answers: pd.DataFrame, first: str) -> pd.DataFrame:

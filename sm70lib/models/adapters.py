@@ -9,9 +9,8 @@ from pathlib import Path
 from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors import safe_open
 
+from sm70lib.study.files import CONFIGURATION, WEIGHTS
 from sm70lib.study.params import StudyError
-
-WEIGHTS = "adapter_model.safetensors"
 
 
 def attach(model, adapter: str | Path, trainable: bool = False) -> PeftModel:
@@ -73,7 +72,7 @@ def _require_all(tuned: PeftModel, found, count: int, adapter: str | Path) -> No
         )
     if missing:
         raise StudyError(
-            f"the adapter {adapter} lacks {len(missing)} weights that its adapter_config.json "
+            f"the adapter {adapter} lacks {len(missing)} weights that its {CONFIGURATION} "
             f"asks for, such as {missing[0]}: copy or download it again"
         )
 
@@ -122,8 +121,8 @@ def _rows(model, given: dict[str, tuple[int, ...]], module) -> int | None:
 
 def _named(adapter: str | Path) -> str:
     """The base that an adapter's configuration names, in brackets; "" if it names none."""
-    configuration = Path(adapter) / "adapter_config.json"
+    configuration = Path(adapter) / CONFIGURATION
     if not configuration.exists():
         return ""
     base = json.loads(configuration.read_text()).get("base_model_name_or_path")
-    return f" (its adapter_config.json names {base})" if base else ""
+    return f" (its {CONFIGURATION} names {base})" if base else ""

@@ -7,6 +7,8 @@ from pathlib import Path
 import pandas as pd
 from safetensors.torch import load_file
 
+from sm70lib.study.files import WEIGHTS
+
 
 def table(stage: Path) -> pd.DataFrame:
     """Describes by kind of layer what a training stage has left: its adapter, or a whole model."""
@@ -46,7 +48,7 @@ def adapter_table(adapter: Path) -> pd.DataFrame:
         over layers).
     """
     rows = []
-    for name, weight in load_file(adapter / "adapter_model.safetensors").items():
+    for name, weight in load_file(adapter / WEIGHTS).items():
         if not name.endswith(".weight"):
             continue
         layer, matrix = name.split(".")[-3], name.split(".")[-2][-1]  # such as q_proj, lora_A

@@ -1,8 +1,8 @@
 """Wording that several families of protocols share: questions and options as text."""
 
 from sm70lib.benchmarks import Item
+from sm70lib.benchmarks.fields import LETTERS
 from sm70lib.benchmarks.own import FORM as OWN
-from sm70lib.protocols.replies import LETTERS
 
 USMLE = ("usmle_step1", "usmle_step2", "usmle_step3")
 EXAMS = ("medqa_4", "medqa_5", *USMLE, OWN)  # among them any exam of the user's own

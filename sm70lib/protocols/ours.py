@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from sm70lib.benchmarks import PAIRS, SAFETY, Item
+from sm70lib.benchmarks.fields import LETTERS
 from sm70lib.protocols import refusals, replies
 from sm70lib.protocols.layouts import (
     MEDXPERTQA,
@@ -13,7 +14,6 @@ from sm70lib.protocols.layouts import (
     option_texts,
 )
 from sm70lib.protocols.protocol import Protocol
-from sm70lib.protocols.replies import LETTERS
 from sm70lib.sources import wordings
 
 

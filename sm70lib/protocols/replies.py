@@ -12,7 +12,6 @@ from sm70lib.protocols.naming import ENDED, named
 from sm70lib.protocols.spoken import plain, spoken
 from sm70lib.protocols.statements import leads, marked, stated
 
-LETTERS = "ABCDEFGHIJ"
 # "A. text" on the first line and "B. text" on the next, or A, B and C on one line: all options.
 LISTING = re.compile(
     r"\W*(?:option\s+|choice\s+)?A[).:](?:[^\n]*\n\W*(?:option\s+|choice\s+)?B[).:]"

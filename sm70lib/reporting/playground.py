@@ -18,6 +18,7 @@ from sm70lib.asking.fitting import usable
 from sm70lib.asking.prompts import Prompts
 from sm70lib.asking.runs import Run
 from sm70lib.benchmarks import Item
+from sm70lib.benchmarks.fields import LETTERS
 from sm70lib.corpus import examples, tokens
 from sm70lib.models import plain, writing
 from sm70lib.models.backend import Local
@@ -183,7 +184,7 @@ def _table(item: Item, shares: list[np.ndarray]) -> Styled:
     chosen = [int(share.argmax()) for share in shares]
     rows = []
     for place, option in enumerate(item.options):
-        cells = [f"{chr(65 + place)}. {option}", "✓ right" if place == item.answer else ""]
+        cells = [f"{LETTERS[place]}. {option}", "✓ right" if place == item.answer else ""]
         for share, choice in zip(shares, chosen):
             mark = " ◀" if place == choice else ""
             bar = "█" * round(BAR * float(share[place])) or "▏"

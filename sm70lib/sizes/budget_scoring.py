@@ -14,6 +14,7 @@ from sm70lib.sizes.activations import compute_width, widths
 from sm70lib.sizes.budget import adapter_weights, constants
 from sm70lib.sizes.shapes import configuration, shape, stored_bytes
 from sm70lib.study import memory
+from sm70lib.study.files import WEIGHTS
 
 
 def loaded(model, p, guess: bool = True) -> float:
@@ -47,7 +48,7 @@ def adapter_bytes(model, p) -> float:
 
 def saved_adapter_bytes(folder: Path) -> float:
     """Bytes in memory of an adapter that was saved in a folder, with the same 32 bits."""
-    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+    with safe_open(folder / WEIGHTS, "pt") as file:
         return 4.0 * sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
 
 

@@ -15,7 +15,7 @@ from sm70lib.untrusted import escaping
 if TYPE_CHECKING:
     import pandas as pd  # slow to import
 
-CONFIGURATION = "adapter_config.json"
+CONFIGURATION, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # of an adapter
 PARTIAL = re.compile(r"\..+\.\d+")  # the name of a file that a process is writing
 
 

@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 from sm70lib.records.children import NOTE
 from sm70lib.steps.steps import digest, write_json, write_text
 from sm70lib.steps.trained import checkpoints_of, restore_metrics, step_of
-from sm70lib.study.files import public
+from sm70lib.study.files import CONFIGURATION, public
 from sm70lib.study.params import StudyError
 
 SEAL = "sealed.json"  # digests of a checkpoint's files; a checkpoint without it was cut short
@@ -65,7 +65,7 @@ def make_shareable(folder: Path, base: str, name: str) -> None:
     """
     (folder / "training_args.bin").unlink(missing_ok=True)
     # DPO's reference is a second adapter, in a folder of its own
-    for path in (*folder.rglob("adapter_config.json"), *folder.rglob("README.md")):
+    for path in (*folder.rglob(CONFIGURATION), *folder.rglob("README.md")):
         if base:
             write_text(path, public(path.read_text(encoding="utf-8").replace(base, name)))
 

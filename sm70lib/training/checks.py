@@ -52,13 +52,14 @@ class FirstStep(TrainerCallback):
         )
         if difference > 1e-2 or change == 0:
             raise StudyError(
-                f"after the first step the saved adapter gives other logits than the trained one "
-                f"(by {difference:.3g}; training changed them by {change:.3g}): it would be lost"
+                "after the first step the adapter on disk is not the one in memory: their logits "
+                f"differ by {difference:.3g}, and training changed them by {change:.3g}. What is "
+                "trained would be lost; report this with the versions in manifest.json"
             )
 
 
 class FirstMove(TrainerCallback):
-    """After the first step, looks how many weights have moved, and compares the saved with them.
+    """After the first step, counts the weights that have moved, and compares memory with disk.
 
     Where processes share a model, the first looks at its pieces of what is trained, be it all
     weights or an adapter. Nothing is saved then, as no process has a whole weight.
@@ -87,8 +88,8 @@ class FirstMove(TrainerCallback):
         if not moved or apart:
             saved = "" if apart is None else f", and the saved ones differ by {apart:.3g}"
             raise StudyError(
-                f"after the first step {moved} of {len(after)} weights have moved{saved}: it would "
-                "be lost"
+                f"after the first step {moved} of {len(after)} weights have moved{saved}: training "
+                "would have no effect, or would be lost; raise the learning rate, or report this"
             )
 
 

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from sm70lib.records import children
 from sm70lib.steps.steps import progress, write_json
 from sm70lib.steps.trained import LEFT, checkpoints_of, finished
-from sm70lib.study.files import record
+from sm70lib.study.files import WEIGHTS, record
 from sm70lib.study.params import StudyError
 from sm70lib.study.used import trained, trains_all
 from sm70lib.training.launch import NO_SPACE, no_space
@@ -193,7 +193,7 @@ def _save_adapter(trainer, scratch: Path) -> None:
         return
     if weights or not trainer.is_fsdp_enabled:
         trainer.model.save_pretrained(scratch, state_dict=weights, selected_adapters=["default"])
-    for name, weight in load_file(scratch / "adapter_model.safetensors").items():
+    for name, weight in load_file(scratch / WEIGHTS).items():
         if "lora_B" in name and not weight.any():
             raise StudyError(
                 f"{scratch}: {name} is all zero, so nothing was learned there; raise the learning "
