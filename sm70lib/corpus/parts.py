@@ -83,10 +83,12 @@ def folder_of(folder: Path, kind: str, name: str) -> Path:
 
 
 def finished(part: Part, root: Path, questions: str) -> bool:
-    """Whether a part is complete and still valid.
+    """Whether a part is complete, and was made from the files and benchmark items of today.
 
-    It is valid as long as its files and the benchmark items (their digest is `questions`) are the
-    same.
+    Args:
+        part: the part.
+        root: the data folder.
+        questions: the digest of the benchmark items.
     """
     try:
         found = json.loads((part.folder / "found.json").read_text())
@@ -102,7 +104,11 @@ def finished(part: Part, root: Path, questions: str) -> bool:
 def write(p, part: Part, maker: Maker, note: Note | None = None) -> None:
     """Audits and encodes a part of a study; an older one in its folder is removed.
 
-    `note` may write to the folder what it sees of the rows that no check drops.
+    Args:
+        p: the study's parameters.
+        part: what is read, and the folder that it is written to.
+        maker: the checks, the tokenizer and the data folder.
+        note: gets the rows that no check drops and the folder, and may write there what it sees.
     """
     shutil.rmtree(part.folder, ignore_errors=True)
     part.folder.mkdir(parents=True)

@@ -50,7 +50,10 @@ TEMPLATES = {
 def render(template: str, instruction: str, input: str) -> str:
     """The prompt of one row, without BOS.
 
-    A row with neither instruction nor input is running text and has no prompt: "".
+    Args:
+        template: its name in TEMPLATES.
+        instruction: what is asked.
+        input: what it is asked about. A row with neither is running text and has no prompt: "".
 
     Raises:
         StudyError: the template is unknown.

@@ -143,7 +143,7 @@ def constants(found: Shape, p) -> float:
 
 
 def needed(model, p, kind: str = "sft", continued: bool = False) -> float:
-    """Bytes that a stage needs, by `plan`."""
+    """Bytes that a stage needs, by `plan`, whose arguments these are."""
     return plan(model, p, kind, continued)["planned_mb"].sum() * MB
 
 
@@ -157,7 +157,12 @@ def verdict(model, p, kind: str = "sft") -> str:
 
 
 def advice(model, p, there: float, kind: str = "sft", continued: bool = False) -> str:
-    """Says that a stage fits into `there` bytes, or the fewest changes with which it does."""
+    """Says that a stage fits into `there` bytes, or the fewest changes with which it does.
+
+    Args:
+        model, p, kind, continued: as in `plan`.
+        there: memory of the GPU, or of the machine (bytes).
+    """
     if needed(model, p, kind, continued) < there:
         return "fits"
     return f"does not fit; {changes_to_fit(model, p, there, kind, continued)}"
@@ -166,7 +171,12 @@ def advice(model, p, there: float, kind: str = "sft", continued: bool = False) -
 def changes_to_fit(model, p, there: float, kind: str = "sft", continued: bool = False) -> str:
     """The fewest changes with which a stage fits into `there` bytes, in the order of SAVES.
 
-    There is at least one change. If all of them are too few, the answer is SEVERAL.
+    Args:
+        model, p, kind, continued: as in `plan`.
+        there: memory of the GPU, or of the machine (bytes).
+
+    Returns:
+        At least one change, in words. If all of them are too few, it is SEVERAL.
     """
     values = p.model_dump()
     changes: dict[str, object] = {}
