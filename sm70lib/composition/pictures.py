@@ -53,7 +53,7 @@ def answer_positions(positions: pd.DataFrame) -> Figure:
     place, share = positions.loc[worst].idxmax(), positions.loc[worst].max()
     title = (
         f"Position of the right option: most unequal in {names.benchmark(str(worst))}, "
-        f"{place} in {share:.0%} of items"
+        f"position {place} in {share:.0%} of items"
     )
     parts = positions.rename(index=names.benchmark, columns="position {}".format)
     return _stacked(parts, "share of items", title)

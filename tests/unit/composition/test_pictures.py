@@ -41,7 +41,7 @@ def test_bars_are_the_shares_of_positions():
     fig = pictures.answer_positions(tables.answer_positions(ASKED))
     assert widths(fig)["position 1"] == [0.25, 1, 0] and widths(fig)["position 10"] == [0, 0, 0.5]
     assert labels(fig) == ["MedQA", "TruthfulQA", "MMLU-Pro"]
-    assert drawing.title_of(fig).endswith("most unequal in TruthfulQA, 1 in 100% of items")
+    assert drawing.title_of(fig).endswith("most unequal in TruthfulQA, position 1 in 100% of items")
     none = pictures.answer_positions(tables.answer_positions({}))
     assert drawing.title_of(none).startswith("No benchmark has an accuracy")
 
