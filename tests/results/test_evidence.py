@@ -98,4 +98,7 @@ def test_preference_rounds_are_claimed_over_worlds():
     found = evidence_med42.claims(pd.DataFrame(rows, columns=columns))
     assert found["mean"][:6].tolist() == [40, 80, -70, -74, -1, -1]
     assert found["high"][2] == pytest.approx(-70 + 24.84, abs=0.01)
+    worse = pd.DataFrame(rows, columns=columns)
+    worse.loc[worse["arm"] == "round 3", "safe_pct"] = [1.0, 2.0, 20.0]  # -87.3 -+ 26.9
+    assert evidence_med42.claims(worse)["low"][2] == -100, "shares differ by 100 points at most"
     assert found["holds"][:6].all() and found["holds"][6:].isna().all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import subprocess
 import sys
@@ -79,8 +80,9 @@ def claims(runs: pd.DataFrame, wanted: Iterable[tuple]) -> pd.DataFrame:
         wide = runs.pivot(index="world_seed", columns="arm", values=column)
         gap = (wide[first] - wide[second]).dropna()
         over = spread.over_runs(gap, world=gap.index)
-        row = {"what": what, "worlds": over.n, "mean": over.value, "low": over.low}
-        row |= {"high": over.high, "asked": "", "holds": None}
+        most = 100 if column.endswith("_pct") else math.inf  # shares differ by no more
+        row = {"what": what, "worlds": over.n, "mean": over.value, "low": max(over.low, -most)}
+        row |= {"high": min(over.high, most), "asked": "", "holds": None}
         if bound:
             side, limit = bound
             holds = over.low > limit if side == "over" else over.high < limit
