@@ -8,6 +8,7 @@ from sm70lib.analysis import frames
 from sm70lib.analysis.frames import SET, before, paired
 from sm70lib.analysis.roles import BASE, BASE_NF4, TUNED
 from sm70lib.analysis.slices import FEWEST
+from sm70lib.benchmarks.fields import LETTERS
 from sm70lib.parameters import aggregates, own
 from sm70lib.statistics import differences, stats, verdicts
 
@@ -141,8 +142,8 @@ def reading(
     constant = []
     for name, choices in (before, after):
         if habit := frames.habit(both, choices):
-            letter, share, _ = habit
-            constant.append(f"{name} chose {letter} in {share:.0%} of its answers")
+            place, share, _ = habit
+            constant.append(f"{name} chose {LETTERS[place]} in {share:.0%} of its answers")
     if constant:
         return f"no verdict: {'; '.join(constant)}"
     return in_words(gap, before[0], after[0])

@@ -12,7 +12,6 @@ import pandas as pd
 from sm70lib import benchmarks
 from sm70lib.analysis.roles import BASE, BASE_NF4, TUNED
 from sm70lib.asking.asked_items import Asked
-from sm70lib.benchmarks.fields import LETTERS
 from sm70lib.parameters import aggregates
 from sm70lib.protocols import replies
 from sm70lib.records import jsonlines
@@ -147,8 +146,8 @@ def scored(part: pd.DataFrame) -> tuple:
     return items["correct"], items["cluster"], weight
 
 
-def habit(part: pd.DataFrame, choice: str = "choice") -> tuple[str, float, pd.DataFrame] | None:
-    """The letter that a model nearly always chose; such a model gets no verdict.
+def habit(part: pd.DataFrame, choice: str = "choice") -> tuple[int, float, pd.DataFrame] | None:
+    """The position that a model nearly always chose; such a model gets no verdict.
 
     Refusals are not letters; and choosing one position is no habit where the right answer is nearly
     always at that position.
@@ -158,14 +157,14 @@ def habit(part: pd.DataFrame, choice: str = "choice") -> tuple[str, float, pd.Da
         choice: the column with the model's choices.
 
     Returns:
-        The letter, its share of the answers, and these: those that have a letter. None without a
-        habit.
+        The position (from 0), its share of the answers, and these: those that choose an option.
+        None without a habit.
     """
     read = part[~part["benchmark"].isin(benchmarks.SAFETY)].dropna(subset=choice)
     if not verdicts.is_constant(read[choice]) or verdicts.is_constant(read["gold"]):
         return None
     commonest = int(read[choice].mode()[0])
-    return LETTERS[commonest], (read[choice] == commonest).mean(), read
+    return commonest, (read[choice] == commonest).mean(), read
 
 
 def shown(row, after: str = "") -> str:

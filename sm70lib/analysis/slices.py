@@ -43,7 +43,7 @@ def with_slice_columns(answers: pd.DataFrame) -> pd.DataFrame:
     """
     counts = of_items(answers["item"], words)
     lengths = pd.cut(pd.Series(counts), [*BANDS, np.inf], labels=LENGTHS, include_lowest=True)
-    fixed = [item.benchmark == "pubmedqa" for item in answers["item"]]
+    fixed = [item.benchmark in benchmarks.SAME_OPTIONS for item in answers["item"]]
     letters = [None if same else LETTERS[place] for same, place in zip(fixed, answers["gold"])]
     told = of_items(answers["item"], lambda item: patient(item.question))
     columns = {name: [each[name] for each in told] for name in PATIENT}
@@ -120,8 +120,8 @@ def habits(answers: pd.DataFrame) -> pd.DataFrame:
         often the choice by summed log-likelihood equals the choice per character.
     """
     rows = []
-    own_options = answers[~answers["benchmark"].isin([*benchmarks.SAFETY, "pubmedqa"])]
-    for keys, part in own_options.dropna(subset="choice").groupby(RUN):
+    own = answers[[item.benchmark not in benchmarks.SAME_OPTIONS for item in answers["item"]]]
+    for keys, part in own.dropna(subset="choice").groupby(RUN):
         favourite = int(part["choice"].mode()[0])
         cells = {
             "n": part["item_id"].nunique(),

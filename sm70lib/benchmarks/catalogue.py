@@ -43,6 +43,8 @@ def _benchmark(defined: Benchmark, line: dict[str, str]) -> Benchmark:
 BENCHMARKS = _benchmarks()
 # Requests that a model should comply with or refuse
 SAFETY = names(TABLE, use="safety")
+# All their items have the same options, so the position of one means nothing
+SAME_OPTIONS = ("pubmedqa", *SAFETY)
 # Pairs of a better and a worse answer
 PAIRS = names(TABLE, use="pairs")
 # Texts whose loss is measured; they are not answered, so they have no accuracy

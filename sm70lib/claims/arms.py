@@ -149,7 +149,7 @@ def seen_in_training(answers: pd.DataFrame, outputs: Path) -> list[bool]:
 
 @lru_cache(maxsize=8)
 def _items_held(found: Path, faults: Path, times: tuple[int, ...]) -> set[tuple[str, str]]:
-    """Benchmark and id of the items of `held`; `times` are those at which both files changed."""
+    """Benchmark and id of the items that were seen; `times` are when both files last changed."""
     hits, defects = (pd.read_csv(path, dtype=str) for path in (found, faults))
     dropped = defects[defects["dropped"] == "True"]
     gone = set(zip(dropped["file"], dropped["row"]))

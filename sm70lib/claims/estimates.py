@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sm70lib.analysis import frames
+from sm70lib.benchmarks.fields import LETTERS
 from sm70lib.protocols import replies
 from sm70lib.protocols.replies import NO_SCORE
 from sm70lib.statistics import differences, verdicts
@@ -115,11 +116,10 @@ def constant(part: pd.DataFrame) -> str:
     habit = frames.habit(part)
     if habit is None:
         return ""
-    letter, share, read = habit
-    place = ord(letter) - 65
+    place, share, read = habit
     words = {item.options[place] for item in read["item"] if place < len(item.options)}
     # A word such as "yes" if it is the same in all items, else the letter
-    name = words.pop() if len(words) == 1 else letter
+    name = words.pop() if len(words) == 1 else LETTERS[place]
     said = f"{share:.0%} of its answers are {name}"
     rank = verdicts.mean_rank(read["loglikelihoods"], read["gold"])
     if np.isnan(rank):  # it answered in words

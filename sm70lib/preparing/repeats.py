@@ -57,8 +57,9 @@ def join(p, maker: Maker, shards: list[Part], target: Path) -> dict[str, Finding
     """
     same = Repeated("audit_duplicate", maker.checks.policies["duplicate"], SAME)
     nearly = Repeated("cpt_near_duplicates", p.cpt_near_duplicates, near.NEARLY)
-    compared = [] if nearly.policy == "none" else [shard.folder for shard in shards]
-    alike = near.near_duplicates(compared) if compared else _EMPTY
+    alike = _EMPTY
+    if nearly.policy != "none":
+        alike = near.near_duplicates([shard.folder for shard in shards])
     columns = features_of("text", maker.tokenizer)
     features = Features({name: columns[name] for name in TEXT})
     repeats = Repeats()

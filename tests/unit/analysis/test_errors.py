@@ -152,6 +152,13 @@ def test_habits_show_a_favourite_position_and_a_taste_for_length(tmp_path):
     assert row["chosen_length"] == pytest.approx(sizes[1] / np.mean(sizes), abs=0.01)
 
 
+def test_an_exam_of_ones_own_in_pubmedqas_form_has_no_favourite_position(answers):
+    part = answers[answers["benchmark"] == "medqa_4"]
+    assert len(slices.habits(part)) > 0
+    items = [replace(item, benchmark="pubmedqa") for item in part["item"]]
+    assert slices.habits(part.assign(benchmark="mine", item=items)).empty
+
+
 def test_calibration_error_is_zero_where_confidence_is_the_accuracy():
     rows = [{"confidence": 0.75, "correct": number % 4 < 3} for number in range(40)]
     rows += [{"confidence": 0.25, "correct": number % 4 == 0} for number in range(40)]
@@ -247,8 +254,8 @@ def test_n_counts_items_not_items_times_seeds(answers):
 def test_a_constant_model_is_named_unless_the_key_is_constant_too(answers):
     part = answers[(answers["benchmark"] == "medqa_4") & (answers["model"] == "tuned")]
     assert frames.habit(part) is None
-    letter, share, read = frames.habit(part.assign(choice=1.0))
-    assert (letter, share, len(read)) == ("B", 1, len(part))
+    place, share, read = frames.habit(part.assign(choice=1.0))
+    assert (place, share, len(read)) == (1, 1, len(part))
     assert frames.habit(part.assign(choice=1.0, gold=1)) is None, "always right is no habit"
     refusals = part.assign(choice=1.0, benchmark="xstest_safe")
     assert frames.habit(refusals) is None, "a refusal is no letter"
